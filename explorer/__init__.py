@@ -1,0 +1,51 @@
+"""The engine: anatomy, program, plan, runtime, latency, quality. Knows diffusers and torch, nothing of searches."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from explorer.errors import DeviceError, ExplorerError, ModelError, PlanError, PromptError, ScoreError, StudyError
+
+if TYPE_CHECKING:
+    from explorer.costs import Anatomy, anatomy
+    from explorer.models import load_pipeline
+    from explorer.plan import InheritancePlan
+    from explorer.runtime import Inheritance, inherit
+    from explorer.strategies import strategy
+
+# Torch and diffusers take seconds to import: a name is imported when it is first used.
+_LAZY = {
+    "Anatomy": "explorer.costs",
+    "Inheritance": "explorer.runtime",
+    "InheritancePlan": "explorer.plan",
+    "anatomy": "explorer.costs",
+    "inherit": "explorer.runtime",
+    "load_pipeline": "explorer.models",
+    "strategy": "explorer.strategies",
+}
+
+__all__ = [
+    "Anatomy",
+    "DeviceError",
+    "ExplorerError",
+    "Inheritance",
+    "InheritancePlan",
+    "ModelError",
+    "PlanError",
+    "PromptError",
+    "ScoreError",
+    "StudyError",
+    "anatomy",
+    "inherit",
+    "load_pipeline",
+    "strategy",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        value = getattr(import_module(_LAZY[name]), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,97 @@
+"""Read the arguments of a UNet call into `Conditions`: what diffusers' forward computes before its first block."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from explorer.architecture import Architecture
+from explorer.errors import ModelError
+from explorer.program import Conditions
+
+
+def read_conditions(
+    unet: Any,
+    architecture: Architecture,
+    sample: Tensor,
+    timestep: Any,
+    context: Tensor,
+    class_labels: Tensor | None = None,
+    timestep_cond: Tensor | None = None,
+    attention_mask: Tensor | None = None,
+    attention_kwargs: dict[str, Any] | None = None,
+    added: dict[str, Tensor] | None = None,
+    down_residuals: tuple[Tensor, ...] | None = None,
+    mid_residual: Tensor | None = None,
+    intrablock: list[Tensor] | None = None,
+    context_mask: Tensor | None = None,
+) -> tuple[Tensor, Conditions]:
+    """The sample as conv_in reads it, and the conditions of one evaluation. Arguments as of UNet2DConditionModel.
+
+    Raises:
+        ModelError: for GLIGEN, which feeds attention a network of its own.
+    """
+    if attention_kwargs is not None and attention_kwargs.get("gligen") is not None:
+        raise ModelError("GLIGEN is not supported with a plan; remove the plan for this call.")
+    if unet.config.center_input_sample:
+        sample = 2 * sample - 1.0
+    emb = unet.time_embedding(unet.get_time_embed(sample=sample, timestep=timestep), timestep_cond)
+    class_emb = unet.get_class_embed(sample=sample, class_labels=class_labels)
+    if class_emb is not None:
+        emb = torch.cat([emb, class_emb], dim=-1) if unet.config.class_embeddings_concat else emb + class_emb
+    aug_emb = unet.get_aug_embed(emb=emb, encoder_hidden_states=context, added_cond_kwargs=added)
+    emb = emb + aug_emb if aug_emb is not None else emb
+    if unet.time_embed_act is not None:
+        emb = unet.time_embed_act(emb)
+    context = unet.process_encoder_hidden_states(encoder_hidden_states=context, added_cond_kwargs=added)
+
+    if mid_residual is None and down_residuals is not None and intrablock is None:
+        # The older way to pass T2I-Adapter features, as diffusers still reads it.
+        intrablock, down_residuals = list(down_residuals), None
+    adds = _adapter_adds(architecture, intrablock or [], sample)
+    skip_adds: dict[str, Tensor] = {}
+    if down_residuals is not None and mid_residual is not None:
+        skip_adds = dict(zip(_skips(architecture), down_residuals, strict=False))
+        adds["mid.res1"] = adds["mid.res1"] + mid_residual if "mid.res1" in adds else mid_residual
+    height, width = sample.shape[-2:]
+    factor = 2**unet.num_upsamplers
+    return sample, Conditions(
+        emb=emb,
+        context=context,
+        size=(height, width),
+        upsample=bool(height % factor or width % factor),
+        attention_mask=_bias(attention_mask, sample),
+        context_mask=_bias(context_mask, sample),
+        attention_kwargs=attention_kwargs,
+        adds=adds,
+        skip_adds=skip_adds,
+    )
+
+
+def _bias(mask: Tensor | None, sample: Tensor) -> Tensor | None:
+    return None if mask is None else ((1 - mask.to(sample.dtype)) * -10000.0).unsqueeze(1)
+
+
+def _skips(architecture: Architecture) -> list[str]:
+    """The skip tensors in the order in which the down path gives them: as ControlNet's residuals are numbered."""
+    return [node.inputs[1] for node in reversed(architecture.nodes) if node.kind == "cat"]
+
+
+def _adapter_adds(architecture: Architecture, features: list[Tensor], sample: Tensor) -> dict[str, Tensor]:
+    """Where T2I-Adapter's features are added: a CrossAttnDownBlock2D's last AttnUnit, a DownBlock2D's last node, and,
+    for XL, the mid block when the shape fits."""
+    left = list(features)
+    adds: dict[str, Tensor] = {}
+    for b, spec in enumerate(architecture.down):
+        if left:
+            last = f"dn{b}.l{spec.layers - 1}"
+            plain = f"dn{b}.down" if f"dn{b}.down" in architecture.by_name else f"{last}.res"
+            adds[f"{last}.attn" if spec.transformers else plain] = left.pop(0)
+    if left:
+        level = architecture.level("mid")
+        size = tuple(-(-side // 2**level) for side in sample.shape[-2:])
+        if tuple(left[0].shape) == (sample.shape[0], architecture.down[-1].channels, *size):
+            adds["mid.res1"] = left.pop(0)
+    return adds

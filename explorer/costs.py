@@ -1,0 +1,148 @@
+"""Anatomy: what every node of a UNet costs. Parameters and multiply-accumulates; time is measured elsewhere.
+
+MACs are counted by torch's own flop counter on tensors without data, so that SD1.5 takes no memory: convolutions,
+linear layers and attention's two products, per sample of the batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from explorer.architecture import Architecture, Node
+from explorer.errors import ModelError
+from explorer.mask import Mask, liveness
+from explorer.program import Conditions, Program
+
+TEXT_TOKENS = 77
+
+
+@dataclass(frozen=True)
+class NodeCost:
+    """A node's cost. identity_macs: what still runs when a unit's residual is inherited (its 1x1 shortcut)."""
+
+    name: str
+    kind: str
+    block: str
+    layer: str
+    parameters: int
+    macs: int
+    identity_macs: int
+    share: float
+
+    def to_json(self) -> dict[str, Any]:
+        return dict(self.__dict__)
+
+
+@dataclass(frozen=True)
+class Anatomy:
+    """A UNet's nodes with their costs at a latent size.
+
+    parameters, macs: of the whole UNet, MACs per sample of one evaluation. latent: (height, width).
+    """
+
+    architecture: Architecture
+    latent: tuple[int, int]
+    nodes: tuple[NodeCost, ...]
+    parameters: int
+    macs: int
+
+    @property
+    def units(self) -> tuple[NodeCost, ...]:
+        """The units only: `.name .kind .block .layer .parameters .macs`."""
+        return tuple(node for node in self.nodes if node.kind in ("res", "attn"))
+
+    def step_macs(self, mask: Mask) -> int:
+        """MACs of a step under `mask`, per sample: what runs in full, the identity paths, and the time embedding."""
+        live = liveness(self.architecture, mask)
+        costs = {node.name: node for node in self.nodes}
+        total = self.macs - sum(node.macs for node in self.nodes)
+        total += sum(costs[name].macs for name in live.run)
+        return total + sum(costs[name].identity_macs for name, form in live.reads if form == "residual")
+
+    def share(self, mask: Mask) -> float:
+        """MACs of an inherit step over those of a full step."""
+        return self.step_macs(mask) / self.macs
+
+
+def anatomy(unet: Any, latent: int | tuple[int, int] | None = None) -> Anatomy:
+    """Read the costs of `unet` at a latent size (default: its configured sample size).
+
+    Raises:
+        ModelError: when the UNet is not supported, by the name of what is not.
+    """
+    architecture = Architecture.of(unet)
+    size = unet.config.sample_size if latent is None else latent
+    height, width = (size, size) if isinstance(size, int) else size
+    if min(height, width) < 1:
+        raise ModelError(f"a latent size must be positive, got {height}x{width}.")
+    empty = _empty_like(unet)
+    program = Program(empty)
+    macs, identity, prologue = _count_macs(empty, program, height, width)
+    total = prologue + sum(macs.values())
+    nodes = tuple(
+        NodeCost(
+            node.name,
+            node.kind,
+            node.block,
+            node.layer,
+            _parameters(empty, program, node),
+            macs[node.name],
+            identity.get(node.name, 0),
+            macs[node.name] / total,
+        )
+        for node in architecture.nodes
+    )
+    return Anatomy(architecture, (height, width), nodes, sum(p.numel() for p in empty.parameters()), total)
+
+
+def _empty_like(unet: Any) -> Any:
+    """The same UNet without data: adapters and processors of a real one do not enter its anatomy."""
+    with torch.device("meta"):
+        return type(unet).from_config(unet.config).eval()
+
+
+def _parameters(unet: Any, program: Program, node: Node) -> int:
+    count = sum(p.numel() for p in program.modules[node.name].parameters())
+    if node.kind == "out" and unet.conv_norm_out is not None:
+        count += sum(p.numel() for p in unet.conv_norm_out.parameters())
+    return count
+
+
+@torch.no_grad()
+def _count_macs(unet: Any, program: Program, height: int, width: int) -> tuple[Mapping[str, int], Mapping[str, int], int]:
+    config = unet.config
+    with torch.device("meta"):
+        sample = torch.empty(1, config.in_channels, height, width)
+        context = torch.empty(1, TEXT_TOKENS, program.architecture.context)
+        added = {}
+        if config.addition_embed_type == "text_time":
+            pooled = config.projection_class_embeddings_input_dim - 6 * config.addition_time_embed_dim
+            added = {"text_embeds": torch.empty(1, pooled), "time_ids": torch.empty(1, 6)}
+        with FlopCounterMode(display=False) as counter:
+            emb = unet.time_embedding(unet.get_time_embed(sample=sample, timestep=torch.zeros(1)))
+            aug = unet.get_aug_embed(emb=emb, encoder_hidden_states=context, added_cond_kwargs=added)
+        prologue = counter.get_total_flops() // 2
+        factor = 2**unet.num_upsamplers
+        at = Conditions(
+            emb if aug is None else emb + aug, context, (height, width), bool(height % factor or width % factor)
+        )
+        values = {"sample": sample}
+        macs: dict[str, int] = {}
+        identity: dict[str, int] = {}
+        for node in program.architecture.nodes:
+            inputs = tuple(values[name] for name in node.inputs)
+            with FlopCounterMode(display=False) as counter:
+                value = program.branch(node, inputs[0], at) if node.is_unit else program.run(node, inputs, at)
+            macs[node.name] = counter.get_total_flops() // 2
+            if node.is_unit:
+                with FlopCounterMode(display=False) as counter:
+                    value = program.join(node, value, inputs[0])
+                identity[node.name] = counter.get_total_flops() // 2
+                macs[node.name] += identity[node.name]
+            values[node.name] = value
+    return macs, identity, prologue

@@ -1,0 +1,164 @@
+"""A UNet2DConditionModel read once into a straight-line program: every node bound to the modules it runs.
+
+Each function repeats the arithmetic of diffusers' own forward, operation for operation, so that a program without a
+mask gives the stock UNet's output to the bit. Units are split into their residual branch F(x) and their identity path,
+which is what residual inheritance needs (A-SDM, Eq. 4).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from diffusers.models.resnet import ResnetBlock2D
+from diffusers.models.transformers.transformer_2d import Transformer2DModel
+from torch import Tensor, nn
+
+from explorer.architecture import Architecture, Node
+from explorer.errors import ModelError
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What every node of one evaluation may read besides its inputs.
+
+    emb: time embedding (B, E). context: text states (B, T, C). adds: tensors added to a node's output (T2I-Adapter,
+    ControlNet's mid residual). skip_adds: tensors added where a skip is read (ControlNet). upsample: whether
+    upsamplers must be told their size, as `size` (H, W of the sample) is no multiple of the total factor.
+    """
+
+    emb: Tensor
+    context: Tensor
+    size: tuple[int, int]
+    upsample: bool = False
+    attention_mask: Tensor | None = None
+    context_mask: Tensor | None = None
+    attention_kwargs: dict[str, Any] | None = None
+    adds: Mapping[str, Tensor] = field(default_factory=dict)
+    skip_adds: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+class Program:
+    """The node list of one UNet, with its modules. Holds references only: no weight is copied or changed."""
+
+    def __init__(self, unet: nn.Module) -> None:
+        self.unet = unet
+        self.architecture = Architecture.of(unet)
+        self.modules: dict[str, nn.Module] = _bind(unet, self.architecture)
+        for name, module in self.modules.items():
+            _check_module(name, module)
+
+    def branch(self, node: Node, x: Tensor, at: Conditions) -> Tensor:
+        """The residual branch F(x) of a unit, before the identity path is added. Shape (B, C_out, H, W)."""
+        module: Any = self.modules[node.name]
+        return _res_branch(module, x, at.emb) if node.kind == "res" else _attn_branch(module, x, at)
+
+    def join(self, node: Node, branch: Tensor, x: Tensor) -> Tensor:
+        """A unit's output from its residual branch and its input: the identity path with its 1x1 shortcut."""
+        module: Any = self.modules[node.name]
+        if node.kind == "attn":
+            return branch + x
+        identity = x if module.conv_shortcut is None else module.conv_shortcut(x)
+        return (identity + branch) / module.output_scale_factor
+
+    def run(self, node: Node, inputs: tuple[Tensor, ...], at: Conditions) -> Tensor:
+        """A node that is no unit, in full."""
+        module: Any = self.modules[node.name]
+        x = inputs[0]
+        match node.kind:
+            case "conv_in" | "down":
+                return module(x)
+            case "cat":
+                return torch.cat([x, inputs[1]], dim=1)
+            case "up":
+                return module(x, self._upsample_size(node, at))
+            case "out":
+                unet: Any = self.unet
+                if unet.conv_norm_out:
+                    x = unet.conv_act(unet.conv_norm_out(x))
+                return unet.conv_out(x)
+        raise ModelError(f"{node.name} is a unit; run its branch and join it.")
+
+    def _upsample_size(self, node: Node, at: Conditions) -> tuple[int, int] | None:
+        if not at.upsample:
+            return None
+        level = self.architecture.level(node.block) - 1
+        return tuple(-(-side // 2**level) for side in at.size)  # type: ignore[return-value]  # each halving rounds up
+
+
+def _bind(unet: Any, architecture: Architecture) -> dict[str, nn.Module]:
+    modules: dict[str, nn.Module] = {"conv_in": unet.conv_in, "out": unet.conv_out}
+    for prefix, blocks in (("dn", unet.down_blocks), ("up", unet.up_blocks)):
+        for b, block in enumerate(blocks):
+            for i, resnet in enumerate(block.resnets):
+                modules[f"{prefix}{b}.l{i}.res"] = resnet
+                modules[f"{prefix}{b}.l{i}.cat"] = nn.Identity()
+            for i, attention in enumerate(getattr(block, "attentions", [])):
+                modules[f"{prefix}{b}.l{i}.attn"] = attention
+            for sampler in getattr(block, "downsamplers", None) or []:
+                modules[f"{prefix}{b}.down"] = sampler
+            for sampler in getattr(block, "upsamplers", None) or []:
+                modules[f"{prefix}{b}.up"] = sampler
+    mid = unet.mid_block
+    if len(mid.resnets) != 2:
+        raise ModelError(f"a mid block with {len(mid.resnets)} ResUnits is not supported; expected 2.")
+    modules["mid.res0"], modules["mid.res1"] = mid.resnets
+    if mid.attentions and mid.attentions[0] is not None:
+        modules["mid.attn"] = mid.attentions[0]
+    missing = [node.name for node in architecture.nodes if node.name not in modules]
+    if missing:
+        raise ModelError(f"this UNet lacks {missing[0]}, which its configuration promises; load the model again.")
+    return {node.name: modules[node.name] for node in architecture.nodes}
+
+
+def _check_module(name: str, module: Any) -> None:
+    """Refuse what this program would silently run differently from the stock forward."""
+    kind = name.rsplit(".", 1)[-1]
+    expected = ResnetBlock2D if kind.startswith("res") else Transformer2DModel if kind == "attn" else None
+    if expected is None:
+        return
+    if not isinstance(module, expected):
+        raise ModelError(f"{name} is a {type(module).__name__}; only {expected.__name__} is supported.")
+    if expected is Transformer2DModel and not module.is_input_continuous:
+        raise ModelError(f"{name} is a Transformer2DModel for patches or codes; only continuous inputs are supported.")
+    if expected is ResnetBlock2D and (module.upsample is not None or module.downsample is not None):
+        raise ModelError(f"{name} resamples inside the ResUnit, which is not supported.")
+
+
+def _res_branch(module: Any, x: Tensor, emb: Tensor) -> Tensor:
+    hidden = module.conv1(module.nonlinearity(module.norm1(x)))
+    if module.time_emb_proj is not None:
+        if not module.skip_time_act:
+            emb = module.nonlinearity(emb)
+        hidden = hidden + module.time_emb_proj(emb)[:, :, None, None]
+    hidden = module.nonlinearity(module.norm2(hidden))
+    return module.conv2(module.dropout(hidden))
+
+
+def _attn_branch(module: Any, x: Tensor, at: Conditions) -> Tensor:
+    batch, _, height, width = x.shape
+    linear = module.use_linear_projection
+    hidden = module.norm(x)
+    if not linear:
+        hidden = module.proj_in(hidden)
+    inner = hidden.shape[1]
+    hidden = hidden.permute(0, 2, 3, 1).reshape(batch, height * width, inner)
+    if linear:
+        hidden = module.proj_in(hidden)
+    for block in module.transformer_blocks:
+        hidden = block(
+            hidden,
+            attention_mask=at.attention_mask,
+            encoder_hidden_states=at.context,
+            encoder_attention_mask=at.context_mask,
+            timestep=None,
+            cross_attention_kwargs=at.attention_kwargs,
+            class_labels=None,
+        )
+    if linear:
+        hidden = module.proj_out(hidden)
+    # As in diffusers, the width after the blocks is the width before them.
+    hidden = hidden.reshape(batch, height, width, inner).permute(0, 3, 1, 2).contiguous()
+    return hidden if linear else module.proj_out(hidden)

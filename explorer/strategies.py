@@ -1,0 +1,193 @@
+"""The registry of named strategies and controls: the baselines of every study.
+
+The 23 structures are those of A-SDM (arXiv 2406.00210), Sec. V and Table V. Its Figure 10 is a picture: the masks here
+are read from the text of Sec. V and fitted to the pattern of Table V. Units not listed are computed; the mid block is
+inherited only where it is listed. All of them inherit residuals (Eq. 4) by copying.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from explorer.architecture import Architecture
+from explorer.errors import PlanError
+from explorer.mask import Mask
+from explorer.plan import InheritancePlan
+from explorer.rules import RULES, Rule
+from explorer.schedule import Curve, Periodic, Schedule, parse_mode
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """A named structure: `mask(architecture)` gives what an inherit step inherits; `source` cites it."""
+
+    name: str
+    family: str
+    source: str
+    mask: Callable[[Architecture], Mask]
+
+
+def _blocks(architecture: Architecture, names: Iterable[str]) -> Mask:
+    return Mask.of([unit for name in names for unit in architecture.blocks[name]])
+
+
+def _down(architecture: Architecture) -> list[str]:
+    """dn blocks, outermost first."""
+    return [f"dn{b}" for b in range(len(architecture.down))]
+
+
+def _up(architecture: Architecture) -> list[str]:
+    """up blocks, outermost first."""
+    return [f"up{b}" for b in reversed(range(len(architecture.up)))]
+
+
+def _layers(outermost: int | None) -> Callable[[Architecture], Mask]:
+    """Layer l1 of the outermost `outermost` blocks on both sides (None: of all)."""
+
+    def mask(a: Architecture) -> Mask:
+        blocks = [*_down(a)[:outermost], *_up(a)[:outermost]]
+        return Mask.of([unit for block in blocks for unit in a.layers.get(f"{block}.l1", ())])
+
+    return mask
+
+
+def _kind(kind: str) -> Callable[[Architecture], Mask]:
+    """Every unit of one kind in dn and up blocks."""
+    return lambda a: Mask.of([n.name for n in a.nodes if n.kind == kind and n.block != "mid"])
+
+
+def _outer(k: int) -> Callable[[Architecture], Mask]:
+    return lambda a: _blocks(a, [*_down(a)[:k], *_up(a)[:k]])
+
+
+def _inner(k: int) -> Callable[[Architecture], Mask]:
+    return lambda a: _blocks(a, ["mid", *_down(a)[-k:], *_up(a)[-k:]])
+
+
+def _decoder(k: int) -> Callable[[Architecture], Mask]:
+    return lambda a: _blocks(a, _up(a)[:k])
+
+
+def _encoder(k: int) -> Callable[[Architecture], Mask]:
+    return lambda a: _blocks(a, _down(a)[:k])
+
+
+def _concurrent(k: int) -> Callable[[Architecture], Mask]:
+    """EXk and all dn blocks."""
+    return lambda a: _blocks(a, ["mid", *_down(a), *_up(a)[-k:]])
+
+
+def _all_but(kind: str, blocks: Callable[[Architecture], list[str]]) -> Callable[[Architecture], Mask]:
+    """All units but those of one kind in the named blocks."""
+
+    def mask(a: Architecture) -> Mask:
+        kept = blocks(a)
+        return Mask.of([n.name for n in a.nodes if n.is_unit and not (n.kind == kind and n.block in kept)])
+
+    return mask
+
+
+def _outermost_pair(a: Architecture) -> list[str]:
+    return [_down(a)[0], _up(a)[0]]
+
+
+def _branch(n: int) -> Callable[[Architecture], Mask]:
+    """DeepCache's branch n: the input of up layer n, counted from the output, is inherited by output."""
+
+    def mask(a: Architecture) -> Mask:
+        cats = [node for node in a.nodes if node.kind == "cat"]
+        return Mask.of([cats[-1 - n].inputs[0]], "output")
+
+    return mask
+
+
+def _encoder_propagation(a: Architecture) -> Mask:
+    """All skips and the mid block's output. conv_in stays live, so that a step still sees its sample."""
+    skips = {node.inputs[1] for node in a.nodes if node.kind == "cat"} - {"conv_in"}
+    return Mask.of([*skips, "mid.res1"], "output")
+
+
+_PAPER = "A-SDM, Sec. V and Table V"
+_ALL = [
+    Strategy("LI1", "layer", _PAPER, _layers(None)),
+    Strategy("LI2", "layer", _PAPER, _layers(2)),
+    Strategy("LI3", "layer", _PAPER, _layers(1)),
+    Strategy("AI", "unit", _PAPER, _kind("attn")),
+    Strategy("RI", "unit", _PAPER, _kind("res")),
+    *(Strategy(f"IN{k}", "internal", _PAPER, _outer(k)) for k in (1, 2, 3)),
+    *(Strategy(f"EX{k}", "external", _PAPER, _inner(k)) for k in (1, 2, 3)),
+    *(Strategy(f"EN{k}", "encoder", _PAPER, _decoder(k)) for k in (1, 2, 3)),
+    *(Strategy(f"DE{k}", "decoder", _PAPER, _encoder(k)) for k in (1, 2, 3)),
+    *(Strategy(f"CO{k}", "concurrent", _PAPER, _concurrent(k)) for k in (1, 2, 3)),
+    Strategy("CO4", "concurrent", _PAPER, _all_but("res", _outermost_pair)),
+    Strategy("CO5", "concurrent", _PAPER, _all_but("attn", _outermost_pair)),
+    Strategy("CO6", "concurrent", _PAPER, _all_but("attn", lambda a: _up(a)[:1])),
+    *(Strategy(f"DC{n}", "DeepCache", "DeepCache (arXiv 2312.00858), Sec. 3.2, branch " + str(n), _branch(n))
+      for n in (0, 1, 2)),
+    Strategy("EP", "encoder propagation", "Faster Diffusion (arXiv 2312.09608), Sec. 3.2", _encoder_propagation),
+]  # fmt: skip
+STRATEGIES: dict[str, Strategy] = {s.name: s for s in _ALL}
+PAPER_STRATEGIES = tuple(s.name for s in _ALL if s.source == _PAPER)
+PAPER_MODES = ("P5†", "P2†", "P5")
+DEEPCACHE_MODES = ("P2", "P3", "P5", "P8", "N")
+PLAIN_STEPS = (50, 25, 20, 15, 10)
+
+
+def deepcache_curve(steps: int) -> Curve:
+    """DeepCache's non-uniform schedule as released for 50 steps: a tenth-and-a-half of the run is extracted around
+    step 15 with power 1.4 (its SD1.5 setting: centre 15, pow 1.4)."""
+    return Curve(extracts=max(2, round(steps / 5)), centre=0.3, power=1.4)
+
+
+def strategy(name: str, *, mode: str = "P5†", steps: int = 50, unet: Any, rule: str = "copy") -> InheritancePlan:
+    """The plan of a named strategy for `unet` (a UNet, or an `Architecture`).
+
+    mode: `Pn`, `Pn†` (ASCII `Pnd`), or `N` for DeepCache's non-uniform schedule. rule: copy, forecast1, forecast2.
+    `plain@n` gives the control: the un-accelerated pipeline with n steps (mode and rule do not matter).
+    A full spelling such as `DC0/P3+f2` is read too.
+
+    Raises:
+        PlanError: for an unknown strategy, mode or rule.
+    """
+    architecture = unet if isinstance(unet, Architecture) else Architecture.of(unet)
+    plain = re.fullmatch(r"plain@([1-9]\d{0,3})", name)
+    if plain:
+        return InheritancePlan(architecture, int(plain[1]), name=name)
+    spelled = re.fullmatch(r"([A-Z]+\d?)/([^+]+)(?:\+f([12]))?", name)
+    if spelled:
+        name, mode, rule = spelled[1], spelled[2], f"forecast{spelled[3]}" if spelled[3] else rule
+    if name not in STRATEGIES:
+        raise PlanError(f"unknown strategy {name!r}; expected one of {', '.join(STRATEGIES)} or plain@n.")
+    schedule: Schedule = deepcache_curve(steps) if mode == "N" else parse_mode(mode)
+    chosen = Rule.parse(rule)
+    if isinstance(schedule, Periodic) and schedule.period == 1:
+        return InheritancePlan(architecture, steps, name=f"{name}/P1")
+    mask = STRATEGIES[name].mask(architecture)
+    label = "N" if mode == "N" else schedule.name
+    return InheritancePlan(architecture, steps, (mask,), schedule, chosen, f"{name}/{label}{chosen.suffix}")
+
+
+def baselines(
+    architecture: Architecture, steps: int, *, modes: Iterable[str] = PAPER_MODES, complete: bool = True
+) -> Iterator[InheritancePlan]:
+    """Every baseline of a study, controls first: plain@n, DeepCache by copy and forecast, EP, the 23 strategies.
+
+    modes: sampling modes of the 23 strategies; the three of Table V give its 69 rows.
+    complete: every DeepCache branch, mode and rule; otherwise the few of each that a short demonstration runs.
+    """
+    counts = [steps, *(round(steps * n / 50) for n in PLAIN_STEPS)]
+    for count in dict.fromkeys(count for count in counts if count >= 1):
+        yield strategy(f"plain@{count}", unet=architecture)
+    if complete:
+        deepcache = [(f"DC{b}", mode, rule) for b in range(3) for mode in DEEPCACHE_MODES for rule in RULES]
+    else:
+        deepcache = [(f"DC{b}", "P3", rule) for b in range(3) for rule in ("copy", "forecast2")]
+        deepcache += [("DC0", mode, rule) for mode in ("P2", "P5") for rule in ("copy", "forecast2")]
+    for name, mode, rule in [*deepcache, ("EP", "P2", "copy"), ("EP", "P3", "copy")]:
+        yield strategy(name, mode=mode, steps=steps, unet=architecture, rule=rule)
+    for mode in modes:
+        for name in PAPER_STRATEGIES:
+            yield strategy(name, mode=mode, steps=steps, unet=architecture)
