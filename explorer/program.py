@@ -24,13 +24,14 @@ from explorer.errors import ModelError
 class Conditions:
     """What every node of one evaluation may read besides its inputs.
 
-    emb: time embedding (B, E). context: text states (B, T, C). adds: tensors added to a node's output (T2I-Adapter,
+    emb: time embedding (B, E). context: text states (B, T, C), or with them the image states that an IP-Adapter's
+    processors read. adds: tensors added to a node's output (T2I-Adapter,
     ControlNet's mid residual). skip_adds: tensors added where a skip is read (ControlNet). upsample: whether
     upsamplers must be told their size, as `size` (H, W of the sample) is no multiple of the total factor.
     """
 
     emb: Tensor
-    context: Tensor
+    context: Any
     size: tuple[int, int]
     upsample: bool = False
     attention_mask: Tensor | None = None

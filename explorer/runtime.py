@@ -22,7 +22,7 @@ from explorer.conditions import read_conditions
 from explorer.errors import ModelError, PlanError
 from explorer.mask import Mask
 from explorer.plan import InheritancePlan, Run, resolve_run
-from explorer.program import Program
+from explorer.program import Conditions, Program
 from explorer.variant import Feature, Features, Variant
 
 _MARK = "_inheritance"
@@ -112,7 +112,9 @@ class Inheritance:
     # Patching --------------------------------------------------------------------------------------------------------
 
     def _patch(self, owner: Any, name: str, value: Any) -> None:
-        object.__setattr__(owner, name, value) if not isinstance(owner, nn.Module) else owner.__dict__.update({name: value})
+        object.__setattr__(owner, name, value) if not isinstance(owner, nn.Module) else owner.__dict__.update(
+            {name: value}
+        )
         self._patches.append((owner, name, value))
 
     def _patch_forward(self) -> None:
@@ -207,12 +209,12 @@ class Inheritance:
             attention_mask, cross_attention_kwargs, added_cond_kwargs, down_block_additional_residuals,
             mid_block_additional_residual, down_intrablock_additional_residuals, encoder_attention_mask,
         )  # fmt: skip
-        noise = self._step(run, sample, at)
+        noise = self._step(run, sample, at, encoder_hidden_states.shape)
         return UNet2DConditionOutput(sample=noise) if return_dict else (noise,)
 
-    def _step(self, run: Run, sample: Tensor, at: Any) -> Tensor:
+    def _step(self, run: Run, sample: Tensor, at: Conditions, context: torch.Size) -> Tensor:
         i = self._evaluation
-        shape = (sample.shape, sample.dtype, sample.device, at.context.shape)
+        shape = (sample.shape, sample.dtype, sample.device, context)
         choice, stores = run.choices[i], run.stores[i]
         if shape != self._shape:
             # First evaluation, or batch, size, dtype, device or guidance changed inside the run: nothing kept fits.
@@ -296,11 +298,15 @@ def _check_target(unet: Any, plan: InheritancePlan) -> None:
                 f"another tool has replaced the forward of {name or 'the UNet'}; undo it first (DeepCache: helper.disable())."
             )
         if name and "_diffusers_hook" in module.__dict__ and hasattr(module, "resnets"):
-            raise ModelError("group offloading at block level is not supported; use model or sequential CPU offloading.")
+            raise ModelError(
+                "group offloading at block level is not supported; use model or sequential CPU offloading."
+            )
         if type(module).__name__ == "ResnetBlock2D" and (module._forward_hooks or module._forward_pre_hooks):
             raise ModelError(f"{name} has forward hooks, which a plan would not run; remove them first.")
     for block in [*getattr(unet, "up_blocks", [])]:
         if all(getattr(block, part, None) for part in ("s1", "s2", "b1", "b2")):
             raise ModelError("FreeU is enabled and is not supported with a plan; call pipe.disable_freeu() first.")
     if not inspect.ismethod(getattr(unet, "get_time_embed", None)):
-        raise ModelError(f"{type(unet).__name__} is not a UNet2DConditionModel of diffusers; give a Stable Diffusion UNet.")
+        raise ModelError(
+            f"{type(unet).__name__} is not a UNet2DConditionModel of diffusers; give a Stable Diffusion UNet."
+        )

@@ -110,35 +110,36 @@ def _encoder_propagation(a: Architecture) -> Mask:
     return Mask.of([*skips, "mid.res1"], "output")
 
 
-_PAPER = "A-SDM, Sec. V and Table V"
+_PAPER = "A-SDM (arXiv 2406.00210), Sec. V-"
+_LAYER, _UNIT, _BLOCK, _CONCURRENT = (_PAPER + section for section in "ABCD")
 _ALL = [
-    Strategy("LI1", "layer", _PAPER, _layers(None)),
-    Strategy("LI2", "layer", _PAPER, _layers(2)),
-    Strategy("LI3", "layer", _PAPER, _layers(1)),
-    Strategy("AI", "unit", _PAPER, _kind("attn")),
-    Strategy("RI", "unit", _PAPER, _kind("res")),
-    *(Strategy(f"IN{k}", "internal", _PAPER, _outer(k)) for k in (1, 2, 3)),
-    *(Strategy(f"EX{k}", "external", _PAPER, _inner(k)) for k in (1, 2, 3)),
-    *(Strategy(f"EN{k}", "encoder", _PAPER, _decoder(k)) for k in (1, 2, 3)),
-    *(Strategy(f"DE{k}", "decoder", _PAPER, _encoder(k)) for k in (1, 2, 3)),
-    *(Strategy(f"CO{k}", "concurrent", _PAPER, _concurrent(k)) for k in (1, 2, 3)),
-    Strategy("CO4", "concurrent", _PAPER, _all_but("res", _outermost_pair)),
-    Strategy("CO5", "concurrent", _PAPER, _all_but("attn", _outermost_pair)),
-    Strategy("CO6", "concurrent", _PAPER, _all_but("attn", lambda a: _up(a)[:1])),
+    Strategy("LI1", "layer", _LAYER, _layers(None)),
+    Strategy("LI2", "layer", _LAYER, _layers(2)),
+    Strategy("LI3", "layer", _LAYER, _layers(1)),
+    Strategy("AI", "attention units", _UNIT, _kind("attn")),
+    Strategy("RI", "residual units", _UNIT, _kind("res")),
+    *(Strategy(f"IN{k}", "inner loop", _BLOCK, _outer(k)) for k in (1, 2, 3)),
+    *(Strategy(f"EX{k}", "external loop", _BLOCK, _inner(k)) for k in (1, 2, 3)),
+    *(Strategy(f"EN{k}", "encoder loop", _BLOCK, _decoder(k)) for k in (1, 2, 3)),
+    *(Strategy(f"DE{k}", "decoder loop", _BLOCK, _encoder(k)) for k in (1, 2, 3)),
+    *(Strategy(f"CO{k}", "concurrent", _CONCURRENT, _concurrent(k)) for k in (1, 2, 3)),
+    Strategy("CO4", "concurrent", _CONCURRENT, _all_but("res", _outermost_pair)),
+    Strategy("CO5", "concurrent", _CONCURRENT, _all_but("attn", _outermost_pair)),
+    Strategy("CO6", "concurrent", _CONCURRENT, _all_but("attn", lambda a: _up(a)[:1])),
     *(Strategy(f"DC{n}", "DeepCache", "DeepCache (arXiv 2312.00858), Sec. 3.2, branch " + str(n), _branch(n))
       for n in (0, 1, 2)),
     Strategy("EP", "encoder propagation", "Faster Diffusion (arXiv 2312.09608), Sec. 3.2", _encoder_propagation),
 ]  # fmt: skip
 STRATEGIES: dict[str, Strategy] = {s.name: s for s in _ALL}
-PAPER_STRATEGIES = tuple(s.name for s in _ALL if s.source == _PAPER)
+PAPER_STRATEGIES = tuple(s.name for s in _ALL if s.source.startswith(_PAPER))
 PAPER_MODES = ("P5†", "P2†", "P5")
 DEEPCACHE_MODES = ("P2", "P3", "P5", "P8", "N")
 PLAIN_STEPS = (50, 25, 20, 15, 10)
 
 
 def deepcache_curve(steps: int) -> Curve:
-    """DeepCache's non-uniform schedule as released for 50 steps: a tenth-and-a-half of the run is extracted around
-    step 15 with power 1.4 (its SD1.5 setting: centre 15, pow 1.4)."""
+    """DeepCache's non-uniform schedule at its released setting for SD1.5 (50 steps: 10 extract steps that crowd around
+    step 15 with power 1.4)."""
     return Curve(extracts=max(2, round(steps / 5)), centre=0.3, power=1.4)
 
 

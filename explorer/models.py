@@ -1,0 +1,270 @@
+"""Models by name: the embedded one, a hub id, a local diffusers folder, or a true architecture with random weights."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from explorer.errors import ModelError
+
+EMBEDDED = Path(__file__).parent / "embedded"
+EMOJI = "emoji"
+
+_SD = {
+    "sample_size": 64,
+    "block_out_channels": (320, 640, 1280, 1280),
+    "layers_per_block": 2,
+    "attention_head_dim": 8,
+    "cross_attention_dim": 768,
+}
+_XL_BLOCKS = ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D")
+_XL_UP_BLOCKS = ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D")
+# The UNet configurations published with SD 1.5, SD 2.1 (768 px) and SDXL base 1.0, and their predictions.
+_ARCHITECTURES: dict[str, tuple[dict[str, Any], str]] = {
+    "arch:sd15": (_SD, "epsilon"),
+    "arch:sd21": (
+        {
+            **_SD,
+            "sample_size": 96,
+            "attention_head_dim": (5, 10, 20, 20),
+            "cross_attention_dim": 1024,
+            "use_linear_projection": True,
+        },
+        "v_prediction",
+    ),
+    "arch:sdxl": (
+        {
+            "sample_size": 128,
+            "block_out_channels": (320, 640, 1280),
+            "layers_per_block": 2,
+            "down_block_types": _XL_BLOCKS,
+            "up_block_types": _XL_UP_BLOCKS,
+            "transformer_layers_per_block": (1, 2, 10),
+            "attention_head_dim": (5, 10, 20),
+            "cross_attention_dim": 2048,
+            "use_linear_projection": True,
+            "addition_embed_type": "text_time",
+            "addition_time_embed_dim": 256,
+            "projection_class_embeddings_input_dim": 2816,
+        },
+        "epsilon",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """A model that can be named without a path or a hub. weights: whether a quality may be reported on it."""
+
+    name: str
+    description: str
+    weights: bool
+    guidance: float
+
+
+MODELS: tuple[ModelInfo, ...] = (
+    ModelInfo(EMOJI, "the embedded model: emoji at 64x64 px, SD1.5's topology, trained by the recipe here", True, 3.0),
+    ModelInfo("arch:sd15", "Stable Diffusion 1.5's true UNet with random weights: latency and MACs only", False, 7.5),
+    ModelInfo("arch:sd21", "Stable Diffusion 2.1's true UNet with random weights: latency and MACs only", False, 7.5),
+    ModelInfo("arch:sdxl", "Stable Diffusion XL's true UNet with random weights: latency and MACs only", False, 5.0),
+)
+
+
+def has_weights(name: str) -> bool:
+    """Whether `name` is a trained model: a quality is refused for the `arch:` models."""
+    return not name.startswith("arch:")
+
+
+def default_guidance(name: str) -> float:
+    """The guidance scale that a model is measured at unless the user says otherwise (A-SDM: 7.5)."""
+    return next((model.guidance for model in MODELS if model.name == name), 7.5)
+
+
+def load_pipeline(name: str, *, device: str = "cpu", dtype: str = "float32") -> Any:
+    """A diffusers pipeline, on `device`, without a safety checker and with its progress bar off.
+
+    name: `emoji`, an `arch:` model (no text encoder: give it `prompt_embeds`), a folder that `from_pretrained` reads,
+    or a hub id (the only case that may use the network). Weights are read from safetensors only.
+
+    Raises:
+        ModelError: no such model, a folder that is no pipeline, a missing or truncated weight file, or another
+            architecture than Stable Diffusion's.
+    """
+    import torch
+
+    torch_dtype = getattr(torch, dtype)
+    if name.startswith("arch:"):
+        pipe = _random_pipeline(name)
+    else:
+        pipe = _pretrained(_folder(name), torch_dtype)
+    if getattr(pipe, "unet", None) is None:
+        raise ModelError(f"{name} is a {type(pipe).__name__} without a UNet; give a Stable Diffusion pipeline.")
+    from explorer.architecture import Architecture
+
+    Architecture.of(pipe.unet)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe.to(device, torch_dtype)
+
+
+def load_empty_unet(name: str) -> Any:
+    """The UNet of a model without its weights: for anatomy, strategies and plans. Takes a second and no memory.
+
+    Raises:
+        ModelError: as `load_pipeline`.
+    """
+    import torch
+    from diffusers import UNet2DConditionModel
+
+    if name.startswith("arch:"):
+        config = _architecture(name)[0]
+    else:
+        folder = _folder(name)
+        if isinstance(folder, str):
+            with _explained(name):
+                config = UNet2DConditionModel.load_config(folder, subfolder="unet")
+        else:
+            try:
+                config = json.loads((folder / "unet" / "config.json").read_text(encoding="utf-8"))
+            except (OSError, ValueError) as error:
+                raise ModelError(
+                    f"{folder} has no readable unet/config.json ({error}); give a diffusers folder."
+                ) from error
+    with torch.device("meta"):
+        return UNet2DConditionModel.from_config(config)
+
+
+def _architecture(name: str) -> tuple[dict[str, Any], str]:
+    if name not in _ARCHITECTURES:
+        raise ModelError(f"no such architecture {name!r}; expected one of {', '.join(_ARCHITECTURES)}.")
+    return _ARCHITECTURES[name]
+
+
+def _folder(name: str) -> Path | str:
+    """The folder of a model, or the hub id itself."""
+    if name == EMOJI:
+        folder = EMBEDDED / "emoji"
+        if not folder.is_dir():
+            raise ModelError(
+                f"the embedded model is missing from this installation ({folder}); install the package again."
+            )
+        return folder
+    path = Path(name).expanduser()
+    if path.is_dir():
+        if not (path / "model_index.json").is_file():
+            raise ModelError(
+                f"the folder {name} is no pipeline (no model_index.json); give a folder that diffusers saved."
+            )
+        return path
+    parts = name.split("/")
+    if path.exists() or len(parts) != 2 or name.startswith((".", "~", "/")) or not all(parts):
+        known = ", ".join(model.name for model in MODELS)
+        raise ModelError(
+            f"no such model {name!r}; expected one of {known}, a diffusers folder or a hub id (owner/name)."
+        )
+    return name
+
+
+@contextlib.contextmanager
+def _explained(name: str | Path) -> Iterator[None]:
+    """Turn what loaders raise into one sentence."""
+    try:
+        yield
+    except ModelError:
+        raise
+    except Exception as error:
+        first = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ModelError(
+            f"cannot load {name} ({type(error).__name__}: {first[:300]}); check that it is a whole Stable Diffusion "
+            "pipeline with safetensors weights, or copy it again."
+        ) from error
+
+
+def _pretrained(folder: Path | str, dtype: Any) -> Any:
+    from diffusers import DiffusionPipeline
+    from diffusers.utils import logging
+
+    local = isinstance(folder, Path)
+    if isinstance(folder, Path):
+        _check_weights(folder)
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        with _explained(folder):
+            return DiffusionPipeline.from_pretrained(
+                folder, torch_dtype=dtype, use_safetensors=True, local_files_only=local, safety_checker=None
+            ) if _accepts_checker(folder) else DiffusionPipeline.from_pretrained(
+                folder, torch_dtype=dtype, use_safetensors=True, local_files_only=local
+            )  # fmt: skip
+    finally:
+        logging.set_verbosity(verbosity)
+
+
+def _accepts_checker(folder: Path | str) -> bool:
+    """Whether the pipeline names a safety checker that can be left out (SD1.x and 2.x do, SDXL does not)."""
+    if isinstance(folder, str):
+        return False
+    return "safety_checker" in json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
+
+
+def _check_weights(folder: Path) -> None:
+    """Name a missing or truncated weight file before diffusers fails on it in many lines."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{folder}/model_index.json cannot be read ({error}); copy the model again.") from error
+    for part in ("unet", "vae", "text_encoder", "text_encoder_2"):
+        if not index.get(part) or index[part][0] is None:
+            continue
+        files = sorted((folder / part).glob("*.safetensors"))
+        if not files:
+            raise ModelError(
+                f"{folder / part} has no safetensors weights; copy the model again or convert its weights."
+            )
+        for file in files:
+            try:
+                with safe_open(file, framework="pt"):
+                    pass
+            except (SafetensorError, OSError) as error:
+                raise ModelError(
+                    f"the weight file {file} is damaged or truncated ({error}); copy the model again."
+                ) from error
+
+
+def _random_pipeline(name: str) -> Any:
+    """The true UNet with random weights in a stock pipeline, without text encoders (give it `prompt_embeds`)."""
+    import torch
+    from diffusers import (
+        AutoencoderKL,
+        EulerDiscreteScheduler,
+        PNDMScheduler,
+        StableDiffusionPipeline,
+        StableDiffusionXLPipeline,
+        UNet2DConditionModel,
+    )
+
+    config, prediction = _architecture(name)
+    betas: dict[str, Any] = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        unet = UNet2DConditionModel(**config).eval()
+        vae = AutoencoderKL(
+            block_out_channels=(128, 256, 512, 512),
+            down_block_types=("DownEncoderBlock2D",) * 4,
+            up_block_types=("UpDecoderBlock2D",) * 4,
+            latent_channels=4,
+            layers_per_block=2,
+        ).eval()
+    if name == "arch:sdxl":
+        scheduler = EulerDiscreteScheduler(**betas, steps_offset=1)
+        return StableDiffusionXLPipeline(vae, None, None, None, None, unet, scheduler, add_watermarker=False)
+    scheduler = PNDMScheduler(**betas, skip_prk_steps=True, steps_offset=1, prediction_type=prediction)
+    return StableDiffusionPipeline(
+        vae, None, None, unet, scheduler, None, None, requires_safety_checker=False
+    )  # fmt: skip

@@ -1,0 +1,82 @@
+"""Tiny UNets and pipelines of the shapes that the engine supports, with random weights and fixed seeds."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+import pytest
+
+SHAPES: dict[str, dict[str, Any]] = {
+    "sd1": {"attention_head_dim": 2, "cross_attention_dim": 16},
+    "sd2": {"attention_head_dim": (2, 2, 4, 4), "cross_attention_dim": 16, "use_linear_projection": True},
+    "sdxl": {
+        "block_out_channels": (16, 32, 32),
+        "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+        "transformer_layers_per_block": (1, 2, 3),
+        "attention_head_dim": (2, 2, 4),
+        "cross_attention_dim": 16,
+        "use_linear_projection": True,
+        "addition_embed_type": "text_time",
+        "addition_time_embed_dim": 8,
+        "projection_class_embeddings_input_dim": 6 * 8 + 16,
+    },
+}
+
+
+def make_unet(shape: str = "sd1", **changes: Any) -> Any:
+    import torch
+    from diffusers import UNet2DConditionModel
+
+    config = {
+        "sample_size": 16,
+        "block_out_channels": (16, 32, 32, 32),
+        "norm_num_groups": 8,
+        **SHAPES[shape],
+        **changes,
+    }
+    torch.manual_seed(0)
+    return UNet2DConditionModel(**config).eval()
+
+
+def make_pipeline(scheduler: Any = None, *, kind: str = "StableDiffusionPipeline", **unet_changes: Any) -> Any:
+    """A stock pipeline with a tiny random UNet and autoencoder; give it `prompt_embeds` (it has no text encoder)."""
+    import diffusers
+    import torch
+
+    unet = make_unet("sd1", **unet_changes)
+    torch.manual_seed(1)
+    vae = diffusers.AutoencoderKL(
+        block_out_channels=(8, 8), down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2,
+        norm_num_groups=4, latent_channels=4, sample_size=32,
+    ).eval()  # fmt: skip
+    scheduler = scheduler or diffusers.DDIMScheduler(
+        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False, steps_offset=1,
+        set_alpha_to_one=False,
+    )  # fmt: skip
+    pipe = getattr(diffusers, kind)(vae, None, None, unet, scheduler, None, None, requires_safety_checker=False)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def embeds(batch: int = 1, tokens: int = 7, width: int = 16) -> dict[str, Any]:
+    """Prompt and negative prompt embeddings for a pipeline without text encoder."""
+    import torch
+
+    generator = torch.Generator().manual_seed(2)
+    draw = torch.randn(2, batch, tokens, width, generator=generator)
+    return {"prompt_embeds": draw[0], "negative_prompt_embeds": draw[1]}
+
+
+@pytest.fixture(scope="session")
+def unet_of() -> Callable[..., Any]:
+    return make_unet
+
+
+@pytest.fixture()
+def pipeline_of() -> Callable[..., Any]:
+    return make_pipeline

@@ -1,0 +1,460 @@
+"""The rules of the runtime, each with the failure it prevents."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import diffusers
+import pytest
+import torch
+
+from explorer import InheritancePlan, ModelError, PlanError, inherit, strategy
+from explorer.architecture import Architecture
+from explorer.mask import Mask
+from explorer.schedule import Segments, parse_mode
+from tests.conftest import embeds, make_pipeline, make_unet
+from tests.explorer.test_program import call, two_step
+
+BETAS: dict[str, Any] = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
+
+
+def latents(pipe: Any, steps: int = 10, batch: int = 1, **kwargs: Any) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(3)
+    kwargs = {**embeds(batch), "output_type": "latent", "num_inference_steps": steps, **kwargs}
+    return pipe(generator=generator, **kwargs).images
+
+
+def plan_for(pipe: Any, name: str = "DC0", mode: str = "P5", steps: int = 10, rule: str = "copy") -> InheritancePlan:
+    return strategy(name, mode=mode, steps=steps, unet=pipe.unet, rule=rule)
+
+
+def ran_units(pipe: Any) -> list[int]:
+    """Append, at each evaluation, how many ResUnits ran: read by the caller after the run."""
+    counts: list[int] = []
+    for module in pipe.unet.modules():
+        if type(module).__name__ == "ResnetBlock2D":
+            module.conv1.register_forward_hook(lambda *_: counts.__setitem__(-1, counts[-1] + 1))
+    pipe.unet.conv_in.register_forward_hook(lambda *_: counts.append(0))
+    return counts
+
+
+def test_deepcache_to_the_bit(pipeline_of: Any) -> None:
+    from DeepCache import DeepCacheSDHelper
+
+    pipe = pipeline_of()
+    helper = DeepCacheSDHelper(pipe=pipe)
+    helper.set_params(cache_interval=5, cache_branch_id=0)
+    helper.enable()
+    theirs = latents(pipe, 20)
+    helper.disable()
+    # DeepCache leaves bound methods of its own behind on every module it wrapped.
+    for module in pipe.unet.modules():
+        module.__dict__.pop("forward", None)
+    with inherit(pipe, plan_for(pipe, "DC0", "P5", 20)):
+        ours = latents(pipe, 20)
+    assert torch.equal(ours, theirs)
+    assert not torch.equal(ours, latents(pipe, 20))
+
+
+@pytest.mark.parametrize("branch", [1, 2])
+def test_deeper_deepcache_branches_to_the_bit(branch: int) -> None:
+    from DeepCache import DeepCacheSDHelper
+
+    pipe = make_pipeline()
+    helper = DeepCacheSDHelper(pipe=pipe)
+    helper.set_params(cache_interval=3, cache_branch_id=branch)
+    helper.enable()
+    theirs = latents(pipe)
+    pipe = make_pipeline()
+    with inherit(pipe, plan_for(pipe, f"DC{branch}", "P3")):
+        assert torch.equal(latents(pipe), theirs)
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "evaluations"),
+    [
+        (diffusers.DDIMScheduler(**BETAS), 10),
+        (diffusers.PNDMScheduler(**BETAS, skip_prk_steps=True), 11),
+        (diffusers.HeunDiscreteScheduler(**BETAS), 19),
+        (diffusers.DPMSolverMultistepScheduler(**BETAS), 10),
+        (diffusers.EulerAncestralDiscreteScheduler(**BETAS), 10),
+    ],
+    ids=lambda v: type(v).__name__ if not isinstance(v, int) else str(v),
+)
+def test_schedule_counts_evaluations(scheduler: Any, evaluations: int) -> None:
+    """PNDM repeats a timestep and Heun evaluates twice: a run is counted, never guessed from timestep values."""
+    pipe = make_pipeline(scheduler)
+    counts = ran_units(pipe)
+    with inherit(pipe, plan_for(pipe, "DC0", "P5")):
+        latents(pipe)
+    assert len(counts) == evaluations
+    assert [i for i, units in enumerate(counts) if units == 22] == list(range(0, evaluations, 5))
+    assert set(counts) == {22, 1}
+
+
+def test_every_run_starts_anew() -> None:
+    """DeepCache's quality decays over repeated calls: here the third run gives the first one's picture."""
+    pipe = make_pipeline()
+    with inherit(pipe, plan_for(pipe, mode="P4")) as handle:
+        runs = [latents(pipe) for _ in range(3)]
+        assert handle.cache_bytes == 0
+    assert torch.equal(runs[0], runs[1]) and torch.equal(runs[0], runs[2])
+
+
+def test_an_interrupted_run_leaves_nothing_behind() -> None:
+    pipe = make_pipeline()
+
+    def stop(_: Any, step: int, __: Any, ___: Any) -> dict[str, Any]:
+        if step == 3:
+            raise RuntimeError("stopped")
+        return {}
+
+    with inherit(pipe, plan_for(pipe)):
+        first = latents(pipe)
+        with pytest.raises(RuntimeError, match="stopped"):
+            latents(pipe, callback_on_step_end=stop)
+        assert torch.equal(latents(pipe), first)
+
+
+def test_batch_changes_between_runs() -> None:
+    pipe = make_pipeline()
+    with inherit(pipe, plan_for(pipe)):
+        alone = latents(pipe)
+        latents(pipe, batch=3)
+        assert torch.equal(latents(pipe), alone)
+
+
+@pytest.mark.parametrize("rule", ["copy", "forecast2"])
+def test_a_change_inside_a_run_extracts(rule: str) -> None:
+    """Guidance that ends half way halves the batch: the step extracts instead of crashing, then inheritance goes on."""
+    pipe = make_pipeline()
+    counts = ran_units(pipe)
+
+    def end_guidance(pipe: Any, step: int, _: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+        if step == 6:
+            pipe._guidance_scale = 0.0
+            tensors["prompt_embeds"] = tensors["prompt_embeds"].chunk(2)[-1]
+        return tensors
+
+    with inherit(pipe, plan_for(pipe, mode="P5", rule=rule)):
+        result = latents(pipe, callback_on_step_end=end_guidance, callback_on_step_end_tensor_inputs=["prompt_embeds"])
+    assert torch.isfinite(result).all()
+    assert [i for i, units in enumerate(counts) if units == 22] == [0, 5, 7]
+
+
+@pytest.mark.parametrize("strength", [0.5, 0.75, 1.0])
+def test_img2img_runs_the_tail(strength: float) -> None:
+    pipe = make_pipeline(kind="StableDiffusionImg2ImgPipeline")
+    counts = ran_units(pipe)
+    image = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    with inherit(pipe, plan_for(pipe, mode="P5", steps=20)):
+        pipe(image=image, strength=strength, num_inference_steps=20, generator=torch.Generator().manual_seed(0),
+             output_type="latent", **embeds())  # fmt: skip
+    start = 20 - int(20 * strength)
+    expected = sorted({start, *(i for i in range(start, 20) if i % 5 == 0)})
+    assert [start + i for i, units in enumerate(counts) if units == 22] == expected
+
+
+def test_a_mode_is_refit_to_another_step_count() -> None:
+    pipe = make_pipeline()
+    counts = ran_units(pipe)
+    with inherit(pipe, plan_for(pipe, mode="P5", steps=50)):
+        latents(pipe, 15)
+    assert [i for i, units in enumerate(counts) if units == 22] == [0, 5, 10]
+
+
+def test_a_written_schedule_is_not_refit() -> None:
+    pipe = make_pipeline()
+    architecture = Architecture.of(pipe.unet)
+    plan = InheritancePlan(architecture, 10, (Mask.of(["mid.attn"]),), Segments.of([0, 1] * 5))
+    with inherit(pipe, plan):
+        latents(pipe, 10)
+        with pytest.raises(PlanError, match="10 UNet evaluations and the run has 12"):
+            latents(pipe, 12)
+
+
+def test_applying_twice_is_an_error() -> None:
+    pipe = make_pipeline()
+    plan = plan_for(pipe)
+    with inherit(pipe, plan), pytest.raises(PlanError, match="applied to this UNet already"):
+        inherit(pipe, plan)
+    inherit(pipe, plan).remove()
+
+
+def test_another_architecture_is_refused_naming_both() -> None:
+    pipe = make_pipeline()
+    other = strategy("CO6", unet=make_unet("sdxl"), steps=10)
+    with pytest.raises(PlanError) as error:
+        inherit(pipe, other)
+    assert other.architecture.describe() in str(error.value)
+    assert Architecture.of(pipe.unet).describe() in str(error.value)
+
+
+def test_removing_restores_exactly() -> None:
+    pipe = make_pipeline()
+    before = [set(owner.__dict__) for owner in (pipe, pipe.unet, pipe.scheduler)]
+    plain = latents(pipe)
+    after_run = [set(owner.__dict__) for owner in (pipe, pipe.unet, pipe.scheduler)]
+    handle = inherit(pipe, plan_for(pipe))
+    latents(pipe)
+    handle.remove()
+    handle.remove()
+    assert [set(owner.__dict__) for owner in (pipe, pipe.unet, pipe.scheduler)] == after_run
+    assert all(b <= a for b, a in zip(before, after_run, strict=True))
+    assert type(pipe.unet).forward.__get__(pipe.unet) == pipe.unet.forward
+    assert torch.equal(latents(pipe), plain)
+
+
+def test_scheduler_exchanged_after_applying() -> None:
+    pipe = make_pipeline()
+    first = pipe.scheduler
+    counts = ran_units(pipe)
+    with inherit(pipe, plan_for(pipe, mode="P5")):
+        pipe.scheduler = diffusers.DPMSolverMultistepScheduler(**BETAS)
+        latents(pipe)
+    assert [i for i, units in enumerate(counts) if units == 22] == [0, 5]
+    assert "set_timesteps" not in first.__dict__ and "set_timesteps" not in pipe.scheduler.__dict__
+
+
+def test_a_bare_unet_needs_a_beginning() -> None:
+    unet = make_unet()
+    plan = two_step(Architecture.of(unet), Mask.of(["mid.attn"]))
+    with inherit(unet, plan) as handle:
+        with pytest.raises(PlanError, match="before a run began"):
+            call(unet)
+        handle.begin(2)
+        call(unet)
+    scheduler = diffusers.DDIMScheduler(**BETAS)
+    with inherit(unet, plan, scheduler=scheduler):
+        scheduler.set_timesteps(2)
+        call(unet)
+        call(unet)
+        with pytest.raises(PlanError, match="more often than its 2 timesteps"):
+            call(unet)
+
+
+def test_only_features_that_are_read_are_held() -> None:
+    unet = make_unet()
+    architecture = Architecture.of(unet)
+    plan = InheritancePlan(
+        architecture, 6, (Mask.of(["mid.attn"]), Mask.of(["mid.res1"])), Segments.of([0, 1, 0, 2, 0, 0])
+    )
+    held = []
+    with inherit(unet, plan) as handle:
+        handle.begin(6)
+        for _ in range(6):
+            call(unet)
+            held.append(handle.cache_bytes)
+    one = 2 * 32 * 2 * 2 * 4
+    assert held == [one, 0, one, 0, 0, 0]
+
+
+@pytest.mark.parametrize("rule", ["copy", "forecast1", "forecast2"])
+def test_rules_combine_extracted_features(rule: str) -> None:
+    """A feature that moves as a polynomial of the evaluation is forecast exactly by the order that it has."""
+    from explorer.rules import Rule
+    from explorer.runtime import combine
+
+    at, sources, order = 9, (0, 3, 6), {"copy": 0, "forecast1": 1, "forecast2": 2}[rule]
+    chosen = Rule.parse(rule)
+    features = [torch.full((2, 2), float(s) ** order) for s in sources]
+    found = combine(features[-chosen.history :], chosen.coefficients(at, sources))
+    torch.testing.assert_close(found, torch.full((2, 2), float(at) ** order))
+
+
+def test_forecast_follows_extract_steps_in_a_run() -> None:
+    """With output inheritance of the last ResUnit's input the forecast can be made by hand from two stock runs."""
+    unet = make_unet()
+    architecture = Architecture.of(unet)
+    mask = Mask.of(["up3.l2.attn"])
+    plan = InheritancePlan(
+        architecture, 5, (mask,), Segments.of([0, 0, 1]), strategy("DC0", unet=unet, rule="forecast1").rule
+    )
+    seen: list[torch.Tensor] = []
+    module = unet.up_blocks[3].attentions[2]
+    module.register_forward_hook(lambda _, inputs, output: seen.append(output[0] - inputs[0]))
+    for seed in (0, 1):
+        call(unet, seed)
+    module._forward_hooks.clear()
+    forecast = 2 * seen[1] - seen[0]
+    module.register_forward_hook(lambda _, inputs, output: (forecast + inputs[0],))
+    expected = call(unet, 2)
+    module._forward_hooks.clear()
+    with inherit(unet, plan) as handle:
+        handle.begin(3)
+        call(unet, 0)
+        call(unet, 1)
+        found = call(unet, 2)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_variants_compile_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No graph break in any variant. The compiler's front half alone: generating code takes minutes on a CPU."""
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="eager"))
+    pipe = make_pipeline()
+    plan = plan_for(pipe, mode="P5", steps=4)
+    with inherit(pipe, plan):
+        eager = latents(pipe, 4)
+    with inherit(pipe, plan, compile=True):
+        compiled = latents(pipe, 4)
+    torch.testing.assert_close(compiled, eager, rtol=1e-3, atol=1e-4)
+
+
+# What a pipeline may carry -------------------------------------------------------------------------------------------
+
+
+def residuals(unet: Any, scale: float = 0.1) -> tuple[tuple[torch.Tensor, ...], torch.Tensor]:
+    controlnet = diffusers.ControlNetModel.from_unet(unet)
+    torch.manual_seed(5)
+    for block in [*controlnet.controlnet_down_blocks, controlnet.controlnet_mid_block]:
+        torch.nn.init.normal_(block.weight, std=scale)
+    with torch.no_grad():
+        down, mid = controlnet(torch.randn(2, 4, 16, 16), torch.tensor(500), torch.randn(2, 7, 16),
+                               torch.rand(2, 3, 128, 128), return_dict=False)  # fmt: skip
+    return tuple(down), mid
+
+
+def adapter_features(unet: Any) -> list[torch.Tensor]:
+    torch.manual_seed(6)
+    channels = unet.config.block_out_channels
+    sizes = [16, 8, 4, 2]
+    return [torch.randn(2, c, s, s) * 0.3 for c, s in zip(channels, sizes, strict=True)]
+
+
+def with_controlnet(unet: Any) -> dict[str, Any]:
+    down, mid = residuals(unet)
+    return {"down_block_additional_residuals": down, "mid_block_additional_residual": mid}
+
+
+def with_lora(unet: Any) -> dict[str, Any]:
+    from peft import LoraConfig
+
+    torch.manual_seed(7)
+    unet.add_adapter(
+        LoraConfig(r=2, lora_alpha=2, init_lora_weights="gaussian", target_modules=["to_q", "to_v", "conv1"])
+    )
+    for name, parameter in unet.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.2)
+    return {"cross_attention_kwargs": {"scale": 0.5}}
+
+
+def with_ip_adapter(unet: Any) -> dict[str, Any]:
+    width = unet.config.cross_attention_dim
+    torch.manual_seed(8)
+    keys: dict[str, torch.Tensor] = {}
+    index = 1
+    for name, processor in unet.attn_processors.items():
+        if "attn2" in name:
+            block = unet.get_submodule(name.removesuffix(".processor"))
+            keys[f"{index}.to_k_ip.weight"] = torch.randn(block.inner_dim, width) * 0.2
+            keys[f"{index}.to_v_ip.weight"] = torch.randn(block.inner_dim, width) * 0.2
+            index += 2
+    projection = {"proj.weight": torch.randn(4 * width, 10), "proj.bias": torch.zeros(4 * width),
+                  "norm.weight": torch.ones(width), "norm.bias": torch.zeros(width)}  # fmt: skip
+    unet._load_ip_adapter_weights([{"image_proj": projection, "ip_adapter": keys}], low_cpu_mem_usage=False)
+    return {"added_cond_kwargs": {"image_embeds": [torch.randn(2, 1, 10)]}}
+
+
+def with_processor(unet: Any) -> dict[str, Any]:
+    from diffusers.models.attention_processor import AttnProcessor
+
+    unet.set_attn_processor(AttnProcessor())
+    return {}
+
+
+def with_sliced_attention(unet: Any) -> dict[str, Any]:
+    unet.set_attention_slice(1)
+    return {}
+
+
+def with_sequential_offload(unet: Any) -> dict[str, Any]:
+    from accelerate import cpu_offload
+
+    cpu_offload(unet, execution_device=torch.device("cpu"))
+    return {}
+
+
+def with_model_offload(unet: Any) -> dict[str, Any]:
+    from accelerate import cpu_offload_with_hook
+
+    cpu_offload_with_hook(unet, execution_device=torch.device("cpu"))
+    return {}
+
+
+CARRIED = {
+    "controlnet": with_controlnet,
+    "t2i-adapter": lambda unet: {"down_intrablock_additional_residuals": adapter_features(unet)},
+    "t2i-adapter, older form": lambda unet: {"down_block_additional_residuals": adapter_features(unet)},
+    "lora": with_lora,
+    "ip-adapter": with_ip_adapter,
+    "attention processor": with_processor,
+    "sliced attention": with_sliced_attention,
+    "sequential offload": with_sequential_offload,
+    "model offload": with_model_offload,
+    "attention masks": lambda _: {"encoder_attention_mask": torch.tensor([[1] * 7, [1] * 4 + [0] * 3])},
+}
+
+
+@pytest.mark.parametrize("what", CARRIED)
+def test_what_a_pipeline_carries_keeps_working(what: str) -> None:
+    """Stock and an extract step agree to the bit, the thing changes the picture, and an inherit step feels it too."""
+    unet = make_unet()
+    plain = call(unet, 1)
+
+    def fresh(kwargs: dict[str, Any]) -> dict[str, Any]:
+        # diffusers pops T2I-Adapter's features off the caller's list.
+        return {key: list(value) if isinstance(value, list) else value for key, value in kwargs.items()}
+
+    kwargs = CARRIED[what](unet)
+    expected = call(unet, 1, **fresh(kwargs))
+    if "offload" not in what and "processor" not in what and "sliced" not in what:
+        assert not torch.allclose(expected, plain, atol=1e-4)
+    plan = two_step(Architecture.of(unet), strategy("DC2", unet=unet).masks[0])
+    with inherit(unet, plan) as handle:
+        handle.begin(2)
+        assert torch.equal(call(unet, 1, **fresh(kwargs)), expected)
+        inherited = call(unet, 1, **fresh(kwargs))
+    torch.testing.assert_close(inherited, expected, rtol=1e-4, atol=1e-5)
+    assert torch.equal(call(unet, 1, **fresh(kwargs)), expected)
+
+
+def test_t2i_adapter_of_xl_reaches_the_mid_block() -> None:
+    unet = make_unet("sdxl")
+    torch.manual_seed(9)
+    shapes = [(16, 8), (32, 8), (32, 4), (32, 4)]
+    features = [torch.randn(2, c, s, s) for c, s in shapes]
+    expected = call(unet, down_intrablock_additional_residuals=list(features))
+    with inherit(unet, InheritancePlan(Architecture.of(unet), 1)) as handle:
+        handle.begin(1)
+        assert torch.equal(call(unet, down_intrablock_additional_residuals=list(features)), expected)
+
+
+def test_offloading_that_starts_after_a_plan() -> None:
+    unet = make_unet()
+    expected = call(unet)
+    handle = inherit(unet, InheritancePlan(Architecture.of(unet), 1))
+    with_model_offload(unet)
+    handle.begin(1)
+    assert torch.equal(call(unet), expected)
+    handle.remove()
+    assert torch.equal(call(unet), expected)
+
+
+def test_what_cannot_work_is_refused_with_its_reason() -> None:
+    pipe = make_pipeline()
+    plan = plan_for(pipe)
+    pipe.enable_freeu(0.9, 0.2, 1.2, 1.4)
+    with pytest.raises(ModelError, match="FreeU"):
+        inherit(pipe, plan)
+    pipe.disable_freeu()
+    pipe.unet.down_blocks[0].resnets[0].forward = pipe.unet.down_blocks[0].resnets[0].forward
+    with pytest.raises(ModelError, match="another tool"):
+        inherit(pipe, plan)
+    with pytest.raises(ModelError, match="no UNet"):
+        inherit(object(), plan)
+
+
+def test_a_mode_of_the_paper_in_words() -> None:
+    assert parse_mode("P5d") == parse_mode("P5†")
