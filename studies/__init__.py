@@ -1,0 +1,75 @@
+"""Studies: the store, the queue, the driver and the command line.
+
+Names are loaded when they are used: Optuna and SQLAlchemy would take most of the half second that `explorer --help`
+has.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from studies.driver import Outcome, Progress, run_worker
+    from studies.queue import Counts, counts, enqueue
+    from studies.rows import TrialRow, front_rows, trials
+    from studies.scored import Evaluator, Picture, Plan, Scored, Space
+    from studies.settings import Objective, SamplerSettings, StudySettings
+    from studies.store import Store, StudyRecord
+    from studies.workers import WorkerExit, interruptible, run_workers
+
+_HOMES = {
+    "Counts": "queue",
+    "Evaluator": "scored",
+    "Objective": "settings",
+    "Outcome": "driver",
+    "Picture": "scored",
+    "Plan": "scored",
+    "Progress": "driver",
+    "SamplerSettings": "settings",
+    "Scored": "scored",
+    "Space": "scored",
+    "Store": "store",
+    "StudyRecord": "store",
+    "StudySettings": "settings",
+    "TrialRow": "rows",
+    "WorkerExit": "workers",
+    "counts": "queue",
+    "enqueue": "queue",
+    "front_rows": "rows",
+    "interruptible": "workers",
+    "run_worker": "driver",
+    "run_workers": "workers",
+    "trials": "rows",
+}
+
+__all__ = [
+    "Counts",
+    "Evaluator",
+    "Objective",
+    "Outcome",
+    "Picture",
+    "Plan",
+    "Progress",
+    "SamplerSettings",
+    "Scored",
+    "Space",
+    "Store",
+    "StudyRecord",
+    "StudySettings",
+    "TrialRow",
+    "WorkerExit",
+    "counts",
+    "enqueue",
+    "front_rows",
+    "interruptible",
+    "run_worker",
+    "run_workers",
+    "trials",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"studies.{_HOMES[name]}"), name)

@@ -1,0 +1,148 @@
+"""Optuna's side of the study: a trial for each plan that is scored, from which the sampler learns.
+
+The queue decides what is scored; a trial follows it. Whatever is interrupted in between is settled by `reconcile`,
+which brings trials that a gone worker left running in line with what the queue says of their plans.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable
+from typing import Any, Generic
+
+import optuna
+import sqlalchemy as sa
+from optuna.distributions import BaseDistribution
+from optuna.exceptions import UpdateFinishedTrialError
+from optuna.samplers import BaseSampler
+from optuna.trial import FixedTrial, FrozenTrial, TrialState, create_trial
+
+from explorer.errors import ExplorerError
+from studies import claims, queue, samplers, sqlite
+from studies.queue import Claim
+from studies.scored import P, Space
+from studies.store import Store, StudyRecord
+from studies.tables import DONE, plans
+
+ORPHAN_SECONDS = 60.0  # a trial that was asked for and never given a worker's id is left over after this
+WORKER_DIED = "worker died"
+
+
+class Mirror(Generic[P]):
+    """One worker's hand on Optuna's study."""
+
+    def __init__(
+        self,
+        store: Store,
+        study: StudyRecord,
+        space: Space[P],
+        evaluations: Callable[[P], int],
+        worker_id: int,
+        sampler: BaseSampler,
+    ) -> None:
+        self.store, self.study, self.space, self.evaluations = store, study, space, evaluations
+        self.worker_id = worker_id
+        self.optuna = store.optuna_study(study, sampler)
+
+    # Trials begin ----------------------------------------------------------------------------------------------------
+
+    def ask(self) -> optuna.Trial:
+        """A trial for the sampler's next proposal."""
+        with sqlite.in_words(self.store.url):
+            trial = self.optuna.ask()
+            trial.set_user_attr("worker", self.worker_id)
+            return trial
+
+    def describe(self, trial: optuna.Trial, claim: Claim) -> None:
+        with sqlite.in_words(self.store.url):
+            for name, value in _attributes(claim).items():
+                trial.set_user_attr(name, value)
+
+    def begin(self, claim: Claim, plan: P) -> int:
+        """A running trial for a plan out of the queue, with the parameters that give it where the space has some;
+        returns its number."""
+        parameters, distributions = self._replay(claim, plan)
+        template = create_trial(
+            state=TrialState.RUNNING,
+            params=parameters,
+            distributions=distributions,
+            user_attrs=_attributes(claim) | {"worker": self.worker_id},
+            system_attrs=samplers.seed_attributes(self.optuna.sampler) if parameters else {},
+        )
+        template.datetime_start = datetime.datetime.now()
+        with sqlite.in_words(self.store.url):
+            storage = self.store.optuna_storage
+            trial_id = storage.create_new_trial(storage.get_study_id_from_name(self.study.name), template)
+            number = storage.get_trial(trial_id).number
+        queue.set_number(self.store, claim, number)
+        return number
+
+    def _replay(self, claim: Claim, plan: P) -> tuple[dict[str, Any], dict[str, BaseDistribution]]:
+        if claim.parameters is None:
+            return {}, {}
+        trial = FixedTrial(claim.parameters)
+        try:
+            again = self.space.suggest(trial)
+            if again.key(self.evaluations(again)) != plan.key(self.evaluations(plan)):
+                return {}, {}
+        except (ExplorerError, ValueError):  # the parameters were of another space's version: the plan is what counts
+            return {}, {}
+        return trial.params, trial.distributions
+
+    # Trials end ------------------------------------------------------------------------------------------------------
+
+    def tell(self, number: int, values: list[float], duplicate_of: int | None = None) -> None:
+        """End a trial with its objectives' values; duplicate_of: the trial that measured them."""
+        self._end(number, {} if duplicate_of is None else {"duplicate_of": duplicate_of}, values)
+
+    def fail(self, number: int, reason: str, duplicate_of: int | None = None) -> None:
+        attributes: dict[str, Any] = {"reason": reason}
+        self._end(number, attributes if duplicate_of is None else attributes | {"duplicate_of": duplicate_of}, None)
+
+    def _end(self, number: int, attributes: dict[str, Any], values: list[float] | None) -> None:
+        with sqlite.in_words(self.store.url):
+            storage = self.store.optuna_storage
+            study_id = storage.get_study_id_from_name(self.study.name)
+            trial_id = storage.get_trial_id_from_study_id_trial_number(study_id, number)
+            try:
+                for name, value in attributes.items():
+                    storage.set_trial_user_attr(trial_id, name, value)
+                state = TrialState.FAIL if values is None else TrialState.COMPLETE
+                self.optuna.tell(number, values, state, skip_if_finished=True)
+            except UpdateFinishedTrialError:
+                pass  # another worker settled it first, from the same rows
+
+    def reconcile(self) -> int:
+        """Settle the trials that gone workers left running: with their plan's values when it is done, otherwise as
+        failed (the plan itself is in the queue again). Returns how many."""
+        with sqlite.in_words(self.store.url):
+            running = self.optuna.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        if not running:
+            return 0
+        gone = claims.gone_workers(self.store, self.study)
+        settled = 0
+        for trial in running:
+            owner = trial.user_attrs.get("worker")
+            if owner in gone or (owner is None and _age(trial) > ORPHAN_SECONDS):
+                self._settle(trial)
+                settled += 1
+        return settled
+
+    def _settle(self, trial: FrozenTrial) -> None:
+        query = sa.select(plans).where(plans.c.study_id == self.study.id, plans.c.trial_number == trial.number)
+        with self.store.begin() as connection:
+            row = connection.execute(query).first()
+        if row is not None and row.state == DONE:
+            self.tell(trial.number, queue.values_of(self.store, self.study, row.id))
+        else:
+            self.fail(trial.number, (row.reason if row is not None else None) or WORKER_DIED)
+
+
+def _attributes(claim: Claim) -> dict[str, Any]:
+    return {"key": claim.key, "origin": claim.origin, "name": claim.name, "plan": claim.words}
+
+
+def _age(trial: FrozenTrial) -> float:
+    if trial.datetime_start is None:
+        return 0.0
+    return (datetime.datetime.now() - trial.datetime_start).total_seconds()

@@ -1,0 +1,249 @@
+"""The queue of plans: enqueued, claimed by one worker, finished once.
+
+The queue is the table `explorer_plans`, not Optuna's waiting trials: a claim is one transaction on one row, so that
+two workers never score one plan, and a plan is never lost between two tables. The row's worker is the claim: whoever
+finishes must still hold it, so a worker that was taken for dead cannot record a plan that another one has since.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from explorer.errors import ExplorerError, StudyError
+from studies import pictures
+from studies.scored import P, Scored, Space
+from studies.store import Store, StudyRecord
+from studies.tables import DONE, FAILED, FINISHED, RUNNING, WAITING, measurements, plans, studies
+from studies.tables import pictures as picture_rows
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How many distinct plans of a study are in which state."""
+
+    waiting: int = 0
+    running: int = 0
+    done: int = 0
+    failed: int = 0
+
+    @property
+    def finished(self) -> int:
+        return self.done + self.failed
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A plan that this worker, and no other, is to score."""
+
+    id: int
+    key: str
+    plan: dict[str, Any]
+    parameters: dict[str, Any] | None
+    words: str
+    origin: str
+    name: str | None
+    worker_id: int
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A plan that stands in the study already, with Optuna's number of its trial (if it has one yet)."""
+
+    id: int
+    key: str
+    state: str
+    number: int | None
+
+
+class Full:
+    """The study's total is reached by what is finished and what is being scored."""
+
+
+def lock(connection: Connection, study: StudyRecord) -> None:
+    """Let one worker at a time change the study's queue. (SQLite's immediate transaction has done it already.)"""
+    connection.execute(sa.select(studies.c.id).where(studies.c.id == study.id).with_for_update())
+
+
+def count(connection: Connection, study: StudyRecord) -> Counts:
+    query = sa.select(plans.c.state, sa.func.count()).where(plans.c.study_id == study.id).group_by(plans.c.state)
+    return Counts(**{row[0]: row[1] for row in connection.execute(query)})
+
+
+def counts(store: Store, study: StudyRecord) -> Counts:
+    with store.begin() as connection:
+        return count(connection, study)
+
+
+def row_of(study: StudyRecord, key: str, plan: P, parameters: dict[str, Any] | None, origin: str) -> dict[str, Any]:
+    return {
+        "study_id": study.id,
+        "key": key,
+        "plan": plan.to_json(),
+        "parameters": parameters,
+        "words": plan.describe(),
+        "origin": origin,
+        "name": plan.name,
+        "aliases": [],
+        "state": WAITING,
+    }
+
+
+def enqueue(
+    store: Store,
+    study: StudyRecord,
+    candidates: Iterable[P],
+    space: Space[P],
+    evaluations: Callable[[P], int],
+    origin: str = "baseline",
+) -> int:
+    """Put plans first in the queue's order; returns how many were new. Doing it again changes nothing.
+
+    A plan outside of the space is scored like any other, as the plan itself stands in the queue; the sampler only
+    learns nothing from it. Of two names for one plan the first is the name and the second an alias.
+    """
+    rows = []
+    for plan in candidates:
+        try:
+            parameters: dict[str, Any] | None = space.parameters(plan)
+        except ExplorerError:
+            parameters = None
+        rows.append(row_of(study, plan.key(evaluations(plan)), plan, parameters, origin))
+    added = 0
+    with store.begin() as connection:
+        lock(connection, study)
+        standing = sa.select(plans.c.id, plans.c.name, plans.c.aliases).where(plans.c.study_id == study.id)
+        for row in rows:
+            found = connection.execute(standing.where(plans.c.key == row["key"])).first()
+            if found is None:
+                connection.execute(sa.insert(plans).values(row))
+                added += 1
+            elif row["name"] is not None and row["name"] not in (found.name, *found.aliases):
+                change = {"aliases": [*found.aliases, row["name"]]} if found.name else {"name": row["name"]}
+                query = sa.update(plans).where(plans.c.id == found.id)
+                connection.execute(query.values(origin=origin, **change))
+    return added
+
+
+def _has_room(connection: Connection, study: StudyRecord, total: int | None) -> bool:
+    if total is None:
+        return True
+    counted = count(connection, study)
+    return counted.finished + counted.running < total
+
+
+def claim_waiting(store: Store, study: StudyRecord, worker_id: int, total: int | None) -> Claim | None:
+    """The first plan that waits, now this worker's; None when none waits or the study's total is reached."""
+    with store.begin() as connection:
+        lock(connection, study)
+        if not _has_room(connection, study, total):
+            return None
+        query = sa.select(plans).where(plans.c.study_id == study.id, plans.c.state == WAITING)
+        row = connection.execute(query.order_by(plans.c.id).limit(1)).first()
+        if row is None:
+            return None
+        change = {"state": RUNNING, "worker_id": worker_id, "claimed": time.time(), "trial_number": None}
+        connection.execute(sa.update(plans).where(plans.c.id == row.id).values(change))
+        return _claim(row, worker_id)
+
+
+def claim_new(
+    store: Store, study: StudyRecord, worker_id: int, total: int | None, row: dict[str, Any], number: int | None
+) -> Claim | Standing | Full:
+    """Add a proposed plan (a `row_of`) as this worker's, unless it stands already or the study's total is reached."""
+    with store.begin() as connection:
+        lock(connection, study)
+        query = sa.select(plans).where(plans.c.study_id == study.id, plans.c.key == row["key"])
+        found = connection.execute(query).first()
+        if found is not None and found.state != WAITING:
+            return Standing(found.id, found.key, found.state, found.trial_number)
+        if not _has_room(connection, study, total):
+            return Full()
+        change = {"state": RUNNING, "worker_id": worker_id, "claimed": time.time(), "trial_number": number}
+        if found is None:
+            connection.execute(sa.insert(plans).values(row | change))
+        else:
+            connection.execute(sa.update(plans).where(plans.c.id == found.id).values(change))
+        return _claim(connection.execute(query).one(), worker_id)
+
+
+def _claim(row: sa.Row[Any], worker_id: int) -> Claim:
+    return Claim(row.id, row.key, row.plan, row.parameters, row.words, row.origin, row.name, worker_id)
+
+
+def _settle(connection: Connection, claim: Claim, **change: Any) -> bool:
+    held = (plans.c.id == claim.id, plans.c.worker_id == claim.worker_id, plans.c.state == RUNNING)
+    return connection.execute(sa.update(plans).where(*held).values(change)).rowcount == 1
+
+
+def set_number(store: Store, claim: Claim, number: int) -> None:
+    with store.begin() as connection:
+        _settle(connection, claim, trial_number=number)
+
+
+def finish(store: Store, study: StudyRecord, claim: Claim, scored: Scored, device_id: int | None = None) -> bool:
+    """Record what was measured, all or nothing. False when the claim was lost, in which case nothing is recorded.
+
+    Raises:
+        StudyError: when an objective of the study was not measured, or the database or the pictures' folder cannot be
+            written.
+    """
+    missing = [objective.name for objective in study.settings.objectives if objective.name not in scored.estimates]
+    if missing:
+        raise StudyError(
+            f"the plan was scored without {', '.join(missing)}, which the study {study.name!r} needs; "
+            f"it has {', '.join(scored.estimates) or 'no metric'}."
+        )
+    files = pictures.write(store.folder, study.name, claim.key, scored.pictures)
+    rows = [
+        estimate.to_json()
+        | {
+            "plan_id": claim.id,
+            "metric": metric,
+            "extractor": scored.extractors.get(metric),
+            "seconds": scored.seconds.get(metric),
+            "samples": list(scored.samples[metric]) if metric in scored.samples else None,
+            "device_id": device_id,
+        }
+        for metric, estimate in scored.estimates.items()
+    ]
+    with store.begin() as connection:
+        if not _settle(connection, claim, state=DONE, reason=None, finished=time.time()):
+            return False
+        connection.execute(sa.insert(measurements), rows)
+        if files:
+            connection.execute(sa.insert(picture_rows), [file | {"plan_id": claim.id} for file in files])
+    return True
+
+
+def fail(store: Store, claim: Claim, reason: str) -> bool:
+    """Record that the plan could not be scored, and why. False when the claim was lost."""
+    with store.begin() as connection:
+        return _settle(connection, claim, state=FAILED, reason=reason, finished=time.time())
+
+
+def release(store: Store, claim: Claim) -> bool:
+    """Give the plan back to the queue, as if it had not been claimed. False when the claim was lost."""
+    with store.begin() as connection:
+        return _settle(connection, claim, state=WAITING, worker_id=None, claimed=None, trial_number=None)
+
+
+def values_of(store: Store, study: StudyRecord, plan_id: int) -> list[float]:
+    """The objectives' measured values of a plan that is done, in the study's order."""
+    names = [objective.name for objective in study.settings.objectives]
+    query = sa.select(measurements.c.metric, measurements.c.value).where(measurements.c.plan_id == plan_id)
+    with store.begin() as connection:
+        found = {row.metric: row.value for row in connection.execute(query)}
+    return [float(found[name]) for name in names]
+
+
+def finished_keys(store: Store, study: StudyRecord) -> set[str]:
+    """The keys of every plan that nobody needs to propose again: finished, or being scored."""
+    query = sa.select(plans.c.key).where(plans.c.study_id == study.id, plans.c.state.in_([*FINISHED, RUNNING]))
+    with store.begin() as connection:
+        return set(connection.execute(query).scalars())

@@ -1,0 +1,79 @@
+"""What the driver needs of a plan, a space and an evaluator, and what an evaluator gives back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeVar
+
+from optuna.trial import BaseTrial
+
+from explorer.estimate import Estimate
+
+
+class Plan(Protocol):
+    """A candidate; `explorer.InheritancePlan` is the one in use."""
+
+    @property
+    def name(self) -> str | None: ...
+
+    def key(self, evaluations: int) -> str:
+        """The hash of the canonical plan for a run of so many UNet evaluations."""
+
+    def to_json(self) -> dict[str, Any]: ...
+
+    def describe(self) -> str:
+        """The plan in words."""
+
+
+P = TypeVar("P", bound=Plan)
+P_in = TypeVar("P_in", bound=Plan, contravariant=True)
+
+
+class Space(Protocol[P]):
+    """A search space: suggestions to a plan, and a plan back to the parameters that give it."""
+
+    @property
+    def name(self) -> str: ...
+
+    def suggest(self, trial: BaseTrial) -> P:
+        """Raises ExplorerError for a combination that is no plan."""
+
+    def parameters(self, plan: P) -> dict[str, Any]:
+        """Raises ExplorerError when the plan lies outside of the space."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A sample: the prompt's number, the picture and its thumbnail as PNG bytes, the prompt and the seed."""
+
+    number: int
+    png: bytes
+    thumbnail: bytes
+    prompt: str | None = None
+    seed: int | None = None
+
+
+@dataclass(frozen=True)
+class Scored:
+    """All that was measured of one plan, by metric.
+
+    estimates: value with interval and n (`latency` in seconds per picture, `speedup` as a ratio). seconds: what the
+    measurement cost. extractors: the features' name where the metric has some. samples: raw samples, kept as JSON.
+    """
+
+    estimates: Mapping[str, Estimate]
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    extractors: Mapping[str, str | None] = field(default_factory=dict)
+    samples: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    pictures: Sequence[Picture] = ()
+
+
+class Evaluator(Protocol[P_in]):
+    """Scores plans on one device."""
+
+    def score(self, plan: P_in) -> Scored:
+        """Raises ExplorerError or RuntimeError when the plan cannot be scored: the study records it and goes on."""
+
+    def evaluations(self, plan: P_in) -> int:
+        """UNet evaluations of a run of the plan (PNDM: one more than its steps)."""

@@ -1,0 +1,111 @@
+"""What a study measures, remembered with it, and the refusal of anything else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from explorer.errors import StudyError
+
+DIRECTIONS = ("minimize", "maximize")
+
+
+@dataclass(frozen=True)
+class Objective:
+    """One axis of the front: a metric's name and whether less (`minimize`) or more (`maximize`) is better."""
+
+    name: str
+    direction: str
+
+    def __post_init__(self) -> None:
+        if self.direction not in DIRECTIONS:
+            raise StudyError(f"the direction {self.direction!r} of {self.name} is unknown; use minimize or maximize.")
+
+
+@dataclass(frozen=True)
+class SamplerSettings:
+    """A sampler by name (`studies.samplers.NAMES`), its arguments and the study's seed."""
+
+    name: str = "tpe"
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class StudySettings:
+    """All that must be equal for two measurements to share a front.
+
+    resolution: height and width of a picture in pixels. prompts, prompts_hash: the prompt set's name and its content's
+    hash. seed: of the pictures. extractor: of the Frechet distance's features. reference: what pictures are compared
+    with. extra: further facts that must match, by name (JSON values).
+    """
+
+    model: str
+    architecture: str
+    device: str
+    dtype: str
+    resolution: tuple[int, int]
+    steps: int
+    scheduler: str
+    space: str
+    objectives: tuple[Objective, ...]
+    prompts: str
+    prompts_hash: str
+    sampler: SamplerSettings = SamplerSettings()
+    guidance: float = 7.5
+    batch: int = 1
+    seed: int = 0
+    compile: bool = False
+    extractor: str | None = None
+    reference: str | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        names = [objective.name for objective in self.objectives]
+        if not names or len(set(names)) != len(names):
+            raise StudyError(f"a study needs different objectives, at least one; got {', '.join(names) or 'none'}.")
+
+    def to_json(self) -> dict[str, Any]:
+        data = asdict(self)
+        data["resolution"] = list(self.resolution)
+        data["objectives"] = [asdict(objective) for objective in self.objectives]
+        return data
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> StudySettings:
+        known = {f.name for f in fields(cls)}
+        values = {name: value for name, value in data.items() if name in known}
+        values["resolution"] = tuple(values["resolution"])
+        values["objectives"] = tuple(Objective(**objective) for objective in values["objectives"])
+        values["sampler"] = SamplerSettings(**values["sampler"])
+        return cls(**values)
+
+
+def flatten(settings: StudySettings) -> dict[str, Any]:
+    """Each thing that must match, by the name a person would use for it."""
+    data = settings.to_json()
+    sampler = data.pop("sampler")
+    extra = data.pop("extra")
+    data["resolution"] = "x".join(str(side) for side in data["resolution"])
+    data["objectives"] = ", ".join(f"{objective['direction']} {objective['name']}" for objective in data["objectives"])
+    data["prompts"] = f"{data['prompts']} ({data.pop('prompts_hash')[:12]})"
+    data["sampler"], data["sampler seed"] = sampler["name"], sampler["seed"]
+    data["sampler arguments"] = dict(sampler["arguments"])
+    return data | dict(extra)
+
+
+def differences(stored: StudySettings, asked: StudySettings) -> list[tuple[str, Any, Any]]:
+    """(what, the study's value, the asked value) for everything in which the two differ."""
+    there, here = flatten(stored), flatten(asked)
+    return [(name, there.get(name), here.get(name)) for name in {**there, **here} if there.get(name) != here.get(name)]
+
+
+def check_same(name: str, stored: StudySettings, asked: StudySettings) -> None:
+    """Raises StudyError, saying both sides, unless `asked` measures exactly what the study `name` measures."""
+    different = differences(stored, asked)
+    if different:
+        what = "; ".join(f"{label}: the study has {there!r}, this run {here!r}" for label, there, here in different)
+        raise StudyError(
+            f"the study {name!r} measures something else ({what}); use its settings or another --study name."
+        )

@@ -1,0 +1,106 @@
+"""The explorer's tables, beside Optuna's own in one database. A change here needs a migration in `migrations/`.
+
+Times are seconds since the epoch (UTC). `explorer_plans` is the queue and the record at once: a row's state says
+whether the plan waits, is being scored by `worker_id`, or is finished, and `UNIQUE (study_id, key)` is what keeps a
+plan from being scored twice, whatever the number of workers.
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+WAITING, RUNNING, DONE, FAILED = "waiting", "running", "done", "failed"
+FINISHED = (DONE, FAILED)
+
+metadata = sa.MetaData()
+
+
+def _id() -> sa.Column[int]:
+    return sa.Column("id", sa.Integer, primary_key=True)
+
+
+devices = sa.Table(
+    "explorer_devices",
+    metadata,
+    _id(),
+    sa.Column("fingerprint", sa.String(64), nullable=False, unique=True),  # hash of name and details
+    sa.Column("name", sa.String(200), nullable=False),
+    sa.Column("details", sa.JSON, nullable=False),  # driver, torch, threads ...
+    sa.Column("created", sa.Double, nullable=False),
+)
+
+studies = sa.Table(
+    "explorer_studies",
+    metadata,
+    _id(),
+    sa.Column("name", sa.String(100), nullable=False, unique=True),
+    sa.Column("settings", sa.JSON, nullable=False),  # StudySettings.to_json()
+    sa.Column("created", sa.Double, nullable=False),
+)
+
+workers = sa.Table(
+    "explorer_workers",
+    metadata,
+    _id(),
+    sa.Column("study_id", sa.Integer, sa.ForeignKey("explorer_studies.id"), nullable=False, index=True),
+    sa.Column("number", sa.Integer, nullable=False),  # 0, 1, ... within the study, over all of its runs
+    sa.Column("host", sa.String(200), nullable=False),  # where `pid` means something
+    sa.Column("pid", sa.Integer, nullable=False),
+    sa.Column("process_started", sa.Double, nullable=False),  # tells a reused pid from this worker
+    sa.Column("heartbeat", sa.Double, nullable=False),
+    sa.Column("state", sa.String(10), nullable=False),  # running | stopped | dead
+    sa.Column("device_id", sa.Integer, sa.ForeignKey("explorer_devices.id"), nullable=True),
+    sa.UniqueConstraint("study_id", "number"),
+)
+
+plans = sa.Table(
+    "explorer_plans",
+    metadata,
+    _id(),
+    sa.Column("study_id", sa.Integer, sa.ForeignKey("explorer_studies.id"), nullable=False),
+    sa.Column("key", sa.String(100), nullable=False),  # the canonical plan's hash
+    sa.Column("plan", sa.JSON, nullable=False),
+    sa.Column("parameters", sa.JSON, nullable=True),  # of the space; null: the plan lies outside of it
+    sa.Column("words", sa.Text, nullable=False),
+    sa.Column("origin", sa.String(10), nullable=False),  # baseline | search
+    sa.Column("name", sa.String(200), nullable=True),
+    sa.Column("aliases", sa.JSON, nullable=False),  # names of further baselines that come to the same plan
+    sa.Column("state", sa.String(10), nullable=False),
+    sa.Column("reason", sa.Text, nullable=True),  # why it failed
+    sa.Column("trial_number", sa.Integer, nullable=True),  # Optuna's
+    sa.Column("worker_id", sa.Integer, sa.ForeignKey("explorer_workers.id"), nullable=True),
+    sa.Column("claimed", sa.Double, nullable=True),
+    sa.Column("finished", sa.Double, nullable=True),
+    sa.UniqueConstraint("study_id", "key"),
+    sa.Index("explorer_plans_by_state", "study_id", "state"),
+)
+
+measurements = sa.Table(
+    "explorer_measurements",
+    metadata,
+    _id(),
+    sa.Column("plan_id", sa.Integer, sa.ForeignKey("explorer_plans.id"), nullable=False),
+    sa.Column("metric", sa.String(100), nullable=False),
+    sa.Column("value", sa.Double, nullable=False),
+    sa.Column("low", sa.Double, nullable=False),
+    sa.Column("high", sa.Double, nullable=False),
+    sa.Column("n", sa.Integer, nullable=False),
+    sa.Column("extractor", sa.String(200), nullable=True),
+    sa.Column("seconds", sa.Double, nullable=True),  # what the measurement cost
+    sa.Column("samples", sa.JSON, nullable=True),  # raw samples, latency's for one
+    sa.Column("device_id", sa.Integer, sa.ForeignKey("explorer_devices.id"), nullable=True),
+    sa.UniqueConstraint("plan_id", "metric"),
+)
+
+pictures = sa.Table(
+    "explorer_pictures",
+    metadata,
+    _id(),
+    sa.Column("plan_id", sa.Integer, sa.ForeignKey("explorer_plans.id"), nullable=False),
+    sa.Column("number", sa.Integer, nullable=False),  # of the prompt
+    sa.Column("path", sa.Text, nullable=False),  # relative to the store's folder, with forward slashes
+    sa.Column("thumbnail", sa.Text, nullable=False),
+    sa.Column("prompt", sa.Text, nullable=True),
+    sa.Column("seed", sa.BigInteger, nullable=True),
+    sa.UniqueConstraint("plan_id", "number"),
+)
