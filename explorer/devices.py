@@ -1,0 +1,183 @@
+"""Devices and dtypes by name, the facts about a device that every measurement carries, and one clock for all of
+them.
+"""
+
+from __future__ import annotations
+
+import functools
+import platform
+import re
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from explorer.errors import DeviceError
+
+if TYPE_CHECKING:
+    import torch
+
+DTYPES = ("auto", "float32", "float16", "bfloat16")
+
+
+@dataclass(frozen=True)
+class DeviceInfo:
+    """What a measurement needs to be compared with another: two that differ here never share a front."""
+
+    kind: str
+    name: str
+    driver: str
+    torch: str
+    threads: int
+    """CPU threads torch computes with; on a GPU they only feed it."""
+    memory: int
+    """Bytes of memory of the device, of the machine for a CPU; 0 where it is not known."""
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def resolve_device(name: str = "auto") -> torch.device:
+    """The torch device called `name`: auto (CUDA, then MPS, then the CPU), cpu, cuda, cuda:1 or mps.
+
+    Raises DeviceError for another name and for a device that this machine does not have.
+    """
+    import torch
+
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda", torch.cuda.current_device())
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    if name == "cpu":
+        return torch.device("cpu")
+    if name == "mps":
+        if not torch.backends.mps.is_available():
+            raise DeviceError("The device mps was asked for, but this machine has no Apple GPU; use auto or cpu.")
+        return torch.device("mps")
+    match = re.fullmatch(r"cuda(?::(\d{1,3}))?", name)
+    if match is None:
+        raise DeviceError(f"{name!r} is not a device; use auto, cpu, cuda, cuda:0 (or another number) or mps.")
+    if not torch.cuda.is_available():
+        raise DeviceError(f"The device {name} was asked for, but torch finds no CUDA GPU here; use auto or cpu.")
+    index = int(match[1]) if match[1] else torch.cuda.current_device()
+    count = torch.cuda.device_count()
+    if index >= count:
+        raise DeviceError(f"The device {name} was asked for, but this machine has {count} CUDA GPU(s), counted from 0.")
+    return torch.device("cuda", index)
+
+
+def resolve_dtype(name: str, device: torch.device) -> torch.dtype:
+    """The dtype called `name`; auto is float16 on a GPU and float32 on a CPU, where half precision is slower.
+
+    Raises DeviceError for another name and for a dtype that the device does not compute in.
+    """
+    import torch
+
+    if name == "auto":
+        return torch.float32 if device.type == "cpu" else torch.float16
+    if name not in DTYPES:
+        raise DeviceError(f"{name!r} is not a dtype; use one of {', '.join(DTYPES)}.")
+    if name == "bfloat16" and device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
+        raise DeviceError(f"The GPU {device} does not compute in bfloat16; use float16 or float32.")
+    dtype: torch.dtype = getattr(torch, name)
+    return dtype
+
+
+@functools.cache
+def _cpu_name() -> str:
+    """The processor's own name; `platform.processor()` says only x86_64 or nothing on Linux."""
+    try:
+        match = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    except OSError:
+        match = None
+    return match[1].strip() if match else platform.processor() or platform.machine()
+
+
+def _cuda_driver() -> str:
+    """The NVIDIA driver's version where the kernel module tells it, otherwise the CUDA version that torch was built
+    for.
+    """
+    import torch
+
+    try:
+        match = re.search(r"Kernel Module.*?\s(\d+(?:\.\d+)+)\s", Path("/proc/driver/nvidia/version").read_text())
+    except OSError:
+        match = None
+    return match[1] if match else f"CUDA {torch.version.cuda}"
+
+
+def describe(device: torch.device) -> DeviceInfo:
+    """The facts about `device` that a measurement carries."""
+    import torch
+
+    threads = torch.get_num_threads()
+    if device.type == "cuda":
+        properties = torch.cuda.get_device_properties(device)
+        return DeviceInfo(
+            "cuda", properties.name, _cuda_driver(), torch.__version__, threads, int(properties.total_memory)
+        )
+    import psutil
+
+    memory = int(psutil.virtual_memory().total)
+    system = f"{platform.system()} {platform.release()}"
+    return DeviceInfo(device.type, _cpu_name(), system, torch.__version__, threads, memory)
+
+
+class Clock(Protocol):
+    """Times a call on one device, with the device idle at both ends."""
+
+    def time(self, call: Callable[[], object]) -> float:
+        """Seconds that `call` takes until the device has finished its work."""
+
+
+class CpuClock:
+    """The CPU computes before the call returns, so a monotonic clock is enough."""
+
+    def time(self, call: Callable[[], object]) -> float:
+        start = time.perf_counter()
+        call()
+        return time.perf_counter() - start
+
+
+class CudaClock:
+    """CUDA events on the current stream: they mark when the GPU got there, not when Python did."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+
+    def time(self, call: Callable[[], object]) -> float:
+        import torch
+
+        with torch.cuda.device(self._device):
+            start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+            torch.cuda.synchronize()
+            start.record()
+            call()
+            end.record()
+            torch.cuda.synchronize()
+            return float(start.elapsed_time(end)) / 1000
+
+
+class MpsClock:
+    """Synchronised at both ends: one queue, so the wall time between is the work's."""
+
+    def time(self, call: Callable[[], object]) -> float:
+        import torch
+
+        torch.mps.synchronize()
+        start = time.perf_counter()
+        call()
+        torch.mps.synchronize()
+        return time.perf_counter() - start
+
+
+def clock_for(device: torch.device) -> Clock:
+    """The clock of `device`. Raises DeviceError for a kind of device that has none."""
+    if device.type == "cpu":
+        return CpuClock()
+    if device.type == "cuda":
+        return CudaClock(device)
+    if device.type == "mps":
+        return MpsClock()
+    raise DeviceError(f"There is no clock for the device {device}; measure on cpu, cuda or mps.")

@@ -1,0 +1,182 @@
+"""What pictures are compared with: a folder of pictures, stored statistics, or the un-accelerated pipeline's own
+pictures.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from explorer.errors import ScoreError
+from explorer.estimate import Estimate
+from explorer.pictures import find_pictures, read_batches
+from explorer.quality import frechet
+from explorer.quality.bootstrap import interval
+from explorer.quality.features import Extractor
+
+if TYPE_CHECKING:
+    import torch
+    from numpy.typing import NDArray
+
+    Array = NDArray[np.float64]
+
+FORMAT = "inheritance-explorer statistics 1"
+BASELINE = "un-accelerated"
+STATISTICS_FOLDER = Path(__file__).parent.parent / "embedded" / "statistics"
+"""Statistics of the embedded model's data, one file an extractor."""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Features (N, d) with their mean (d,) and covariance (d, d), the extractor and resizer that gave them, and where
+    they came from.
+
+    `paired` says that row i belongs to the candidate's picture i: the un-accelerated pictures of the same prompts and
+    seeds.
+    """
+
+    name: str
+    extractor: str
+    resizer: str
+    features: Array
+    mean: Array
+    cov: Array
+    paired: bool = False
+
+    @property
+    def count(self) -> int:
+        return len(self.features)
+
+    @classmethod
+    def from_features(cls, name: str, extractor: Extractor, features: Array, paired: bool = False) -> Reference:
+        mean, cov = frechet.statistics(features)
+        return cls(name, extractor.name, extractor.resizer, features, mean, cov, paired)
+
+    @classmethod
+    def from_pictures(cls, pictures: torch.Tensor, extractor: Extractor) -> Reference:
+        """The un-accelerated pictures uint8 (N, 3, H, W), in the order of the prompts."""
+        return cls.from_features(BASELINE, extractor, extractor(pictures).values, paired=True)
+
+    @classmethod
+    def from_folder(cls, folder: str | Path, extractor: Extractor, minimum: int = frechet.MINIMUM) -> Reference:
+        """A folder of PNG, WebP or JPEG files. Raises ScoreError for no folder, no pictures, an unreadable one, or
+        fewer than `minimum`.
+        """
+        paths = find_pictures(Path(folder))
+        if len(paths) < minimum:
+            raise ScoreError(
+                f"The folder {folder} holds {len(paths)} picture(s), and the metric needs at least {minimum}; add "
+                "pictures."
+            )
+        features = np.concatenate([extractor(batch).values for batch in read_batches(paths)])
+        return cls.from_features(str(folder), extractor, features)
+
+    def save(self, path: str | Path) -> None:
+        """Write a safetensors file: features, mean and cov in float32; extractor, resizer, count, name and format as
+        metadata.
+        """
+        from safetensors.numpy import save_file
+
+        tensors = {"features": self.features, "mean": self.mean, "cov": self.cov}
+        metadata = {
+            "format": FORMAT,
+            "name": self.name,
+            "extractor": self.extractor,
+            "resizer": self.resizer,
+            "count": str(self.count),
+        }
+        try:
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+            narrowed = {key: np.ascontiguousarray(value, dtype=np.float32) for key, value in tensors.items()}
+            save_file(narrowed, path, metadata=metadata)
+        except OSError as problem:
+            raise ScoreError(f"The statistics cannot be written to {path}: {problem.strerror or problem}.") from problem
+
+    @classmethod
+    def load(cls, path: str | Path) -> Reference:
+        """Read what `save` wrote. Raises ScoreError for a file that is missing, broken, or something else."""
+        from safetensors import SafetensorError, safe_open
+
+        if not Path(path).is_file():
+            raise ScoreError(f"There is no statistics file {path}; give one that was saved, or a folder of pictures.")
+        try:
+            with safe_open(path, framework="numpy") as stream:
+                metadata = stream.metadata() or {}
+                tensors = {key: stream.get_tensor(key).astype(np.float64) for key in stream.keys()}  # noqa: SIM118
+        except (OSError, SafetensorError, TypeError) as problem:
+            raise ScoreError(
+                f"The statistics file {path} cannot be read; make it again from its pictures."
+            ) from problem
+        if metadata.get("format") != FORMAT:
+            raise ScoreError(
+                f"The file {path} is in the format {metadata.get('format')!r}, not {FORMAT!r}; make it again from "
+                "its pictures."
+            )
+        missing = {"features", "mean", "cov"} - set(tensors) or {"name", "extractor", "resizer"} - set(metadata)
+        if missing:
+            raise ScoreError(
+                f"The statistics file {path} lacks {', '.join(sorted(missing))}; make it again from its pictures."
+            )
+        features, mean, cov = tensors["features"], tensors["mean"], tensors["cov"]
+        width = mean.shape[-1] if mean.ndim else 0
+        if (
+            features.ndim != 2
+            or len(features) < frechet.MINIMUM
+            or mean.shape != (features.shape[1],)
+            or cov.shape != (width, width)
+        ):
+            raise ScoreError(
+                f"The statistics file {path} does not fit together (features {features.shape}, mean {mean.shape}, "
+                f"cov {cov.shape}); make it again."
+            )
+        if not all(np.isfinite(tensor).all() for tensor in (features, mean, cov)):
+            raise ScoreError(f"The statistics file {path} holds infinities or NaNs; make it again from its pictures.")
+        return cls(metadata["name"], metadata["extractor"], metadata["resizer"], features, mean, cov)
+
+    def check(self, extractor: Extractor) -> None:
+        """Raises ScoreError unless these features came from the same extractor and resizer."""
+        if (self.extractor, self.resizer) != (extractor.name, extractor.resizer):
+            raise ScoreError(
+                f"The reference {self.name} was made with {self.extractor} ({self.resizer}), and the pictures are "
+                f"scored with {extractor.name} "
+                f"({extractor.resizer}); make the reference again, or choose its extractor."
+            )
+
+    def floor(self, size: int | None = None, seed: int = 0) -> Estimate:
+        """The Frechet distance between two random disjoint sets of `size` reference pictures (half of them at most,
+        which is the default).
+
+        What the metric says of two sets that are equally good, at that count: the mean over several draws, with the
+        2.5% and 97.5% of the draws. Raises ScoreError for a reference of fewer than 4 pictures or a size below 2.
+        """
+        half = self.count // 2
+        size = min(size or half, half)
+        if size < frechet.MINIMUM:
+            raise ScoreError(
+                f"The floor of a Frechet distance needs two sets of at least {frechet.MINIMUM} pictures, and the "
+                f"reference {self.name} has {self.count}."
+            )
+        draws = 20 if min(size, self.features.shape[1]) <= 256 else 3
+        random = np.random.default_rng(seed)
+        values = []
+        for _ in range(draws):
+            rows = random.permutation(self.count)[: 2 * size]
+            values.append(frechet.between(self.features[rows[:size]], self.features[rows[size:]]))
+        return interval(float(np.mean(values)), np.array(values), size)
+
+
+def load_reference(spec: str | Path, extractor: Extractor, minimum: int = frechet.MINIMUM) -> Reference:
+    """The reference that `spec` names: a .safetensors file of statistics, `embedded` for those shipped with the
+    embedded model, or a picture folder.
+    """
+    if str(spec) == "embedded":
+        reference = Reference.load(STATISTICS_FOLDER / f"{extractor.name}.safetensors")
+    elif Path(spec).suffix == ".safetensors":
+        reference = Reference.load(spec)
+    else:
+        return Reference.from_folder(spec, extractor, minimum)
+    reference.check(extractor)
+    return reference
