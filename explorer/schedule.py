@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import groupby
 from typing import Any, ClassVar
 
@@ -79,7 +80,8 @@ class Periodic:
 @dataclass(frozen=True)
 class Curve:
     """DeepCache's non-uniform schedule: extract steps crowd around a centre (DeepCache, Sec. 3.3 and its released
-    `sample_from_quad_center`), `extracts` of them, less where rounding makes two the same.
+    `sample_from_quad_center`), `extracts` of them. Where rounding makes two the same, the power is lowered by 0.02
+    until it does not, as there; at power 1 less than `extracts` may be left.
 
     centre: fraction of the run; power: above 1, larger is more crowded. tail and switches as in `Periodic`.
     """
@@ -108,12 +110,13 @@ class Curve:
         return _switched([i in keys or i >= full_from for i in range(evaluations)], self.switches)
 
     def _keys(self, evaluations: int) -> set[int]:
-        centre, count = self.centre * evaluations, min(self.extracts, evaluations)
-        first, last = -(centre ** (1 / self.power)), (evaluations - centre) ** (1 / self.power)
-        points = (first + (last - first) * k / count for k in range(1, count))
-        # The signed power mirrors the curve about its centre; the end of the run itself is no step, as in DeepCache.
-        keys = {int(centre + (abs(x) ** self.power) * (1 if x >= 0 else -1)) for x in points}
-        return {0} | {key for key in keys if 0 <= key < evaluations}
+        centre, count = round(self.centre * evaluations), min(self.extracts, evaluations)
+        power = self.power
+        inner = _quad_center(evaluations, count, centre, power)
+        while len(inner) != count - 1 and power > 1:
+            power -= 0.02
+            inner = _quad_center(evaluations, count, centre, max(power, 1.0))
+        return {0} | {key for key in inner if 0 <= key < evaluations}
 
     @property
     def name(self) -> str:
@@ -173,6 +176,18 @@ class Segments:
 
 
 Schedule = Periodic | Curve | Segments
+
+
+@lru_cache(maxsize=4096)
+def _quad_center(evaluations: int, count: int, centre: int, power: float) -> tuple[int, ...]:
+    """The inner extract steps of DeepCache's `sample_from_quad_center`: the ends of the run are no steps.
+
+    Its root of -centre is Python's, a complex number, of whose power NumPy keeps the real part. That moves the steps on
+    both sides of the centre, so it is kept as it was released.
+    """
+    first, last = complex(-centre) ** (1 / power), (evaluations - centre) ** (1 / power)
+    points = (first + (last - first) * k / count for k in range(count + 1))
+    return tuple(centre + offset for offset in sorted({int((point**power).real) for point in points})[1:-1])
 
 
 def parse_mode(text: str) -> Periodic:
