@@ -55,7 +55,8 @@ class ClipModel:
 
         config = PreprocessCfg(**model.visual.preprocess_cfg)
         self.name = name
-        self.resizer = f"pil-{config.interpolation}-{config.resize_mode}-{config.size}"
+        size = "x".join(map(str, config.input_size[1:]))
+        self.resizer = f"pil-{config.interpolation}-{config.resize_mode}-{size}"
         self._model, self._tokenizer, self._device = model.eval().requires_grad_(False), tokenizer, device
         self._transform = image_transform_v2(config, is_train=False)
 

@@ -41,14 +41,15 @@ def _check(features: Array, reference: Array) -> None:
             raise ScoreError(f"KID needs at least {MINIMUM} pictures on each side, and the {what} has {len(rows)}.")
 
 
-def _within(features: Array, weights: Array) -> Array:
+def _within(features: Array, weights: Array, other: Array | None = None) -> Array:
     """For each row of weights (R, N) the weighted mean of the kernel over pairs of different rows of features: (R,).
 
     A pair of a row with itself never counts, in a resample either: that keeps a resample as unbiased as the estimator.
+    With `other` (N, d) the second row of a pair is taken from there.
     """
     total = np.zeros(len(weights))
     for start in range(0, len(features), _ROWS):
-        block = kernel(features[start : start + _ROWS], features)
+        block = kernel(features[start : start + _ROWS], features if other is None else other)
         own = np.arange(len(block))
         block[own, start + own] = 0
         total += ((weights[:, start : start + _ROWS] @ block) * weights).sum(axis=1)
@@ -67,17 +68,28 @@ def _between(features: Array, reference: Array, weights: Array, others: Array) -
     return mean
 
 
-def _weighted(features: Array, reference: Array, weights: Array, others: Array) -> Array:
-    mmd: Array = (
-        _within(features, weights) + _within(reference, others) - 2 * _between(features, reference, weights, others)
+def _apart(features: Array, reference: Array, weights: Array) -> Array:
+    """Two independent sets, the reference fixed: (R,)."""
+    whole = np.ones((1, len(reference)))
+    value: Array = (
+        _within(features, weights) + _within(reference, whole) - 2 * _between(features, reference, weights, whole)
     )
-    return mmd
+    return value
+
+
+def _together(features: Array, reference: Array, weights: Array) -> Array:
+    """Two sets whose rows belong together: Gretton et al. 2012 (JMLR 13), Eq. 4, which leaves a row's own partner out.
+
+    Without that, a set compared with itself would score far below zero.
+    """
+    value: Array = _within(features, weights) + _within(reference, weights) - 2 * _within(features, weights, reference)
+    return value
 
 
 def mmd(features: Array, reference: Array) -> float:
     """The unbiased squared MMD over all pairs of features (N, d) and reference (M, d)."""
     _check(features, reference)
-    return float(_weighted(features, reference, np.ones((1, len(features))), np.ones((1, len(reference))))[0])
+    return float(_apart(features, reference, np.ones((1, len(features))))[0])
 
 
 def subset_mmd(
@@ -123,5 +135,6 @@ def estimate(
     count = len(features)
     rows = resample(count, resamples, seed)
     weights = np.stack([np.bincount(chosen, minlength=count) for chosen in rows]).astype(np.float64)
-    others = weights if paired else np.ones((1, len(reference)))
-    return centred_interval(mmd(features, reference), _weighted(features, reference, weights, others), count)
+    # The first row of weights is the sample itself.
+    values = (_together if paired else _apart)(features, reference, np.vstack([np.ones((1, count)), weights]))
+    return centred_interval(float(values[0]), values[1:], count)

@@ -64,12 +64,11 @@ def read_weights(weights: WeightFile, allow_download: bool = False) -> dict[str,
 
 def read_tensors(path: Path) -> dict[str, torch.Tensor]:
     """The state dictionary of a .pth, by torch's restricted unpickler."""
-    import pickle
-
     import torch
 
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as problem:
+    except Exception as problem:
+        # On bytes that are no such file the unpickler stops with whatever its stack machine runs into.
         raise ScoreError(f"The weights {path} cannot be read; delete the file and fetch it again.") from problem
     return dict(state)

@@ -1,0 +1,163 @@
+"""Pictures: made by the real pipeline with fixed seeds, read from folders, written as PNG with thumbnails."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from explorer.errors import ScoreError, StudyError
+from explorer.prompts import Prompt, texts
+
+if TYPE_CHECKING:
+    import torch
+
+SUFFIXES = (".png", ".webp", ".jpg", ".jpeg")
+THUMBNAIL = 96
+"""Longest side of a thumbnail, in pixels."""
+
+
+def generate(
+    pipe: Any,
+    prompts: Sequence[str | Prompt],
+    *,
+    seed: int,
+    steps: int,
+    guidance: float,
+    batch_size: int,
+    progress: Callable[[int, int], None] | None = None,
+    size: tuple[int, int] | None = None,
+) -> torch.Tensor:
+    """The pictures of `prompts`, uint8 (N, 3, H, W) on the CPU, from a diffusers text-to-image pipeline.
+
+    Picture i starts from the noise of a CPU generator seeded with seed + i, so it depends neither on the batch size
+    nor on the device, and every candidate of a study starts from the same noise. `progress(done, N)` is called after
+    each batch. `size` is (height, width) in pixels, the pipeline's own by default. Raises ScoreError for no prompts,
+    numbers below one, and pictures that hold infinities or NaNs.
+    """
+    import torch
+
+    words = texts(prompts)
+    if not words:
+        raise ScoreError("No prompts were given, so there are no pictures to make; give at least one prompt.")
+    for what, given in (("steps", steps), ("batch_size", batch_size)):
+        if given < 1:
+            raise ScoreError(f"Pictures were asked for with {what}={given}; it must be at least 1.")
+    shape = {"height": size[0], "width": size[1]} if size else {}
+    before = dict(getattr(pipe, "_progress_bar_config", {}))
+    pipe.set_progress_bar_config(disable=True)
+    made = []
+    try:
+        for start in range(0, len(words), batch_size):
+            batch = words[start : start + batch_size]
+            seeds = range(seed + start, seed + start + len(batch))
+            images = pipe(
+                prompt=batch,
+                generator=[torch.Generator("cpu").manual_seed(each) for each in seeds],
+                num_inference_steps=steps,
+                guidance_scale=guidance,
+                output_type="pt",
+                **shape,
+            ).images
+            made.append(_to_bytes(images, start))
+            if progress is not None:
+                progress(start + len(batch), len(words))
+    finally:
+        pipe.set_progress_bar_config(**(before or {"disable": False}))
+    return torch.cat(made)
+
+
+def _to_bytes(images: torch.Tensor, start: int) -> torch.Tensor:
+    """Floats in [0, 1] to bytes, rounded as diffusers' `numpy_to_pil` does."""
+    import torch
+
+    bad = (~torch.isfinite(images).flatten(1).all(dim=1)).nonzero().flatten().tolist()
+    if bad:
+        raise ScoreError(
+            f"Picture {start + bad[0]} holds infinities or NaNs; a model that overflows in half precision needs "
+            "float32 or bfloat16."
+        )
+    return (images.float() * 255).round().clamp(0, 255).to(torch.uint8).cpu()
+
+
+def find_pictures(folder: Path) -> list[Path]:
+    """The PNG, WebP and JPEG files of `folder`, by name; its sub-folders are not read. Raises ScoreError for no
+    folder and no pictures.
+    """
+    if not folder.is_dir():
+        raise ScoreError(f"There is no picture folder {folder}; give a folder of PNG, WebP or JPEG files.")
+    try:
+        paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file())
+    except OSError as problem:
+        raise ScoreError(
+            f"The picture folder {folder} cannot be read: {problem.strerror}; give one that can."
+        ) from problem
+    if not paths:
+        raise ScoreError(f"The folder {folder} holds no pictures; give a folder of PNG, WebP or JPEG files.")
+    return paths
+
+
+def read_picture(path: Path) -> torch.Tensor:
+    """One picture file as uint8 (3, H, W); what is transparent becomes white. Raises ScoreError for a file that is no
+    picture.
+    """
+    import numpy as np
+    import torch
+    from PIL import Image
+
+    try:
+        with Image.open(path) as stored:
+            layer = stored.convert("RGBA" if stored.has_transparency_data else "RGB")
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as problem:
+        # PIL raises SyntaxError for a broken PNG chunk.
+        raise ScoreError(f"The picture {path} cannot be read; replace it, or take it out of the folder.") from problem
+    if layer.mode == "RGBA":
+        layer = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
+    return torch.from_numpy(np.array(layer)).permute(2, 0, 1).contiguous()
+
+
+def read_batches(paths: Sequence[Path], batch_size: int = 64) -> Iterator[torch.Tensor]:
+    """Picture files in order, as batches uint8 (n, 3, H, W) of one size each."""
+    import torch
+
+    batch: list[torch.Tensor] = []
+    for path in paths:
+        picture = read_picture(path)
+        if batch and (len(batch) == batch_size or picture.shape != batch[0].shape):
+            yield torch.stack(batch)
+            batch = []
+        batch.append(picture)
+    if batch:
+        yield torch.stack(batch)
+
+
+def save_pictures(pictures: torch.Tensor, folder: Path, stem: str = "") -> list[Path]:
+    """Write pictures uint8 (N, 3, H, W) as `folder`/<stem>0000.png ... with thumbnails of the same names in
+    `folder`/thumbnails.
+
+    Returns the PNG paths. Raises StudyError where the folder cannot be written or the disk is full.
+    """
+    from PIL import Image
+
+    paths = []
+    try:
+        small = folder / "thumbnails"
+        small.mkdir(parents=True, exist_ok=True)
+        for number, picture in enumerate(pictures):
+            name = f"{stem}{number:04d}.png"
+            image = Image.fromarray(picture.permute(1, 2, 0).cpu().numpy())
+            image.save(folder / name)
+            image.thumbnail((THUMBNAIL, THUMBNAIL))
+            image.save(small / name)
+            paths.append(folder / name)
+    except OSError as problem:
+        raise StudyError(
+            f"The pictures cannot be written to {folder}: {problem.strerror or problem}; give a folder with room "
+            "that can be written."
+        ) from problem
+    return paths
+
+
+def thumbnail_of(path: Path) -> Path:
+    """Where `save_pictures` put the thumbnail of the picture at `path`."""
+    return path.parent / "thumbnails" / path.name
