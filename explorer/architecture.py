@@ -178,10 +178,10 @@ class Architecture:
                 context=_count(data["context"]),
             )
         except (KeyError, TypeError, ValueError) as error:
-            raise ModelError(f"the architecture in this file cannot be read ({error}); export the plan again.") from error
-        skips = sum(s.layers + 1 for s in architecture.down)
-        if not 1 <= len(architecture.down) == len(architecture.up) <= 8 or skips != sum(s.layers for s in architecture.up):
-            raise ModelError("the architecture in this file is no UNet (its skips do not match); export the plan again.")
+            raise ModelError(f"this file's architecture cannot be read ({error}); export the plan again.") from error
+        down, up = architecture.down, architecture.up
+        if not 1 <= len(down) == len(up) <= 8 or sum(s.layers + 1 for s in down) != sum(s.layers for s in up):
+            raise ModelError("this file's architecture is no UNet (its skips do not match); export the plan again.")
         return architecture
 
 
@@ -192,7 +192,8 @@ def _count(value: Any, least: int = 1, most: int = 1_000_000) -> int:
 
 
 def _block(data: Any) -> BlockSpec:
-    return BlockSpec(_count(data["channels"]), _count(data["layers"], most=16), _count(data["transformers"], 0, most=64))
+    layers, transformers = _count(data["layers"], most=16), _count(data["transformers"], 0, most=64)
+    return BlockSpec(_count(data["channels"]), layers, transformers)
 
 
 def _per_block(value: Any, count: int) -> list[int]:

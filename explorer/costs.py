@@ -114,7 +114,9 @@ def _parameters(unet: Any, program: Program, node: Node) -> int:
 
 
 @torch.no_grad()
-def _count_macs(unet: Any, program: Program, height: int, width: int) -> tuple[Mapping[str, int], Mapping[str, int], int]:
+def _count_macs(
+    unet: Any, program: Program, height: int, width: int
+) -> tuple[Mapping[str, int], Mapping[str, int], int]:
     config = unet.config
     with torch.device("meta"):
         sample = torch.empty(1, config.in_channels, height, width)

@@ -52,8 +52,8 @@ class Mask:
                 raise PlanError(f"{name} has no residual branch; only its output can be inherited (form 'output').")
         if not liveness(architecture, self).depends_on_sample:
             raise PlanError(
-                "with this mask the UNet's output no longer depends on the current sample, so the step computes nothing "
-                "new; leave at least one path from conv_in to the output live."
+                "with this mask the UNet's output no longer depends on the current sample, so the step computes "
+                "nothing new; leave at least one path from conv_in to the output live."
             )
 
     def effective(self, architecture: Architecture) -> Mask:

@@ -97,10 +97,7 @@ def load_pipeline(name: str, *, device: str = "cpu", dtype: str = "float32") -> 
     import torch
 
     torch_dtype = getattr(torch, dtype)
-    if name.startswith("arch:"):
-        pipe = _random_pipeline(name)
-    else:
-        pipe = _pretrained(_folder(name), torch_dtype)
+    pipe = _random_pipeline(name) if name.startswith("arch:") else _pretrained(_folder(name), torch_dtype)
     if getattr(pipe, "unet", None) is None:
         raise ModelError(f"{name} is a {type(pipe).__name__} without a UNet; give a Stable Diffusion pipeline.")
     from explorer.architecture import Architecture

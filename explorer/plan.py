@@ -19,6 +19,8 @@ from explorer.schedule import MAX_EVALUATIONS, Periodic, Schedule, Segments, sch
 SCHEMA = 1
 MAX_FILE_BYTES = 4_000_000
 MAX_MASKS = 64
+EXTRACT_ALWAYS = Periodic(1)
+COPY = Rule()
 
 
 @dataclass(frozen=True)
@@ -29,15 +31,15 @@ class InheritancePlan:
     when a run begins. masks: choice k of the schedule is masks[k - 1]. name: for people (`CO6/P5†`).
 
     Raises:
-        PlanError: when a mask names a unknown unit, makes the output independent of the sample, or is missing; when
+        PlanError: when a mask names an unknown unit, makes the output independent of the sample, or is missing; when
             the schedule starts with an inherit step; when the step count is not positive.
     """
 
     architecture: Architecture
     steps: int
     masks: tuple[Mask, ...] = ()
-    schedule: Schedule = Periodic(1)
-    rule: Rule = Rule()
+    schedule: Schedule = EXTRACT_ALWAYS
+    rule: Rule = COPY
     name: str | None = None
 
     def __post_init__(self) -> None:
@@ -123,12 +125,12 @@ class InheritancePlan:
     def from_json(cls, data: Any) -> InheritancePlan:
         """Inverse of `to_json` for untrusted input. Raises PlanError in one sentence for anything that is no plan."""
         if not isinstance(data, dict) or data.get("kind") != "inheritance-plan":
-            raise PlanError("this is not a plan; expected a JSON object of kind 'inheritance-plan' (see `explorer export`).")
+            raise PlanError("this is not a plan; expected a JSON object of kind 'inheritance-plan'.")
         schema = data.get("schema")
         if not isinstance(schema, int) or schema < 1:
             raise PlanError(f"the plan's schema {schema!r} cannot be read; expected a number up to {SCHEMA}.")
         if schema > SCHEMA:
-            raise PlanError(f"the plan has schema {schema} and this version reads up to {SCHEMA}; upgrade the explorer.")
+            raise PlanError(f"the plan has schema {schema}, this version reads up to {SCHEMA}; upgrade the explorer.")
         missing = [field for field in ("steps", "architecture", "masks", "schedule", "rule") if field not in data]
         if missing:
             raise PlanError(f"the plan lacks {', '.join(missing)}; export it again.")
@@ -173,7 +175,9 @@ class InheritancePlan:
         try:
             data = json.loads(text)
         except (ValueError, RecursionError) as error:
-            raise PlanError(f"{path} is not a whole JSON file ({error}); it may be truncated, export it again.") from error
+            raise PlanError(
+                f"{path} is not a whole JSON file ({error}); it may be cut off, export it again."
+            ) from error
         try:
             return cls.from_json(data)
         except PlanError as error:

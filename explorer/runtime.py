@@ -181,7 +181,7 @@ class Inheritance:
             )
         if self._evaluation >= len(self._run.choices):
             raise PlanError(
-                f"the pipeline evaluates the UNet more often than its {len(self._run.choices)} timesteps; a pipeline that "
+                f"the pipeline evaluates the UNet more often than its {len(self._run.choices)} timesteps; one that "
                 "runs guidance in separate calls cannot inherit features, as it would mix them."
             )
         return self._run
@@ -288,14 +288,14 @@ def _check_target(unet: Any, plan: InheritancePlan) -> None:
         raise PlanError("a plan is applied to this UNet already; call .remove() on its handle first.")
     if architecture != plan.architecture:
         raise PlanError(
-            f"the plan was made for a UNet of {plan.architecture.describe()}, and this one has {architecture.describe()}; "
-            "make or search a plan for this model."
+            f"the plan was made for a UNet of {plan.architecture.describe()}, and this one has "
+            f"{architecture.describe()}; make or search a plan for this model."
         )
     for name, module in unet.named_modules():
         own_forward = module.__dict__.get("forward")
         if own_forward is not None and "_hf_hook" not in module.__dict__:
             raise ModelError(
-                f"another tool has replaced the forward of {name or 'the UNet'}; undo it first (DeepCache: helper.disable())."
+                f"another tool has replaced the forward of {name or 'the UNet'}; undo it first, or load the model again."
             )
         if name and "_diffusers_hook" in module.__dict__ and hasattr(module, "resnets"):
             raise ModelError(

@@ -21,9 +21,7 @@ MAX_EVALUATIONS = 10_000
 def _switched(choices: Sequence[bool], switches: tuple[float, ...]) -> tuple[int, ...]:
     """Give each inherit step its mask: the first until the first switch (a fraction of the run), then the next."""
     n = len(choices)
-    return tuple(
-        0 if extract else 1 + sum(i >= switch * n for switch in switches) for i, extract in enumerate(choices)
-    )
+    return tuple(0 if extract else 1 + sum(i >= switch * n for switch in switches) for i, extract in enumerate(choices))
 
 
 def _check_switches(switches: tuple[float, ...]) -> None:
@@ -145,7 +143,7 @@ class Segments:
         if any(length < 1 or not 0 <= choice <= 64 for choice, length in self.runs):
             raise PlanError("a segment is a mask's number (0 extracts) and a length of at least 1.")
         if not self.runs or self.runs[0][0] != 0:
-            raise PlanError("a schedule whose first step inherits has nothing to inherit from; begin with an extract step.")
+            raise PlanError("a schedule whose first step inherits has nothing to inherit; begin with an extract step.")
         if self.evaluations > MAX_EVALUATIONS:
             raise PlanError(f"a schedule has at most {MAX_EVALUATIONS} evaluations, this one has {self.evaluations}.")
 
@@ -161,8 +159,8 @@ class Segments:
     def resolve(self, evaluations: int) -> tuple[int, ...]:
         if evaluations != self.evaluations:
             raise PlanError(
-                f"this plan writes out {self.evaluations} UNet evaluations and the run has {evaluations}; run it with the "
-                "step count and scheduler it was made for, or take a plan that comes from a mode (such as P5)."
+                f"this plan writes out {self.evaluations} UNet evaluations and the run has {evaluations}; run it with "
+                "the step count and scheduler it was made for, or take a plan that comes from a mode (such as P5)."
             )
         return tuple(choice for choice, length in self.runs for _ in range(length))
 
@@ -207,7 +205,8 @@ def schedule_from_json(data: Any) -> Schedule:
     try:
         kind = data["kind"]
         if kind == "periodic":
-            return Periodic(_whole(data["period"]), _whole(data["offset"]), _real(data["tail"]), _reals(data["switches"]))
+            period, offset = _whole(data["period"]), _whole(data["offset"])
+            return Periodic(period, offset, _real(data["tail"]), _reals(data["switches"]))
         if kind == "curve":
             return Curve(
                 _whole(data["extracts"]), _real(data["centre"]), _real(data["power"]), _real(data["tail"]),

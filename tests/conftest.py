@@ -51,8 +51,8 @@ def make_pipeline(scheduler: Any = None, *, kind: str = "StableDiffusionPipeline
     unet = make_unet("sd1", **unet_changes)
     torch.manual_seed(1)
     vae = diffusers.AutoencoderKL(
-        block_out_channels=(8, 8), down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2,
-        norm_num_groups=4, latent_channels=4, sample_size=32,
+        block_out_channels=(8, 8), norm_num_groups=4, latent_channels=4, sample_size=32,
+        down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2,
     ).eval()  # fmt: skip
     scheduler = scheduler or diffusers.DDIMScheduler(
         beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False, steps_offset=1,

@@ -345,7 +345,7 @@ def with_ip_adapter(unet: Any) -> dict[str, Any]:
     torch.manual_seed(8)
     keys: dict[str, torch.Tensor] = {}
     index = 1
-    for name, processor in unet.attn_processors.items():
+    for name in unet.attn_processors:
         if "attn2" in name:
             block = unet.get_submodule(name.removesuffix(".processor"))
             keys[f"{index}.to_k_ip.weight"] = torch.randn(block.inner_dim, width) * 0.2

@@ -1,0 +1,150 @@
+"""The Pareto front as a Plotly figure: one panel for each quality objective against the measured speed-up."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from explorer.errors import StudyError
+from studies.front import losses, non_dominated
+from studies.rows import TrialRow
+from studies.settings import Objective
+from studies.summary import LATENCIES, scored_rows
+
+# Okabe and Ito's palette, which colour-blind people can tell apart.
+GROUPS = {
+    "searched": ("#0072B2", "circle"),
+    "plain steps": ("#000000", "diamond"),
+    "DeepCache": ("#E69F00", "square"),
+    "encoder propagation": ("#CC79A7", "cross"),
+    "A-SDM": ("#009E73", "triangle-up"),
+}
+
+
+def group_of(row: TrialRow) -> str:
+    """Which of the chart's groups a plan belongs to."""
+    if row.origin != "baseline" or row.name is None:
+        return "searched"
+    if row.name.startswith("plain@"):
+        return "plain steps"
+    if row.name.startswith("DC"):
+        return "DeepCache"
+    return "encoder propagation" if row.name.startswith("EP") else "A-SDM"
+
+
+def front_figure(rows: list[TrialRow], objectives: tuple[Objective, ...], title: str) -> go.Figure:
+    """Scored plans with 95% intervals, baselines labelled, the front of each panel drawn as a line.
+
+    The trial's number stands in each point's `customdata`. Raises StudyError when nothing has been scored.
+    """
+    scored = [row for row in scored_rows(rows, objectives) if row.speedup is not None]
+    quality = [objective for objective in objectives if objective.name not in LATENCIES]
+    if not scored:
+        raise StudyError("nothing has been scored in this study yet, so there is no front to draw; run the search on.")
+    if not quality:
+        quality = [objective for objective in objectives if objective.name == "latency"]
+    figure = make_subplots(rows=1, cols=len(quality), horizontal_spacing=0.09)
+    for column, objective in enumerate(quality, start=1):
+        better = "lower is better" if objective.direction == "minimize" else "higher is better"
+        for name, (colour, symbol) in GROUPS.items():
+            members = [row for row in scored if group_of(row) == name]
+            if members:
+                figure.add_trace(_points(name, members, objective, colour, symbol, column == 1), row=1, col=column)
+        figure.add_trace(_front_line(scored, objective, column == 1), row=1, col=column)
+        figure.update_xaxes(title_text="measured speed-up", ticksuffix="x", row=1, col=column)
+        figure.update_yaxes(title_text=f"{objective.name} ({better})", row=1, col=column)
+    figure.update_layout(
+        title=title, template="simple_white", legend={"orientation": "h", "y": -0.18}, margin={"t": 60, "b": 90},
+        hoverlabel={"align": "left"},
+    )  # fmt: skip
+    return figure
+
+
+def _points(
+    group: str, members: list[TrialRow], objective: Objective, colour: str, symbol: str, legend: bool
+) -> go.Scatter:
+    values = [row.scores[objective.name] for row in members]
+    speeds = [row.scores["speedup"] for row in members]
+    named = group in ("plain steps", "DeepCache", "encoder propagation")
+    return go.Scatter(
+        x=[s.value for s in speeds],
+        y=[v.value for v in values],
+        error_x=_bars([s.value for s in speeds], [s.low for s in speeds], [s.high for s in speeds], colour),
+        error_y=_bars([v.value for v in values], [v.low for v in values], [v.high for v in values], colour),
+        mode="markers+text" if named else "markers",
+        text=[_label(row.name) if named else "" for row in members],
+        textposition="top center",
+        textfont={"size": 9, "color": colour},
+        marker={"color": colour, "symbol": symbol, "size": 8 if group == "searched" else 9, "opacity": 0.85},
+        name=group,
+        legendgroup=group,
+        showlegend=legend,
+        customdata=[row.number for row in members],
+        hovertext=[_hover(row) for row in members],
+        hoverinfo="text",
+    )
+
+
+def _label(name: str | None) -> str:
+    return (name or "").removeprefix("plain@") if name and name.startswith("plain@") else (name or "")
+
+
+def _bars(values: list[float], lows: list[float], highs: list[float], colour: str) -> dict[str, object]:
+    return {
+        "type": "data",
+        "symmetric": False,
+        "array": [high - value for value, high in zip(values, highs, strict=True)],
+        "arrayminus": [value - low for value, low in zip(values, lows, strict=True)],
+        "color": colour,
+        "thickness": 0.6,
+        "width": 0,
+    }
+
+
+def _hover(row: TrialRow) -> str:
+    lines = [f"<b>{row.words}</b>", f"trial {row.number}"]
+    lines += [
+        f"{metric}: {score.value:.4g} ({score.low:.4g} to {score.high:.4g}) @{score.n}"
+        for metric, score in row.scores.items()
+    ]
+    return "<br>".join(lines)
+
+
+def _front_line(scored: list[TrialRow], objective: Objective, legend: bool) -> go.Scatter:
+    pairs = [[row.scores["speedup"].value, row.scores[objective.name].value] for row in scored]
+    kept = non_dominated(losses(pairs, ["maximize", objective.direction]))
+    line = sorted(pair for pair, on in zip(pairs, kept, strict=True) if on)
+    return go.Scatter(
+        x=[x for x, _ in line],
+        y=[y for _, y in line],
+        mode="lines",
+        line={"color": "#999999", "width": 1, "dash": "dot"},
+        name="front of this panel",
+        legendgroup="front",
+        showlegend=legend,
+        hoverinfo="skip",
+    )
+
+
+def write_html(figure: go.Figure, path: Path) -> None:
+    """One page that opens without a network. Raises StudyError when it cannot be written."""
+    try:
+        figure.write_html(path, include_plotlyjs=True)
+    except OSError as error:
+        raise StudyError(f"cannot write {path}: {error.strerror}; choose another place.") from error
+
+
+def write_png(figure: go.Figure, path: Path, width: int = 1300, height: int = 620) -> None:
+    """A picture, drawn by Chrome or Chromium. Raises StudyError when there is none, or it cannot be written."""
+    try:
+        figure.write_image(path, width=width, height=height, scale=1.5)
+    except OSError as error:
+        raise StudyError(f"cannot write {path}: {error.strerror}; choose another place.") from error
+    except Exception as error:
+        if type(error).__name__ not in ("ChromeNotFoundError", "BrowserFailedError", "BrowserClosedError"):
+            raise
+        raise StudyError(
+            f"drawing {path} needs Chrome or Chromium, which was not found; use --html instead."
+        ) from error

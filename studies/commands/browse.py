@@ -1,0 +1,179 @@
+"""`explorer list`, `show` and `dashboard`: reading what a storage holds."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from explorer.errors import StudyError
+from explorer.estimate import Estimate
+from studies.commands.output import out, print_json, table
+from studies.queue import counts
+from studies.rows import TrialRow, trials
+from studies.store import Store, StudyRecord
+from studies.summary import dominated_baselines, front_of, gain, plain_row, scored_rows, without_loss
+
+
+def list_command(storage: str, as_json: bool) -> None:
+    with Store.open(storage, read_only=True) as store:
+        found = [(study, counts(store, study)) for study in store.studies()]
+    rows = [
+        {
+            "study": study.name,
+            "model": study.settings.model,
+            "device": study.settings.device,
+            "space": study.settings.space,
+            "steps": study.settings.steps,
+            "objectives": [objective.name for objective in study.settings.objectives],
+            "done": count.done,
+            "failed": count.failed,
+            "running": count.running,
+            "waiting": count.waiting,
+            "created": datetime.fromtimestamp(study.created).astimezone().isoformat(timespec="seconds"),
+        }
+        for study, count in found
+    ]
+    if as_json:
+        print_json(rows)
+        return
+    shown = table("study", "model", "device", "space", "objectives", ">done", ">failed", ">waiting", "created")
+    for row in rows:
+        shown.add_row(
+            row["study"], row["model"], row["device"], row["space"], ", ".join(row["objectives"]),
+            *(str(row[state]) for state in ("done", "failed", "waiting")), row["created"],
+        )  # fmt: skip
+    out().print(shown if rows else f"no study in {storage}; begin one with `explorer search`.")
+
+
+def show_command(name: str, storage: str, html: Path | None, png: Path | None, as_json: bool) -> None:
+    with Store.open(storage, read_only=True) as store:
+        study = store.study(name)
+        if html is not None or png is not None:
+            from studies.charts import front_figure, write_html, write_png
+
+            settings = study.settings
+            title = f"{name}: {settings.model}, {settings.steps} steps, {settings.device}"
+            figure = front_figure(trials(store, study), settings.objectives, title)
+            if html is not None:
+                write_html(figure, html)
+            if png is not None:
+                write_png(figure, png)
+        if as_json:
+            print_json(study_document(store, study))
+        else:
+            print_front(store, study)
+
+
+def study_document(store: Store, study: StudyRecord) -> dict[str, Any]:
+    """The contract of `explorer show --json`."""
+    rows = trials(store, study)
+    settings = study.settings
+    volume = gain(rows, settings.objectives)
+    return {
+        "study": study.name,
+        "model": settings.model,
+        "device": settings.device,
+        "objectives": [{"name": o.name, "direction": o.direction} for o in settings.objectives],
+        "front": [row.number for row in front_of(rows, settings.objectives)],
+        "hypervolume": None if volume is None else {"all": volume.all, "baselines": volume.baselines},
+        "settings": settings.to_json(),
+        "trials": [_trial_document(row) for row in rows],
+    }
+
+
+def _trial_document(row: TrialRow) -> dict[str, Any]:
+    return {
+        "number": row.number,
+        "state": row.state,
+        "origin": row.origin,
+        "name": row.name,
+        "aliases": row.aliases,
+        "words": row.words,
+        "key": row.key,
+        "speedup": row.speedup,
+        "scores": {metric: score.to_json() for metric, score in row.scores.items()},
+        "reason": row.reason,
+        "plan": row.plan,
+    }
+
+
+def print_front(store: Store, study: StudyRecord) -> None:
+    """The front as a table, then what it means in words."""
+    rows = trials(store, study)
+    objectives = study.settings.objectives
+    front = front_of(rows, objectives)
+    names = [objective.name for objective in objectives if objective.name not in ("latency", "speedup")]
+    shown = table(">trial", "plan", ">speed-up", *(f">{name}" for name in names), "dominates")
+    for row in front:
+        beaten = dominated_baselines(rows, row, objectives)
+        shown.add_row(
+            str(row.number), row.words, f"{_interval(row.scores['speedup'], 2)}x",
+            *(_interval(row.scores[name], 2) for name in names), _few(beaten),
+        )  # fmt: skip
+    console = out()
+    if not front:
+        console.print(f"{study.name}: nothing has been scored yet.")
+        return
+    count = front[0].scores[names[0]].n if names else 0
+    console.print(shown)
+    settings = study.settings
+    console.print(
+        f"\n{study.name}: {settings.model} on {settings.device}, {settings.dtype}, {settings.steps} steps of "
+        f"{settings.scheduler}; {len(scored_rows(rows, objectives))} plans scored, {len(front)} on the front"
+        + (f"; scores @{count} pictures, 95% intervals" if count else "")
+    )
+    best = without_loss(rows, objectives, settings.steps)
+    if best:
+        console.print(f"fastest at no loss that these pictures show: {best[0].words}, {best[0].speedup:.2f}x")
+    volume = gain(rows, objectives)
+    if volume is not None:
+        console.print(f"hypervolume of all plans over that of the baselines alone: {volume.ratio:.3f}")
+    _say_when_plain_wins(rows, front, settings.steps)
+    for row in [row for row in rows if row.state == "failed"][:5]:
+        console.print(f"failed: {row.words}: {row.reason}")
+
+
+def _say_when_plain_wins(rows: list[TrialRow], front: list[TrialRow], steps: int) -> None:
+    """Fewer plain steps are the control that inheritance must beat: say so when they stand on the front."""
+    winners = [
+        row.name or "" for row in front if (row.name or "").startswith("plain@") and row is not plain_row(rows, steps)
+    ]
+    if winners:
+        out().print(f"fewer plain steps hold {len(winners)} of the front's points: {', '.join(winners)}")
+
+
+def _interval(score: Estimate, digits: int) -> str:
+    return f"{score.value:.{digits}f} [{score.low:.{digits}f}, {score.high:.{digits}f}]"
+
+
+def _few(names: list[str], most: int = 3) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def dashboard_command(storage: str, port: int) -> None:
+    """Start Streamlit on the loopback address with this storage; returns when it ends."""
+    from importlib.util import find_spec
+
+    if not 1 <= port <= 65535:
+        raise StudyError(f"--port must be from 1 to 65535, got {port}.")
+    Store.open(storage, read_only=True).close()
+    spec = find_spec("dashboard")
+    if spec is None or not spec.submodule_search_locations:
+        raise StudyError("the dashboard is not installed; install the whole package again.")
+    app = Path(next(iter(spec.submodule_search_locations))) / "app.py"
+    options = {
+        "server.address": "127.0.0.1",
+        "server.port": str(port),
+        "server.headless": "true",
+        "server.allowedHosts": "localhost",
+        "browser.gatherUsageStats": "false",
+        "client.showErrorDetails": "none",
+        "client.toolbarMode": "minimal",
+    }
+    flags = [f"--{name}={value}" for name, value in options.items()]
+    subprocess.run(
+        [sys.executable, "-m", "streamlit", "run", str(app), *flags, "--", "--storage", storage], check=False
+    )

@@ -1,0 +1,161 @@
+"""`explorer search` and `explorer worker`."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+from explorer.errors import StudyError
+from studies.commands.browse import print_front, study_document
+from studies.commands.output import duration, print_json, words
+from studies.config import SearchConfig
+from studies.driver import Outcome, progress, run_worker
+from studies.driver import Progress as Standing
+from studies.queue import counts, enqueue
+from studies.rows import trials
+from studies.session import Session, config_of, open_session
+from studies.store import Store, StudyRecord
+from studies.summary import without_loss
+from studies.workers import interruptible, run_workers
+
+
+def run_search(config: SearchConfig, *, as_json: bool) -> None:
+    """Open or resume the study, enqueue the baselines, search until the total stands, print the front.
+
+    Raises:
+        ExplorerError: in one sentence, before anything is stored when the options are wrong.
+        KeyboardInterrupt: on Ctrl-C, with the study whole and the way to resume said.
+    """
+    console = words()
+    with Store.open(config.storage) as store:
+        console.print(f"loading {config.model} ...")
+        session = open_session(config)
+        study = store.create_study(config.study, session.settings)
+        added = enqueue(store, study, list(session.baselines()), session.space, session.evaluator.evaluations)
+        _announce(config, store, study, added)
+        try:
+            with interruptible():
+                message = (
+                    _in_this_process(session, store, study) if config.workers == 1 else _in_many(config, store, study)
+                )
+        except KeyboardInterrupt:
+            console.print(
+                f"\ninterrupted; the study {config.study!r} is whole. Resume with the same command "
+                f"(explorer search --study {config.study} ...)."
+            )
+            raise
+        console.print(message)
+        if as_json:
+            print_json(study_document(store, study))
+        else:
+            print_front(store, study)
+    storage = "" if config.storage == SearchConfig().storage else f" --storage {config.storage}"
+    console.print(f"\nlook at it:  explorer show {config.study}{storage} --html front.html")
+    console.print(f"in a browser:  explorer dashboard{storage}")
+
+
+def run_one_worker(study: str, storage: str, device: str, total: int | None, timeout: float | None) -> None:
+    """Score plans of a standing study in this process, with the study's own settings.
+
+    Raises:
+        StudyError: when this machine would measure something else than the study does; both sides are named.
+    """
+    from explorer.plan import InheritancePlan
+
+    with Store.open(storage) as store, interruptible():
+        record = store.study(study)
+        config = config_of(record.settings, study, device=device, storage=storage)
+        session = open_session(config)
+        store.check_settings(record, session.settings)
+        outcome = run_worker(
+            store, study, session.space, session.evaluator, InheritancePlan.from_json, total, timeout,
+            device=session.info.to_json(),
+        )  # fmt: skip
+    words().print(outcome.words)
+
+
+def _announce(config: SearchConfig, store: Store, study: StudyRecord, added: int) -> None:
+    standing = counts(store, study)
+    console = words()
+    if standing.finished:
+        console.print(f"resuming {study.name!r}: {standing.finished} plans are finished, {standing.waiting} wait")
+    elif added:
+        console.print(f"study {study.name!r}: {added} baselines enqueued")
+    waiting = standing.finished + standing.waiting
+    if waiting > config.trials:
+        console.print(
+            f"note: --trials {config.trials} leaves out {waiting - config.trials} of the enqueued plans; give "
+            f"--trials {waiting} or more to score them all"
+        )
+
+
+def _in_this_process(session: Session, store: Store, study: StudyRecord) -> str:
+    from explorer.plan import InheritancePlan
+
+    config = session.config
+    with _progress(store, study, config) as show:
+        outcome: Outcome = run_worker(
+            store, study.name, session.space, session.evaluator, InheritancePlan.from_json, config.trials,
+            config.timeout, show, session.info.to_json(),
+        )  # fmt: skip
+    return outcome.words
+
+
+def _in_many(config: SearchConfig, store: Store, study: StudyRecord) -> str:
+    command = [sys.executable, "-m", "studies.cli", "worker", study.name, "--storage", config.storage]
+    command += ["--device", config.device, "--trials", str(config.trials)]
+    if config.timeout is not None:
+        command += ["--timeout", str(config.timeout)]
+    started, at_start = time.monotonic(), counts(store, study).finished
+    with _progress(store, study, config) as show:
+
+        def poll(_alive: int) -> None:
+            show(progress(counts(store, study), config.trials, at_start, time.monotonic() - started))
+
+        exits = run_workers(config.workers, lambda _index: command, poll)
+    crashed = [str(each) for each in exits if each.crashed]
+    finished = counts(store, study).finished
+    if crashed and finished < config.trials:
+        raise StudyError(f"{len(crashed)} of {config.workers} workers failed: {crashed[0]}")
+    return f"{finished} of {config.trials} trials are finished"
+
+
+@contextmanager
+def _progress(store: Store, study: StudyRecord, config: SearchConfig) -> Iterator[Callable[[Standing], None]]:
+    """A line that is redrawn on a terminal, otherwise a line for each finished plan."""
+    console = words()
+    columns = (
+        TextColumn("[bold]{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(),
+        TextColumn("{task.fields[words]}"),
+    )  # fmt: skip
+    seen = {"finished": -1}
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task("searching", total=config.trials, words="")
+
+        def show(standing: Standing) -> None:
+            if standing.finished == seen["finished"] and standing.words is None:
+                return
+            seen["finished"] = standing.finished
+            text = _standing_words(store, study, standing)
+            bar.update(task, completed=standing.finished, words=text)
+            if standing.state == "failed":
+                console.print(f"failed: {standing.words}: {standing.reason}")
+            if not console.is_terminal and standing.finished:
+                event = f" {standing.words}:" if standing.words else ""
+                console.print(f"[{standing.finished}/{standing.total}]{event} {text}", markup=False)
+
+        yield show
+
+
+def _standing_words(store: Store, study: StudyRecord, standing: Standing) -> str:
+    parts = [f"{duration(standing.seconds_left)} left"] if standing.seconds_left is not None else []
+    best: list[Any] = without_loss(trials(store, study), study.settings.objectives, study.settings.steps)
+    if best:
+        parts.append(f"best at no loss {best[0].speedup:.2f}x ({best[0].words})")
+    parts.append(f"{standing.failed} failed")
+    return ", ".join(parts)

@@ -1,0 +1,118 @@
+"""What a search is asked to do: the command line's options, a TOML file with the same names, and the defaults."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from explorer.errors import StudyError
+
+LATENCY = {"latency": "minimize", "speedup": "maximize"}
+BASELINES = ("all", "short", "none")
+SAMPLERS = ("tpe", "nsga2", "random")
+
+
+@dataclass(frozen=True)
+class SearchConfig:
+    """A search. None: chosen by the model (prompts, guidance, extractor, reference, resolution) or open (timeout).
+
+    trials: the study's total, baselines and earlier runs included. baselines: `all` (69 rows of Table V, DeepCache,
+    encoder propagation and the plain controls), `short` (one mode of the 23) or `none`. batch: pictures a UNet call
+    when quality is measured; latency_batch: when latency is. reference: `embedded`, `baseline` (the un-accelerated
+    pictures), a statistics file or a picture folder. prompt_count: the first so many prompts.
+    """
+
+    study: str = "search"
+    model: str = "emoji"
+    space: str = "joint"
+    objectives: tuple[str, ...] = ("latency", "fd", "clip")
+    prompts: str | None = None
+    prompt_count: int | None = None
+    steps: int = 50
+    trials: int = 200
+    timeout: float | None = None
+    workers: int = 1
+    storage: str = "sqlite:///explorer.db"
+    seed: int = 0
+    device: str = "auto"
+    dtype: str = "auto"
+    compile: bool = False
+    sampler: str = "tpe"
+    guidance: float | None = None
+    resolution: int | None = None
+    batch: int = 32
+    latency_batch: int = 1
+    extractor: str | None = None
+    clip_model: str | None = None
+    reference: str | None = None
+    baselines: str = "all"
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "trials", "workers", "batch", "latency_batch", "prompt_count", "timeout", "resolution"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise StudyError(f"--{name.replace('_', '-')} must be more than zero, got {value}.")
+        if self.guidance is not None and not 0 < self.guidance < 1000:
+            raise StudyError(f"--guidance must be more than zero, got {self.guidance}.")
+        if self.resolution is not None and self.resolution % 8:
+            raise StudyError(f"--resolution must be a multiple of 8 pixels, got {self.resolution}.")
+        for name, known in (("baselines", BASELINES), ("sampler", SAMPLERS)):
+            if getattr(self, name) not in known:
+                raise StudyError(f"unknown --{name} {getattr(self, name)!r}; use one of {', '.join(known)}.")
+        if not self.objectives:
+            raise StudyError("--objectives names none; give some, such as latency,fd,clip.")
+
+    @property
+    def latency_objectives(self) -> tuple[str, ...]:
+        return tuple(name for name in self.objectives if name in LATENCY)
+
+    @property
+    def quality_objectives(self) -> tuple[str, ...]:
+        return tuple(name for name in self.objectives if name not in LATENCY)
+
+
+def make_config(given: dict[str, Any], file: Path | None = None) -> SearchConfig:
+    """Defaults, then the TOML `file`, then what was `given` on the command line (None: not given).
+
+    Raises:
+        StudyError: for an unreadable file, an unknown name, or a value of the wrong type.
+    """
+    values: dict[str, Any] = _read(file) if file is not None else {}
+    values.update({name: value for name, value in given.items() if value is not None})
+    known = {field.name: field for field in fields(SearchConfig)}
+    for name, value in values.items():
+        if name not in known:
+            raise StudyError(f"{file}: unknown name {name!r}; known: {', '.join(known)}.")
+        values[name] = _typed(name, value, str(known[name].type))
+    return replace(SearchConfig(), **values)
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        data = tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise StudyError(f"cannot read {file}: {error.strerror}; give a TOML file.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise StudyError(f"{file} is not a TOML file ({error}); mend it.") from error
+    return {name.replace("-", "_"): value for name, value in data.items()}
+
+
+def _typed(name: str, value: Any, declared: str) -> Any:
+    """Check a value against the field's declared type; a text of objectives is split at its commas."""
+    if name == "objectives":
+        parts = value.split(",") if isinstance(value, str) else value
+        if not isinstance(parts, list | tuple) or not all(isinstance(part, str) for part in parts):
+            raise StudyError(f"objectives must be names such as latency,fd,clip, got {value!r}.")
+        return tuple(part.strip() for part in parts if part.strip())
+    wanted: tuple[type, ...] = (str,)
+    if declared.startswith("bool"):
+        wanted = (bool,)
+    elif declared.startswith("int"):
+        wanted = (int,)
+    elif declared.startswith("float"):
+        wanted = (int, float)
+    if not isinstance(value, wanted) or (isinstance(value, bool) and bool not in wanted):
+        raise StudyError(f"{name} must be a {wanted[-1].__name__}, got {value!r}.")
+    return value

@@ -1,0 +1,220 @@
+"""Scores one plan on the real pipeline: latency against the un-accelerated loop, then pictures and their quality."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import io
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from explorer.devices import DeviceInfo
+from explorer.errors import ScoreError
+from explorer.latency import compare
+from explorer.pictures import THUMBNAIL, generate
+from explorer.plan import InheritancePlan
+from explorer.prompts import Prompt
+from explorer.quality.scorer import Scorer
+from explorer.runtime import inherit
+from studies.scored import Picture, Scored
+
+KEPT_PICTURES = 16
+"""Pictures kept of a candidate: so many of the first prompts and half as many of those that drifted most."""
+
+
+class CandidateEvaluator:
+    """Measures plans on `pipe`, which stays as it is: a plan is applied to a shallow copy that shares its weights.
+
+    scorer: None measures latency alone (a model with random weights has no quality). embeds: prompt embeddings for a
+    pipeline without a text encoder. size: height and width of a picture in pixels, the pipeline's own by default.
+    """
+
+    def __init__(
+        self,
+        pipe: Any,
+        *,
+        steps: int,
+        guidance: float,
+        prompts: tuple[Prompt, ...],
+        scorer: Scorer | None,
+        device: torch.device,
+        info: DeviceInfo,
+        seed: int = 0,
+        batch: int = 16,
+        latency_batch: int = 1,
+        size: tuple[int, int] | None = None,
+        compile: bool = False,
+        embeds: dict[str, Any] | None = None,
+    ) -> None:
+        self.pipe = pipe
+        self.steps, self.guidance, self.prompts, self.scorer = steps, guidance, prompts, scorer
+        self.device, self.info, self.seed = device, info, seed
+        self.batch, self.latency_batch, self.size, self.compile = batch, latency_batch, size, compile
+        self._twin = twin(pipe)
+        self._conditions = embeds
+        self._counts: dict[int, int] = {}
+        self._baseline: torch.Tensor | None = None
+        self._warm = False
+
+    def evaluations(self, plan: InheritancePlan) -> int:
+        """UNet evaluations of a run of the plan under the pipeline's scheduler (PNDM: one more than its steps)."""
+        if plan.steps not in self._counts:
+            self._counts[plan.steps] = evaluations_of(self.pipe.scheduler, plan.steps)
+        return self._counts[plan.steps]
+
+    def score(self, plan: InheritancePlan) -> Scored:
+        """Latency, speed-up and every metric of the scorer, with what each took.
+
+        Raises:
+            ExplorerError or RuntimeError: when the plan cannot run or be scored; the pipeline is left as it was.
+        """
+        with inherit(self._twin, plan, compile=self.compile), on_device(self.info):
+            latency = compare(
+                lambda: self._loop(self.pipe, self.steps),
+                lambda: self._loop(self._twin, plan.steps),
+                device=self.device,
+                images=self.latency_batch,
+                baseline_warm=self._warm,
+            )
+            self._warm = True
+        estimates = {"latency": latency.seconds, "speedup": latency.speedup}
+        spent = {"latency": sum(sum(pair) for pair in latency.samples)}
+        samples: dict[str, list[Any]] = {"latency": [list(pair) for pair in latency.samples]}
+        if self.scorer is None:
+            return Scored(estimates, spent, {}, samples)
+        with inherit(self._twin, plan, compile=self.compile), on_device(self.info, shared=True):
+            pictures = self._pictures(self._twin, plan.steps)
+            scores = self.scorer.score(pictures, self.prompts, self.baseline_pictures())
+        estimates.update(scores)
+        spent.update(scores.seconds)
+        samples.update(scores.each)
+        extractors = {name: self.scorer.extractor for name in scores if name not in scores.each}
+        extractors.update({name: self.scorer.clip_model for name in scores if name.startswith("clip")})
+        return Scored(estimates, spent, extractors, samples, self._kept(pictures, scores.each.get("psnr")))
+
+    def baseline_pictures(self) -> torch.Tensor:
+        """The un-accelerated pictures of the same prompts and seeds, made once; uint8 (N, 3, H, W)."""
+        if self._baseline is None:
+            self._baseline = self._pictures(self.pipe, self.steps)
+        return self._baseline
+
+    def _pictures(self, pipe: Any, steps: int) -> torch.Tensor:
+        return generate(
+            pipe, self.prompts, seed=self.seed, steps=steps, guidance=self.guidance, batch_size=self.batch,
+            size=self.size,
+        )  # fmt: skip
+
+    def _loop(self, pipe: Any, steps: int) -> None:
+        """The denoising loop alone: embeddings are made beforehand and latents are not decoded."""
+        shape = {} if self.size is None else {"height": self.size[0], "width": self.size[1]}
+        pipe(
+            num_inference_steps=steps,
+            guidance_scale=self.guidance,
+            output_type="latent",
+            generator=torch.Generator("cpu").manual_seed(self.seed),
+            **self._embeds(),
+            **shape,
+        )
+
+    def _embeds(self) -> dict[str, Any]:
+        if self._conditions is None:
+            words = [self.prompts[i % len(self.prompts)].text for i in range(self.latency_batch)]
+            self._conditions = encode(self.pipe, words, self.device)
+        return self._conditions
+
+    def _kept(self, pictures: torch.Tensor, psnr: list[float] | None) -> list[Picture]:
+        numbers = list(range(min(KEPT_PICTURES, len(pictures))))
+        worst = sorted(range(len(psnr)), key=psnr.__getitem__) if psnr else []
+        numbers += [i for i in worst[: KEPT_PICTURES // 2] if i not in numbers]
+        return [
+            Picture(i, *as_png(pictures[i]), prompt=self.prompts[i].text, seed=self.seed + i) for i in sorted(numbers)
+        ]
+
+
+def twin(pipe: Any) -> Any:
+    """A pipeline that shares every weight with `pipe` but has a UNet object and a scheduler of its own, so that a plan
+    can be applied to one while the other stays stock, and the two be timed in turn."""
+    other = copy.copy(pipe)
+    other.unet = copy.copy(pipe.unet)
+    other.scheduler = type(pipe.scheduler).from_config(pipe.scheduler.config)
+    return other
+
+
+def evaluations_of(scheduler: Any, steps: int) -> int:
+    """UNet evaluations of a run of `steps` steps."""
+    fresh = type(scheduler).from_config(scheduler.config)
+    fresh.set_timesteps(steps)
+    return len(fresh.timesteps)
+
+
+@torch.no_grad()
+def encode(pipe: Any, words: list[str], device: torch.device) -> dict[str, Any]:
+    """Prompt and negative-prompt embeddings as the pipeline itself makes them, SD and SDXL."""
+    made = pipe.encode_prompt(
+        words, device=device, num_images_per_prompt=1, do_classifier_free_guidance=True
+    )  # fmt: skip
+    names = ["prompt_embeds", "negative_prompt_embeds", "pooled_prompt_embeds", "negative_pooled_prompt_embeds"]
+    return dict(zip(names, made, strict=False))
+
+
+def random_embeds(pipe: Any, batch: int, device: torch.device) -> dict[str, Any]:
+    """Embeddings of the right shapes for a true architecture without text encoders: latency does not read them."""
+    config = pipe.unet.config
+    generator = torch.Generator("cpu").manual_seed(0)
+
+    def draw(*shape: int) -> torch.Tensor:
+        return torch.randn(batch, *shape, generator=generator).to(device, pipe.unet.dtype)
+
+    made = {name: draw(77, config.cross_attention_dim) for name in ("prompt_embeds", "negative_prompt_embeds")}
+    if config.addition_embed_type == "text_time":
+        width = config.projection_class_embeddings_input_dim - 6 * config.addition_time_embed_dim
+        made |= {name: draw(width) for name in ("pooled_prompt_embeds", "negative_pooled_prompt_embeds")}
+    return made
+
+
+def as_png(picture: torch.Tensor) -> tuple[bytes, bytes]:
+    """A picture uint8 (3, H, W) and its thumbnail, as PNG."""
+    from PIL import Image
+
+    image = Image.fromarray(picture.permute(1, 2, 0).cpu().numpy())
+    small = image.copy()
+    small.thumbnail((THUMBNAIL, THUMBNAIL))
+    files = []
+    for each in (image, small):
+        stream = io.BytesIO()
+        each.save(stream, "PNG")
+        files.append(stream.getvalue())
+    return files[0], files[1]
+
+
+@contextlib.contextmanager
+def on_device(info: DeviceInfo, *, shared: bool = False) -> Iterator[None]:
+    """Hold this machine's device against the other workers of the explorer: a latency is measured alone, pictures may
+    be made side by side. Where the system has no file locks nothing is held."""
+    try:
+        import fcntl
+    except ImportError:  # pragma: no cover - Windows
+        yield
+        return
+    name = "".join(c if c.isalnum() else "-" for c in f"{info.kind}-{info.name}")
+    path = Path(tempfile.gettempdir()) / f"inheritance-explorer-{name}.lock"
+    with _opened(path) as file:
+        fcntl.flock(file, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            fcntl.flock(file, fcntl.LOCK_UN)
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    try:
+        file = path.open("a")
+    except OSError as error:
+        raise ScoreError(f"the device lock {path} cannot be opened ({error.strerror}); make it writable.") from error
+    with file:
+        yield file

@@ -1,0 +1,190 @@
+"""From a search's options to everything that runs it: pipeline, scorer, space, settings, baselines."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from explorer.architecture import Architecture
+from explorer.devices import DeviceInfo, describe, resolve_device, resolve_dtype
+from explorer.errors import ScoreError, StudyError
+from explorer.models import EMOJI, default_guidance, has_weights, load_pipeline
+from explorer.plan import InheritancePlan
+from explorer.prompts import PromptSet, load_prompts
+from explorer.quality.features import default_extractor, load_extractor
+from explorer.quality.metrics import METRICS, find_metric, resolve
+from explorer.quality.reference import load_reference
+from explorer.quality.scorer import Scorer
+from explorer.strategies import PAPER_MODES, baselines
+from search_spaces import make_space
+from studies.config import LATENCY, SearchConfig
+from studies.evaluator import CandidateEvaluator, evaluations_of, random_embeds
+from studies.settings import Objective, SamplerSettings, StudySettings
+
+BASELINE_REFERENCE = "baseline"
+ALWAYS = ("psnr", "ssim")
+"""Paired drift is measured always: it separates candidates that a Frechet distance of few pictures does not."""
+
+
+@dataclass(frozen=True)
+class Session:
+    """A search ready to run on this machine."""
+
+    config: SearchConfig
+    settings: StudySettings
+    architecture: Architecture
+    space: Any
+    evaluator: CandidateEvaluator
+    info: DeviceInfo
+
+    def baselines(self) -> Iterator[InheritancePlan]:
+        """The controls and named strategies that every study begins with."""
+        if self.config.baselines == "none":
+            return
+        complete = self.config.baselines == "all"
+        modes = PAPER_MODES if complete else PAPER_MODES[:1]
+        yield from baselines(self.architecture, self.config.steps, modes=modes, complete=complete)
+
+
+def open_session(config: SearchConfig) -> Session:
+    """Load and check everything that `config` names, before anything is measured or stored.
+
+    Raises:
+        ExplorerError: the first thing that cannot be had, in one sentence.
+    """
+    device = resolve_device(config.device)
+    dtype = str(resolve_dtype(config.dtype, device)).removeprefix("torch.")
+    trained = has_weights(config.model)
+    if not trained and config.quality_objectives:
+        raise StudyError(
+            f"{config.model} has random weights, so {', '.join(config.quality_objectives)} would mean nothing; "
+            "use --objectives latency, or a model with trained weights."
+        )
+    prompts = _prompts(config)
+    embedded = config.model == EMOJI
+    extractor = config.extractor or default_extractor(embedded)
+    if trained:
+        resolve(config.quality_objectives, extractor, config.clip_model)  # an unknown metric is said before loading
+    pipe = load_pipeline(config.model, device=str(device), dtype=dtype)
+    architecture = Architecture.of(pipe.unet)
+    evaluations = evaluations_of(pipe.scheduler, config.steps)
+    space = make_space(config.space, architecture, config.steps, evaluations)
+    info = describe(device)
+    reference = config.reference or ("embedded" if embedded else BASELINE_REFERENCE)
+    scorer = None
+    if trained:
+        metrics = list(config.quality_objectives)
+        true_names = [objective.name for objective in resolve(metrics, extractor, config.clip_model)]
+        metrics += [name for name in ALWAYS if name not in true_names]
+        loaded = (
+            None if reference == BASELINE_REFERENCE else load_reference(reference, load_extractor(extractor, device))
+        )
+        scorer = Scorer(metrics, extractor, loaded, config.clip_model, device)
+        _check_count(scorer, prompts)
+    guidance = config.guidance or default_guidance(config.model)
+    side = config.resolution or int(pipe.unet.config.sample_size) * _factor(pipe)
+    evaluator = CandidateEvaluator(
+        pipe,
+        steps=config.steps,
+        guidance=guidance,
+        prompts=prompts.prompts,
+        scorer=scorer,
+        device=device,
+        info=info,
+        seed=config.seed,
+        batch=config.batch,
+        latency_batch=config.latency_batch,
+        size=(side, side),
+        compile=config.compile,
+        embeds=None if trained else random_embeds(pipe, config.latency_batch, device),
+    )
+    settings = StudySettings(
+        model=config.model,
+        architecture=architecture.signature,
+        device=f"{info.kind}: {info.name}",
+        dtype=dtype,
+        resolution=(side, side),
+        steps=config.steps,
+        scheduler=type(pipe.scheduler).__name__,
+        space=config.space,
+        objectives=_objectives(config, scorer),
+        prompts=prompts.name,
+        prompts_hash=_hash(prompts),
+        sampler=SamplerSettings(config.sampler, {}, config.seed),
+        guidance=guidance,
+        batch=config.batch,
+        seed=config.seed,
+        compile=config.compile,
+        extractor=extractor if trained else None,
+        reference=reference if trained else None,
+        extra={
+            "latency batch": config.latency_batch,
+            "prompt count": len(prompts),
+            "CLIP model": scorer.clip_model if scorer else None,
+            "threads": info.threads if info.kind == "cpu" else None,
+        },
+    )
+    return Session(config, settings, architecture, space, evaluator, info)
+
+
+def config_of(settings: StudySettings, study: str, **run: Any) -> SearchConfig:
+    """The options that give a standing study's settings again: how its workers know what to measure."""
+    return SearchConfig(
+        study=study,
+        model=settings.model,
+        space=settings.space,
+        objectives=tuple(objective.name for objective in settings.objectives),
+        prompts=settings.prompts,
+        prompt_count=settings.extra["prompt count"],
+        steps=settings.steps,
+        seed=settings.seed,
+        dtype=settings.dtype,
+        compile=settings.compile,
+        sampler=settings.sampler.name,
+        guidance=settings.guidance,
+        resolution=settings.resolution[0],
+        batch=settings.batch,
+        latency_batch=settings.extra["latency batch"],
+        extractor=settings.extractor,
+        clip_model=settings.extra["CLIP model"],
+        reference=settings.reference,
+        **run,
+    )
+
+
+def _prompts(config: SearchConfig) -> PromptSet:
+    return load_prompts(
+        config.prompts or ("emoji-search" if config.model == EMOJI else "hub-search"), config.prompt_count
+    )
+
+
+def _check_count(scorer: Scorer, prompts: PromptSet) -> None:
+    """Too few prompts for a metric are a mistake of the whole study, not of each candidate."""
+    for objective in scorer.objectives:
+        least = METRICS[find_metric(objective.name, scorer.extractor, scorer.clip_model)].minimum
+        if len(prompts) < least:
+            raise ScoreError(f"{objective.name} needs at least {least} prompts, and {prompts.name} has {len(prompts)}.")
+
+
+def _objectives(config: SearchConfig, scorer: Scorer | None) -> tuple[Objective, ...]:
+    """In the order that was asked for, under their true names."""
+    quality = iter(scorer.objectives if scorer else [])
+    made = []
+    for name in config.objectives:
+        if name in LATENCY:
+            made.append(Objective(name, LATENCY[name]))
+        else:
+            true = next(quality)
+            made.append(Objective(true.name, true.direction))
+    return tuple(made)
+
+
+def _factor(pipe: Any) -> int:
+    return int(2 ** (len(pipe.vae.config.block_out_channels) - 1))
+
+
+def _hash(prompts: PromptSet) -> str:
+    return hashlib.sha256(json.dumps(prompts.texts).encode()).hexdigest()

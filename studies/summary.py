@@ -1,0 +1,91 @@
+"""A study's results in numbers that people ask for: best speed-up at no loss, what the search added, who beats whom."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from studies.front import dominates, hypervolume
+from studies.rows import TrialRow, front_rows, objective_losses
+from studies.settings import Objective
+from studies.tables import DONE
+
+LATENCIES = ("latency", "speedup")
+
+
+def scored_rows(rows: list[TrialRow], objectives: tuple[Objective, ...]) -> list[TrialRow]:
+    names = {objective.name for objective in objectives}
+    return [row for row in rows if row.state == DONE and names <= row.scores.keys()]
+
+
+def plain_row(rows: list[TrialRow], steps: int) -> TrialRow | None:
+    """The un-accelerated pipeline at the study's steps, once it is scored."""
+    name = f"plain@{steps}"
+    return next((row for row in rows if row.state == DONE and name in (row.name, *row.aliases)), None)
+
+
+def without_loss(rows: list[TrialRow], objectives: tuple[Objective, ...], steps: int) -> list[TrialRow]:
+    """Rows whose every quality objective is at least as good as the worse end of the un-accelerated pipeline's
+    interval, the fastest first: no loss that this many pictures can show."""
+    plain = plain_row(rows, steps)
+    quality = [objective for objective in objectives if objective.name not in LATENCIES]
+    if plain is None or not quality:
+        return []
+
+    def keeps(row: TrialRow) -> bool:
+        for objective in quality:
+            value, bound = row.scores[objective.name].value, plain.scores[objective.name]
+            if value > bound.high if objective.direction == "minimize" else value < bound.low:
+                return False
+        return True
+
+    kept = [row for row in scored_rows(rows, objectives) if row.speedup is not None and keeps(row)]
+    return sorted(kept, key=lambda row: -(row.speedup or 0.0))
+
+
+def dominated_baselines(rows: list[TrialRow], row: TrialRow, objectives: tuple[Objective, ...]) -> list[str]:
+    """Names of the baselines that `row` is at least as good as in every objective and better in one."""
+    baselines = [r for r in scored_rows(rows, objectives) if r.origin == "baseline" and r is not row]
+    if not baselines:
+        return []
+    losses = objective_losses([row, *baselines], objectives)
+    return [
+        other.name or other.words
+        for other, loss in zip(baselines, losses[1:], strict=True)
+        if dominates(losses[0], loss)
+    ]
+
+
+@dataclass(frozen=True)
+class Gain:
+    """Hypervolume of all plans and of the baselines alone, to one reference point, each objective scaled to its range
+    over all scored plans."""
+
+    all: float
+    baselines: float
+
+    @property
+    def ratio(self) -> float:
+        return self.all / self.baselines if self.baselines else float("inf")
+
+
+def gain(rows: list[TrialRow], objectives: tuple[Objective, ...]) -> Gain | None:
+    """What the search added to the baselines; None while no baseline is scored.
+
+    The reference point lies a tenth of each objective's range beyond its worst value.
+    """
+    scored = scored_rows(rows, objectives)
+    is_baseline = np.array([row.origin == "baseline" for row in scored])
+    if not is_baseline.any():
+        return None
+    losses = objective_losses(scored, objectives)
+    low, high = losses.min(axis=0), losses.max(axis=0)
+    points = (losses - low) / np.where(high > low, high - low, 1.0)
+    corner = [1.1] * points.shape[1]
+    return Gain(hypervolume(points, corner), hypervolume(points[is_baseline], corner))
+
+
+def front_of(rows: list[TrialRow], objectives: tuple[Objective, ...]) -> list[TrialRow]:
+    """The front, fastest first."""
+    return sorted(front_rows(rows, objectives), key=lambda row: -(row.speedup or 0.0))
