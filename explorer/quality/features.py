@@ -6,12 +6,13 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from explorer.errors import ScoreError
-from explorer.quality.clip_model import EMBEDDED, PREFIX, ClipModel, canonical_clip, load_clip
+from explorer.quality.clip_model import EMBEDDED, PAPER, PREFIX, ClipModel, canonical_clip, load_clip
 from explorer.quality.efficientnet import load_efficientnet
 from explorer.quality.inception import WEIGHTS, load_inception
 
@@ -124,8 +125,13 @@ def load_extractor(name: str, device: torch.device, allow_download: bool = False
 
 
 def default_extractor(embedded: bool) -> str:
-    """What scores pictures where the user chose nothing: the embedded CLIP for the embedded model; for others
-    Inception where its weights lie in torch's cache, otherwise EfficientNet, whose weights come with its package."""
+    """What scores pictures where the user chose nothing.
+
+    The embedded CLIP for the embedded model; for others Inception where its weights lie in torch's cache, otherwise
+    EfficientNet where its package is installed, whose weights come with it, otherwise the CLIP model of the CLIP score.
+    """
     if embedded:
         return EMBEDDED
-    return "inception" if WEIGHTS.path.is_file() else "efficientnet"
+    if WEIGHTS.path.is_file() and find_spec("torch_fidelity"):
+        return "inception"
+    return "efficientnet" if find_spec("efficientnet_lite_pytorch") else PAPER

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import string
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 import torch
 
-CLIP_CONFIG = {
+CLIP_CONFIG: dict[str, Any] = {
     "model_cfg": {
         "embed_dim": 16,
         "vision_cfg": {"image_size": 32, "layers": 2, "width": 32, "head_width": 16, "patch_size": 8},
@@ -19,15 +20,21 @@ CLIP_CONFIG = {
 }
 
 
-def write_clip(folder: Path) -> Path:
-    """A folder in open_clip's format."""
+def write_clip(folder: Path, tokenizer: Any = None) -> Path:
+    """A folder in open_clip's format, with open_clip's own tokenizer or the transformers one given."""
     import open_clip
     from safetensors.torch import save_file
 
     torch.manual_seed(3)
-    model = open_clip.CLIP(**CLIP_CONFIG["model_cfg"])
+    config: dict[str, Any] = copy.deepcopy(CLIP_CONFIG)
+    if tokenizer is not None:
+        config["model_cfg"]["text_cfg"]["vocab_size"] = len(tokenizer)
+    model = open_clip.CLIP(**config["model_cfg"])
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "open_clip_config.json").write_text(json.dumps(CLIP_CONFIG))
+    if tokenizer is not None:
+        tokenizer.save_pretrained(folder)
+        config["model_cfg"]["text_cfg"]["hf_tokenizer_name"] = "."
+    (folder / "open_clip_config.json").write_text(json.dumps(config))
     save_file({key: value.contiguous() for key, value in model.state_dict().items()}, folder / "model.safetensors")
     return folder
 

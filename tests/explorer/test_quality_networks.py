@@ -7,6 +7,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from explorer.errors import ScoreError
 from explorer.quality import clip_model, clip_score, inception, paired, weights
 from explorer.quality.clip_model import EMBEDDED_FOLDER, PAPER, canonical_clip, load_clip, slug
 from explorer.quality.features import canonical_extractor, default_extractor, load_extractor
-from tests.explorer.scores_fixtures import random_pictures, write_clip
+from tests.explorer.scores_fixtures import letter_tokenizer, random_pictures, write_clip
 
 CPU = torch.device("cpu")
 PROMPTS = [
@@ -62,6 +63,14 @@ def open_clip_directly(folder: Path, pictures: torch.Tensor, prompts: list[str])
             b = model.encode_text(tokenizer([prompt]))
         scores.append(100 * float(torch.nn.functional.cosine_similarity(a, b)))
     return scores
+
+
+def test_a_clip_model_with_a_tokenizer_of_its_own(tmp_path: Path) -> None:
+    folder = write_clip(tmp_path / "own", letter_tokenizer())
+    pictures = random_pictures(4)
+    model = load_clip(str(folder), CPU)
+    values = clip_score.cosines(model.encode_pictures(pictures), model.encode_prompts(PROMPTS))
+    assert values == pytest.approx(open_clip_directly(folder, pictures, PROMPTS), abs=1e-3)
 
 
 @pytest.mark.parametrize("side", [32, 50])
@@ -188,7 +197,8 @@ def test_inception_without_weights_says_where_they_belong(cache: Path) -> None:
     with pytest.raises(ScoreError, match=message):
         load_extractor("inception", CPU)
     assert default_extractor(True) == "emojiclip"
-    assert default_extractor(False) == "efficientnet"
+    installed = find_spec("efficientnet_lite_pytorch") is not None
+    assert default_extractor(False) == ("efficientnet" if installed else PAPER)
 
 
 class Exploit:
