@@ -250,17 +250,19 @@ def _random_pipeline(name: str) -> Any:
     betas: dict[str, Any] = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        unet = UNet2DConditionModel(**config).eval()
-        vae = AutoencoderKL(
+        unet: Any = UNet2DConditionModel(**config)
+        vae: Any = AutoencoderKL(
             block_out_channels=(128, 256, 512, 512),
             down_block_types=("DownEncoderBlock2D",) * 4,
             up_block_types=("UpDecoderBlock2D",) * 4,
             latent_channels=4,
             layers_per_block=2,
-        ).eval()
+        )
+    unet.eval()
+    vae.eval()
     if name == "arch:sdxl":
-        scheduler = EulerDiscreteScheduler(**betas, steps_offset=1)
-        return StableDiffusionXLPipeline(vae, None, None, None, None, unet, scheduler, add_watermarker=False)
+        euler = EulerDiscreteScheduler(**betas, steps_offset=1)
+        return StableDiffusionXLPipeline(vae, None, None, None, None, unet, euler, add_watermarker=False)
     scheduler = PNDMScheduler(**betas, skip_prk_steps=True, steps_offset=1, prediction_type=prediction)
     return StableDiffusionPipeline(
         vae, None, None, unet, scheduler, None, None, requires_safety_checker=False

@@ -86,7 +86,8 @@ class Program:
         if not at.upsample:
             return None
         level = self.architecture.level(node.block) - 1
-        return tuple(-(-side // 2**level) for side in at.size)  # type: ignore[return-value]  # each halving rounds up
+        height, width = at.size
+        return -(-height // 2**level), -(-width // 2**level)  # each halving rounds up
 
 
 def _bind(unet: Any, architecture: Architecture) -> dict[str, nn.Module]:

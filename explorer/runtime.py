@@ -54,7 +54,7 @@ class Inheritance:
         self._pipe = pipe
         self._compile = compile
         self._program = Program(unet)
-        self._variants: dict[tuple[Mask, frozenset[Feature]], Callable[..., tuple[Tensor, Features]]] = {}
+        self._variants: dict[tuple[Mask, frozenset[Feature]], Any] = {}
         self._run: Run | None = None
         self._pending: tuple[int, int] | None = None
         self._evaluation = 0
@@ -216,12 +216,11 @@ class Inheritance:
         i = self._evaluation
         shape = (sample.shape, sample.dtype, sample.device, context)
         choice, stores = run.choices[i], run.stores[i]
-        if shape != self._shape:
-            # First evaluation, or batch, size, dtype, device or guidance changed inside the run: nothing kept fits.
+        if self._shape is not None and shape != self._shape:
+            # Batch, size, dtype, device or guidance changed inside the run: nothing that is kept fits.
             self._cache.clear()
-            self._shape = shape
-            choice = 0
-            stores = frozenset().union(*run.stores)
+            choice, stores = 0, frozenset().union(*run.stores)
+        self._shape = shape
         mask = self.plan.mask(choice)
         variant = self._variant(mask, frozenset() if choice else stores)
         noise, stored = variant(sample, at, self._inherited(mask, i))
@@ -231,10 +230,10 @@ class Inheritance:
         self._evaluation += 1
         return noise
 
-    def _variant(self, mask: Mask, stores: frozenset[Feature]) -> Callable[..., tuple[Tensor, Features]]:
+    def _variant(self, mask: Mask, stores: frozenset[Feature]) -> Any:
         key = (mask, stores)
         if key not in self._variants:
-            variant: Callable[..., tuple[Tensor, Features]] = Variant(self._program, mask, stores)
+            variant = Variant(self._program, mask, stores)
             self._variants[key] = torch.compile(variant.__call__, fullgraph=True) if self._compile else variant
         return self._variants[key]
 
@@ -295,7 +294,7 @@ def _check_target(unet: Any, plan: InheritancePlan) -> None:
         own_forward = module.__dict__.get("forward")
         if own_forward is not None and "_hf_hook" not in module.__dict__:
             raise ModelError(
-                f"another tool has replaced the forward of {name or 'the UNet'}; undo it first, or load the model again."
+                f"another tool has replaced the forward of {name or 'the UNet'}; undo it, or load the model again."
             )
         if name and "_diffusers_hook" in module.__dict__ and hasattr(module, "resnets"):
             raise ModelError(

@@ -82,7 +82,7 @@ def _compile(program: Program, mask: Mask, stores: frozenset[Feature]) -> tuple[
     last_use: dict[str, int] = {}
     for i, node in enumerate(nodes):
         if forms.get(node.name) != "output":
-            last_use.update({name: i for name in node.inputs})
+            last_use.update(dict.fromkeys(node.inputs, i))
     return tuple(
         Instruction(
             node,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -172,7 +173,7 @@ def run(arguments: list[str]) -> int:
     except (KeyboardInterrupt, click.Abort):
         return INTERRUPTED
     except BrokenPipeError:
-        sys.stdout = None  # type: ignore[assignment]  # the reader has gone; nothing more can be written
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - the reader has gone; what is left is not wanted
         return 0
     except ExplorerError as error:
         click.echo(f"error: {error}", err=True)

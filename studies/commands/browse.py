@@ -20,7 +20,7 @@ from studies.summary import dominated_baselines, front_of, gain, plain_row, scor
 def list_command(storage: str, as_json: bool) -> None:
     with Store.open(storage, read_only=True) as store:
         found = [(study, counts(store, study)) for study in store.studies()]
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "study": study.name,
             "model": study.settings.model,
