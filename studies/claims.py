@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from explorer.errors import StudyError
 from studies import queue
 from studies.store import Store, StudyRecord
-from studies.tables import RUNNING, WAITING, plans, workers
+from studies.tables import plans, workers
 
 ALIVE, STOPPED, DEAD = "running", "stopped", "dead"
 BEAT_SECONDS = 5.0
@@ -92,7 +92,7 @@ class Worker:
 
 @dataclass(frozen=True)
 class Found:
-    """What a recovery found: workers that had died, and how many of their plans wait again."""
+    """What a recovery found: workers that had died, and how many plans were taken from them."""
 
     dead: int = 0
     requeued: int = 0
@@ -126,9 +126,7 @@ def recover(store: Store, study: StudyRecord) -> Found:
         if dead:
             connection.execute(sa.update(workers).where(workers.c.id.in_(dead)).values(state=DEAD))
         gone = sa.select(workers.c.id).where(mine, workers.c.state != ALIVE)
-        left = (plans.c.study_id == study.id, plans.c.state == RUNNING, plans.c.worker_id.in_(gone))
-        back = {"state": WAITING, "worker_id": None, "claimed": None, "trial_number": None}
-        requeued = connection.execute(sa.update(plans).where(*left).values(back)).rowcount
+        requeued = queue.requeue(connection, plans.c.study_id == study.id, plans.c.worker_id.in_(gone))
     return Found(len(dead), requeued)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Generic
 
@@ -19,6 +20,7 @@ from studies.proposals import Exhausted, Proposer
 from studies.queue import Claim, Counts
 from studies.scored import Evaluator, P, Scored, Space
 from studies.store import Store, StudyRecord
+from studies.tables import DONE, FAILED
 
 RECOVER_SECONDS = 5.0
 POLL_SECONDS = 0.2
@@ -99,10 +101,16 @@ def run_worker(
         raise StudyError(f"the study {study.name!r} searches the space {study.settings.space!r}, not {space.name!r}.")
     samplers.make(study.settings.sampler)
     worker = Worker.start(store, study, device)
+    run = None
     try:
-        return _Run(store, study, space, evaluator, read_plan, worker).run(total_trials, timeout, on_progress)
+        run = _Run(store, study, space, evaluator, read_plan, worker)
+        return run.work(total_trials, timeout, on_progress)
     finally:
-        worker.stop()
+        with suppress(StudyError):  # in trouble with the database, whoever opens it next finds that this worker is gone
+            worker.stop()
+            claims.recover(store, study)
+            if run is not None:
+                run.mirror.reconcile()  # an interrupt may have come between a plan's record and its trial's
 
 
 class _Run(Generic[P]):
@@ -126,7 +134,7 @@ class _Run(Generic[P]):
         self.exhausted = False
         self.recovered = float("-inf")
 
-    def run(self, total: int | None, timeout: float | None, on_progress: Callable[[Progress], None] | None) -> Outcome:
+    def work(self, total: int | None, timeout: float | None, on_progress: Callable[[Progress], None] | None) -> Outcome:
         started, at_start = time.monotonic(), queue.counts(self.store, self.study).finished
 
         def report(**event: Any) -> None:
@@ -145,10 +153,10 @@ class _Run(Generic[P]):
             counts = queue.counts(self.store, self.study)
             if total is not None and counts.finished >= total:
                 return self._outcome(TOTAL, f"{counts.finished} of {total} trials are finished")
-            if counts.running == 0 and counts.waiting == 0 and self.exhausted:
-                words = f"the space seems exhausted: no new plan was found after {counts.finished} trials"
-                return self._outcome(EXHAUSTED, words)
-            if counts.running > 0:
+            if not self._may_propose(counts, total):
+                if counts.running == 0 and counts.waiting == 0:
+                    words = f"the space seems exhausted: no new plan was found after {counts.finished} trials"
+                    return self._outcome(EXHAUSTED, words)
                 time.sleep(POLL_SECONDS)  # others are scoring what is left; one that dies leaves its plan to us
                 report()
         return self._outcome(TIMEOUT, f"the time of {timeout:g} s is over")
@@ -163,12 +171,15 @@ class _Run(Generic[P]):
             claims.recover(self.store, self.study)
             self.mirror.reconcile()
 
-    def _next(self, total: int | None) -> tuple[Claim, P, int | None] | None:
+    def _may_propose(self, counts: Counts, total: int | None) -> bool:
+        return not self.exhausted and (total is None or counts.finished + counts.running < total)
+
+    def _next(self, total: int | None) -> tuple[Claim, P | None, int | None] | None:
+        """A claimed plan, from the queue (read when scored) or proposed, with its trial's number if it has one."""
         claim = queue.claim_waiting(self.store, self.study, self.worker.id, total)
         if claim is not None:
-            return claim, self.read_plan(claim.plan), None
-        counts = queue.counts(self.store, self.study)
-        if self.exhausted or (total is not None and counts.finished + counts.running >= total):
+            return claim, None, None
+        if not self._may_propose(queue.counts(self.store, self.study), total):
             return None
         try:
             return self.proposer.next(self.worker.id, total)
@@ -176,21 +187,25 @@ class _Run(Generic[P]):
             self.exhausted = True
             return None
 
-    def _score(self, claim: Claim, plan: P, number: int | None) -> dict[str, Any]:
+    def _score(self, claim: Claim, plan: P | None, number: int | None) -> dict[str, Any]:
         """Score and record a claimed plan; returns its state and the reason when it failed."""
         try:
             if number is None:
-                number = self.mirror.begin(claim, plan)
-            scored = self._try(plan)
+                number = self.mirror.begin(claim)
+            scored = self._try(claim, plan)
             if isinstance(scored, str):
                 held = queue.fail(self.store, claim, scored)
             else:
                 held = queue.finish(self.store, self.study, claim, scored, self.worker.device_id)
-        except BaseException as error:
+        except (KeyboardInterrupt, StudyError):
             queue.release(self.store, claim)
             if number is not None:
-                interrupted = isinstance(error, KeyboardInterrupt)
-                self.mirror.fail(number, "interrupted" if interrupted else f"{type(error).__name__}: {error}")
+                self.mirror.fail(number, "interrupted")
+            raise
+        except BaseException as error:
+            queue.give_up(self.store, claim)
+            if number is not None:
+                self.mirror.fail(number, f"{type(error).__name__}: {error}")
             raise
         if not held:  # this worker was taken for dead, and the plan is another one's
             self.mirror.fail(number, "the plan was given to another worker")
@@ -198,13 +213,14 @@ class _Run(Generic[P]):
         if isinstance(scored, str):
             self.failed += 1
             self.mirror.fail(number, scored)
-            return {"state": "failed", "reason": scored}
+            return {"state": FAILED, "reason": scored}
         self.scored += 1
         self.mirror.tell(number, [scored.estimates[o.name].value for o in self.study.settings.objectives])
-        return {"state": "done", "reason": None}
+        return {"state": DONE, "reason": None}
 
-    def _try(self, plan: P) -> Scored | str:
+    def _try(self, claim: Claim, plan: P | None) -> Scored | str:
+        """What was measured, or why nothing could be."""
         try:
-            return self.evaluator.score(plan)
+            return self.evaluator.score(self.read_plan(claim.plan) if plan is None else plan)
         except (ExplorerError, RuntimeError, MemoryError) as error:
             return str(error).strip() or type(error).__name__

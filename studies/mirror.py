@@ -58,10 +58,10 @@ class Mirror(Generic[P]):
             for name, value in _attributes(claim).items():
                 trial.set_user_attr(name, value)
 
-    def begin(self, claim: Claim, plan: P) -> int:
+    def begin(self, claim: Claim) -> int:
         """A running trial for a plan out of the queue, with the parameters that give it where the space has some;
         returns its number."""
-        parameters, distributions = self._replay(claim, plan)
+        parameters, distributions = self._replay(claim)
         template = create_trial(
             state=TrialState.RUNNING,
             params=parameters,
@@ -77,13 +77,13 @@ class Mirror(Generic[P]):
         queue.set_number(self.store, claim, number)
         return number
 
-    def _replay(self, claim: Claim, plan: P) -> tuple[dict[str, Any], dict[str, BaseDistribution]]:
+    def _replay(self, claim: Claim) -> tuple[dict[str, Any], dict[str, BaseDistribution]]:
         if claim.parameters is None:
             return {}, {}
         trial = FixedTrial(claim.parameters)
         try:
             again = self.space.suggest(trial)
-            if again.key(self.evaluations(again)) != plan.key(self.evaluations(plan)):
+            if again.key(self.evaluations(again)) != claim.key:
                 return {}, {}
         except (ExplorerError, ValueError):  # the parameters were of another space's version: the plan is what counts
             return {}, {}

@@ -107,6 +107,6 @@ class Proposer(Generic[P]):
                 return None
             if isinstance(claim, Claim):
                 self._in_a_row = 0
-                return claim, plan, self.mirror.begin(claim, plan)
+                return claim, plan, self.mirror.begin(claim)
             known.add(row["key"])
         raise Exhausted

@@ -22,6 +22,9 @@ from studies.store import Store, StudyRecord
 from studies.tables import DONE, FAILED, FINISHED, RUNNING, WAITING, measurements, plans, studies
 from studies.tables import pictures as picture_rows
 
+ATTEMPTS = 3  # workers that a plan may end before it is given up
+_BACK: dict[str, Any] = {"state": WAITING, "worker_id": None, "claimed": None, "trial_number": None}
+
 
 @dataclass(frozen=True)
 class Counts:
@@ -230,7 +233,26 @@ def fail(store: Store, claim: Claim, reason: str) -> bool:
 def release(store: Store, claim: Claim) -> bool:
     """Give the plan back to the queue, as if it had not been claimed. False when the claim was lost."""
     with store.begin() as connection:
-        return _settle(connection, claim, state=WAITING, worker_id=None, claimed=None, trial_number=None)
+        return _settle(connection, claim, **_BACK)
+
+
+def give_up(store: Store, claim: Claim) -> None:
+    """Give the plan back after its scoring ended this worker; after some such attempts it counts as failed."""
+    with store.begin() as connection:
+        requeue(connection, plans.c.id == claim.id, plans.c.worker_id == claim.worker_id)
+
+
+def requeue(connection: Connection, *which: sa.ColumnElement[bool]) -> int:
+    """Put plans whose worker is gone back into the queue, or give up those that ended too many; returns how many."""
+    which = (plans.c.state == RUNNING, *which)
+    last = sa.update(plans).where(plans.c.attempts >= ATTEMPTS - 1, *which)
+    reason = f"{ATTEMPTS} workers ended while they scored it"
+    given_up = last.values(state=FAILED, reason=reason, attempts=plans.c.attempts + 1, finished=time.time())
+    count = connection.execute(given_up).rowcount
+    return (
+        count
+        + connection.execute(sa.update(plans).where(*which).values(**_BACK, attempts=plans.c.attempts + 1)).rowcount
+    )
 
 
 def values_of(store: Store, study: StudyRecord, plan_id: int) -> list[float]:

@@ -131,11 +131,11 @@ def reading_engine(url: URL) -> Engine:
         connection = sqlite3.connect(address, uri=True, timeout=BUSY_SECONDS, check_same_thread=False)
         try:
             connection.execute("SELECT 1 FROM sqlite_master").fetchone()
-        except sqlite3.OperationalError:
+        except sqlite3.OperationalError as error:
             connection.close()
             # A write-ahead log cannot be shared in a folder that may not be written; with no log there, the file is
             # whole and nobody can be writing it.
-            if path.with_name(path.name + "-wal").exists() or os.access(path.parent, os.W_OK):
+            if "locked" in str(error) or path.with_name(path.name + "-wal").exists():
                 raise
             connection = sqlite3.connect(address + "&immutable=1", uri=True, check_same_thread=False)
         return connection
@@ -158,6 +158,8 @@ def in_words(url: URL) -> Iterator[None]:
     """Turn a database's error into a StudyError of one sentence."""
     try:
         yield
+    except (sa.exc.IntegrityError, sa.exc.ProgrammingError):
+        raise  # a mistake of the code's, not of the place: its traceback is wanted
     except (sa.exc.SQLAlchemyError, StorageInternalError, ImportError) as error:
         raise StudyError(_sentence(url.render_as_string(hide_password=True), error)) from error
     except sqlite3.Error as error:

@@ -67,6 +67,7 @@ plans = sa.Table(
     sa.Column("aliases", sa.JSON, nullable=False),  # names of further baselines that come to the same plan
     sa.Column("state", sa.String(10), nullable=False),
     sa.Column("reason", sa.Text, nullable=True),  # why it failed
+    sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),  # workers that ended while scoring it
     sa.Column("trial_number", sa.Integer, nullable=True),  # Optuna's
     sa.Column("worker_id", sa.Integer, sa.ForeignKey("explorer_workers.id"), nullable=True),
     sa.Column("claimed", sa.Double, nullable=True),
