@@ -1,0 +1,121 @@
+"""Loading models: the true architectures, local folders, and what is said of a folder that is damaged."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from explorer import ModelError, load_pipeline
+from explorer.architecture import Architecture
+from explorer.costs import anatomy
+from explorer.models import EMBEDDED, load_empty_unet
+from tests.conftest import make_pipeline
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters", "units"),
+    [("arch:sd15", 859_520_964, 38), ("arch:sd21", 865_910_724, 38), ("arch:sdxl", 2_567_463_684, 28)],
+)
+def test_true_architectures(name: str, parameters: int, units: int) -> None:
+    """Parameter counts as published for the UNets of SD 1.5, SD 2.1 and SDXL base."""
+    unet = load_empty_unet(name)
+    found = anatomy(unet)
+    assert found.parameters == parameters
+    assert len(found.units) == units
+    assert sum(node.macs for node in found.nodes) <= found.macs
+
+
+@pytest.fixture()
+def folder(tmp_path: Path) -> Path:
+    """A small pipeline on disk: the embedded model's folder."""
+    shutil.copytree(EMBEDDED / "emoji", tmp_path / "model")
+    return tmp_path / "model"
+
+
+def test_a_local_folder_loads_like_the_embedded_model(folder: Path) -> None:
+    pipe = load_pipeline(str(folder))
+    assert Architecture.of(pipe.unet) == Architecture.of(load_empty_unet("emoji"))
+    assert next(pipe.unet.parameters()).dtype == torch.float32
+
+
+def test_another_pipeline_than_stable_diffusion_is_refused(tmp_path: Path) -> None:
+    pipe = make_pipeline(
+        mid_block_type="UNetMidBlock2D", down_block_types=("DownBlock2D",) * 4, up_block_types=("UpBlock2D",) * 4
+    )
+    pipe.unet.save_pretrained(tmp_path / "m" / "unet")
+    pipe.vae.save_pretrained(tmp_path / "m" / "vae")
+    pipe.scheduler.save_pretrained(tmp_path / "m" / "scheduler")
+    index = {"_class_name": "StableDiffusionPipeline", "unet": ["diffusers", "UNet2DConditionModel"],
+             "vae": ["diffusers", "AutoencoderKL"], "scheduler": ["diffusers", "DDIMScheduler"],
+             "text_encoder": [None, None], "tokenizer": [None, None], "safety_checker": [None, None],
+             "feature_extractor": [None, None], "image_encoder": [None, None]}  # fmt: skip
+    (tmp_path / "m" / "model_index.json").write_text(json.dumps(index))
+    with pytest.raises(ModelError, match="UNetMidBlock2D is not supported"):
+        load_pipeline(str(tmp_path / "m"))
+
+
+def _truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+DAMAGE: dict[str, tuple[Any, str]] = {
+    "truncated unet": (lambda f: _truncate(f / "unet" / "diffusion_pytorch_model.safetensors"), "damaged or truncated"),
+    "truncated text encoder": (lambda f: _truncate(f / "text_encoder" / "model.safetensors"), "damaged or truncated"),
+    "empty weights": (
+        lambda f: (f / "vae" / "diffusion_pytorch_model.safetensors").write_bytes(b""),
+        "damaged or truncated",
+    ),
+    "missing weights": (
+        lambda f: (f / "unet" / "diffusion_pytorch_model.safetensors").unlink(),
+        "no safetensors weights",
+    ),
+    "missing part": (lambda f: shutil.rmtree(f / "vae"), "no safetensors weights"),
+    "no index": (lambda f: (f / "model_index.json").unlink(), "is no pipeline"),
+    "broken index": (lambda f: (f / "model_index.json").write_text("{"), "cannot be read"),
+    "broken configuration": (lambda f: (f / "unet" / "config.json").write_text("{"), "cannot load"),
+    "pickled weights only": (
+        lambda f: (f / "unet" / "diffusion_pytorch_model.safetensors").rename(
+            f / "unet" / "diffusion_pytorch_model.bin"
+        ),
+        "no safetensors weights",
+    ),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_folder_is_one_sentence(damage: str, folder: Path) -> None:
+    harm, expected = DAMAGE[damage]
+    harm(folder)
+    with pytest.raises(ModelError, match=expected) as error:
+        load_pipeline(str(folder))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["", "nothing", "arch:sd99", "../emoji", "a/b/c", "/no/such"])
+def test_no_such_model(name: str) -> None:
+    with pytest.raises(ModelError, match="no such"):
+        load_pipeline(name)
+
+
+def test_random_architecture_runs_without_text_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The stock loop on an `arch:` pipeline, at a width that a test can afford."""
+    from explorer import models
+    from studies.evaluator import random_embeds
+
+    small = {
+        "sample_size": 8,
+        "block_out_channels": (32, 32, 64, 64),
+        "cross_attention_dim": 24,
+        "attention_head_dim": 4,
+    }
+    monkeypatch.setitem(models._ARCHITECTURES, "arch:sd15", (small, "epsilon"))
+    pipe = load_pipeline("arch:sd15")
+    made = pipe(
+        num_inference_steps=2, output_type="latent", height=64, width=64, **random_embeds(pipe, 1, torch.device("cpu"))
+    )
+    assert made.images.shape == (1, 4, 8, 8)

@@ -1,0 +1,221 @@
+"""The command line on the embedded model: what it prints, what it stores, and how it refuses."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from explorer import InheritancePlan
+from explorer.models import MODELS
+from explorer.strategies import PAPER_MODES, PAPER_STRATEGIES
+from studies.cli import run
+
+SMALL = ["--steps", "4", "--prompt-count", "6", "--baselines", "short", "--batch", "6"]
+
+
+@pytest.fixture(autouse=True)
+def in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def document(capsys: pytest.CaptureFixture[str], *arguments: str) -> Any:
+    capsys.readouterr()
+    assert run([*arguments, "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_help_imports_nothing_slow() -> None:
+    """What makes `explorer --help` take seconds instead of a fifth of one."""
+    slow = "('torch', 'optuna', 'sqlalchemy', 'diffusers', 'plotly')"
+    code = f"import sys, studies.cli; studies.cli.run(['--help']); print([m for m in {slow} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "search" in done.stdout and done.stdout.endswith("[]\n")
+
+
+def test_models(capsys: pytest.CaptureFixture[str]) -> None:
+    found = document(capsys, "models")
+    assert [row["name"] for row in found] == [model.name for model in MODELS]
+
+
+def test_anatomy_of_sd15(capsys: pytest.CaptureFixture[str]) -> None:
+    found = document(capsys, "anatomy", "--model", "arch:sd15")
+    assert len(found["units"]) == 38 and len(found["nodes"]) == 58
+    assert round(found["parameters"] / 1e6, 2) == 859.52
+    assert round(found["macs"] / 1e9, 2) == 401.64
+
+
+@pytest.mark.parametrize("model", ["arch:sd15", "arch:sdxl", "emoji"])
+def test_strategies_contract(capsys: pytest.CaptureFixture[str], model: str) -> None:
+    rows = document(capsys, "strategies", "--model", model, "--steps", "50")
+    assert {"name", "mode", "inherited_units", "inherit_step_macs_share", "predicted_speedup"} <= rows[0].keys()
+    paper = {(row["name"], row["mode"]) for row in rows if row["name"] in PAPER_STRATEGIES}
+    assert paper == {(name, mode) for name in PAPER_STRATEGIES for mode in PAPER_MODES} and len(paper) == 69
+    for row in rows:
+        cost = row["extract_steps"] + (50 - row["extract_steps"]) * row["inherit_step_macs_share"]
+        assert row["predicted_speedup"] == pytest.approx(50 / cost)
+
+
+def test_a_search_from_beginning_to_end(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """Search, resume, list, show: what the contract promises, on a real study."""
+    capsys.readouterr()
+    assert run(["search", "--study", "small", "--trials", "7", *SMALL, "--json"]) == 0
+    first = json.loads(capsys.readouterr().out)
+    assert [trial["state"] for trial in first["trials"]].count("done") == 7
+    baseline = next(trial for trial in first["trials"] if trial["name"] == "plain@4")
+    assert baseline["origin"] == "baseline" and baseline["scores"]["psnr"]["value"] == 100
+    assert baseline["scores"]["speedup"]["low"] <= baseline["scores"]["speedup"]["value"]
+    names = [objective["name"] for objective in first["objectives"]]
+    assert names == ["latency", "fd_emojiclip", "clip_emojiclip"]
+    assert all(name in baseline["scores"] for name in names)
+    # Resuming to the same total measures nothing again; a larger total goes on.
+    assert run(["search", "--study", "small", "--trials", "7", *SMALL]) == 0
+    again = document(capsys, "show", "small")
+    assert again["trials"] == first["trials"]
+    assert run(["search", "--study", "small", "--trials", "8", *SMALL]) == 0
+    more = document(capsys, "show", "small")
+    assert sum(trial["state"] == "done" for trial in more["trials"]) == 8
+    assert set(more["front"]) <= {trial["number"] for trial in more["trials"] if trial["state"] == "done"}
+    listed = document(capsys, "list")
+    assert [(row["study"], row["done"]) for row in listed] == [("small", 8)]
+    # The front is printed, drawn, and its pictures lie beside the storage.
+    assert run(["show", "small", "--html", "front.html"]) == 0
+    shown = capsys.readouterr().out
+    assert "fd_emojiclip" in shown and "on the front" in shown
+    assert "plotly" in (tmp_path / "front.html").read_text()[:100_000].lower()
+    assert list((tmp_path / "explorer-pictures").rglob("*.png"))
+    InheritancePlan.from_json(more["trials"][0]["plan"])
+    # Another measurement never enters this study.
+    assert run(["search", "--study", "small", "--trials", "9", *SMALL, "--steps", "5"]) == 1
+    refused = capsys.readouterr().err
+    assert "steps: the study has 4, this run 5" in refused
+
+
+def test_only_the_space_is_searched_when_asked(capsys: pytest.CaptureFixture[str]) -> None:
+    options = [*SMALL, "--baselines", "none", "--space", "layer", "--sampler", "random", "--objectives", "latency,psnr"]
+    assert run(["search", "--study", "layers", "--trials", "3", *options]) == 0
+    found = document(capsys, "show", "layers")
+    assert [trial["origin"] for trial in found["trials"] if trial["state"] == "done"] == ["search"] * 3
+
+
+def test_two_workers_share_a_study(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["search", "--study", "two", "--trials", "6", "--workers", "2", *SMALL]) == 0
+    found = document(capsys, "show", "two")
+    done = [trial for trial in found["trials"] if trial["state"] == "done"]
+    assert len(done) == 6 and len({trial["key"] for trial in done}) == 6
+
+
+def test_interrupting_leaves_the_study_whole(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = [sys.executable, "-m", "studies.cli", "search", "--study", "cut", "--trials", "30", *SMALL]
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=tmp_path, env=environment)
+    assert process.stderr is not None
+    for line in process.stderr:
+        if line.startswith("[2/"):
+            process.send_signal(signal.SIGINT)
+            break
+    rest = process.stderr.read()
+    assert process.wait(60) == 130
+    assert "Resume with the same command" in rest
+    found = document(capsys, "show", "cut")
+    states = [trial["state"] for trial in found["trials"]]
+    done = states.count("done")
+    assert done >= 2 and "running" not in states
+    assert run(["search", "--study", "cut", "--trials", str(done + 1), *SMALL]) == 0
+    assert sum(trial["state"] == "done" for trial in document(capsys, "show", "cut")["trials"]) == done + 1
+
+
+def test_a_toml_file_with_the_same_names(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "study.toml").write_text(
+        'study = "toml"\nsteps = 4\nprompt-count = 6\nbaselines = "none"\nspace = "named"\ntrials = 9\n'
+        'objectives = ["latency", "clip"]\n'
+    )
+    assert run(["search", "study.toml", "--trials", "2"]) == 0
+    assert sum(trial["state"] == "done" for trial in document(capsys, "show", "toml")["trials"]) == 2
+
+
+BAD = {
+    "no such model": (["--model", "nothing"], "no such model 'nothing'"),
+    "folder that is no pipeline": (["--model", "empty"], "is no pipeline"),
+    "unknown space": (["--space", "cube"], "cube"),
+    "unknown metric": (["--objectives", "latency,beauty"], "'beauty' is not a metric"),
+    "metric twice": (["--objectives", "latency,fd,fd_emojiclip"], "twice"),
+    "no metric": (["--objectives", ","], "--objectives names none"),
+    "unknown sampler": (["--sampler", "magic"], "unknown --sampler 'magic'"),
+    "unknown device": (["--device", "abacus"], "'abacus' is not a device"),
+    "a GPU that is not here": (["--device", "cuda:99"], "cuda"),
+    "unknown dtype": (["--dtype", "int3"], "'int3' is not a dtype"),
+    "no such prompts": (["--prompts", "none.txt"], "none.txt"),
+    "empty prompts": (["--prompts", "empty.txt"], "empty"),
+    "binary prompts": (["--prompts", "binary.txt"], "binary.txt"),
+    "zero trials": (["--trials", "0"], "--trials must be more than zero"),
+    "negative steps": (["--steps", "-3"], "--steps must be more than zero"),
+    "zero workers": (["--workers", "0"], "--workers must be more than zero"),
+    "negative timeout": (["--timeout", "-1"], "--timeout must be more than zero"),
+    "zero guidance": (["--guidance", "0"], "--guidance must be more than zero"),
+    "storage that is no URL": (["--storage", "nosuch://x/y"], "nosuch"),
+    "storage in no folder": (["--storage", "not/there/x.db"], "not/there"),
+    "storage that is no database": (["--storage", "binary.txt"], "binary.txt"),
+    "few reference pictures": (["--reference", "few"], "1 picture"),
+    "no such reference": (["--reference", "nowhere"], "nowhere"),
+    "quality of random weights": (["--model", "arch:sd15"], "random weights"),
+    "too few prompts": (["--prompt-count", "1"], "prompts"),
+    "bad study name": (["--study", "../up"], "cannot name a study"),
+    "no such file": (["none.toml"], "none.toml"),
+    "file of another kind": (["binary.txt"], "is not a TOML file"),
+    "unknown name in a file": (["odd.toml"], "unknown name 'stpes'"),
+    "wrong type in a file": (["typed.toml"], "steps must be a int"),
+}
+
+
+@pytest.mark.parametrize("what", BAD)
+def test_bad_input_is_one_sentence_and_status_1(what: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from PIL import Image
+
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "few").mkdir()
+    Image.new("RGB", (64, 64)).save(tmp_path / "few" / "one.png")
+    (tmp_path / "empty.txt").write_text("\n\n")
+    (tmp_path / "binary.txt").write_bytes(bytes(range(256)) * 64)
+    (tmp_path / "odd.toml").write_text("stpes = 3\n")
+    (tmp_path / "typed.toml").write_text('steps = "many"\n')
+    arguments, expected = BAD[what]
+    before = {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+    assert run(["search", "--trials", "1", *arguments]) == 1
+    captured = capsys.readouterr()
+    lines = [line for line in captured.err.splitlines() if not line.startswith("loading")]
+    assert len(lines) == 1 and lines[0].startswith("error: ") and expected in lines[0]
+    assert "Traceback" not in captured.err and captured.out == ""
+    assert all(path.read_bytes() == content for path, content in before.items())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["show", "none"], "explorer search"),
+        (["list"], "explorer search"),
+        (["strategies", "--model", "arch:sd99"], "no such architecture"),
+        (["strategies", "--steps", "0"], "--steps must be more than zero"),
+        (["anatomy", "--model", "emoji", "--resolution", "-8"], "--resolution"),
+        (["dashboard", "--storage", "none.db"], "none.db"),
+        (["worker", "none"], "none"),
+    ],
+)
+def test_other_commands_refuse_as_clearly(
+    arguments: list[str], expected: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(arguments) == 1
+    assert expected in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments", [["search", "--no-such-option"], ["nothing"], ["show"], ["search", "--trials", "x"]]
+)
+def test_wrong_usage_is_status_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(arguments) == 2
