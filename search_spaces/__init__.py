@@ -1,0 +1,36 @@
+"""Search spaces: a trial's suggestions to a plan, and a plan back to the parameters that give it. One file a space."""
+
+from __future__ import annotations
+
+from explorer.architecture import Architecture
+from explorer.errors import StudyError
+from search_spaces.block import BlockSpace
+from search_spaces.joint import JointSpace
+from search_spaces.layer import LayerSpace
+from search_spaces.named import NamedSpace
+from search_spaces.schedule import ScheduleSpace
+from search_spaces.space import BaseSpace, Setting, Space
+from search_spaces.unit import UnitSpace
+
+_SPACES: dict[str, type[BaseSpace]] = {
+    space.name: space for space in (JointSpace, BlockSpace, LayerSpace, UnitSpace, ScheduleSpace, NamedSpace)
+}
+SPACES = tuple(_SPACES)
+DEFAULT_SPACE = JointSpace.name
+
+__all__ = ["DEFAULT_SPACE", "SPACES", "Space", "make_space"]
+
+
+def make_space(name: str, architecture: Architecture, steps: int, evaluations: int) -> Space:
+    """The space `name` for a study of `steps` pipeline steps, which are `evaluations` of the UNet.
+
+    Raises:
+        StudyError: for an unknown name, or steps or evaluations below 1.
+    """
+    if name not in _SPACES:
+        raise StudyError(f"there is no space {name!r}; choose one of {', '.join(SPACES)}.")
+    if steps < 1 or evaluations < 1:
+        raise StudyError(
+            f"a space needs at least 1 step and 1 evaluation, got {steps} and {evaluations}; give the study's --steps."
+        )
+    return _SPACES[name](Setting(architecture, steps, evaluations))

@@ -1,0 +1,52 @@
+"""The space `joint`, the default: masks, their granularity and form, schedule, rule and number of steps together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from explorer.plan import InheritancePlan
+from search_spaces.mask_genome import MaskGenome
+from search_spaces.schedule_genome import MOST_MASKS, ScheduleGenome
+from search_spaces.space import BaseSpace, Parameters, Setting, inherits, plan_of, suggest_rule
+
+if TYPE_CHECKING:
+    from optuna.trial import BaseTrial
+
+STEPS_OF_FIFTY = (50, 40, 35, 30, 25, 20, 15, 10)
+
+
+class JointSpace(BaseSpace):
+    """Any plan of up to three masks at one of the step counts, every baseline among them.
+
+    Fewer steps and inheritance combine, as plain fewer steps are the rival that inheritance has to beat.
+    """
+
+    name = "joint"
+
+    def __init__(self, setting: Setting) -> None:
+        super().__init__(setting)
+        self.steps = setting.fractions(STEPS_OF_FIFTY)
+        counts = ", ".join(str(count) for count in self.steps)
+        self.holds = f"plans of up to {MOST_MASKS} masks at {counts} steps"
+        self.masks = MaskGenome(setting.architecture)
+        self.schedules = ScheduleGenome(setting.evaluations)
+
+    def suggest(self, trial: BaseTrial) -> InheritancePlan:
+        steps = trial.suggest_categorical("steps", self.steps)
+        rule = suggest_rule(trial)
+        count = trial.suggest_int("masks", 1, MOST_MASKS)
+        masks = tuple(self.masks.suggest(trial, f"m{k}") for k in range(1, count + 1))
+        schedule = self.schedules.suggest(trial, count, self.setting.at(steps))
+        return plan_of(self.setting, masks, schedule, rule, steps)
+
+    def _guesses(self, plan: InheritancePlan, evaluations: int) -> Iterator[Parameters]:
+        if plan.steps not in self.steps:
+            return
+        rule = plan.rule.name if inherits(plan, evaluations) else "copy"
+        for masks, schedule in self.schedules.guesses(plan, evaluations):
+            chosen: dict[str, Any] = {}
+            for k, mask in enumerate(masks, 1):
+                # Every valid mask has parameters, as the level `node` gives each node its form.
+                chosen |= self.masks.encode(mask, f"m{k}") or {}
+            yield {"steps": plan.steps, "rule": rule, "masks": len(masks), **chosen, **schedule}

@@ -1,0 +1,115 @@
+"""What a space is: a trial's suggestions to a plan, and a plan back to the parameters that give it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from explorer.architecture import Architecture
+from explorer.errors import PlanError
+from explorer.mask import Mask
+from explorer.plan import InheritancePlan
+from explorer.rules import RULES, Rule
+from explorer.strategies import PLAIN_STEPS
+
+if TYPE_CHECKING:
+    from optuna.trial import BaseTrial
+
+Parameters = dict[str, Any]
+
+
+class Space(Protocol):
+    """A search space over plans for one architecture and one study's number of steps."""
+
+    @property
+    def name(self) -> str: ...
+
+    def suggest(self, trial: BaseTrial) -> InheritancePlan:
+        """The plan of a trial. Total: every combination of values gives a valid plan."""
+
+    def parameters(self, plan: InheritancePlan) -> Parameters:
+        """The values under which `suggest` gives a plan that does the same as `plan`. Raises PlanError when there
+        are none."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What the plans of a study are for: architecture, pipeline steps, and the UNet evaluations of those steps."""
+
+    architecture: Architecture
+    steps: int
+    evaluations: int
+
+    def at(self, steps: int) -> int:
+        """UNet evaluations of a run of `steps` under the study's scheduler.
+
+        Schedulers evaluate q times a step and r times more or less in a run: q = 1, r = 1 with PNDM; q = 2, r = -1
+        with Heun. One pair of numbers tells both.
+        """
+        per_step = max(1, round(self.evaluations / self.steps))
+        return max(1, per_step * steps + self.evaluations - per_step * self.steps)
+
+    def plain_steps(self) -> tuple[int, ...]:
+        """The step counts of the study's `plain@n` controls, most first."""
+        return self.fractions(PLAIN_STEPS)
+
+    def fractions(self, of_fifty: tuple[int, ...]) -> tuple[int, ...]:
+        """Step counts that are to the study's as those given are to 50, most first, the study's own among them."""
+        counts = {self.steps, *(round(self.steps * n / 50) for n in of_fifty)}
+        return tuple(sorted((count for count in counts if count >= 1), reverse=True))
+
+
+class BaseSpace(ABC):
+    """A space whose inverse is a row of guesses, each proven by `suggest` itself.
+
+    name: as the command line spells it. holds: what its plans are, for the refusal of others.
+    """
+
+    name: str
+    holds: str
+
+    def __init__(self, setting: Setting) -> None:
+        self.setting = setting
+
+    @abstractmethod
+    def suggest(self, trial: BaseTrial) -> InheritancePlan: ...
+
+    @abstractmethod
+    def _guesses(self, plan: InheritancePlan, evaluations: int) -> Iterator[Parameters]:
+        """Parameters that may give `plan`, the most telling first; none when the plan is clearly outside."""
+
+    def parameters(self, plan: InheritancePlan) -> Parameters:
+        from optuna.trial import FixedTrial
+
+        architecture = self.setting.architecture
+        if plan.architecture != architecture:
+            raise PlanError(
+                f"the plan is for a UNet of {plan.architecture.describe()} and the space {self.name} for one of "
+                f"{architecture.describe()}; take a plan that was made for this model."
+            )
+        evaluations = self.setting.at(plan.steps)
+        key = plan.key(evaluations)
+        for guess in self._guesses(plan, evaluations):
+            if self.suggest(FixedTrial(guess)).key(evaluations) == key:
+                return guess
+        raise PlanError(
+            f"the plan {plan.describe()} is outside of the space {self.name}, which holds {self.holds}; choose another "
+            "space or score the plan without one."
+        )
+
+
+def suggest_rule(trial: BaseTrial) -> Rule:
+    return Rule.parse(trial.suggest_categorical("rule", RULES))
+
+
+def inherits(plan: InheritancePlan, evaluations: int) -> bool:
+    """Whether the plan inherits anything at all in such a run; otherwise its schedule and rule mean nothing."""
+    return any(len(plan.mask(choice)) for choice in set(plan.resolve(evaluations)))
+
+
+def plan_of(
+    setting: Setting, masks: tuple[Mask, ...], schedule: Any, rule: Rule, steps: int | None = None
+) -> InheritancePlan:
+    return InheritancePlan(setting.architecture, setting.steps if steps is None else steps, masks, schedule, rule)
