@@ -135,8 +135,8 @@ class InheritancePlan:
         if missing:
             raise PlanError(f"the plan lacks {', '.join(missing)}; export it again.")
         name = data.get("name")
-        if name is not None and (not isinstance(name, str) or len(name) > 200):
-            raise PlanError("the plan's name must be a text of at most 200 characters.")
+        if name is not None and (not isinstance(name, str) or len(name) > 200 or not name.isprintable()):
+            raise PlanError("the plan's name must be a text of at most 200 printable characters; rename it.")
         masks = data["masks"]
         if not isinstance(masks, list) or not all(isinstance(mask, dict) for mask in masks):
             raise PlanError("the plan's masks cannot be read; expected a list of objects {unit: form}.")
@@ -158,8 +158,9 @@ class InheritancePlan:
         """Write the plan as JSON. Raises PlanError when the place cannot be written."""
         try:
             Path(path).write_text(json.dumps(self.to_json(), ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-        except OSError as error:
-            raise PlanError(f"cannot write the plan to {path}: {error.strerror}; choose another place.") from error
+        except (OSError, ValueError) as error:  # ValueError: a path with a null byte, a name that is no Unicode
+            reason = getattr(error, "strerror", None) or error
+            raise PlanError(f"cannot write the plan to {str(path)!r}: {reason}; choose another place.") from error
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> InheritancePlan:
@@ -172,6 +173,8 @@ class InheritancePlan:
             raise PlanError(f"cannot read the plan {path}: {error.strerror}; check the path.") from error
         except UnicodeDecodeError as error:
             raise PlanError(f"{path} is not a text file; give a plan's JSON file.") from error
+        except ValueError as error:
+            raise PlanError(f"{str(path)!r} is no path ({error}); give a plan's JSON file.") from error
         try:
             data = json.loads(text)
         except (ValueError, RecursionError) as error:

@@ -95,11 +95,12 @@ def _outermost_pair(a: Architecture) -> list[str]:
 
 
 def _branch(n: int) -> Callable[[Architecture], Mask]:
-    """DeepCache's branch n: the input of up layer n, counted from the output, is inherited by output."""
+    """DeepCache's branch n: the input of up layer n, counted from the output, is inherited by output; in a UNet of
+    less up layers that of the innermost."""
 
     def mask(a: Architecture) -> Mask:
         cats = [node for node in a.nodes if node.kind == "cat"]
-        return Mask.of([cats[-1 - n].inputs[0]], "output")
+        return Mask.of([cats[-1 - min(n, len(cats) - 1)].inputs[0]], "output")
 
     return mask
 
