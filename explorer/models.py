@@ -97,14 +97,14 @@ def load_pipeline(name: str, *, device: str = "cpu", dtype: str = "float32") -> 
     import torch
 
     torch_dtype = getattr(torch, dtype)
-    pipe = _random_pipeline(name) if name.startswith("arch:") else _pretrained(_folder(name), torch_dtype)
+    pipe = _random_pipeline(name, torch_dtype) if name.startswith("arch:") else _pretrained(_folder(name), torch_dtype)
     if getattr(pipe, "unet", None) is None:
         raise ModelError(f"{name} is a {type(pipe).__name__} without a UNet; give a Stable Diffusion pipeline.")
     from explorer.architecture import Architecture
 
     Architecture.of(pipe.unet)
     pipe.set_progress_bar_config(disable=True)
-    return pipe.to(device, torch_dtype)
+    return pipe.to(device)
 
 
 def load_empty_unet(name: str) -> Any:
@@ -182,40 +182,51 @@ def _explained(name: str | Path) -> Iterator[None]:
 
 def _pretrained(folder: Path | str, dtype: Any) -> Any:
     from diffusers import DiffusionPipeline
-    from diffusers.utils import logging
 
     local = isinstance(folder, Path)
     if isinstance(folder, Path):
         _check_weights(folder)
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    # SD1.x and 2.x name a safety checker, which is left out; SDXL has none and would warn of the argument.
+    checker = {"safety_checker": None} if local and "safety_checker" in _index(Path(folder)) else {}
+    with _quiet_loaders(), _explained(folder):
+        return DiffusionPipeline.from_pretrained(
+            folder, dtype=dtype, use_safetensors=True, local_files_only=local, **checker
+        )
+
+
+@contextlib.contextmanager
+def _quiet_loaders() -> Iterator[None]:
+    """No progress bars and remarks of diffusers and transformers while a model loads: progress is the caller's."""
+    from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging as transformers_logging
+
+    levels = [(module, module.get_verbosity()) for module in (diffusers_logging, transformers_logging)]
+    for module, _ in levels:
+        module.set_verbosity_error()
+        module.disable_progress_bar()
     try:
-        with _explained(folder):
-            return DiffusionPipeline.from_pretrained(
-                folder, torch_dtype=dtype, use_safetensors=True, local_files_only=local, safety_checker=None
-            ) if _accepts_checker(folder) else DiffusionPipeline.from_pretrained(
-                folder, torch_dtype=dtype, use_safetensors=True, local_files_only=local
-            )  # fmt: skip
+        yield
     finally:
-        logging.set_verbosity(verbosity)
+        for module, level in levels:
+            module.set_verbosity(level)
+            module.enable_progress_bar()
 
 
-def _accepts_checker(folder: Path | str) -> bool:
-    """Whether the pipeline names a safety checker that can be left out (SD1.x and 2.x do, SDXL does not)."""
-    if isinstance(folder, str):
-        return False
-    return "safety_checker" in json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
+def _index(folder: Path) -> dict[str, Any]:
+    try:
+        index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{folder}/model_index.json cannot be read ({error}); copy the model again.") from error
+    if not isinstance(index, dict):
+        raise ModelError(f"{folder}/model_index.json is no pipeline's index; copy the model again.")
+    return index
 
 
 def _check_weights(folder: Path) -> None:
     """Name a missing or truncated weight file before diffusers fails on it in many lines."""
     from safetensors import SafetensorError, safe_open
 
-    try:
-        index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{folder}/model_index.json cannot be read ({error}); copy the model again.") from error
+    index = _index(folder)
     for part in ("unet", "vae", "text_encoder", "text_encoder_2"):
         if not index.get(part) or index[part][0] is None:
             continue
@@ -234,7 +245,7 @@ def _check_weights(folder: Path) -> None:
                 ) from error
 
 
-def _random_pipeline(name: str) -> Any:
+def _random_pipeline(name: str, dtype: Any) -> Any:
     """The true UNet with random weights in a stock pipeline, without text encoders (give it `prompt_embeds`)."""
     import torch
     from diffusers import (
@@ -258,8 +269,8 @@ def _random_pipeline(name: str) -> Any:
             latent_channels=4,
             layers_per_block=2,
         )
-    unet.eval()
-    vae.eval()
+    unet.eval().to(dtype)
+    vae.eval().to(dtype)
     if name == "arch:sdxl":
         euler = EulerDiscreteScheduler(**betas, steps_offset=1)
         return StableDiffusionXLPipeline(vae, None, None, None, None, unet, euler, add_watermarker=False)

@@ -16,8 +16,8 @@ def out() -> Console:
 
 
 def words() -> Console:
-    """stderr, for progress and remarks."""
-    return Console(stderr=True, highlight=False)
+    """stderr, for progress and remarks; a line is never broken where there is no terminal."""
+    return Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else 400)
 
 
 def print_json(document: Any) -> None:
