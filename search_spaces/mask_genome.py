@@ -42,11 +42,12 @@ class MaskGenome:
         return repair(self.architecture, self.levels[level].suggest(trial, prefix)).effective(self.architecture)
 
     def encode(self, mask: Mask, prefix: str) -> dict[str, Any] | None:
-        """Parameters that give a mask that computes the same, coarsest first; None when there are none."""
+        """Parameters that give a mask that computes the same: a branch if it is one, otherwise of the coarsest
+        granularity; None when there are none."""
         from optuna.trial import FixedTrial
 
         wanted = mask.effective(self.architecture)
-        for name, level in self.levels.items():
+        for name, level in sorted(self.levels.items(), key=lambda item: item[0] != "branch"):
             guess = level.encode(wanted, prefix)
             if guess is None:
                 continue
