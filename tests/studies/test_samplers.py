@@ -4,7 +4,7 @@ import optuna
 import pytest
 
 from explorer.errors import StudyError
-from studies import SamplerSettings, Store, enqueue, run_worker, trials
+from studies import SamplerSettings, Store, enqueue, run_worker
 from studies.samplers import NAMES, make, stream
 from tests.studies.toy_study import ToyEvaluator, ToyPlan, ToySpace, toy_settings
 
@@ -46,20 +46,37 @@ def test_bad_samplers_are_refused_in_a_sentence(settings: SamplerSettings, words
         make(settings)
 
 
-@pytest.mark.parametrize(("name", "arguments"), [("tpe", {}), ("nsga2", {"population_size": 20})])
-def test_a_baseline_outside_of_the_space_does_not_blind_the_sampler(
-    store: Store, name: str, arguments: dict[str, int]
+@pytest.mark.parametrize(
+    "sampler", [SamplerSettings("tpe", {"n_startup_trials": 4}), SamplerSettings("nsga2", {"population_size": 4})]
+)
+def test_baselines_outside_of_a_conditional_space_do_not_blind_the_sampler(
+    store: Store, sampler: SamplerSettings
 ) -> None:
-    """Optuna intersects the parameters of all trials: one without any would leave nothing to learn from."""
-    space, evaluator = ToySpace(40, 9), ToyEvaluator()
-    latencies = {}
-    for sampler in (SamplerSettings(name, arguments, 1), SamplerSettings("random", {}, 1)):
-        study = store.create_study(sampler.name, toy_settings(sampler=sampler))
-        outside = ToyPlan(50, 3, steps=20, name="plain@20")
-        enqueue(store, study, [outside, ToyPlan(5, 9, 1, name="DC0/P5")], space, evaluator.evaluations)
-        run_worker(store, study.name, space, evaluator, ToyPlan.from_json, total_trials=90)
-        rows = [row for row in trials(store, study) if row.origin == "search"]
-        latencies[sampler.name] = sorted(row.scores["latency"].value for row in rows[40:])
-    learned, blind = latencies[name], latencies["random"]
-    # The toy's front is long and its fast end is rare in random draws.
-    assert sum(learned[:20]) < sum(blind[:20])
+    """Optuna intersects the parameters of all trials: a trial without any, or with fewer, would leave nothing to learn
+    from, and every proposal would be drawn blindly."""
+    space, evaluator = ToySpace(), ToyEvaluator()
+    study = store.create_study("s", toy_settings(sampler=sampler))
+    outside = [ToyPlan(1, steps=steps, name=f"plain@{steps}") for steps in (20, 10)]
+    inside = [ToyPlan(1, name="plain@50"), *(ToyPlan(period, 9, 1, name=f"DC0/P{period}") for period in (2, 3, 5))]
+    enqueue(store, study, [*outside, *inside], space, evaluator.evaluations)
+    run_worker(store, "s", space, evaluator, ToyPlan.from_json, total_trials=len(outside) + len(inside))
+
+    maker = make(sampler)
+    optuna_study = store.optuna_study(study, maker)
+    trial = optuna_study.ask()
+    frozen = optuna_study.trials[trial.number]
+    known = maker.infer_relative_search_space(optuna_study, frozen)
+    assert known.keys() == {"period", "width", "order"}
+    learned = [maker.sample_relative(optuna_study, frozen, known) for _ in range(20)]
+    assert {name for proposal in learned for name in proposal} == {"period", "width", "order"}
+    if sampler.name == "nsga2":  # the enqueued plans are the first generation: children take what these have
+        for name, values in {"period": {1, 2, 3, 5}, "width": {9}, "order": {1}}.items():
+            assert {proposal[name] for proposal in learned if name in proposal} <= values
+
+
+@pytest.mark.parametrize("name", ["tpe", "nsga2"])
+def test_a_search_with_each_sampler_reaches_its_total(store: Store, name: str) -> None:
+    settings = SamplerSettings(name, {"population_size": 6} if name == "nsga2" else {})
+    store.create_study("s", toy_settings(sampler=settings))
+    outcome = run_worker(store, "s", ToySpace(40, 40), ToyEvaluator(), ToyPlan.from_json, total_trials=20)
+    assert outcome.scored == 20

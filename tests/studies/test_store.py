@@ -11,6 +11,7 @@ import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 
 from explorer.errors import StudyError
 from studies import (
@@ -123,7 +124,7 @@ def test_a_database_of_the_first_schema_is_migrated_and_resumed(tmp_path: Path, 
     with Store.open(path, read_only=read_only) as store:
         study = store.study("older")
         with store.begin() as connection:
-            assert schema.version(connection) == schema.head() != "0001"
+            assert schema.version(connection) == schema.HEAD != "0001"
         before = {row.key: row for row in trials(store, study)}
         assert counts(store, study).finished == 10
     with Store.open(path) as store:
@@ -134,6 +135,7 @@ def test_a_database_of_the_first_schema_is_migrated_and_resumed(tmp_path: Path, 
 
 
 def test_migrations_lead_to_the_tables_of_the_code(store: Store) -> None:
+    assert ScriptDirectory.from_config(schema.config()).get_heads() == [schema.HEAD]
     with store.begin() as connection:
         context = MigrationContext.configure(
             connection,

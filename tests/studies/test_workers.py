@@ -22,6 +22,7 @@ from tests.studies.toy_study import ToyEvaluator, ToyPlan, ToySpace, toy_setting
 
 ROOT = Path(__file__).parents[2]
 SPACE = ToySpace()
+PATIENCE = 900.0  # seconds; on a busy machine eight processes get little of it
 
 
 @pytest.fixture(autouse=True)
@@ -39,7 +40,7 @@ def plans(n: int) -> list[ToyPlan]:
     return [ToyPlan(2 + i, 3, name=f"plan {i}") for i in range(n)]
 
 
-def wait_for(what: Callable[[], bool], seconds: float = 60.0) -> None:
+def wait_for(what: Callable[[], bool], seconds: float = PATIENCE) -> None:
     deadline = time.monotonic() + seconds
     while not what():
         assert time.monotonic() < deadline, "waited in vain"
@@ -54,14 +55,19 @@ def test_every_enqueued_plan_is_finished_once_however_many_workers_are_killed(tm
         assert enqueue(store, study, plans(n), SPACE, ToyEvaluator().evaluations) == n
         start = command(store, n, 0.05, log)
         workers = [subprocess.Popen(start(i)) for i in range(8)]
-        # Kill five of the eight at random moments while they run; the others find what these had in hand.
-        for victim in chance.sample(workers, 5):
-            before = counts(store, study).finished
-            wait_for(lambda before=before: counts(store, study).finished >= min(n - 40, before + 15))
-            time.sleep(chance.uniform(0.0, 0.2))
-            killed += victim.poll() is None
-            victim.send_signal(signal.SIGKILL)
-        statuses = [worker.wait(120) for worker in workers]
+        try:
+            # Kill five of the eight at random moments while they run; the others find what these had in hand.
+            for victim in chance.sample(workers, 5):
+                goal = min(n - 40, counts(store, study).finished + 15)
+                wait_for(lambda goal=goal: counts(store, study).finished >= goal)
+                time.sleep(chance.uniform(0.0, 0.2))
+                killed += victim.poll() is None
+                victim.send_signal(signal.SIGKILL)
+            statuses = [worker.wait(PATIENCE) for worker in workers]
+        finally:
+            for worker in workers:
+                worker.kill()
+                worker.wait()
         assert statuses.count(-signal.SIGKILL) == killed == 5
         assert statuses.count(0) == 3
 
@@ -77,7 +83,12 @@ def test_every_enqueued_plan_is_finished_once_however_many_workers_are_killed(tm
         # Nothing was scored twice, but for plans that were in a killed worker's hands after their score was logged.
         scored = collections.Counter(line.split()[0] for line in log.read_text().splitlines())
         assert scored.keys() == {row.key for row in rows}
-        assert sum(scored.values()) - n <= killed
+        again = sum(scored.values()) - n
+        assert again <= killed
+        died = sum(found.count(TrialState.FAIL) for found in states.values())
+        print(
+            f"{n} plans, {killed} of 8 workers killed in {died} trials: {n} finished once, {again} scored twice, 0 lost"
+        )
         assert sorted(row.state for row in worker_rows(store, study)) == ["dead"] * 5 + ["stopped"] * 3
 
 
