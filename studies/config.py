@@ -20,7 +20,8 @@ class SearchConfig:
 
     trials: the study's total, baselines and earlier runs included. baselines: `all` (69 rows of Table V, DeepCache,
     encoder propagation and the plain controls), `short` (one mode of the 23) or `none`. batch: pictures a UNet call
-    when quality is measured; latency_batch: when latency is. reference: `embedded`, `baseline` (the un-accelerated
+    when quality is measured; latency_batch: when latency is, in `pairs`
+    alternating pairs with the un-accelerated pipeline. reference: `embedded`, `baseline` (the un-accelerated
     pictures), a statistics file or a picture folder. prompt_count: the first so many prompts.
     """
 
@@ -44,13 +45,24 @@ class SearchConfig:
     resolution: int | None = None
     batch: int = 32
     latency_batch: int = 1
+    pairs: int = 7
     extractor: str | None = None
     clip_model: str | None = None
     reference: str | None = None
     baselines: str = "all"
 
     def __post_init__(self) -> None:
-        for name in ("steps", "trials", "workers", "batch", "latency_batch", "prompt_count", "timeout", "resolution"):
+        for name in (
+            "steps",
+            "trials",
+            "workers",
+            "batch",
+            "latency_batch",
+            "pairs",
+            "prompt_count",
+            "timeout",
+            "resolution",
+        ):
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise StudyError(f"--{name.replace('_', '-')} must be more than zero, got {value}.")

@@ -14,7 +14,7 @@ import torch
 
 from explorer.devices import DeviceInfo
 from explorer.errors import ScoreError
-from explorer.latency import compare
+from explorer.latency import PAIRS, compare
 from explorer.pictures import THUMBNAIL, generate
 from explorer.plan import InheritancePlan
 from explorer.prompts import Prompt
@@ -46,6 +46,7 @@ class CandidateEvaluator:
         seed: int = 0,
         batch: int = 16,
         latency_batch: int = 1,
+        pairs: int = PAIRS,
         size: tuple[int, int] | None = None,
         compile: bool = False,
         embeds: dict[str, Any] | None = None,
@@ -53,7 +54,8 @@ class CandidateEvaluator:
         self.pipe = pipe
         self.steps, self.guidance, self.prompts, self.scorer = steps, guidance, prompts, scorer
         self.device, self.info, self.seed = device, info, seed
-        self.batch, self.latency_batch, self.size, self.compile = batch, latency_batch, size, compile
+        self.batch, self.latency_batch, self.pairs = batch, latency_batch, pairs
+        self.size, self.compile = size, compile
         self._twin = twin(pipe)
         self._conditions = embeds
         self._counts: dict[int, int] = {}
@@ -78,6 +80,7 @@ class CandidateEvaluator:
                 lambda: self._loop(self._twin, plan.steps),
                 device=self.device,
                 images=self.latency_batch,
+                pairs=self.pairs,
                 baseline_warm=self._warm,
             )
             self._warm = True

@@ -97,6 +97,7 @@ def open_session(config: SearchConfig) -> Session:
         seed=config.seed,
         batch=config.batch,
         latency_batch=config.latency_batch,
+        pairs=config.pairs,
         size=(side, side),
         compile=config.compile,
         embeds=None if trained else random_embeds(pipe, config.latency_batch, device),
@@ -122,6 +123,7 @@ def open_session(config: SearchConfig) -> Session:
         reference=reference if trained else None,
         extra={
             "latency batch": config.latency_batch,
+            "timed pairs": config.pairs,
             "prompt count": len(prompts),
             "CLIP model": scorer.clip_model if scorer else None,
             "threads": info.threads if info.kind == "cpu" else None,
@@ -148,6 +150,7 @@ def config_of(settings: StudySettings, study: str, **run: Any) -> SearchConfig:
         resolution=settings.resolution[0],
         batch=settings.batch,
         latency_batch=settings.extra["latency batch"],
+        pairs=settings.extra["timed pairs"],
         extractor=settings.extractor,
         clip_model=settings.extra["CLIP model"],
         reference=settings.reference,
