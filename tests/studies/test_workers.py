@@ -87,7 +87,7 @@ def test_every_enqueued_plan_is_finished_once_however_many_workers_are_killed(tm
         assert again <= killed
         died = sum(found.count(TrialState.FAIL) for found in states.values())
         print(
-            f"{n} plans, {killed} of 8 workers killed in {died} trials: {n} finished once, {again} scored twice, 0 lost"
+            f"{n} plans, {killed} of 8 workers killed in {died} trials: {n} recorded once, {again} scored anew, 0 lost"
         )
         assert sorted(row.state for row in worker_rows(store, study)) == ["dead"] * 5 + ["stopped"] * 3
 
