@@ -60,6 +60,7 @@ def search(
     resolution: Annotated[int | None, typer.Option(help="Side of a picture in pixels [the model's].")] = None,
     batch: Annotated[int | None, typer.Option(help="Pictures a UNet call when quality is measured [32].")] = None,
     latency_batch: Annotated[int | None, typer.Option(help="Pictures a call when latency is measured [1].")] = None,
+    pairs: Annotated[int | None, typer.Option(help="Timed pairs of baseline and candidate, at least 3 [7].")] = None,
     extractor: Annotated[
         str | None, typer.Option(help="Features of FD and KID: emojiclip, efficientnet, inception ...")
     ] = None,
