@@ -1,0 +1,146 @@
+"""Stage `card`: the model card, written from the measurements and the logs; no number in it is typed by hand."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from recipe.autoencoder import LEGS
+from recipe.card_text import DATA, INTRODUCTION, LIMITS
+from recipe.evaluate import RESULTS
+from recipe.export import EMBEDDED
+from recipe.grids import read_losses, save_curves
+from recipe.prepare import load_dataset
+from recipe.tensors import load_tensors
+
+TRAININGS = {
+    LEGS[0]: ("Autoencoder, first leg", ("loss", "l2")),
+    LEGS[1]: ("Autoencoder, second leg", ("loss", "l2")),
+    "unet": ("UNet and text encoder", ("loss", "mse")),
+    "clip": ("CLIP model", ("loss", "top1")),
+}
+
+
+def percent(row: dict[str, Any]) -> str:
+    """A share with its interval: `71% +- 3`."""
+    return f"{100 * row['value']:.0f}% ± {100 * row['half_interval']:.0f}"
+
+
+def number(row: dict[str, Any], digits: int) -> str:
+    """An estimate with its interval."""
+    return f"{row['value']:.{digits}f} ({row['low']:.{digits}f} to {row['high']:.{digits}f})"
+
+
+def table(head: list[str], rows: list[list[str]]) -> str:
+    """A Markdown table."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def trainings(work: Path, folder: Path) -> str:
+    """A table of steps and minutes, and the curves."""
+    rows, pictures = [], []
+    for name, (title, columns) in TRAININGS.items():
+        log = work / name / "losses.csv"
+        if not log.exists():
+            continue
+        last = log.read_text(encoding="utf-8").splitlines()[-1].split(",")
+        rows.append([title, last[0], f"{float(last[1]) / 60:.0f}"])
+        save_curves({column: read_losses(log, column) for column in columns}, folder / f"{name}.svg", title)
+        pictures.append(f"![{title}](card/{name}.svg)")
+    return "\n\n".join([table(["training", "steps", "minutes"], rows), *pictures])
+
+
+def alignment(found: dict[str, Any]) -> str:
+    """Rows: pictures; columns: top 1 and top 5 among a hundred captions."""
+    rows = [
+        [f"training captions, {name}", percent(r["top1"]), percent(r["top5"])] for name, r in found["alignment"].items()
+    ]
+    held = found.get("alignment_held_out", {})
+    rows += [[f"held-out captions, {name}", percent(r["top1"]), percent(r["top5"])] for name, r in held.items()]
+    return table(["pictures", "top 1", "top 5"], rows)
+
+
+def distances(found: dict[str, Any]) -> str:
+    """Frechet distance, its floor, and KID, by extractor."""
+    rows = []
+    distance = found["distance"]
+    for key in distance:
+        if key.startswith("fd_") and not key.endswith("halves"):
+            name = key.removeprefix("fd_")
+            floor = distance[f"fd_{name}_real_halves"]
+            rows.append(
+                [
+                    name,
+                    number(distance[key], 2),
+                    f"{floor['value']:.2f} (N = {floor['n']})",
+                    number(distance[f"kid_{name}"], 4),
+                ]
+            )
+    return table(["extractor", f"Frechet distance @ {distance['n']}", "two sets of real pictures", "KID"], rows)
+
+
+def tradeoff(found: dict[str, Any]) -> str:
+    """One row a candidate."""
+    names = [key.removeprefix("fd_") for key in found["tradeoff"][0] if key.startswith("fd_")]
+    rows = [
+        [r["name"], "same" if r["psnr"]["value"] >= 100 else number(r["psnr"], 1), number(r["clip_score"], 1)]
+        + [number(r[f"fd_{name}"], 2) for name in names]
+        for r in found["tradeoff"]
+    ]
+    count = found["tradeoff"][0]["psnr"]["n"]
+    return table([f"candidate (N = {count})", "PSNR, dB", "CLIP score", *(f"fd_{name}" for name in names)], rows)
+
+
+def retrieval(found: dict[str, Any]) -> str:
+    """The judge on what it never saw."""
+    titles = {"held-style": "a held-out style of known concepts", "held": "held-out concepts"}
+    rows = [[titles[name], percent(r["top1"]), percent(r["top5"])] for name, r in found["retrieval"].items()]
+    return table(["real pictures of", "top 1", "top 5"], rows)
+
+
+def grid(found: dict[str, Any], name: str) -> str:
+    """A picture and its captions in reading order."""
+    return f"![{name} prompts](card/samples-{name}.png)\n\n" + "; ".join(found["grids"][name]) + "."
+
+
+def write_card(work: Path, embedded: Path = EMBEDDED, results: Path = RESULTS) -> Path:
+    """`embedded/MODEL_CARD.md` and its curves."""
+    found = json.loads(results.read_text(encoding="utf-8"))
+    items = load_dataset(work).items
+    concepts = {split: len({i.concept for i in items if i.split == split}) for split in ("train", "held", "extra")}
+    judged = {split: sum(i.judge == split for i in items) for split in ("train", "held-style", "held")}
+    parameters = found["parameters"]
+    autoencoder = load_tensors(work / LEGS[-1] / "quality.safetensors")["psnr_held_out"]
+    speed = ", ".join(f"{ms:.1f} ms at {batch}" for batch, ms in found["unet_ms_per_sample"].items())
+    facts = [
+        f"- Parameters: UNet {parameters['unet'] / 1e6:.1f} M, text encoder {parameters['text_encoder'] / 1e6:.1f} M, "
+        f"autoencoder {parameters['vae'] / 1e6:.1f} M. Everything under `embedded`: {found['size_mb']:.1f} MB.",
+        f"- Guidance scale to use: {found['guidance']:g}; all figures here are at it.",
+        f"- Steps: PNDM, {found['steps']}, unless a table says otherwise.",
+        f"- One UNet evaluation on two threads: {speed} samples a batch (per sample).",
+        f"- Loading: {found['loading']['seconds']:.1f} s; the process takes {found['loading']['peak_mib']:.0f} MiB.",
+        f"- The same seed twice gives the same bytes: {'yes' if found['same_picture_twice'] else 'no'}.",
+    ]
+    data = DATA.format(
+        **{k.replace("-", "_"): v for k, v in {**concepts, **{f"judge_{k}": v for k, v in judged.items()}}.items()}
+    )
+    parts = [
+        INTRODUCTION,
+        "\n".join(facts),
+        "## Data\n\n" + data,
+        "## Training\n\n" + trainings(work, embedded / "card"),
+        f"The autoencoder gives held-out pictures back at {float(autoencoder):.1f} dB.",
+        "## Samples\n\nPrompts that it was trained on:\n\n" + grid(found, "training"),
+        "Concepts that it never saw, which it cannot draw:\n\n" + grid(found, "held-out"),
+        "## Alignment\n\nThe share of pictures whose caption the CLIP model ranks among the first of a hundred.\n\n"
+        + alignment(found),
+        "## Distance from the real pictures\n\n" + distances(found),
+        "## The trade-off\n\nSame prompts and seeds; drift is measured from the first row.\n\n" + tradeoff(found),
+        "## The CLIP model\n\nRetrieval among a hundred captions.\n\n" + retrieval(found),
+        LIMITS,
+    ]
+    path = embedded / "MODEL_CARD.md"
+    path.write_text("\n\n".join(part.strip() for part in parts) + "\n", encoding="utf-8")
+    return path

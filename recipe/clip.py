@@ -1,0 +1,148 @@
+"""Stage `train-clip`: the judge, a small CLIP model in open_clip's own format, trained with another seed and split."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from recipe.loop import Average, Budget, Training, step_generator
+from recipe.muon import Muon
+from recipe.prepare import SIZE, load_dataset
+from recipe.tensors import save_tensors
+from recipe.tokens import LENGTH, encode, train_tokenizer
+
+SEED = 3
+MEAN = STD = (0.5, 0.5, 0.5)
+
+
+def clip_config(vocabulary: int, width: int = 16, layers: tuple[int, ...] = (1, 2, 2, 1)) -> dict[str, Any]:
+    """open_clip's JSON configuration: its ModifiedResNet and text transformer, small, at 64 pixels and 16 tokens."""
+    return {
+        "model_cfg": {
+            "embed_dim": 64,
+            "vision_cfg": {"image_size": SIZE, "layers": list(layers), "width": width, "patch_size": None},
+            "text_cfg": {
+                "context_length": LENGTH,
+                "vocab_size": vocabulary,
+                "width": 128,
+                "heads": 4,
+                "layers": 3,
+                # open_clip reads the tokenizer from the model's own folder whenever this is set
+                "hf_tokenizer_name": "emojiclip",
+            },
+        },
+        "preprocess_cfg": {
+            "mean": list(MEAN),
+            "std": list(STD),
+            "interpolation": "bicubic",
+            "resize_mode": "shortest",
+            "size": [SIZE, SIZE],
+        },
+    }
+
+
+def build_clip(config: dict[str, Any]) -> nn.Module:
+    """The open_clip model of a configuration, with random weights."""
+    from open_clip.model import CLIP
+
+    model = config["model_cfg"]
+    return CLIP(model["embed_dim"], dict(model["vision_cfg"]), dict(model["text_cfg"]))
+
+
+def augment(pictures: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Float [N, 3, 64, 64] in [-1, 1]: small shifts, turns, sizes, blur, colour and noise, so that the judge reads what
+    a picture shows and not its exact pixels."""
+    count, device = len(pictures), pictures.device
+
+    def random(low: float, high: float, *shape: int) -> torch.Tensor:
+        return (low + (high - low) * torch.rand(count, *shape, generator=generator)).to(device)
+
+    angle, size, shift = random(-0.25, 0.25), random(0.85, 1.25), random(-0.15, 0.15, 2)
+    turn = torch.stack(
+        [
+            torch.stack([angle.cos() * size, -angle.sin() * size, shift[:, 0]], 1),
+            torch.stack([angle.sin() * size, angle.cos() * size, shift[:, 1]], 1),
+        ],
+        1,
+    )
+    grid = functional.affine_grid(turn, list(pictures.shape), align_corners=False)
+    # the outside of a picture is white: sample its distance from white, which is zero there
+    moved = functional.grid_sample(pictures - 1, grid, align_corners=False) + 1
+    blurred = functional.avg_pool2d(moved, 3, 1, 1, count_include_pad=False)
+    blur = random(0, 1, 1, 1, 1)
+    mixed = moved + blur * (blurred - moved)
+    gain, noise = random(0.85, 1.1, 3, 1, 1), random(0, 0.08, 1, 1, 1)
+    coloured = 1 - (1 - mixed) * gain
+    grain = torch.randn(coloured.shape, generator=generator).to(device)
+    return (coloured + noise * grain).clamp(-1, 1)
+
+
+def train_clip(
+    work: Path,
+    budget: Budget,
+    device: str = "cpu",
+    width: int = 16,
+    layers: tuple[int, ...] = (1, 2, 2, 1),
+    batch: int = 128,
+    rate: float = 1.5e-3,
+) -> Path:
+    """Train on all concepts but the judge's held-out ones and its held-out styles; writes `work/clip/model`."""
+    data = load_dataset(work)
+    rows = data.where(judge="train")
+    pictures = data.pictures[rows].to(device)
+    tokenizer = train_tokenizer([item.caption for item in data.items])
+    tokens = encode(tokenizer, [data.items[i].caption for i in rows]).to(device)
+    torch.manual_seed(SEED)
+    config = clip_config(len(tokenizer), width, layers)
+    model = build_clip(config).to(device)
+    parameters = dict(model.named_parameters())
+    training = Training(
+        work / "clip", parameters, Muon(parameters.values(), rate, decay=0.1), Average(parameters, 0.99), budget
+    )
+    training.log_every = 20
+    training.resume()
+    batch = min(batch, len(rows))
+
+    def loss_of(step: int, share: slice) -> dict[str, torch.Tensor]:
+        generator = step_generator(SEED, step)
+        chosen = torch.randperm(len(rows), generator=generator)[:batch].to(device)
+        real = augment(pictures[chosen].float() / 127.5 - 1, generator)
+        seen, read, scale = model(real, tokens[chosen])
+        logits = scale.clamp(max=50) * seen @ read.T
+        target = torch.arange(batch, device=device)
+        loss = (functional.cross_entropy(logits, target) + functional.cross_entropy(logits.T, target)) / 2
+        return {"loss": loss, "top1": (logits.argmax(1) == target).float().mean()}
+
+    for _ in training.run(loss_of, rate, warm_up=50):
+        pass
+    training.average.swap()
+    settle(model, pictures)
+    return write_clip(model, config, tokenizer, work / "clip" / "model")
+
+
+@torch.no_grad()
+def settle(model: nn.Module, pictures: torch.Tensor) -> None:
+    """Take the batch norms' statistics anew for the averaged weights, over clean training pictures."""
+    norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None
+    model.train()
+    for batch in pictures.split(256):
+        model.encode_image(batch.float() / 127.5 - 1)
+    model.eval()
+
+
+def write_clip(model: nn.Module, config: dict[str, Any], tokenizer: Any, folder: Path) -> Path:
+    """A folder that `open_clip.create_model("local-dir:...")` loads; half precision, which loads as single."""
+    folder.mkdir(parents=True, exist_ok=True)
+    state = {k: v.half() if v.is_floating_point() else v for k, v in model.state_dict().items()}
+    save_tensors(state, folder / "open_clip_model.safetensors")
+    (folder / "open_clip_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    tokenizer.save_pretrained(folder)
+    return folder

@@ -1,0 +1,113 @@
+"""Stage `evaluate`: everything that the model card says of the shipped model, measured, printed and kept as JSON."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from explorer import load_pipeline
+from explorer.pictures import generate
+from explorer.quality import Reference, frechet, kid, load_clip, load_extractor
+from recipe import judge, machine, tradeoff
+from recipe.export import EMBEDDED
+from recipe.grids import save_grid
+from recipe.prepare import Dataset, Item, load_dataset
+from recipe.statistics import EXTRACTORS
+
+SEED = 6
+RESULTS = Path(__file__).parent.parent / "benchmarks" / "results" / "embedded-model.json"
+GRID = 24
+
+
+def blocks(items: list[Item], count: int, seed: int = SEED) -> list[Item]:
+    """`count` items in blocks of a hundred (or all, where there are fewer), each block without repeats."""
+    chosen: list[Item] = []
+    shuffler = random.Random(seed)
+    while len(chosen) < count:
+        chosen += shuffler.sample(items, min(judge.AMONG, len(items), count - len(chosen)))
+    return chosen
+
+
+def distances(pictures: torch.Tensor, references: dict[str, tuple[Any, Reference]]) -> dict[str, Any]:
+    """Frechet distance and KID with intervals, and what two halves of the real pictures stand apart."""
+    found: dict[str, Any] = {}
+    for name, (extractor, reference) in references.items():
+        values = extractor(pictures).values
+        found[f"fd_{name}"] = frechet.estimate(values, reference.mean, reference.cov).to_json()
+        found[f"kid_{name}"] = kid.estimate(values, reference.features).to_json()
+        found[f"fd_{name}_real_halves"] = reference.floor().to_json()
+        found[f"real_{name}"] = reference.count
+    return found
+
+
+def grids(data: Dataset, pipe: Any, guidance: float, folder: Path, steps: int) -> dict[str, list[str]]:
+    """A grid of 24 training and 24 held-out prompts beside the card; the prompts in reading order."""
+    found = {}
+    for name, split in (("training", "train"), ("held-out", "held")):
+        rows = [item for item in data.items if item.split == split]
+        captions = [i.caption for i in random.Random(SEED).sample(rows, min(GRID, len(rows)))]
+        made = generate(pipe, captions, seed=0, steps=steps, guidance=guidance, batch_size=12)
+        save_grid(made, folder / f"samples-{name}.png")
+        found[name] = captions
+    return found
+
+
+def evaluate(
+    work: Path,
+    *,
+    embedded: Path = EMBEDDED,
+    results: Path = RESULTS,
+    model: str = "emoji",
+    guidance: float = 3.0,
+    count: int = 1000,
+    paired_count: int = 256,
+    steps: int = 50,
+    extractors: tuple[str, ...] = EXTRACTORS,
+) -> dict[str, Any]:
+    """Measure, print, and write `results` (JSON) and the card's grids."""
+    data, device = load_dataset(work), torch.device("cpu")
+    pipe = load_pipeline(model)
+    clip = load_clip("emojiclip", device)
+    references = {
+        name: (load_extractor(name, device), Reference.load(embedded / "statistics" / f"{name}.safetensors"))
+        for name in extractors
+    }
+    found: dict[str, Any] = {"model": model, "guidance": guidance, "steps": steps, "machine": machine.describe()}
+
+    def note(name: str, value: Any) -> None:
+        found[name] = value
+        print(f"{name}: {json.dumps(value, indent=1)}", flush=True)
+        results.parent.mkdir(parents=True, exist_ok=True)
+        results.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+
+    note("size_mb", machine.folder_size(embedded) / 1e6)
+    note(
+        "parameters",
+        {p: sum(x.numel() for x in getattr(pipe, p).parameters()) for p in ("unet", "text_encoder", "vae")},
+    )
+    note("loading", machine.loading())
+    note("unet_ms_per_sample", machine.evaluation_ms(pipe.unet))
+    note("same_picture_twice", machine.same_picture(pipe, data.items[data.where(split="train")[0]].caption, guidance))
+    note("retrieval", judge.retrieval(data, clip))
+    note("grids", grids(data, pipe, guidance, embedded / "card", steps))
+    items = blocks([item for item in data.items if item.split == "train"], count)
+    captions = [item.caption for item in items]
+    # the trade-off's captions are the first of the thousand, so its un-accelerated pictures are not of other prompts
+    note("tradeoff", tradeoff.measure(pipe, captions[:paired_count], clip, references, guidance, steps))
+    made = generate(pipe, captions, seed=1000, steps=steps, guidance=guidance, batch_size=16, progress=show)
+    note("alignment", judge.alignment(data, clip, items, made))
+    note("distance", {"n": len(made), **distances(made, references)})
+    held = blocks([item for item in data.items if item.split == "held"], min(count, 2 * judge.AMONG))
+    unseen = generate(pipe, [i.caption for i in held], seed=1, steps=steps, guidance=guidance, batch_size=16)
+    note("alignment_held_out", judge.alignment(data, clip, held, unseen))
+    return found
+
+
+def show(done: int, count: int) -> None:
+    """Progress of the long generation."""
+    if done % 160 == 0:
+        print(f"{done} of {count} pictures", flush=True)

@@ -1,0 +1,106 @@
+"""Stage `export`: what was trained becomes the folders that ship, each replaced whole."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from recipe.autoencoder import LEGS
+from recipe.prepare import load_dataset
+from recipe.prompts import write_prompts
+from recipe.tensors import load_tensors
+from recipe.tokens import train_tokenizer
+from recipe.unet import BETAS, build_text_encoder, build_unet
+
+EMBEDDED = Path(__file__).parent.parent / "explorer" / "embedded"
+
+
+def replace_folder(made: Path, target: Path) -> None:
+    """Put the folder `made` in the place of `target`, which is whole at every moment but one."""
+    old = target.with_name(target.name + ".old")
+    shutil.rmtree(old, ignore_errors=True)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if target.exists():
+        target.rename(old)
+    made.rename(target)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def build_pipeline(work: Path, channels: tuple[int, ...], leg: str) -> Any:
+    """The stock pipeline from the newest checkpoint's averaged weights (untrained where there is none)."""
+    from diffusers import AutoencoderKL, PNDMScheduler, StableDiffusionPipeline
+
+    vae = AutoencoderKL.from_pretrained(work / leg / "model")
+    tokenizer = train_tokenizer([item.caption for item in load_dataset(work).items])
+    unet = build_unet(channels, vae.config.latent_channels, 64 // 2 ** (len(vae.config.block_out_channels) - 1))
+    text = build_text_encoder(tokenizer)
+    path = work / "unet" / "checkpoint.safetensors"
+    if path.exists():
+        tensors = load_tensors(path)
+        for part, model in (("unet", unet), ("text", text)):
+            prefix = f"a/{part}."
+            state = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+            model.load_state_dict(state, strict=part == "unet")
+    scheduler = PNDMScheduler(
+        **BETAS,
+        num_train_timesteps=1000,
+        skip_prk_steps=True,
+        set_alpha_to_one=False,
+        steps_offset=1,
+        prediction_type="v_prediction",
+    )
+    return StableDiffusionPipeline(
+        vae=vae,
+        text_encoder=text.eval(),
+        tokenizer=tokenizer,
+        unet=unet.eval(),
+        scheduler=scheduler,
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+
+
+def export_pipeline(
+    work: Path, embedded: Path = EMBEDDED, channels: tuple[int, ...] = (48, 96, 128, 128), leg: str = LEGS[-1]
+) -> Path:
+    """Write `embedded/emoji` in half precision; it loads in single precision unless another is asked for."""
+    target = embedded / "emoji"
+    made = embedded / "emoji.new"
+    shutil.rmtree(made, ignore_errors=True)
+    pipe = build_pipeline(work, channels, leg).to(torch.float16)
+    pipe.save_pretrained(made, safe_serialization=True)
+    # transformers loads in the precision that the configuration names, diffusers in single: they must agree
+    path = made / "text_encoder" / "config.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    config["dtype"] = "float32"
+    path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    tidy(made)
+    replace_folder(made, target)
+    return target
+
+
+def export(work: Path, embedded: Path = EMBEDDED, channels: tuple[int, ...] = (48, 96, 128, 128)) -> None:
+    """Write everything that ships but the statistics, which are taken with the exported CLIP model."""
+    export_pipeline(work, embedded, channels)
+    write_prompts(work, embedded / "prompts")
+    judge = work / "clip" / "model"
+    if judge.exists():
+        made = embedded / "emojiclip.new"
+        shutil.copytree(judge, made, dirs_exist_ok=True)
+        tidy(made)
+        replace_folder(made, embedded / "emojiclip")
+
+
+def tidy(folder: Path) -> None:
+    """Take out where on a disk a part was loaded from, and let every user read what ships."""
+    for path in folder.rglob("*.json"):
+        document = json.loads(path.read_text(encoding="utf-8"))
+        if document.pop("_name_or_path", None) is not None:
+            path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    for path in folder.rglob("*"):
+        path.chmod(0o755 if path.is_dir() else 0o644)

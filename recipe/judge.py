@@ -1,0 +1,57 @@
+"""What the CLIP model says of pictures: ranks of the right caption among a hundred, retrieval on what it never saw."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import numpy as np
+import torch
+
+from recipe.prepare import Dataset, Item
+
+AMONG = 100
+
+
+def ranks(pictures: np.ndarray, captions: np.ndarray) -> np.ndarray:
+    """int [N]: how many captions are nearer to picture i than caption i is; rows of unit length, [N, d] each."""
+    similarity = pictures @ captions.T
+    return (similarity > np.diag(similarity)[:, None]).sum(1)
+
+
+def top(pictures: np.ndarray, captions: np.ndarray, first: int, among: int = AMONG) -> dict[str, Any]:
+    """The share of pictures whose caption is among the `first` of `among`, over consecutive blocks of `among`."""
+    among = min(among, len(pictures))
+    blocks = range(0, len(pictures) - among + 1, among)
+    hits = np.concatenate([ranks(pictures[b : b + among], captions[b : b + among]) < first for b in blocks])
+    spread = 1.96 * (hits.mean() * (1 - hits.mean()) / len(hits)) ** 0.5
+    return {"value": float(hits.mean()), "half_interval": float(spread), "n": len(hits), "among": among, "first": first}
+
+
+def retrieval(data: Dataset, clip: Any, seed: int = 5) -> dict[str, Any]:
+    """Top 1 and 5 among a hundred on real pictures: a held-out style of known concepts, and held-out concepts."""
+    found: dict[str, Any] = {}
+    for name in ("held-style", "held"):
+        rows = data.where(judge=name)
+        random.Random(seed).shuffle(rows)
+        seen = clip.encode_pictures(data.pictures[rows])
+        read = clip.encode_prompts([data.items[i].caption for i in rows])
+        found[name] = {f"top{first}": top(seen, read, first) for first in (1, 5)}
+    return found
+
+
+def alignment(data: Dataset, clip: Any, items: list[Item], generated: torch.Tensor) -> dict[str, Any]:
+    """Top 5 among a hundred captions: real pictures, generated ones, and those generated for another caption.
+
+    `items` are the captions that `generated` was made for, in blocks of a hundred that hold no caption twice.
+    """
+    where = {item.caption: i for i, item in enumerate(data.items)}
+    captions = [item.caption for item in items]
+    read = clip.encode_prompts(captions)
+    real = clip.encode_pictures(data.pictures[[where[c] for c in captions]])
+    made = clip.encode_pictures(generated)
+    wrong = made.copy()
+    for start in range(0, len(made), AMONG):
+        wrong[start : start + AMONG] = np.roll(made[start : start + AMONG], 1, axis=0)
+    rows = {"real": real, "generated": made, "wrong caption": wrong}
+    return {name: {f"top{first}": top(values, read, first) for first in (1, 5)} for name, values in rows.items()}

@@ -1,0 +1,165 @@
+"""What the trainings share: a budget, a learning rate, averages, checkpoints that survive a kill, a log of losses."""
+
+from __future__ import annotations
+
+import csv
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+
+from recipe.muon import Muon
+from recipe.team import Loss, Team
+from recipe.tensors import load_tensors, save_tensors
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How long a training lasts: `steps`, or `minutes` of its own running time, whichever ends first.
+
+    A budget of steps repeats exactly; a budget of minutes ends on time on an unknown machine. The card says which steps
+    a budget of minutes came to.
+    """
+
+    steps: int | None = None
+    minutes: float | None = None
+
+    def progress(self, step: int, seconds: float) -> float:
+        """The share that is done, from 0 to 1."""
+        by_steps = step / self.steps if self.steps else 0.0
+        by_time = seconds / (60 * self.minutes) if self.minutes else 0.0
+        return min(1.0, max(by_steps, by_time))
+
+
+def cosine(progress: float, step: int, warm_up: int, floor: float = 0.01) -> float:
+    """Learning-rate factor: linear warm-up over `warm_up` steps, then half a cosine of the progress down to `floor`."""
+    return min(1.0, (step + 1) / warm_up) * (floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * progress)))
+
+
+def step_generator(seed: int, step: int) -> torch.Generator:
+    """The random numbers of one step, by seed and step alone: a resumed run draws what an unbroken one would."""
+    return torch.Generator().manual_seed(seed * 1_000_003 + step)
+
+
+class Average:
+    """Exponential moving average of the parameters, with a warm-up so that the random start is forgotten."""
+
+    def __init__(self, parameters: dict[str, torch.nn.Parameter], decay: float) -> None:
+        self.decay = decay
+        self.parameters = parameters
+        self.values = {name: p.detach().clone() for name, p in parameters.items()}
+
+    @torch.no_grad()
+    def update(self, step: int) -> None:
+        decay = min(self.decay, (1 + step) / (10 + step))
+        torch._foreach_lerp_(list(self.values.values()), list(self.parameters.values()), 1 - decay)
+
+    @torch.no_grad()
+    def swap(self) -> None:
+        """Exchange averages and live parameters; a second call undoes it."""
+        for name, p in self.parameters.items():
+            live = p.detach().clone()
+            p.copy_(self.values[name])
+            self.values[name].copy_(live)
+
+
+@dataclass
+class Training:
+    """One training's state on disk: parameters, their average, the optimizer's moments, the step and its seconds."""
+
+    folder: Path
+    parameters: dict[str, torch.nn.Parameter]
+    optimizer: Muon
+    average: Average
+    budget: Budget
+    save_every: float = 180.0
+    log_every: int = 50
+    step: int = 0
+    seconds: float = 0.0
+    sums: dict[str, float] = field(default_factory=dict)
+    rows: int = 0
+
+    def __post_init__(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+
+    @property
+    def path(self) -> Path:
+        return self.folder / "checkpoint.safetensors"
+
+    def save(self) -> None:
+        tensors: dict[str, torch.Tensor] = {}
+        for name, p in self.parameters.items():
+            tensors[f"p/{name}"] = p
+            tensors[f"a/{name}"] = self.average.values[name]
+            for key, value in self.optimizer.state.get(p, {}).items():
+                tensors[f"o/{key}/{name}"] = torch.as_tensor(value)
+        save_tensors(tensors, self.path, {"step": str(self.step), "seconds": repr(self.seconds)})
+
+    @torch.no_grad()
+    def resume(self) -> bool:
+        """Go on from the checkpoint, if there is one."""
+        if not self.path.exists():
+            return False
+        with safe_open(self.path, "pt") as opened:
+            metadata = opened.metadata()
+        tensors = load_tensors(self.path)
+        self.step, self.seconds = int(metadata["step"]), float(metadata["seconds"])
+        for name, p in self.parameters.items():
+            p.copy_(tensors[f"p/{name}"])
+            self.average.values[name].copy_(tensors[f"a/{name}"])
+            state = {
+                k.split("/")[1]: v for k, v in tensors.items() if k.startswith("o/") and k.split("/", 2)[2] == name
+            }
+            # the moments take the parameter's memory format, else every step converts between two layouts
+            self.optimizer.state[p] = {k: v if v.ndim == 0 else torch.empty_like(p).copy_(v) for k, v in state.items()}
+        print(f"resumed at step {self.step} after {self.seconds / 60:.1f} min", flush=True)
+        return True
+
+    def run(self, loss_of: Loss, rate: float, warm_up: int, workers: int = 1) -> Iterator[int]:
+        """Train until the budget is spent; yields after every step. `loss_of(step, share)["loss"]` is minimised."""
+        team = Team(list(self.parameters.values()), self.optimizer, loss_of, workers)
+        saved = started = time.monotonic()
+        before = self.seconds
+        try:
+            while (progress := self.budget.progress(self.step, self.seconds)) < 1.0:
+                now = rate * cosine(progress, self.step, warm_up)
+                losses = team.step(self.step, now)
+                self.average.update(self.step)
+                self.step += 1
+                self.seconds = before + time.monotonic() - started
+                self.note({name: float(value.detach()) for name, value in losses.items()}, progress, now)
+                if time.monotonic() - saved > self.save_every:
+                    self.save()
+                    saved = time.monotonic()
+                yield self.step
+        finally:
+            team.end()
+        self.save()
+
+    def note(self, losses: dict[str, float], progress: float, rate: float) -> None:
+        """Average the losses over `log_every` steps; write them to the log and show them with the time left."""
+        for name, value in losses.items():
+            self.sums[name] = self.sums.get(name, 0.0) + value
+        self.rows += 1
+        if self.step % self.log_every and progress < 1.0:
+            return
+        means = {name: value / self.rows for name, value in self.sums.items()}
+        self.sums, self.rows = {}, 0
+        path = self.folder / "losses.csv"
+        fresh = not path.exists()
+        with path.open("a", newline="", encoding="utf-8") as stream:
+            writer = csv.writer(stream)
+            if fresh:
+                writer.writerow(["step", "seconds", "rate", *means])
+            writer.writerow([self.step, f"{self.seconds:.1f}", f"{rate:.3g}", *(f"{v:.5f}" for v in means.values())])
+        left = self.seconds / progress * (1 - progress) / 60 if progress > 0 else math.nan
+        shown = " ".join(f"{name} {value:.4f}" for name, value in means.items())
+        print(
+            f"step {self.step} {1000 * self.seconds / self.step:.0f} ms/step {shown} | "
+            f"{100 * progress:.1f}% done, {left:.1f} min left",
+            flush=True,
+        )

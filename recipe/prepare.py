@@ -1,0 +1,100 @@
+"""Stage `prepare`: pictures of 64x64 on white, captions, and the splits, in two files under the work folder."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from recipe.concepts import CORE, HELD_OUT_SHARE, SPLIT_SEED, STYLES, Concept, generator_names, pick, read_concepts
+from recipe.tensors import load_tensors, save_tensors
+
+SIZE = 64
+
+
+@dataclass(frozen=True)
+class Item:
+    """One picture: its caption is `concept, style`. `split`: train | held | extra (for judge and autoencoder only)."""
+
+    concept: str
+    style: str
+    key: str
+    split: str
+    judge: str  # train | held-style | held: what the CLIP model may see
+
+    @property
+    def caption(self) -> str:
+        return f"{self.concept}, {self.style}"
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """`pictures`: uint8 [N, 3, 64, 64]; `items` of the same order."""
+
+    pictures: torch.Tensor
+    items: list[Item]
+
+    def where(self, **wanted: str) -> list[int]:
+        """Indices of the items whose fields have the wanted values."""
+        return [i for i, item in enumerate(self.items) if all(getattr(item, k) == v for k, v in wanted.items())]
+
+
+def read_picture(path: Path) -> np.ndarray:
+    """uint8 [64, 64, 3]: the picture on white, then reduced (Lanczos): in this order no dark rims appear."""
+    with Image.open(path) as opened:
+        rgba = opened.convert("RGBA")
+    white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
+    white.alpha_composite(rgba)
+    flat = white.convert("RGB")
+    if flat.size != (SIZE, SIZE):
+        flat = flat.resize((SIZE, SIZE), Image.Resampling.LANCZOS)
+    return np.asarray(flat)
+
+
+def split_items(concepts: list[Concept], everything: bool = False) -> list[Item]:
+    """Items of all concepts and styles with both splits.
+
+    The generator's held-out concepts are a tenth of its list; of the others it learns `CORE`, or `everything`. The
+    judge has held-out concepts of its own, drawn from what the generator does not use, and a held-out style for every
+    tenth of the others.
+    """
+    listed = set(generator_names())
+    generator = [c.key for c in concepts if c.key in listed]
+    held = pick(generator, HELD_OUT_SHARE, SPLIT_SEED)
+    judge_held = pick([c.key for c in concepts if c.key not in listed], HELD_OUT_SHARE, SPLIT_SEED + 1)
+    rest = sorted(c.key for c in concepts if c.key not in judge_held)
+    judge_style = {key: i % len(STYLES) for i, key in enumerate(sorted(pick(rest, HELD_OUT_SHARE, SPLIT_SEED + 2)))}
+    items = []
+    for concept in concepts:
+        known = concept.key in listed and (everything or concept.key in CORE)
+        split = "held" if concept.key in held else "train" if known else "extra"
+        for s, style in enumerate(STYLES.values()):
+            judge = "held" if concept.key in judge_held else "train"
+            if judge_style.get(concept.key) == s:
+                judge = "held-style"
+            items.append(Item(concept.name, style, concept.key, split, judge))
+    return items
+
+
+def prepare(work: Path, everything: bool = False) -> None:
+    """Write `work/data/pictures.safetensors` and `work/data/items.json`; see `split_items`."""
+    concepts = read_concepts(work / "pictures")
+    files = [work / "pictures" / source / c.files[source] for c in concepts for source in STYLES]
+    pictures = np.stack([read_picture(path) for path in files])
+    items = split_items(concepts, everything)
+    save_tensors({"pictures": torch.from_numpy(pictures).permute(0, 3, 1, 2)}, work / "data" / "pictures.safetensors")
+    rows = [vars(item) for item in items]
+    (work / "data" / "items.json").write_text(json.dumps(rows, indent=0), encoding="utf-8")
+    counts = {s: sum(i.split == s for i in items) for s in ("train", "held", "extra")}
+    judged = {s: sum(i.judge == s for i in items) for s in ("train", "held-style", "held")}
+    print(f"{len(concepts)} concepts, {len(items)} pictures; generator {counts}; judge {judged}", flush=True)
+
+
+def load_dataset(work: Path) -> Dataset:
+    """What `prepare` wrote."""
+    rows = json.loads((work / "data" / "items.json").read_text(encoding="utf-8"))
+    return Dataset(load_tensors(work / "data" / "pictures.safetensors")["pictures"], [Item(**row) for row in rows])

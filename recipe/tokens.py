@@ -1,0 +1,38 @@
+"""A small byte-pair vocabulary in CLIP's layout: 256 bytes, 256 bytes ending a word, merges, start, end."""
+
+from __future__ import annotations
+
+from typing import Any
+
+START, END = "<|startoftext|>", "<|endoftext|>"
+LENGTH = 16
+
+
+def train_tokenizer(texts: list[str], merges: int = 1000) -> Any:
+    """A transformers CLIPTokenizer of at most 514 + `merges` tokens and length 16, with merges learnt from `texts`."""
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+    from transformers import CLIPTokenizer
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    trained = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
+    trained.normalizer = normalizers.Lowercase()
+    trained.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Whitespace(), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
+    # the trainer counts every symbol that it starts from, so the size is a ceiling and the merges are cut after
+    trainer = trainers.BpeTrainer(
+        vocab_size=2 * len(alphabet) + merges, end_of_word_suffix="</w>", initial_alphabet=alphabet, show_progress=False
+    )
+    trained.train_from_iterator(sorted(texts), trainer)
+    import json
+
+    learnt = [tuple(pair) for pair in json.loads(trained.to_str())["model"]["merges"]][:merges]
+    words = alphabet + [f"{c}</w>" for c in alphabet] + ["".join(pair) for pair in learnt]
+    vocab = {word: i for i, word in enumerate([*dict.fromkeys(words), START, END])}
+    return CLIPTokenizer(vocab=vocab, merges=learnt, model_max_length=LENGTH)
+
+
+def encode(tokenizer: Any, texts: list[str]) -> Any:
+    """int64 [N, 16]: start, tokens, end, padded with the end token."""
+    batch = tokenizer(texts, padding="max_length", max_length=LENGTH, truncation=True, return_tensors="pt")
+    return batch.input_ids

@@ -1,0 +1,67 @@
+"""The trade-off that the product is about, on the shipped model: quality against fewer steps and against reuse."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from explorer import inherit, strategy
+from explorer.pictures import generate
+from explorer.quality import Reference, frechet, kid, paired
+from explorer.quality.bootstrap import mean_estimate
+from explorer.quality.clip_score import estimate as clip_score
+
+STEPS = 50
+FEWER = (25, 20, 10, 5)
+PERIODS = (2, 5, 10)
+
+
+def candidates(steps: int = STEPS) -> list[tuple[str, int, str | None]]:
+    """(name, steps, mode of DC0 or None): the un-accelerated pipeline first."""
+    fewer = [(f"{n} steps", n, None) for n in FEWER if n < steps]
+    reuse = [(f"{steps} steps, DC0/P{n}", steps, f"P{n}") for n in PERIODS]
+    return [(f"{steps} steps", steps, None), *fewer, *reuse]
+
+
+def scores(
+    pictures: torch.Tensor, baseline: torch.Tensor, read: Any, clip: Any, references: dict[str, tuple[Any, Reference]]
+) -> dict[str, Any]:
+    """Drift from the baseline of the same seeds, CLIP score, and Frechet distance and KID by each extractor."""
+    found: dict[str, Any] = {
+        "clip_score": clip_score(clip.encode_pictures(pictures), read).to_json(),
+        "psnr": mean_estimate(paired.psnr(pictures, baseline)).to_json(),
+        "ssim": mean_estimate(paired.ssim(pictures, baseline)).to_json(),
+    }
+    for name, (extractor, reference) in references.items():
+        values = extractor(pictures).values
+        found[f"fd_{name}"] = frechet.estimate(values, reference.mean, reference.cov).to_json()
+        found[f"kid_{name}"] = kid.estimate(values, reference.features).to_json()
+    return found
+
+
+def measure(
+    pipe: Any,
+    captions: list[str],
+    clip: Any,
+    references: dict[str, tuple[Any, Reference]],
+    guidance: float,
+    steps: int = STEPS,
+    seed: int = 1000,
+    batch: int = 16,
+    say: Callable[[str], None] = print,
+) -> list[dict[str, Any]]:
+    """Every candidate on the same captions and seeds."""
+    baseline: torch.Tensor | None = None
+    read = clip.encode_prompts(captions)
+    rows = []
+    for name, count, mode in candidates(steps):
+        plan = strategy("DC0", mode=mode, steps=count, unet=pipe.unet) if mode else None
+        with inherit(pipe, plan) if plan else contextlib.nullcontext():
+            made = generate(pipe, captions, seed=seed, steps=count, guidance=guidance, batch_size=batch)
+        baseline = made if baseline is None else baseline
+        rows.append({"name": name, "steps": count, "mode": mode, **scores(made, baseline, read, clip, references)})
+        say(f"{name}: PSNR {rows[-1]['psnr']['value']:.1f} dB, CLIP {rows[-1]['clip_score']['value']:.1f}")
+    return rows

@@ -1,0 +1,67 @@
+"""One run of the whole recipe on drawn pictures, a few steps a stage, shared by the tests of the stages."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from recipe.autoencoder import LEGS, train_autoencoder
+from recipe.clip import train_clip
+from recipe.evaluate import evaluate
+from recipe.export import export
+from recipe.fetch import fetch
+from recipe.loop import Budget
+from recipe.prepare import prepare
+from recipe.statistics import write_statistics
+from recipe.unet import train_unet
+from tests.recipe.drawn import write_archives
+
+CHANNELS = (8, 16, 16, 16)
+
+
+@dataclass(frozen=True)
+class Made:
+    """Where the run left its work folder and what would ship, and what the evaluation found."""
+
+    work: Path
+    embedded: Path
+    results: Path
+    found: dict[str, Any]
+
+
+@pytest.fixture(scope="session")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A work folder after `fetch` and `prepare`."""
+    work = tmp_path_factory.mktemp("recipe")
+    write_archives(work)
+    fetch(work)
+    prepare(work)
+    return work
+
+
+@pytest.fixture(scope="session")
+def made(prepared: Path) -> Made:
+    """Every stage after `prepare`."""
+    work, embedded = prepared, prepared / "embedded"
+    start = None
+    for leg in LEGS:
+        start = train_autoencoder(work, Budget(steps=2), channels=(8, 8, 8, 8), latents=4, leg=leg, start=start)
+    train_unet(work, Budget(steps=3), channels=CHANNELS, batch=4)
+    train_clip(work, Budget(steps=2), width=8, layers=(1, 1, 1, 1), batch=8)
+    export(work, embedded, CHANNELS)
+    write_statistics(work, embedded / "statistics", ("emojiclip",))
+    results = work / "results.json"
+    found = evaluate(
+        work,
+        embedded=embedded,
+        results=results,
+        model=str(embedded / "emoji"),
+        count=8,
+        paired_count=6,
+        steps=12,
+        extractors=("emojiclip",),
+    )
+    return Made(work, embedded, results, found)

@@ -1,0 +1,128 @@
+"""Every stage of the recipe, end to end on drawn pictures."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from recipe.__main__ import STAGES, main
+from recipe.autoencoder import LEGS, latents_of
+from recipe.card import write_card
+from recipe.loop import Budget
+from recipe.prepare import load_dataset
+from recipe.tensors import load_tensors
+from recipe.unet import train_unet
+from tests.recipe.conftest import CHANNELS, Made
+from tests.recipe.drawn import LISTED, OTHERS
+
+
+def test_prepare_splits_by_concept(prepared: Path) -> None:
+    data = load_dataset(prepared)
+    assert data.pictures.shape == (3 * len(LISTED + OTHERS), 3, 64, 64) and data.pictures.dtype == torch.uint8
+    splits = {key: {item.split for item in data.items if item.key == key} for key in LISTED + OTHERS}
+    assert all(len(found) == 1 for found in splits.values())
+    assert {key for key, found in splits.items() if found == {"extra"}} == set(OTHERS)
+    assert sum(found == {"held"} for found in splits.values()) == 1
+    # no concept that the judge is tested on is one that the generator draws
+    assert {i.split for i in data.items if i.judge == "held"} == {"extra"}
+
+
+def test_pictures_are_on_white(prepared: Path) -> None:
+    corners = load_dataset(prepared).pictures[:, :, -1, -1]
+    assert (corners == 255).float().mean() > 0.9
+
+
+def test_latents_are_white(made: Made) -> None:
+    from diffusers import AutoencoderKL
+
+    data = load_dataset(made.work)
+    known = [i for i, item in enumerate(data.items) if item.split != "held" and item.judge != "held"]
+    model = AutoencoderKL.from_pretrained(made.work / LEGS[-1] / "model")
+    latents = latents_of(model, data.pictures[known])
+    np.testing.assert_allclose(latents.mean((0, 2, 3)), 0, atol=1e-3)
+    np.testing.assert_allclose(latents.std((0, 2, 3)), 1, atol=1e-3)
+
+
+def test_a_killed_training_goes_on_as_an_unbroken_one(made: Made, tmp_path: Path) -> None:
+    for name in ("data", LEGS[-1]):
+        (tmp_path / name).symlink_to(made.work / name)
+    for steps in (1, 3):
+        train_unet(tmp_path, Budget(steps=steps), channels=CHANNELS, batch=4)
+    with (tmp_path / "unet" / "losses.csv").open(encoding="utf-8") as stream:
+        steps = [int(row["step"]) for row in csv.DictReader(stream)]
+    assert steps == [1, 3]
+    resumed = load_tensors(tmp_path / "unet" / "checkpoint.safetensors")
+    assert any(key.startswith("o/exp_avg/unet.") for key in resumed)
+    # a budget of one step ends its schedule at once, so only names and shapes can be compared with the unbroken run
+    unbroken = load_tensors(made.work / "unet" / "checkpoint.safetensors")
+    assert {k: v.shape for k, v in resumed.items()} == {k: v.shape for k, v in unbroken.items()}
+
+
+def test_the_same_seed_trains_the_same_weights(made: Made, tmp_path: Path) -> None:
+    for name in ("data", LEGS[-1]):
+        (tmp_path / name).symlink_to(made.work / name)
+    train_unet(tmp_path, Budget(steps=3), channels=CHANNELS, batch=4)
+    again = load_tensors(tmp_path / "unet" / "checkpoint.safetensors")
+    before = load_tensors(made.work / "unet" / "checkpoint.safetensors")
+    assert all(torch.equal(again[key], before[key]) for key in before)
+
+
+def test_what_is_exported_loads_and_draws(made: Made) -> None:
+    from diffusers import StableDiffusionPipeline
+
+    pipe = StableDiffusionPipeline.from_pretrained(made.embedded / "emoji", local_files_only=True)
+    assert pipe.unet.dtype == pipe.text_encoder.dtype == pipe.vae.dtype == torch.float32
+    pipe.set_progress_bar_config(disable=True)
+    assert pipe("cat face, flat style", num_inference_steps=2).images[0].size == (64, 64)
+    assert not any("_name_or_path" in p.read_text(encoding="utf-8") for p in (made.embedded / "emoji").rglob("c*.json"))
+
+
+def test_the_judge_loads_in_open_clip(made: Made) -> None:
+    import open_clip
+
+    name = f"local-dir:{made.embedded / 'emojiclip'}"
+    model = open_clip.create_model(name)
+    tokens = open_clip.get_tokenizer(name)(["cat face, flat style", "x"])
+    assert next(model.parameters()).dtype == torch.float32
+    assert tokens.shape == (2, 16) and model.encode_text(tokens).shape == (2, 64)
+
+
+def test_prompt_sets_share_no_concept(made: Made) -> None:
+    sets = [
+        [json.loads(line) for line in (made.embedded / "prompts" / f"{name}.jsonl").read_text().splitlines()]
+        for name in ("search", "certificate")
+    ]
+    first, second = ({row["concept"] for row in rows} for rows in sets)
+    assert first and not first & second
+
+
+def test_the_evaluation_measures_everything(made: Made) -> None:
+    assert json.loads(made.results.read_text(encoding="utf-8")) == made.found
+    assert made.found["same_picture_twice"] is True
+    names = [row["name"] for row in made.found["tradeoff"]]
+    assert names == ["12 steps", "10 steps", "5 steps", "12 steps, DC0/P2", "12 steps, DC0/P5", "12 steps, DC0/P10"]
+    assert made.found["tradeoff"][0]["psnr"]["value"] == 100
+    assert set(made.found["alignment"]) == {"real", "generated", "wrong caption"}
+    assert made.found["distance"]["fd_emojiclip"]["n"] == 8
+
+
+def test_the_card_quotes_the_evaluation(made: Made) -> None:
+    card = write_card(made.work, made.embedded, made.results)
+    text = card.read_text(encoding="utf-8")
+    for quoted in ("CC-BY-4.0", "Apache-2.0", "MIT", "12 steps, DC0/P5", "What it is not"):
+        assert quoted in text
+    pictures = [part.split(")")[0] for part in text.split("](card/")[1:]]
+    assert pictures and all((made.embedded / "card" / name).is_file() for name in pictures)
+
+
+def test_stages_are_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--help"])
+    assert ended.value.code == 0
+    shown = capsys.readouterr().out
+    assert all(stage in shown for stage in STAGES)
