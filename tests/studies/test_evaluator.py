@@ -1,0 +1,113 @@
+"""Scoring a plan on a pipeline: what is timed, what is left untouched, and what a worker builds from a study."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import pytest
+import torch
+
+from explorer import ExplorerError, InheritancePlan, inherit, strategy
+from explorer.architecture import Architecture
+from explorer.devices import describe
+from explorer.mask import Mask
+from explorer.schedule import Segments
+from studies.config import SearchConfig, make_config
+from studies.evaluator import CandidateEvaluator, evaluations_of, on_device, twin
+from studies.session import config_of, open_session
+from tests.conftest import embeds, make_pipeline
+
+CPU = torch.device("cpu")
+
+
+def evaluator_of(pipe: Any, steps: int = 4) -> CandidateEvaluator:
+    return CandidateEvaluator(
+        pipe, steps=steps, guidance=2.0, prompts=(), scorer=None, device=CPU, info=describe(CPU), pairs=3,
+        size=(32, 32), embeds=embeds(),
+    )  # fmt: skip
+
+
+def latents(pipe: Any, steps: int = 4) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return pipe(**embeds(), num_inference_steps=steps, output_type="latent", generator=generator).images
+
+
+def test_a_twin_shares_weights_and_nothing_else() -> None:
+    pipe = make_pipeline()
+    plain = latents(pipe)
+    other = twin(pipe)
+    with inherit(other, strategy("DC0", mode="P2", steps=4, unet=pipe.unet)):
+        inherited = latents(other)
+        assert torch.equal(latents(pipe), plain)
+    assert not torch.equal(inherited, plain)
+    assert torch.equal(latents(other), plain)
+    assert all(a is b for a, b in zip(pipe.unet.parameters(), other.unet.parameters(), strict=True))
+
+
+def test_latency_alone() -> None:
+    pipe = make_pipeline()
+    evaluator = evaluator_of(pipe)
+    scored = evaluator.score(strategy("CO6", mode="P2", steps=4, unet=pipe.unet))
+    assert set(scored.estimates) == {"latency", "speedup"}
+    assert len(scored.samples["latency"]) == 3 and scored.pictures == ()
+    ratios = sorted(baseline / candidate for baseline, candidate in scored.samples["latency"])
+    assert scored.estimates["speedup"].value == pytest.approx(ratios[1])
+    assert "forward" not in pipe.unet.__dict__
+
+
+def test_a_plan_that_does_not_fit_fails_and_leaves_the_pipeline_whole() -> None:
+    pipe = make_pipeline()
+    evaluator = evaluator_of(pipe)
+    architecture = Architecture.of(pipe.unet)
+    with pytest.raises(ExplorerError, match="9 UNet evaluations"):
+        evaluator.score(InheritancePlan(architecture, 4, (Mask.of(["mid.attn"]),), Segments(((0, 1), (1, 8)))))
+    assert evaluator.score(strategy("CO6", mode="P2", steps=4, unet=pipe.unet)).estimates["latency"].n == 3
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "expected"),
+    [("DDIMScheduler", 10), ("PNDMScheduler", 11), ("HeunDiscreteScheduler", 19), ("UniPCMultistepScheduler", 10)],
+)
+def test_evaluations(scheduler: str, expected: int) -> None:
+    options = {"skip_prk_steps": True} if scheduler == "PNDMScheduler" else {}
+    assert evaluations_of(getattr(diffusers, scheduler)(**options), 10) == expected
+
+
+def test_a_device_is_held_alone_or_shared() -> None:
+    import fcntl
+    import tempfile
+
+    info = describe(CPU)
+    with on_device(info, shared=True), on_device(info, shared=True):
+        pass
+    with on_device(info):
+        path = next(Path(tempfile.gettempdir()).glob("inheritance-explorer-cpu-*.lock"))
+        with path.open("a") as file, pytest.raises(BlockingIOError):
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+
+
+def test_a_worker_measures_what_the_study_does(tmp_path: Path) -> None:
+    """The options that are read back from a stored study give the same settings again."""
+    config = SearchConfig(steps=7, prompt_count=5, objectives=("latency", "kid", "psnr"), seed=3, pairs=4, guidance=2.5)
+    settings = open_session(config).settings
+    stored = type(settings).from_json(settings.to_json())
+    assert open_session(config_of(stored, config.study)).settings == settings
+
+
+def test_baselines_of_a_full_study_hold_the_69_rows() -> None:
+    session = open_session(SearchConfig(prompt_count=4))
+    names = [plan.name or "" for plan in session.baselines()]
+    paper = [name for name in names if name.endswith(("/P5†", "/P2†", "/P5")) and not name.startswith(("DC", "EP"))]
+    assert len(paper) == 69 and len(set(names)) == len(names) == 121
+    assert {"plain@50", "plain@10", "DC0/N", "DC0/P3+f2", "EP/P2"} <= set(names)
+    short = open_session(SearchConfig(prompt_count=4, baselines="short"))
+    assert sum(1 for _ in short.baselines()) == 40
+
+
+def test_files_and_options_in_one_order(tmp_path: Path) -> None:
+    file = tmp_path / "a.toml"
+    file.write_text("steps = 20\nguidance = 3\nprompt-count = 8\n")
+    made = make_config({"steps": 10, "seed": None}, file)
+    assert (made.steps, made.guidance, made.prompt_count, made.seed) == (10, 3, 8, 0)

@@ -1,0 +1,90 @@
+"""What a study's rows say: no loss, gains, dominated baselines, and the chart."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from explorer.errors import StudyError
+from explorer.estimate import Estimate
+from studies.charts import front_figure, group_of, write_html
+from studies.rows import TrialRow
+from studies.settings import Objective
+from studies.summary import dominated_baselines, front_of, gain, plain_row, without_loss
+
+OBJECTIVES = (Objective("latency", "minimize"), Objective("fd_x", "minimize"), Objective("clip", "maximize"))
+
+
+def row(number: int, name: str | None, seconds: float, fd: float, clip: float, **changes: Any) -> TrialRow:
+    def around(value: float) -> Estimate:
+        return Estimate(value, value - 0.5, value + 0.5, 64)
+
+    scores = {"latency": around(seconds), "speedup": around(10 / seconds), "fd_x": around(fd), "clip": around(clip)}
+    values: dict[str, Any] = {
+        "number": number, "key": f"k{number}", "state": "done", "origin": "baseline" if name else "search",
+        "name": name,
+        "aliases": [], "words": name or f"plan {number}", "plan": {}, "reason": None, "worker": 0, "started": 0.0,
+        "finished": 1.0, "scores": scores, "seconds": {}, "extractors": {}, "device": "cpu",
+    }  # fmt: skip
+    return TrialRow(**(values | changes))
+
+
+PLAIN = row(0, "plain@50", 10, 20, 30)
+FEWER = row(1, "plain@25", 5, 24, 29)
+CLOSE = row(2, None, 4, 20.4, 29.6)
+WORSE = row(3, "CO6/P5†", 6, 25, 28)
+FASTEST = row(4, None, 2, 40, 20)
+ROWS = [PLAIN, FEWER, CLOSE, WORSE, FASTEST, row(5, None, 1, 1, 99, state="failed", scores={})]
+
+
+def test_no_loss_means_within_the_baseline_interval() -> None:
+    assert plain_row(ROWS, 50) is PLAIN and plain_row(ROWS, 20) is None
+    assert without_loss(ROWS, OBJECTIVES, 50) == [CLOSE, PLAIN]
+    assert without_loss(ROWS, OBJECTIVES, 20) == []
+    assert without_loss(ROWS, OBJECTIVES[:1], 50) == []
+
+
+def test_front_and_whom_it_dominates() -> None:
+    assert front_of(ROWS, OBJECTIVES) == [FASTEST, CLOSE, PLAIN]
+    assert dominated_baselines(ROWS, CLOSE, OBJECTIVES) == ["plain@25", "CO6/P5†"]
+    assert dominated_baselines(ROWS, PLAIN, OBJECTIVES) == []
+
+
+def test_hypervolume_grows_with_what_the_search_adds() -> None:
+    found = gain(ROWS, OBJECTIVES)
+    assert found is not None and found.ratio > 1
+    alone = gain([PLAIN, FEWER, WORSE], OBJECTIVES)
+    assert alone is not None and alone.ratio == 1
+    assert gain([CLOSE], OBJECTIVES) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "group"),
+    [(None, "searched"), ("plain@20", "plain steps"), ("DC1/P3+f2", "DeepCache"), ("EP/P2", "encoder propagation"),
+     ("IN1/P5", "A-SDM")],
+)  # fmt: skip
+def test_groups(name: str | None, group: str) -> None:
+    assert group_of(row(0, name, 1, 1, 1)) == group
+
+
+def test_the_chart_holds_every_scored_plan_once_a_panel(tmp_path: Path) -> None:
+    figure = front_figure(ROWS, OBJECTIVES, "a study")
+    numbers = [number for trace in figure.data if trace.customdata is not None for number in trace.customdata]
+    assert sorted(numbers) == sorted([0, 1, 2, 3, 4] * 2)
+    assert [axis.title.text for axis in figure.select_yaxes()] == ["fd_x (lower is better)", "clip (higher is better)"]
+    write_html(figure, tmp_path / "chart.html")
+    assert (tmp_path / "chart.html").stat().st_size > 1_000_000
+    with pytest.raises(StudyError, match="cannot write"):
+        write_html(figure, tmp_path / "no" / "chart.html")
+    with pytest.raises(StudyError, match="nothing has been scored"):
+        front_figure([], OBJECTIVES, "empty")
+
+
+def test_names_of_a_database_are_text_in_the_chart() -> None:
+    """A plan's name from elsewhere must not become markup in the page."""
+    hostile = row(9, None, 3, 10, 40, words="<img src=x onerror=alert(1)>")
+    figure = front_figure([*ROWS, hostile], OBJECTIVES, "a study")
+    texts = [text for trace in figure.data if trace.hovertext is not None for text in trace.hovertext]
+    assert not any("<img" in text for text in texts)
