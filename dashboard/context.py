@@ -1,0 +1,95 @@
+"""What every page starts from: the storage, the chosen study and trial, and the study's rows."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+import streamlit as st
+
+from explorer.errors import StudyError
+from studies.queue import Counts, counts
+from studies.rows import TrialRow, trials
+from studies.sqlite import DEFAULT_URL
+from studies.store import Store, StudyRecord
+from studies.tables import FAILED, FINISHED
+
+FRONT, PLAN = "page_front.py", "page_plan.py"
+ROWS_SECONDS = 60.0
+"""Rows are read again after so long even when the numbers of plans in each state are what they were."""
+
+
+def storage() -> str:
+    """The storage that the app was started with: `streamlit run dashboard/app.py -- --storage URL`."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--storage", default=DEFAULT_URL)
+    return str(parser.parse_known_args(sys.argv[1:])[0].storage)
+
+
+def open_store() -> Store:
+    """The storage, for reading alone. Raises StudyError in one sentence."""
+    return Store.open(storage(), read_only=True)
+
+
+def choose_study(names: list[str]) -> None:
+    """The study's box in the sidebar; the choice is kept over pages and stands in the address."""
+    asked = st.session_state.get("study") or st.query_params.get("study")
+    st.session_state["study"] = asked if asked in names else names[-1]
+    st.sidebar.selectbox("Study", names[::-1], key="study", on_change=_forget_trial)
+    _in_address("study", st.session_state["study"])
+
+
+def set_study(name: str) -> None:
+    """Choose a study from elsewhere than its box: in a callback alone, which runs before the box is drawn."""
+    st.session_state["study"] = name
+    _forget_trial()
+
+
+def _forget_trial() -> None:
+    st.session_state.pop("trial", None)
+    st.query_params.pop("trial", None)
+
+
+def chosen_study(store: Store) -> StudyRecord:
+    return store.study(str(st.session_state["study"]))
+
+
+def choose_trial(number: int) -> None:
+    st.session_state["trial"] = number
+
+
+def chosen_trial() -> int | None:
+    """The trial that was chosen in this visit, or that the address names; None when there is none yet."""
+    if "trial" not in st.session_state and st.query_params.get("trial", "").isdecimal():
+        choose_trial(int(st.query_params["trial"]))
+    number = st.session_state.get("trial")
+    if number is not None:
+        _in_address("trial", str(number))
+    return number
+
+
+def _in_address(name: str, value: str) -> None:
+    if st.query_params.get(name) != value:
+        st.query_params[name] = value
+
+
+def rows_of(store: Store, study: StudyRecord) -> list[TrialRow]:
+    """The study's rows. They are read again when a plan has changed its state, so that clicks do not wait for them."""
+    return _rows(store, str(store.url), study.id, study.created, counts(store, study))
+
+
+@st.cache_resource(max_entries=4, ttl=ROWS_SECONDS, show_spinner="Reading the trials ...")
+def _rows(_store: Store, url: str, study_id: int, created: float, counted: Counts) -> list[TrialRow]:
+    study = next(study for study in _store.studies() if study.id == study_id)
+    return trials(_store, study)
+
+
+def nothing_scored(study: StudyRecord, rows: list[TrialRow]) -> StudyError:
+    """Why a study has nothing to show, in one sentence."""
+    failed = [row for row in rows if row.state == FAILED]
+    if failed and len(failed) == len([row for row in rows if row.state in FINISHED]):
+        return StudyError(
+            f"all {len(failed)} plans that were tried in the study {study.name} failed; the first said: "
+            f"{(failed[0].reason or 'nothing').rstrip('.')}."
+        )
+    return StudyError(f"nothing has been scored in the study {study.name} yet; run the search on, then look again.")
