@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from html import escape
 from pathlib import Path
 
 import plotly.graph_objects as go
@@ -44,7 +45,7 @@ def front_figure(rows: list[TrialRow], objectives: tuple[Objective, ...], title:
     if not scored:
         raise StudyError("nothing has been scored in this study yet, so there is no front to draw; run the search on.")
     if not quality:
-        quality = [objective for objective in objectives if objective.name == "latency"]
+        quality = list(objectives[:1])
     figure = make_subplots(rows=1, cols=len(quality), horizontal_spacing=0.09)
     for column, objective in enumerate(quality, start=1):
         better = "lower is better" if objective.direction == "minimize" else "higher is better"
@@ -56,8 +57,8 @@ def front_figure(rows: list[TrialRow], objectives: tuple[Objective, ...], title:
         figure.update_xaxes(title_text="measured speed-up", ticksuffix="x", row=1, col=column)
         figure.update_yaxes(title_text=f"{objective.name} ({better})", row=1, col=column)
     figure.update_layout(
-        title=title, template="simple_white", legend={"orientation": "h", "y": -0.18}, margin={"t": 60, "b": 90},
-        hoverlabel={"align": "left"},
+        title=escape(title), template="simple_white", legend={"orientation": "h", "y": -0.18},
+        margin={"t": 60, "b": 90}, hoverlabel={"align": "left"},
     )  # fmt: skip
     return figure
 
@@ -75,7 +76,7 @@ def _points(
         error_y=_bars([v.value for v in values], [v.low for v in values], [v.high for v in values], colour),
         mode="markers+text" if named else "markers",
         text=[_label(row.name) if named else "" for row in members],
-        textposition="top center",
+        textposition="top right",
         textfont={"size": 9, "color": colour},
         marker={"color": colour, "symbol": symbol, "size": 8 if group == "searched" else 9, "opacity": 0.85},
         name=group,
@@ -88,7 +89,7 @@ def _points(
 
 
 def _label(name: str | None) -> str:
-    return (name or "").removeprefix("plain@") if name and name.startswith("plain@") else (name or "")
+    return escape((name or "").removeprefix("plain@"))
 
 
 def _bars(values: list[float], lows: list[float], highs: list[float], colour: str) -> dict[str, object]:
@@ -104,7 +105,8 @@ def _bars(values: list[float], lows: list[float], highs: list[float], colour: st
 
 
 def _hover(row: TrialRow) -> str:
-    lines = [f"<b>{row.words}</b>", f"trial {row.number}"]
+    # Plotly reads tags and links in its texts, and a plan's name may come from anybody.
+    lines = [f"<b>{escape(row.words)}</b>", f"trial {row.number}"]
     lines += [
         f"{metric}: {score.value:.4g} ({score.low:.4g} to {score.high:.4g}) @{score.n}"
         for metric, score in row.scores.items()

@@ -172,6 +172,7 @@ def dashboard_command(storage: str, port: int) -> None:
         "browser.gatherUsageStats": "false",
         "client.showErrorDetails": "none",
         "client.toolbarMode": "minimal",
+        "theme.primaryColor": "#0072B2",
     }
     flags = [f"--{name}={value}" for name, value in options.items()]
     subprocess.run(
