@@ -23,7 +23,8 @@ from explorer.runtime import inherit
 from studies.scored import Picture, Scored
 
 KEPT_PICTURES = 16
-"""Pictures kept of a candidate: so many of the first prompts and half as many of those that drifted most."""
+"""Pictures kept of a candidate: so many of the first prompts and half as many of those that drifted most. Of the
+un-accelerated run all are kept."""
 
 
 class CandidateEvaluator:
@@ -97,7 +98,11 @@ class CandidateEvaluator:
         samples.update(scores.each)
         extractors = {name: self.scorer.extractor for name in scores if name not in scores.each}
         extractors.update({name: self.scorer.clip_model for name in scores if name.startswith("clip")})
-        return Scored(estimates, spent, extractors, samples, self._kept(pictures, scores.each.get("psnr")))
+        if plan.extracts_always and plan.steps == self.steps:
+            kept = list(range(len(pictures)))  # what every other plan's pictures stand beside
+        else:
+            kept = _first_and_worst(len(pictures), scores.each.get("psnr", []))
+        return Scored(estimates, spent, extractors, samples, [self._picture(i, pictures[i]) for i in kept])
 
     def baseline_pictures(self) -> torch.Tensor:
         """The un-accelerated pictures of the same prompts and seeds, made once; uint8 (N, 3, H, W)."""
@@ -129,13 +134,15 @@ class CandidateEvaluator:
             self._conditions = encode(self.pipe, words, self.device)
         return self._conditions
 
-    def _kept(self, pictures: torch.Tensor, psnr: list[float] | None) -> list[Picture]:
-        numbers = list(range(min(KEPT_PICTURES, len(pictures))))
-        worst = sorted(range(len(psnr)), key=psnr.__getitem__) if psnr else []
-        numbers += [i for i in worst[: KEPT_PICTURES // 2] if i not in numbers]
-        return [
-            Picture(i, *as_png(pictures[i]), prompt=self.prompts[i].text, seed=self.seed + i) for i in sorted(numbers)
-        ]
+    def _picture(self, number: int, picture: torch.Tensor) -> Picture:
+        return Picture(number, *as_png(picture), prompt=self.prompts[number].text, seed=self.seed + number)
+
+
+def _first_and_worst(count: int, psnr: list[float]) -> list[int]:
+    """Which pictures to keep: those of the first prompts, and those that drifted most."""
+    first = range(min(KEPT_PICTURES, count))
+    worst = sorted(range(len(psnr)), key=psnr.__getitem__)[: KEPT_PICTURES // 2]
+    return sorted({*first, *worst})
 
 
 def twin(pipe: Any) -> Any:
