@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import nn
 from torch.nn import functional
 
 from recipe.loop import Average, Budget, Training, step_generator
@@ -17,7 +17,7 @@ SEED = 1
 LEGS = ("autoencoder", "autoencoder2")  # work folders; the second leg goes on from the first one's averaged weights
 
 
-def build_autoencoder(channels: tuple[int, ...] = (16, 32, 64, 128), latents: int = 12) -> nn.Module:
+def build_autoencoder(channels: tuple[int, ...] = (16, 32, 64, 128), latents: int = 12) -> Any:
     """A stock AutoencoderKL, one layer a block, no attention; its factor is 2 to the number of levels less one."""
     from diffusers import AutoencoderKL
 
@@ -54,13 +54,13 @@ def scaled(pictures: torch.Tensor) -> torch.Tensor:
 
 
 @torch.no_grad()
-def latents_of(model: nn.Module, pictures: torch.Tensor, batch: int = 64) -> torch.Tensor:
+def latents_of(model: Any, pictures: torch.Tensor, batch: int = 64) -> torch.Tensor:
     """The means of the posteriors, float [N, C, h, w], of uint8 pictures."""
     return torch.cat([model.encode(scaled(p)).latent_dist.mean for p in pictures.split(batch)])
 
 
 @torch.no_grad()
-def whiten(model: nn.Module, pictures: torch.Tensor) -> None:
+def whiten(model: Any, pictures: torch.Tensor) -> None:
     """Fold each latent channel's mean and deviation over `pictures` into the 1x1 convolutions around the latents.
 
     After it the stock pipeline sees latents of mean 0 and deviation 1 with scaling_factor 1; the decoded pictures are
@@ -79,7 +79,7 @@ def whiten(model: nn.Module, pictures: torch.Tensor) -> None:
 
 
 @torch.no_grad()
-def psnr(model: nn.Module, pictures: torch.Tensor) -> float:
+def psnr(model: Any, pictures: torch.Tensor) -> float:
     """Mean PSNR in dB (8-bit range) of pictures encoded and decoded."""
     values = []
     for batch in pictures.split(64):

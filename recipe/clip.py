@@ -46,7 +46,7 @@ def clip_config(vocabulary: int, width: int = 16, layers: tuple[int, ...] = (1, 
     }
 
 
-def build_clip(config: dict[str, Any]) -> nn.Module:
+def build_clip(config: dict[str, Any]) -> Any:
     """The open_clip model of a configuration, with random weights."""
     from open_clip.model import CLIP
 
@@ -126,7 +126,7 @@ def train_clip(
 
 
 @torch.no_grad()
-def settle(model: nn.Module, pictures: torch.Tensor) -> None:
+def settle(model: Any, pictures: torch.Tensor) -> None:
     """Take the batch norms' statistics anew for the averaged weights, over clean training pictures."""
     norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
     for norm in norms:
@@ -138,7 +138,7 @@ def settle(model: nn.Module, pictures: torch.Tensor) -> None:
     model.eval()
 
 
-def write_clip(model: nn.Module, config: dict[str, Any], tokenizer: Any, folder: Path) -> Path:
+def write_clip(model: Any, config: dict[str, Any], tokenizer: Any, folder: Path) -> Path:
     """A folder that `open_clip.create_model("local-dir:...")` loads; half precision, which loads as single."""
     folder.mkdir(parents=True, exist_ok=True)
     state = {k: v.half() if v.is_floating_point() else v for k, v in model.state_dict().items()}

@@ -21,6 +21,7 @@ from recipe.statistics import EXTRACTORS
 SEED = 6
 RESULTS = Path(__file__).parent.parent / "benchmarks" / "results" / "embedded-model.json"
 GRID = 24
+BATCH = 16
 
 
 def blocks(items: list[Item], count: int, seed: int = SEED) -> list[Item]:
@@ -67,8 +68,12 @@ def evaluate(
     paired_count: int = 256,
     steps: int = 50,
     extractors: tuple[str, ...] = EXTRACTORS,
+    repeats: int = 3,
 ) -> dict[str, Any]:
-    """Measure, print, and write `results` (JSON) and the card's grids."""
+    """Measure, print, and write `results` (JSON) and the card's grids.
+
+    `repeats`: fresh processes in which loading is timed.
+    """
     data, device = load_dataset(work), torch.device("cpu")
     pipe = load_pipeline(model)
     clip = load_clip("emojiclip", device)
@@ -89,25 +94,25 @@ def evaluate(
         "parameters",
         {p: sum(x.numel() for x in getattr(pipe, p).parameters()) for p in ("unet", "text_encoder", "vae")},
     )
-    note("loading", machine.loading())
+    note("loading", machine.loading(repeats))
     note("unet_ms_per_sample", machine.evaluation_ms(pipe.unet))
     note("same_picture_twice", machine.same_picture(pipe, data.items[data.where(split="train")[0]].caption, guidance))
     note("retrieval", judge.retrieval(data, clip))
     note("grids", grids(data, pipe, guidance, embedded / "card", steps))
     items = blocks([item for item in data.items if item.split == "train"], count)
     captions = [item.caption for item in items]
-    # the trade-off's captions are the first of the thousand, so its un-accelerated pictures are not of other prompts
-    note("tradeoff", tradeoff.measure(pipe, captions[:paired_count], clip, references, guidance, steps))
-    made = generate(pipe, captions, seed=1000, steps=steps, guidance=guidance, batch_size=16, progress=show)
+    made = generate(pipe, captions, seed=SEED, steps=steps, guidance=guidance, batch_size=BATCH, progress=show)
     note("alignment", judge.alignment(data, clip, items, made))
     note("distance", {"n": len(made), **distances(made, references)})
+    few, first = captions[:paired_count], made[:paired_count]
+    note("tradeoff", tradeoff.measure(pipe, few, clip, references, first, guidance, steps, SEED, BATCH))
     held = blocks([item for item in data.items if item.split == "held"], min(count, 2 * judge.AMONG))
-    unseen = generate(pipe, [i.caption for i in held], seed=1, steps=steps, guidance=guidance, batch_size=16)
+    unseen = generate(pipe, [i.caption for i in held], seed=1, steps=steps, guidance=guidance, batch_size=BATCH)
     note("alignment_held_out", judge.alignment(data, clip, held, unseen))
     return found
 
 
 def show(done: int, count: int) -> None:
     """Progress of the long generation."""
-    if done % 160 == 0:
+    if done % (10 * BATCH) == 0:
         print(f"{done} of {count} pictures", flush=True)

@@ -131,7 +131,9 @@ class Training:
                 self.average.update(self.step)
                 self.step += 1
                 self.seconds = before + time.monotonic() - started
-                self.note({name: float(value.detach()) for name, value in losses.items()}, progress, now)
+                self.note({name: float(value.detach()) for name, value in losses.items()})
+                if self.step % self.log_every == 0 or self.budget.progress(self.step, self.seconds) >= 1.0:
+                    self.report(now)
                 if time.monotonic() - saved > self.save_every:
                     self.save()
                     saved = time.monotonic()
@@ -140,12 +142,15 @@ class Training:
             team.end()
         self.save()
 
-    def note(self, losses: dict[str, float], progress: float, rate: float) -> None:
-        """Average the losses over `log_every` steps; write them to the log and show them with the time left."""
+    def note(self, losses: dict[str, float]) -> None:
+        """Add a step's losses to those that the next row of the log averages."""
         for name, value in losses.items():
             self.sums[name] = self.sums.get(name, 0.0) + value
         self.rows += 1
-        if self.step % self.log_every and progress < 1.0:
+
+    def report(self, rate: float) -> None:
+        """Write a row to the log, and show it with the time left."""
+        if not self.rows:
             return
         means = {name: value / self.rows for name, value in self.sums.items()}
         self.sums, self.rows = {}, 0
@@ -156,10 +161,8 @@ class Training:
             if fresh:
                 writer.writerow(["step", "seconds", "rate", *means])
             writer.writerow([self.step, f"{self.seconds:.1f}", f"{rate:.3g}", *(f"{v:.5f}" for v in means.values())])
-        left = self.seconds / progress * (1 - progress) / 60 if progress > 0 else math.nan
+        done = self.budget.progress(self.step, self.seconds)
+        left = self.seconds * (1 - done) / max(done, 1e-9) / 60
         shown = " ".join(f"{name} {value:.4f}" for name, value in means.items())
-        print(
-            f"step {self.step} {1000 * self.seconds / self.step:.0f} ms/step {shown} | "
-            f"{100 * progress:.1f}% done, {left:.1f} min left",
-            flush=True,
-        )
+        pace = 1000 * self.seconds / self.step
+        print(f"step {self.step} {pace:.0f} ms/step {shown} | {100 * done:.1f}% done, {left:.1f} min left", flush=True)

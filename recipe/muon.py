@@ -62,7 +62,7 @@ class Muon(torch.optim.Optimizer):
     def __init__(self, parameters: Iterable[torch.nn.Parameter], lr: float, decay: float = 0.0) -> None:
         super().__init__(parameters, {"lr": lr, "decay": decay})
 
-    def step(self, closure: Any = None) -> None:
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
         """One update of every parameter that has a gradient."""
         self.step_at(self.param_groups[0]["lr"])
 
@@ -92,7 +92,8 @@ class Muon(torch.optim.Optimizer):
     def _matrices(self, parameters: list[torch.nn.Parameter], rate: float) -> None:
         if not parameters:
             return
-        grads, momenta = [p.grad for p in parameters], self._state(parameters, "exp_avg")
+        grads = [p.grad for p in parameters if p.grad is not None]
+        momenta = self._state(parameters, "exp_avg")
         torch._foreach_lerp_(momenta, grads, 0.05)
         updates = orthogonal([u.flatten(1) for u in torch._foreach_lerp(grads, momenta, 0.95)])
         for p, update in zip(parameters, updates, strict=True):

@@ -17,9 +17,10 @@ def choose_prompts(items: list[Item], counts: tuple[int, int] = (SEARCH, CERTIFI
     concepts = sorted({item.concept for item in items if item.split == "train"})
     random.Random(SEED).shuffle(concepts)
     chosen: list[list[Item]] = []
-    for count in counts:
+    # of a small data set, a fifth of the concepts is for search
+    for count, spared in zip(counts, (len(concepts) * 4 // 5, 0), strict=True):
         rows: list[Item] = []
-        while len(rows) < count and concepts:
+        while len(rows) < count and len(concepts) > spared:
             concept = concepts.pop()
             rows += [item for item in items if item.concept == concept and item.split == "train"]
         # what is over is taken off the last concept, which then lacks a style

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 START, END = "<|startoftext|>", "<|endoftext|>"
@@ -24,9 +25,7 @@ def train_tokenizer(texts: list[str], merges: int = 1000) -> Any:
         vocab_size=2 * len(alphabet) + merges, end_of_word_suffix="</w>", initial_alphabet=alphabet, show_progress=False
     )
     trained.train_from_iterator(sorted(texts), trainer)
-    import json
-
-    learnt = [tuple(pair) for pair in json.loads(trained.to_str())["model"]["merges"]][:merges]
+    learnt: Any = [tuple(pair) for pair in json.loads(trained.to_str())["model"]["merges"]][:merges]
     words = alphabet + [f"{c}</w>" for c in alphabet] + ["".join(pair) for pair in learnt]
     vocab = {word: i for i, word in enumerate([*dict.fromkeys(words), START, END])}
     return CLIPTokenizer(vocab=vocab, merges=learnt, model_max_length=LENGTH)

@@ -14,12 +14,11 @@ from explorer.quality import Reference, frechet, kid, paired
 from explorer.quality.bootstrap import mean_estimate
 from explorer.quality.clip_score import estimate as clip_score
 
-STEPS = 50
 FEWER = (25, 20, 10, 5)
 PERIODS = (2, 5, 10)
 
 
-def candidates(steps: int = STEPS) -> list[tuple[str, int, str | None]]:
+def candidates(steps: int) -> list[tuple[str, int, str | None]]:
     """(name, steps, mode of DC0 or None): the un-accelerated pipeline first."""
     fewer = [(f"{n} steps", n, None) for n in FEWER if n < steps]
     reuse = [(f"{steps} steps, DC0/P{n}", steps, f"P{n}") for n in PERIODS]
@@ -47,21 +46,22 @@ def measure(
     captions: list[str],
     clip: Any,
     references: dict[str, tuple[Any, Reference]],
+    baseline: torch.Tensor,
     guidance: float,
-    steps: int = STEPS,
-    seed: int = 1000,
-    batch: int = 16,
+    steps: int,
+    seed: int,
+    batch: int,
     say: Callable[[str], None] = print,
 ) -> list[dict[str, Any]]:
-    """Every candidate on the same captions and seeds."""
-    baseline: torch.Tensor | None = None
+    """Every candidate on the captions and seeds that the un-accelerated pictures `baseline` were made from."""
     read = clip.encode_prompts(captions)
     rows = []
-    for name, count, mode in candidates(steps):
-        plan = strategy("DC0", mode=mode, steps=count, unet=pipe.unet) if mode else None
-        with inherit(pipe, plan) if plan else contextlib.nullcontext():
-            made = generate(pipe, captions, seed=seed, steps=count, guidance=guidance, batch_size=batch)
-        baseline = made if baseline is None else baseline
+    for number, (name, count, mode) in enumerate(candidates(steps)):
+        made = baseline
+        if number:
+            plan = strategy("DC0", mode=mode, steps=count, unet=pipe.unet) if mode else None
+            with inherit(pipe, plan) if plan else contextlib.nullcontext():
+                made = generate(pipe, captions, seed=seed, steps=count, guidance=guidance, batch_size=batch)
         rows.append({"name": name, "steps": count, "mode": mode, **scores(made, baseline, read, clip, references)})
         say(f"{name}: PSNR {rows[-1]['psnr']['value']:.1f} dB, CLIP {rows[-1]['clip_score']['value']:.1f}")
     return rows

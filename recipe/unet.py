@@ -20,14 +20,14 @@ SEED = 2
 WIDTH = 128
 CAPTION_DROPOUT = 0.1
 MIN_SNR = 5.0
-BETAS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
+BETAS: dict[str, Any] = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
 
 
-def build_unet(channels: tuple[int, ...] = (48, 96, 128, 128), latents: int = 12, size: int = 8) -> nn.Module:
+def build_unet(channels: tuple[int, ...] = (48, 96, 128, 128), latents: int = 12, size: int = 8) -> Any:
     """SD1.5's topology, 38 units, narrower; two attention heads everywhere. Residual branches start at zero."""
     from diffusers import UNet2DConditionModel
 
-    unet = UNet2DConditionModel(
+    unet: Any = UNet2DConditionModel(
         sample_size=size,
         in_channels=latents,
         out_channels=latents,
@@ -46,7 +46,7 @@ def build_unet(channels: tuple[int, ...] = (48, 96, 128, 128), latents: int = 12
     return unet
 
 
-def build_text_encoder(tokenizer: Any) -> nn.Module:
+def build_text_encoder(tokenizer: Any) -> Any:
     """A stock CLIPTextModel: 128 wide, three layers, four heads."""
     from transformers import CLIPTextConfig, CLIPTextModel
 
@@ -78,7 +78,7 @@ def stratified(batch: int, generator: torch.Generator) -> torch.Tensor:
 
 
 def make_loss(
-    unet: nn.Module, text: nn.Module, latents: torch.Tensor, tokens: torch.Tensor, empty: torch.Tensor, batch: int
+    unet: Any, text: Any, latents: torch.Tensor, tokens: torch.Tensor, empty: torch.Tensor, batch: int
 ) -> Loss:
     """The v-prediction loss (Salimans and Ho 2022) under min-SNR-5 weights (Hang et al. 2023, v form), by step."""
     alphas = alphas_bar().to(latents.device)

@@ -63,5 +63,6 @@ def made(prepared: Path) -> Made:
         paired_count=6,
         steps=12,
         extractors=("emojiclip",),
+        repeats=1,
     )
     return Made(work, embedded, results, found)

@@ -1,0 +1,135 @@
+"""The embedded model as it ships: it loads offline with stock libraries, has its topology and size, and repeats."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from explorer import load_pipeline
+from explorer.architecture import Architecture
+from explorer.pictures import generate
+from explorer.prompts import load_prompts
+from explorer.quality import Reference, load_clip, load_extractor
+
+EMBEDDED = Path(__file__).parents[2] / "explorer" / "embedded"
+LIMIT_MB = 40
+
+
+@pytest.fixture(scope="module")
+def pipe() -> Any:
+    from diffusers import StableDiffusionPipeline
+
+    return StableDiffusionPipeline.from_pretrained(EMBEDDED / "emoji", local_files_only=True)
+
+
+def test_everything_that_ships_is_small_and_safe() -> None:
+    files = [path for path in EMBEDDED.rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) < LIMIT_MB * 1e6
+    assert {path.suffix for path in files} <= {".json", ".jsonl", ".safetensors", ".md", ".png", ".svg"}
+
+
+@pytest.mark.parametrize("part", ["unet", "vae", "text_encoder"])
+def test_weights_are_half_precision_on_disk(part: str) -> None:
+    from safetensors import safe_open
+
+    (path,) = (EMBEDDED / "emoji" / part).glob("*.safetensors")
+    with safe_open(path, "pt") as opened:
+        names = list(opened.keys())
+        assert {opened.get_slice(name).get_dtype() for name in names} == {"F16"}
+
+
+def test_the_parts_are_stock_and_load_in_single_precision(pipe: Any) -> None:
+    expected = {
+        "vae": "AutoencoderKL",
+        "text_encoder": "CLIPTextModel",
+        "tokenizer": "CLIPTokenizer",
+        "unet": "UNet2DConditionModel",
+        "scheduler": "PNDMScheduler",
+    }
+    assert {name: type(getattr(pipe, name)).__name__ for name in expected} == expected
+    assert pipe.unet.dtype == pipe.vae.dtype == pipe.text_encoder.dtype == torch.float32
+    assert pipe.safety_checker is None and pipe.feature_extractor is None
+
+
+def test_the_topology_is_that_of_sd15(pipe: Any) -> None:
+    config = pipe.unet.config
+    assert config.down_block_types == ["CrossAttnDownBlock2D"] * 3 + ["DownBlock2D"]
+    assert config.mid_block_type == "UNetMidBlock2DCrossAttn"
+    assert config.up_block_types == ["UpBlock2D"] + ["CrossAttnUpBlock2D"] * 3
+    assert config.layers_per_block == 2
+    units = Architecture.of(pipe.unet).units
+    assert len(units) == 38 and sum(name.endswith(".attn") for name in units) == 16
+
+
+def test_the_scheduler_is_that_of_sd(pipe: Any) -> None:
+    config = pipe.scheduler.config
+    expected = {
+        "beta_start": 0.00085,
+        "beta_end": 0.012,
+        "beta_schedule": "scaled_linear",
+        "num_train_timesteps": 1000,
+        "skip_prk_steps": True,
+        "set_alpha_to_one": False,
+        "steps_offset": 1,
+        "prediction_type": "v_prediction",
+    }
+    assert {key: config[key] for key in expected} == expected
+    pipe.scheduler.set_timesteps(50)
+    assert len(pipe.scheduler.timesteps) == 51
+
+
+def test_the_same_seed_gives_the_same_picture_and_another_does_not() -> None:
+    pipe = load_pipeline("emoji")
+    first, again, other = (
+        generate(pipe, ["taxi, flat style"], seed=seed, steps=4, guidance=3.0, batch_size=1) for seed in (3, 3, 4)
+    )
+    assert first.shape == (1, 3, 64, 64)
+    assert torch.equal(first, again) and not torch.equal(first, other)
+
+
+def test_pictures_show_their_captions() -> None:
+    """Far above chance: the judge finds the caption of a generated picture among those of the search set."""
+    prompts = load_prompts("emoji-search").texts[:24]
+    made = generate(load_pipeline("emoji"), prompts, seed=0, steps=20, guidance=3.0, batch_size=12)
+    clip = load_clip("emojiclip", torch.device("cpu"))
+    similarity = clip.encode_pictures(made) @ clip.encode_prompts(prompts).T
+    ranks = (similarity > similarity.diagonal()[:, None]).sum(1)
+    assert (ranks < 5).mean() > 0.6
+
+
+def test_prompt_sets() -> None:
+    rows = {
+        name: [json.loads(line) for line in (EMBEDDED / "prompts" / f"{name}.jsonl").read_text("utf-8").splitlines()]
+        for name in ("search", "certificate")
+    }
+    assert {name: len(found) for name, found in rows.items()} == {"search": 64, "certificate": 256}
+    concepts = {name: {row["concept"] for row in found} for name, found in rows.items()}
+    assert not concepts["search"] & concepts["certificate"]
+    for found in rows.values():
+        assert {row["style"] for row in found} == {"noto style", "flat style", "3d style"}
+        assert all(row["prompt"] == f"{row['concept']}, {row['style']}" for row in found)
+        assert len({row["prompt"] for row in found}) == len(found)
+
+
+def test_emojiclip_is_an_open_clip_model() -> None:
+    import open_clip
+
+    name = f"local-dir:{EMBEDDED / 'emojiclip'}"
+    model, _, transform = open_clip.create_model_and_transforms(name)
+    assert next(model.parameters()).dtype == torch.float32
+    assert open_clip.get_tokenizer(name)("taxi, flat style").shape == (1, 16)
+    assert model.visual.image_size in (64, (64, 64)) and transform is not None
+
+
+def test_statistics_are_those_of_the_extractor() -> None:
+    reference = Reference.load(EMBEDDED / "statistics" / "emojiclip.safetensors")
+    reference.check(load_extractor("emojiclip", torch.device("cpu")))
+    assert reference.count > 500 and reference.features.shape[1] == 64
+    general = Reference.load(EMBEDDED / "statistics" / "efficientnet.safetensors")
+    assert general.features.shape == (reference.count, 1280)
+    # half precision moves what was computed from the features by little
+    assert abs(general.features.mean(0) - general.mean).max() < 2e-3

@@ -1,0 +1,76 @@
+"""Trainings that are killed, resumed, and shared by several processes."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from recipe.loop import Average, Budget, Training, step_generator
+from recipe.muon import Muon
+from recipe.tensors import load_tensors
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def train(folder: Path, steps: int, *, stop: int | None = None, workers: int = 1) -> dict[str, torch.Tensor]:
+    """Fit a small network for `steps`, as if killed after `stop`; the checkpoint."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 8), nn.SiLU(), nn.Linear(8, 3))
+    parameters = dict(model.named_parameters())
+    training = Training(folder, parameters, Muon(parameters.values(), 0.05), Average(parameters, 0.9), Budget(steps))
+    training.log_every = 2
+    training.resume()
+
+    def loss_of(step: int, share: slice) -> dict[str, torch.Tensor]:
+        x = torch.randn(8, 4, generator=step_generator(0, step))
+        return {"loss": (model(x[share]) - x[share, :3].sin()).square().sum() / 24}
+
+    for step in training.run(loss_of, 0.05, 3, workers):
+        if step == stop:
+            training.save()
+            break
+    return load_tensors(folder / "checkpoint.safetensors")
+
+
+def test_a_killed_training_goes_on_as_an_unbroken_one(tmp_path: Path) -> None:
+    unbroken = train(tmp_path / "a", 9)
+    train(tmp_path / "b", 9, stop=4)
+    resumed = train(tmp_path / "b", 9)
+    assert unbroken.keys() == resumed.keys()
+    assert all(torch.equal(unbroken[key], resumed[key]) for key in unbroken)
+
+
+def test_the_log_has_every_row_once_and_the_last_step(tmp_path: Path) -> None:
+    train(tmp_path, 7, stop=4)
+    train(tmp_path, 7)
+    with (tmp_path / "losses.csv").open(encoding="utf-8") as stream:
+        assert [int(row["step"]) for row in csv.DictReader(stream)] == [2, 4, 6, 7]
+
+
+def test_a_team_of_two_trains_what_one_does(tmp_path: Path) -> None:
+    alone, together = train(tmp_path / "a", 6), train(tmp_path / "b", 6, workers=2)
+    assert all(torch.allclose(alone[key], together[key], atol=1e-5) for key in alone)
+
+
+def test_a_team_needs_single_threads(tmp_path: Path) -> None:
+    torch.set_num_threads(2)
+    with pytest.raises(ValueError, match="one thread"):
+        train(tmp_path, 2, workers=2)
+
+
+def test_training_lowers_the_loss(tmp_path: Path) -> None:
+    train(tmp_path, 60)
+    with (tmp_path / "losses.csv").open(encoding="utf-8") as stream:
+        losses = [float(row["loss"]) for row in csv.DictReader(stream)]
+    assert losses[-1] < losses[0] / 3
