@@ -37,7 +37,7 @@ class Preset:
 
 PRESETS = {
     # the steps are those that the budgets of minutes came to on two cores
-    "cpu": Preset((48, 96, 128, 128), (16, 32, 64, 128), 12, (1350, 1080), 2900, 64, 1000, False),
+    "cpu": Preset((48, 96, 128, 128), (16, 32, 64, 128), 12, (1332, 1082), 3151, 64, 669, False),
     "gpu": Preset((48, 96, 128, 128), (32, 64, 128), 4, (20000, 10000), 12000, 512, 6000, True),
 }
 

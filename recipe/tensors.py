@@ -15,6 +15,7 @@ def save_tensors(tensors: dict[str, torch.Tensor], path: Path, metadata: dict[st
     temporary = path.with_name(path.name + ".new")
     # clone: safetensors refuses tensors that share storage
     save_file({k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}, temporary, metadata=metadata)
+    temporary.chmod(0o644)  # safetensors makes files that their owner alone can read
     os.replace(temporary, path)
 
 
