@@ -56,6 +56,7 @@ def parser() -> argparse.ArgumentParser:
         "--workers", type=int, default=1, help="processes that train the UNet on a CPU; 2 made the weights"
     )
     made.add_argument("--guidance", type=float, default=3.0, help="guidance scale of the evaluation")
+    made.add_argument("--machine-only", action="store_true", help="of the evaluation, only what depends on the machine")
     made.add_argument("--count", type=int, default=1000, help="generated pictures of the evaluation")
     return made
 
@@ -116,7 +117,7 @@ def main(arguments: list[str] | None = None) -> None:
     elif stage == "evaluate":
         from recipe.evaluate import evaluate
 
-        evaluate(work, guidance=options.guidance, count=options.count)
+        evaluate(work, guidance=options.guidance, count=options.count, machine_only=options.machine_only)
     else:
         from recipe.card import write_card
 

@@ -120,7 +120,8 @@ def write_card(work: Path, embedded: Path = EMBEDDED, results: Path = RESULTS) -
         f"- Guidance scale to use: {found['guidance']:g}; all figures here are at it.",
         f"- Steps: PNDM, {found['steps']}, unless a table says otherwise.",
         f"- One UNet evaluation on two threads: {speed} samples a batch (per sample).",
-        f"- Loading: {found['loading']['seconds']:.1f} s; the process takes {found['loading']['peak_mib']:.0f} MiB.",
+        f"- Loading: {found['loading']['seconds']:.1f} s, with the import of diffusers "
+        f"{found['loading']['seconds_with_imports']:.1f} s; the process takes {found['loading']['peak_mib']:.0f} MiB at most.",
         f"- The same seed twice gives the same bytes: {'yes' if found['same_picture_twice'] else 'no'}.",
     ]
     data = DATA.format(

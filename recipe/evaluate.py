@@ -69,10 +69,12 @@ def evaluate(
     steps: int = 50,
     extractors: tuple[str, ...] = EXTRACTORS,
     repeats: int = 3,
+    machine_only: bool = False,
 ) -> dict[str, Any]:
     """Measure, print, and write `results` (JSON) and the card's grids.
 
-    `repeats`: fresh processes in which loading is timed.
+    `repeats`: fresh processes in which loading is timed. `machine_only`: measure what depends on the machine again (on
+    a quiet one, say), and keep the rest of `results`.
     """
     data, device = load_dataset(work), torch.device("cpu")
     pipe = load_pipeline(model)
@@ -81,7 +83,9 @@ def evaluate(
         name: (load_extractor(name, device), Reference.load(embedded / "statistics" / f"{name}.safetensors"))
         for name in extractors
     }
-    found: dict[str, Any] = {"model": model, "guidance": guidance, "steps": steps, "machine": machine.describe()}
+    found: dict[str, Any] = {"model": model, "guidance": guidance, "steps": steps}
+    if machine_only:
+        found = json.loads(results.read_text(encoding="utf-8"))
 
     def note(name: str, value: Any) -> None:
         found[name] = value
@@ -89,14 +93,11 @@ def evaluate(
         results.parent.mkdir(parents=True, exist_ok=True)
         results.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
-    note("size_mb", machine.folder_size(embedded) / 1e6)
-    note(
-        "parameters",
-        {p: sum(x.numel() for x in getattr(pipe, p).parameters()) for p in ("unet", "text_encoder", "vae")},
-    )
-    note("loading", machine.loading(repeats))
-    note("unet_ms_per_sample", machine.evaluation_ms(pipe.unet))
-    note("same_picture_twice", machine.same_picture(pipe, data.items[data.where(split="train")[0]].caption, guidance))
+    caption = data.items[data.where(split="train")[0]].caption
+    for name, value in machine.measure(pipe, embedded, caption, guidance, repeats).items():
+        note(name, value)
+    if machine_only:
+        return found
     note("retrieval", judge.retrieval(data, clip))
     note("grids", grids(data, pipe, guidance, embedded / "card", steps))
     items = blocks([item for item in data.items if item.split == "train"], count)

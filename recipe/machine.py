@@ -16,14 +16,15 @@ from explorer.pictures import generate
 
 LOADING = """
 import resource, time
-import torch, diffusers, transformers
-from diffusers import StableDiffusionPipeline, PNDMScheduler
-from transformers import CLIPTextModel, CLIPTokenizer
+import torch
 from explorer import load_pipeline
 torch.set_num_threads(2)
 start = time.perf_counter()
 load_pipeline("emoji")
-print(time.perf_counter() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+first, peak = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+start = time.perf_counter()
+load_pipeline("emoji")
+print(first, time.perf_counter() - start, peak)
 """
 
 
@@ -33,12 +34,14 @@ def folder_size(folder: Path) -> int:
 
 
 def loading(repeats: int = 3) -> dict[str, float]:
-    """Seconds to load the pipeline and peak MiB, in fresh processes with the libraries imported; the median."""
+    """Seconds to load the pipeline, with and without the import of the libraries, and the peak MiB of a process that
+    does nothing else; medians over fresh processes."""
     runs = []
     for _ in range(repeats):
         made = subprocess.run([sys.executable, "-c", LOADING], check=True, capture_output=True, text=True)
-        runs.append([float(word) for word in made.stdout.split()[-2:]])
-    return {"seconds": statistics.median(r[0] for r in runs), "peak_mib": statistics.median(r[1] for r in runs)}
+        runs.append([float(word) for word in made.stdout.split()[-3:]])
+    first, again, peak = (statistics.median(column) for column in zip(*runs, strict=True))
+    return {"seconds_with_imports": first, "seconds": again, "peak_mib": peak}
 
 
 @torch.inference_mode()
@@ -71,3 +74,16 @@ def same_picture(pipe: Any, caption: str, guidance: float) -> bool:
 def describe() -> dict[str, Any]:
     """The machine, in the words of the platform."""
     return {"processor": platform.processor() or platform.machine(), "threads": 2, "torch": torch.__version__}
+
+
+def measure(pipe: Any, embedded: Path, caption: str, guidance: float, repeats: int) -> dict[str, Any]:
+    """Everything in this module, by name."""
+    parts = ("unet", "text_encoder", "vae")
+    return {
+        "machine": describe(),
+        "size_mb": folder_size(embedded) / 1e6,
+        "parameters": {part: sum(p.numel() for p in getattr(pipe, part).parameters()) for part in parts},
+        "loading": loading(repeats),
+        "unet_ms_per_sample": evaluation_ms(pipe.unet),
+        "same_picture_twice": same_picture(pipe, caption, guidance),
+    }
