@@ -114,14 +114,15 @@ def write_card(work: Path, embedded: Path = EMBEDDED, results: Path = RESULTS) -
     parameters = found["parameters"]
     autoencoder = load_tensors(work / LEGS[-1] / "quality.safetensors")["psnr_held_out"]
     speed = ", ".join(f"{ms:.1f} ms at {batch}" for batch, ms in found["unet_ms_per_sample"].items())
+    loading = found["loading"]
     facts = [
         f"- Parameters: UNet {parameters['unet'] / 1e6:.1f} M, text encoder {parameters['text_encoder'] / 1e6:.1f} M, "
         f"autoencoder {parameters['vae'] / 1e6:.1f} M. Everything under `embedded`: {found['size_mb']:.1f} MB.",
         f"- Guidance scale to use: {found['guidance']:g}; all figures here are at it.",
         f"- Steps: PNDM, {found['steps']}, unless a table says otherwise.",
         f"- One UNet evaluation on two threads: {speed} samples a batch (per sample).",
-        f"- Loading: {found['loading']['seconds']:.1f} s, with the import of diffusers "
-        f"{found['loading']['seconds_with_imports']:.1f} s; the process takes {found['loading']['peak_mib']:.0f} MiB at most.",
+        f"- Loading: {loading['seconds']:.1f} s, with the import of diffusers {loading['seconds_with_imports']:.1f} s; "
+        f"the process takes {loading['peak_mib']:.0f} MiB at most.",
         f"- The same seed twice gives the same bytes: {'yes' if found['same_picture_twice'] else 'no'}.",
     ]
     data = DATA.format(
