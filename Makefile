@@ -28,7 +28,7 @@ demo: install
 	@echo "dashboard:  $(BIN)/explorer dashboard --storage demo/explorer.db"
 
 test: $(VENV)/installed-test
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check .

@@ -23,7 +23,7 @@ DTYPES = ("auto", "float32", "float16", "bfloat16")
 
 @dataclass(frozen=True)
 class DeviceInfo:
-    """What a measurement needs to be compared with another: two that differ here never share a front."""
+    """What a measurement carries of its device. A study compares kind, name, driver, torch and, on a CPU, threads."""
 
     kind: str
     name: str

@@ -134,6 +134,21 @@ def load_empty_unet(name: str) -> Any:
         return UNet2DConditionModel.from_config(config)
 
 
+def fingerprint(pipe: Any) -> str:
+    """Twelve hexadecimal digits of a pipeline's weights, from up to 64 values of every parameter: two models under one
+    name differ in it."""
+    import hashlib
+
+    digest = hashlib.sha256()
+    for part in ("unet", "vae", "text_encoder", "text_encoder_2"):
+        module = getattr(pipe, part, None)
+        for name, parameter in module.named_parameters() if module is not None else ():
+            flat = parameter.detach().reshape(-1)
+            digest.update(name.encode())
+            digest.update(flat[:: max(1, flat.numel() // 64)].float().cpu().numpy().tobytes())
+    return digest.hexdigest()[:12]
+
+
 def _architecture(name: str) -> tuple[dict[str, Any], str]:
     if name not in _ARCHITECTURES:
         raise ModelError(f"no such architecture {name!r}; expected one of {', '.join(_ARCHITECTURES)}.")
@@ -187,7 +202,7 @@ def _pretrained(folder: Path | str, dtype: Any) -> Any:
     if isinstance(folder, Path):
         _check_weights(folder)
     # SD1.x and 2.x name a safety checker, which is left out; SDXL has none and would warn of the argument.
-    checker = {"safety_checker": None} if local and "safety_checker" in _index(Path(folder)) else {}
+    checker = {} if local and "safety_checker" not in _index(Path(folder)) else {"safety_checker": None}
     with _quiet_loaders(), _explained(folder):
         return DiffusionPipeline.from_pretrained(
             folder, dtype=dtype, use_safetensors=True, local_files_only=local, **checker

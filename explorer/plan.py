@@ -222,8 +222,9 @@ def resolve_run(plan: InheritancePlan, evaluations: int, start: int = 0) -> Run:
 
     The first evaluation that runs always extracts: nothing survives from one run to the next.
     """
-    choices = (0, *plan.resolve(evaluations)[start + 1 :])
-    reads = {choice: liveness(plan.architecture, plan.mask(choice)).reads for choice in set(choices)}
+    asked = (0, *plan.resolve(evaluations)[start + 1 :])
+    reads = {choice: liveness(plan.architecture, plan.mask(choice)).reads for choice in set(asked)}
+    choices = tuple(choice if reads[choice] else 0 for choice in asked)  # an empty mask extracts
     stores: list[set[tuple[str, Form]]] = [set() for _ in choices]
     last_read: dict[tuple[int, tuple[str, Form]], int] = {}
     extracts: list[int] = []

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import types
 from collections.abc import Callable
 from typing import Any
 
@@ -89,7 +90,7 @@ class Inheritance:
         self._variants.clear()
         self._attached = False
 
-    def begin(self, evaluations: int, *, start: int = 0, steps: int | None = None) -> None:
+    def begin(self, evaluations: int, *, start: int = 0) -> None:
         """Begin a run of `evaluations` UNet evaluations, of which the first `start` are left out (img2img).
 
         Called by the scheduler's `set_timesteps`; call it yourself only when driving a bare UNet.
@@ -153,6 +154,7 @@ class Inheritance:
         @functools.wraps(original)
         def get_timesteps(*args: Any, **kwargs: Any) -> Any:
             result = original(*args, **kwargs)
+            self._follow_exchanged()
             total = len(self._scheduler.timesteps)
             self._end()
             self._pending = (total, max(0, total - len(result[0])))
@@ -162,15 +164,19 @@ class Inheritance:
 
     # Running ---------------------------------------------------------------------------------------------------------
 
+    def _follow_exchanged(self) -> None:
+        """Move to the pipeline's scheduler when it was exchanged after the plan was applied (its timesteps are set)."""
+        if self._pipe is None or self._pipe.scheduler is self._scheduler:
+            return
+        stale = [patch for patch in self._patches if patch[0] is self._scheduler]
+        self._patches = [patch for patch in self._patches if patch[0] is not self._scheduler]
+        for owner, name, mine in stale:
+            _unpatch(owner, name, mine)
+        self._follow(self._pipe.scheduler)
+        self._timesteps_set()
+
     def _current_run(self) -> Run:
-        if self._pipe is not None and self._pipe.scheduler is not self._scheduler:
-            # The scheduler was exchanged after the plan was applied: its timesteps are set already.
-            self._patches, stale = [p for p in self._patches if p[0] is not self._scheduler], self._patches
-            for owner, name, mine in stale:
-                if owner is self._scheduler:
-                    _unpatch(owner, name, mine)
-            self._follow(self._pipe.scheduler)
-            self._timesteps_set()
+        self._follow_exchanged()
         if self._pending is not None:
             evaluations, start = self._pending
             self.begin(evaluations, start=start)
@@ -234,7 +240,7 @@ class Inheritance:
         key = (mask, stores)
         if key not in self._variants:
             variant = Variant(self._program, mask, stores)
-            self._variants[key] = torch.compile(variant.__call__, fullgraph=True) if self._compile else variant
+            self._variants[key] = _compiled(variant, len(self._variants)) if self._compile else variant
         return self._variants[key]
 
     def _inherited(self, mask: Mask, evaluation: int) -> Features:
@@ -268,15 +274,24 @@ def combine(features: list[Tensor], weights: tuple[float, ...]) -> Tensor:
     return total
 
 
+def _compiled(variant: Variant, number: int) -> Any:
+    """The variant compiled whole, under a code object of its own: the compiler limits recompilations by code object,
+    and every variant is another program."""
+    call = Variant.__call__
+    code = call.__code__.replace(co_name=f"variant_{number}")
+    own = types.FunctionType(code, call.__globals__, code.co_name, call.__defaults__, call.__closure__)
+    return torch.compile(types.MethodType(own, variant), fullgraph=True)
+
+
 def _unpatch(owner: Any, name: str, mine: Any) -> None:
-    """Take our attribute off, also from inside a hook that was put over it later."""
-    if owner.__dict__.get("_old_forward") is mine and name == "forward":
-        owner.__dict__["_old_forward"] = functools.partial(type(owner).forward, owner)
-    elif owner.__dict__.get(name) is mine:
-        if name == "_old_forward":
-            owner.__dict__[name] = functools.partial(type(owner).forward, owner)
+    """Take our attribute off, also where a hook was put over it or taken from under it since."""
+    for place in {name, "forward", "_old_forward"} if isinstance(owner, nn.Module) else {name}:
+        if owner.__dict__.get(place) is not mine:
+            continue
+        if place == "_old_forward":
+            owner.__dict__[place] = types.MethodType(type(owner).forward, owner)
         else:
-            del owner.__dict__[name]
+            del owner.__dict__[place]
 
 
 def _check_target(unet: Any, plan: InheritancePlan) -> None:
@@ -291,17 +306,7 @@ def _check_target(unet: Any, plan: InheritancePlan) -> None:
             f"{architecture.describe()}; make or search a plan for this model."
         )
     for name, module in unet.named_modules():
-        own_forward = module.__dict__.get("forward")
-        if own_forward is not None and "_hf_hook" not in module.__dict__:
-            raise ModelError(
-                f"another tool has replaced the forward of {name or 'the UNet'}; undo it, or load the model again."
-            )
-        if name and "_diffusers_hook" in module.__dict__ and hasattr(module, "resnets"):
-            raise ModelError(
-                "group offloading at block level is not supported; use model or sequential CPU offloading."
-            )
-        if type(module).__name__ == "ResnetBlock2D" and (module._forward_hooks or module._forward_pre_hooks):
-            raise ModelError(f"{name} has forward hooks, which a plan would not run; remove them first.")
+        _check_untouched(name, module)
     for block in [*getattr(unet, "up_blocks", [])]:
         if all(getattr(block, part, None) for part in ("s1", "s2", "b1", "b2")):
             raise ModelError("FreeU is enabled and is not supported with a plan; call pipe.disable_freeu() first.")
@@ -309,3 +314,21 @@ def _check_target(unet: Any, plan: InheritancePlan) -> None:
         raise ModelError(
             f"{type(unet).__name__} is not a UNet2DConditionModel of diffusers; give a Stable Diffusion UNet."
         )
+
+
+def _check_untouched(name: str, module: nn.Module) -> None:
+    """Refuse what another tool has put on a module whose forward a program replaces or repeats."""
+    if "_diffusers_hook" in module.__dict__:
+        raise ModelError(
+            "diffusers' group offloading is not supported with a plan; use model or sequential offloading."
+        )
+    own = module.__dict__.get("forward")
+    # accelerate leaves a module's own bound forward behind when its hooks are removed.
+    replaced = own is not None and getattr(own, "__func__", None) is not type(module).forward
+    if replaced and "_hf_hook" not in module.__dict__:
+        raise ModelError(
+            f"another tool has replaced the forward of {name or 'the UNet'}; undo it, or load the model again."
+        )
+    bypassed = hasattr(module, "resnets") or type(module).__name__ in ("ResnetBlock2D", "Transformer2DModel")
+    if bypassed and (module._forward_hooks or module._forward_pre_hooks):
+        raise ModelError(f"{name} has forward hooks, which a plan would not run; remove them first.")

@@ -26,10 +26,10 @@ GROUPS = {
 
 def group_of(row: TrialRow) -> str:
     """Which of the chart's groups a plan belongs to."""
+    if row.words.startswith("plain@"):
+        return "plain steps"
     if row.origin != "baseline" or row.name is None:
         return "searched"
-    if row.name.startswith("plain@"):
-        return "plain steps"
     if row.name.startswith("DC"):
         return "DeepCache"
     return "encoder propagation" if row.name.startswith("EP") else "A-SDM"

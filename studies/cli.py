@@ -72,13 +72,10 @@ def search(
     as_json: Json = False,
 ) -> None:
     """Search plans: the baselines first, then what the sampler proposes. Resumes; Ctrl-C leaves the study whole."""
+    given = {name: value for name, value in locals().items() if name not in ("file", "as_json")}
     from studies.commands.search import run_search
-    from studies.config import make_config
 
-    given = {
-        name: value for name, value in locals().items() if name not in ("file", "as_json", "run_search", "make_config")
-    }
-    run_search(make_config(given, file), as_json=as_json)
+    run_search(given, file, as_json=as_json)
 
 
 @app.command()

@@ -66,6 +66,8 @@ class SearchConfig:
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise StudyError(f"--{name.replace('_', '-')} must be more than zero, got {value}.")
+        if not 0 <= self.seed < 2**31:
+            raise StudyError(f"--seed must be from 0 to {2**31 - 1}, got {self.seed}.")
         if self.guidance is not None and not 0 < self.guidance < 1000:
             raise StudyError(f"--guidance must be more than zero, got {self.guidance}.")
         if self.resolution is not None and self.resolution % 8:
@@ -85,8 +87,8 @@ class SearchConfig:
         return tuple(name for name in self.objectives if name not in LATENCY)
 
 
-def make_config(given: dict[str, Any], file: Path | None = None) -> SearchConfig:
-    """Defaults, then the TOML `file`, then what was `given` on the command line (None: not given).
+def make_config(given: dict[str, Any], file: Path | None = None, base: SearchConfig | None = None) -> SearchConfig:
+    """The defaults (or `base`), then the TOML `file`, then what was `given` on the command line (None: not given).
 
     Raises:
         StudyError: for an unreadable file, an unknown name, or a value of the wrong type.
@@ -98,7 +100,17 @@ def make_config(given: dict[str, Any], file: Path | None = None) -> SearchConfig
         if name not in known:
             raise StudyError(f"{file}: unknown name {name!r}; known: {', '.join(known)}.")
         values[name] = _typed(name, value, str(known[name].type))
-    return replace(SearchConfig(), **values)
+    for name in ("model", "prompts", "reference"):
+        values[name] = _absolute(values.get(name))
+    base = base or SearchConfig()
+    return replace(base, **{name: value for name, value in values.items() if value is not None})
+
+
+def _absolute(value: str | None) -> str | None:
+    """A path that exists is stored whole, so that a study knows it from any folder; other names stay."""
+    if value is None or not Path(value).exists() or value == "emoji":
+        return value
+    return str(Path(value).resolve())
 
 
 def _read(file: Path) -> dict[str, Any]:

@@ -5,15 +5,18 @@ from __future__ import annotations
 import contextlib
 import copy
 import io
+import os
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from explorer.architecture import Architecture
 from explorer.devices import DeviceInfo
-from explorer.errors import ScoreError
+from explorer.errors import ExplorerError, ScoreError, StudyError
 from explorer.latency import PAIRS, compare
 from explorer.pictures import THUMBNAIL, generate
 from explorer.plan import InheritancePlan
@@ -57,7 +60,11 @@ class CandidateEvaluator:
         self.device, self.info, self.seed = device, info, seed
         self.batch, self.latency_batch, self.pairs = batch, latency_batch, pairs
         self.size, self.compile = size, compile
-        self._twin = twin(pipe)
+        self._twin, self._stock = twin(pipe), pipe
+        if compile:
+            # Compiled against eager would mix the compiler's gain with the plan's: both sides are compiled.
+            self._stock = twin(pipe)
+            inherit(self._stock, InheritancePlan(Architecture.of(pipe.unet), steps), compile=True)
         self._conditions = embeds
         self._counts: dict[int, int] = {}
         self._baseline: torch.Tensor | None = None
@@ -75,9 +82,21 @@ class CandidateEvaluator:
         Raises:
             ExplorerError or RuntimeError: when the plan cannot run or be scored; the pipeline is left as it was.
         """
-        with inherit(self._twin, plan, compile=self.compile), on_device(self.info):
+        try:
+            with inherit(self._twin, plan, compile=self.compile):
+                return self._score(plan)
+        except (ExplorerError, RuntimeError):
+            raise
+        except Exception as error:  # diffusers and the compiler raise many types for a run that cannot be
+            first = (str(error).strip() or "no message").splitlines()[0]
+            raise ScoreError(f"the plan cannot run ({type(error).__name__}: {first})") from error
+
+    def _score(self, plan: InheritancePlan) -> Scored:
+        """With the plan applied to the twin."""
+        with on_device(self.info):
+            start = time.perf_counter()
             latency = compare(
-                lambda: self._loop(self.pipe, self.steps),
+                lambda: self._loop(self._stock, self.steps),
                 lambda: self._loop(self._twin, plan.steps),
                 device=self.device,
                 images=self.latency_batch,
@@ -86,13 +105,14 @@ class CandidateEvaluator:
             )
             self._warm = True
         estimates = {"latency": latency.seconds, "speedup": latency.speedup}
-        spent = {"latency": sum(sum(pair) for pair in latency.samples)}
+        spent = {"latency": time.perf_counter() - start}
         samples: dict[str, list[Any]] = {"latency": [list(pair) for pair in latency.samples]}
         if self.scorer is None:
             return Scored(estimates, spent, {}, samples)
-        with inherit(self._twin, plan, compile=self.compile), on_device(self.info, shared=True):
+        with on_device(self.info, shared=True):
+            baseline = self.baseline_pictures()
             pictures = self._pictures(self._twin, plan.steps)
-            scores = self.scorer.score(pictures, self.prompts, self.baseline_pictures())
+            scores = self.scorer.score(pictures, self.prompts, baseline)
         estimates.update(scores)
         spent.update(scores.seconds)
         samples.update(scores.each)
@@ -107,7 +127,11 @@ class CandidateEvaluator:
     def baseline_pictures(self) -> torch.Tensor:
         """The un-accelerated pictures of the same prompts and seeds, made once; uint8 (N, 3, H, W)."""
         if self._baseline is None:
-            self._baseline = self._pictures(self.pipe, self.steps)
+            try:
+                self._baseline = self._pictures(self._stock, self.steps)
+            except RuntimeError as error:
+                # No plan could be scored beside it: the study stops instead of recording failures.
+                raise StudyError(f"the un-accelerated pipeline cannot make its pictures ({error}).") from error
         return self._baseline
 
     def _pictures(self, pipe: Any, steps: int) -> torch.Tensor:
@@ -211,7 +235,8 @@ def on_device(info: DeviceInfo, *, shared: bool = False) -> Iterator[None]:
         yield
         return
     name = "".join(c if c.isalnum() else "-" for c in f"{info.kind}-{info.name}")
-    path = Path(tempfile.gettempdir()) / f"inheritance-explorer-{name}.lock"
+    user = os.getuid() if hasattr(os, "getuid") else 0
+    path = Path(tempfile.gettempdir()) / f"inheritance-explorer-{name}-{user}.lock"
     with _opened(path) as file:
         fcntl.flock(file, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
         try:
@@ -225,6 +250,6 @@ def _opened(path: Path) -> Iterator[Any]:
     try:
         file = path.open("a")
     except OSError as error:
-        raise ScoreError(f"the device lock {path} cannot be opened ({error.strerror}); make it writable.") from error
+        raise StudyError(f"the device lock {path} cannot be opened ({error.strerror}); make it writable.") from error
     with file:
         yield file

@@ -11,7 +11,7 @@ from typing import Any
 from explorer.architecture import Architecture
 from explorer.devices import DeviceInfo, describe, resolve_device, resolve_dtype
 from explorer.errors import ScoreError, StudyError
-from explorer.models import EMOJI, default_guidance, has_weights, load_pipeline
+from explorer.models import EMOJI, default_guidance, fingerprint, has_weights, load_pipeline
 from explorer.plan import InheritancePlan
 from explorer.prompts import PromptSet, load_prompts
 from explorer.quality.features import default_extractor, load_extractor
@@ -55,6 +55,14 @@ def open_session(config: SearchConfig) -> Session:
     Raises:
         ExplorerError: the first thing that cannot be had, in one sentence.
     """
+    try:
+        return _open(config)
+    except (RuntimeError, MemoryError) as error:  # such as a GPU without the memory for the model
+        first = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise StudyError(f"{config.model} cannot be made ready on {config.device} ({first}).") from error
+
+
+def _open(config: SearchConfig) -> Session:
     device = resolve_device(config.device)
     dtype = str(resolve_dtype(config.dtype, device)).removeprefix("torch.")
     trained = has_weights(config.model)
@@ -70,11 +78,14 @@ def open_session(config: SearchConfig) -> Session:
         resolve(config.quality_objectives, extractor, config.clip_model)  # an unknown metric is said before loading
     pipe = load_pipeline(config.model, device=str(device), dtype=dtype)
     architecture = Architecture.of(pipe.unet)
+    most = int(pipe.scheduler.config.num_train_timesteps)
+    if config.steps > most:
+        raise StudyError(f"--steps must be at most {most} with this model's scheduler, got {config.steps}.")
     evaluations = evaluations_of(pipe.scheduler, config.steps)
     space = make_space(config.space, architecture, config.steps, evaluations)
     info = describe(device)
     reference = config.reference or ("embedded" if embedded else BASELINE_REFERENCE)
-    scorer = None
+    scorer, loaded = None, None
     if trained:
         metrics = list(config.quality_objectives)
         true_names = [objective.name for objective in resolve(metrics, extractor, config.clip_model)]
@@ -113,13 +124,13 @@ def open_session(config: SearchConfig) -> Session:
         space=config.space,
         objectives=_objectives(config, scorer),
         prompts=prompts.name,
-        prompts_hash=_hash(prompts),
+        prompts_hash=_digest(prompts.texts),
         sampler=SamplerSettings(config.sampler, {}, config.seed),
         guidance=guidance,
         batch=config.batch,
         seed=config.seed,
         compile=config.compile,
-        extractor=extractor if trained else None,
+        extractor=scorer.extractor if scorer else None,
         reference=reference if trained else None,
         extra={
             "latency batch": config.latency_batch,
@@ -127,6 +138,11 @@ def open_session(config: SearchConfig) -> Session:
             "prompt count": len(prompts),
             "CLIP model": scorer.clip_model if scorer else None,
             "threads": info.threads if info.kind == "cpu" else None,
+            "driver": info.driver,
+            "torch": info.torch,
+            "weights": fingerprint(pipe),
+            "scheduler settings": _digest(dict(pipe.scheduler.config)),
+            "reference pictures": _digest(loaded.mean.tolist()) if loaded else None,
         },
     )
     return Session(config, settings, architecture, space, evaluator, info)
@@ -189,5 +205,5 @@ def _factor(pipe: Any) -> int:
     return int(2 ** (len(pipe.vae.config.block_out_channels) - 1))
 
 
-def _hash(prompts: PromptSet) -> str:
-    return hashlib.sha256(json.dumps(prompts.texts).encode()).hexdigest()
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()

@@ -85,6 +85,7 @@ class StudySettings:
 def flatten(settings: StudySettings) -> dict[str, Any]:
     """Each thing that must match, by the name a person would use for it."""
     data = settings.to_json()
+    data.pop("batch")  # a picture does not depend on how many are made at once
     sampler = data.pop("sampler")
     extra = data.pop("extra")
     data["resolution"] = "x".join(str(side) for side in data["resolution"])

@@ -8,6 +8,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from rich.markup import escape
+
 from explorer.errors import StudyError
 from explorer.estimate import Estimate
 from studies.commands.output import out, print_json, table
@@ -110,8 +112,8 @@ def print_front(store: Store, study: StudyRecord) -> None:
     for row in front:
         beaten = dominated_baselines(rows, row, objectives)
         shown.add_row(
-            str(row.number), row.words, f"{_interval(row.scores['speedup'], 2)}x",
-            *(_interval(row.scores[name], 2) for name in names), _few(beaten),
+            str(row.number), escape(row.words), f"{_interval(row.scores['speedup'], 3)}x",
+            *(_interval(row.scores[name], 4) for name in names), escape(_few(beaten)),
         )  # fmt: skip
     console = out()
     if not front:
@@ -133,20 +135,19 @@ def print_front(store: Store, study: StudyRecord) -> None:
         console.print(f"hypervolume of all plans over that of the baselines alone: {volume.ratio:.3f}")
     _say_when_plain_wins(rows, front, settings.steps)
     for row in [row for row in rows if row.state == "failed"][:5]:
-        console.print(f"failed: {row.words}: {row.reason}")
+        console.print(f"failed: {row.words}: {row.reason}", markup=False)
 
 
 def _say_when_plain_wins(rows: list[TrialRow], front: list[TrialRow], steps: int) -> None:
     """Fewer plain steps are the control that inheritance must beat: say so when they stand on the front."""
-    winners = [
-        row.name or "" for row in front if (row.name or "").startswith("plain@") and row is not plain_row(rows, steps)
-    ]
+    controls = [row for row in front if row.words.startswith("plain@") and row is not plain_row(rows, steps)]
+    winners = [row.words for row in controls]
     if winners:
         out().print(f"fewer plain steps hold {len(winners)} of the front's points: {', '.join(winners)}")
 
 
 def _interval(score: Estimate, digits: int) -> str:
-    return f"{score.value:.{digits}f} [{score.low:.{digits}f}, {score.high:.{digits}f}]"
+    return f"{score.value:.{digits}g} [{score.low:.{digits}g}, {score.high:.{digits}g}]"
 
 
 def _few(names: list[str], most: int = 3) -> str:
@@ -175,6 +176,6 @@ def dashboard_command(storage: str, port: int) -> None:
         "theme.primaryColor": "#0072B2",
     }
     flags = [f"--{name}={value}" for name, value in options.items()]
-    subprocess.run(
-        [sys.executable, "-m", "streamlit", "run", str(app), *flags, "--", "--storage", storage], check=False
-    )
+    command = [sys.executable, "-m", "streamlit", "run", str(app), *flags, "--", "--storage", storage]
+    if subprocess.run(command, check=False).returncode not in (0, -2, 130):
+        raise StudyError(f"the dashboard could not run on port {port}; is the port taken? Give another --port.")

@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
@@ -13,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from explorer.errors import StudyError
 from studies.commands.browse import print_front, study_document
 from studies.commands.output import duration, print_json, words
-from studies.config import SearchConfig
+from studies.config import SearchConfig, make_config
 from studies.driver import Outcome, progress, run_worker
 from studies.driver import Progress as Standing
 from studies.queue import counts, enqueue
@@ -24,39 +25,47 @@ from studies.summary import without_loss
 from studies.workers import interruptible, run_workers
 
 
-def run_search(config: SearchConfig, *, as_json: bool) -> None:
+def run_search(given: dict[str, Any], file: Path | None, *, as_json: bool) -> None:
     """Open or resume the study, enqueue the baselines, search until the total stands, print the front.
+
+    given: the options of the command line; file: a TOML file of options. A study that stands gives the rest.
 
     Raises:
         ExplorerError: in one sentence, before anything is stored when the options are wrong.
         KeyboardInterrupt: on Ctrl-C, with the study whole and the way to resume said.
     """
     console = words()
+    config = make_config(given, file)
     with Store.open(config.storage) as store:
-        console.print(f"loading {config.model} ...")
+        if any(study.name == config.study for study in store.studies()):
+            config = make_config(given, file, config_of(store.study(config.study).settings, config.study))
+        console.print(f"loading {config.model} ...", markup=False)
         session = open_session(config)
         study = store.create_study(config.study, session.settings)
         added = enqueue(store, study, list(session.baselines()), session.space, session.evaluator.evaluations)
         _announce(config, store, study, added)
         try:
             with interruptible():
-                message = (
-                    _in_this_process(session, store, study) if config.workers == 1 else _in_many(config, store, study)
-                )
+                if config.workers == 1:
+                    message = _in_this_process(session, store, study)
+                else:
+                    del session  # the workers load their own: the device holds no copy for this process
+                    message = _in_many(config, store, study)
         except KeyboardInterrupt:
             console.print(
                 f"\ninterrupted; the study {config.study!r} is whole. Resume with the same command "
-                f"(explorer search --study {config.study} ...)."
+                f"(explorer search --study {config.study} ...).",
+                markup=False,
             )
             raise
-        console.print(message)
+        console.print(message, markup=False)
         if as_json:
             print_json(study_document(store, study))
         else:
             print_front(store, study)
     storage = "" if config.storage == SearchConfig().storage else f" --storage {config.storage}"
-    console.print(f"\nlook at it:  explorer show {config.study}{storage} --html front.html")
-    console.print(f"in a browser:  explorer dashboard{storage}")
+    console.print(f"\nlook at it:  explorer show {config.study}{storage} --html front.html", markup=False)
+    console.print(f"in a browser:  explorer dashboard{storage}", markup=False)
 
 
 def run_one_worker(study: str, storage: str, device: str, total: int | None, timeout: float | None) -> None:
@@ -67,6 +76,7 @@ def run_one_worker(study: str, storage: str, device: str, total: int | None, tim
     """
     from explorer.plan import InheritancePlan
 
+    Store.open(storage, read_only=True).close()  # a worker joins what stands, and makes no storage
     with Store.open(storage) as store, interruptible():
         record = store.study(study)
         config = config_of(record.settings, study, device=device, storage=storage)
@@ -131,7 +141,7 @@ def _progress(store: Store, study: StudyRecord, config: SearchConfig) -> Iterato
     console = words()
     columns = (
         TextColumn("[bold]{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(),
-        TextColumn("{task.fields[words]}"),
+        TextColumn("{task.fields[words]}", markup=False),
     )  # fmt: skip
     seen = {"finished": -1}
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
@@ -144,7 +154,7 @@ def _progress(store: Store, study: StudyRecord, config: SearchConfig) -> Iterato
             text = _standing_words(store, study, standing)
             bar.update(task, completed=standing.finished, words=text)
             if standing.state == "failed":
-                console.print(f"failed: {standing.words}: {standing.reason}")
+                console.print(f"failed: {standing.words}: {standing.reason}", markup=False)
             if not console.is_terminal and standing.finished:
                 event = f" {standing.words}:" if standing.words else ""
                 console.print(f"[{standing.finished}/{standing.total}]{event} {text}", markup=False)

@@ -48,9 +48,6 @@ def test_deepcache_to_the_bit(pipeline_of: Any) -> None:
     helper.enable()
     theirs = latents(pipe, 20)
     helper.disable()
-    # DeepCache leaves bound methods of its own behind on every module it wrapped.
-    for module in pipe.unet.modules():
-        module.__dict__.pop("forward", None)
     with inherit(pipe, plan_for(pipe, "DC0", "P5", 20)):
         ours = latents(pipe, 20)
     assert torch.equal(ours, theirs)
@@ -431,6 +428,41 @@ def test_t2i_adapter_of_xl_reaches_the_mid_block() -> None:
         assert torch.equal(call(unet, down_intrablock_additional_residuals=list(features)), expected)
 
 
+def test_an_empty_mask_among_others_extracts() -> None:
+    unet = make_unet()
+    mask = Mask.of(["dn1.l0.attn"])
+    architecture = Architecture.of(unet)
+    found = []
+    for choices, masks in (([0, 1, 2], (Mask(), mask)), ([0, 0, 1], (mask,))):
+        with inherit(unet, InheritancePlan(architecture, 3, masks, Segments.of(choices))) as handle:
+            handle.begin(3)
+            found.append([call(unet, seed) for seed in range(3)])
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
+
+
+def test_many_compiled_plans_in_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A search compiles plan after plan, each at two batch sizes: no recompilation limit is shared between them."""
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="eager"))
+    pipe = make_pipeline()
+    for name in ("DC0", "DC1", "DC2", "LI1", "CO6"):
+        with inherit(pipe, plan_for(pipe, name, "P2", 2), compile=True):
+            for batch in (1, 2):
+                assert torch.isfinite(latents(pipe, 2, batch)).all()
+
+
+def test_offloading_hooks_that_go_before_the_plan_does() -> None:
+    from accelerate.hooks import remove_hook_from_module
+
+    unet = make_unet()
+    expected = call(unet)
+    with_model_offload(unet)
+    handle = inherit(unet, InheritancePlan(Architecture.of(unet), 1))
+    remove_hook_from_module(unet, recurse=True)
+    handle.remove()
+    assert torch.equal(call(unet), expected)
+    inherit(unet, InheritancePlan(Architecture.of(unet), 1)).remove()
+
+
 def test_offloading_that_starts_after_a_plan() -> None:
     unet = make_unet()
     expected = call(unet)
@@ -449,7 +481,11 @@ def test_what_cannot_work_is_refused_with_its_reason() -> None:
     with pytest.raises(ModelError, match="FreeU"):
         inherit(pipe, plan)
     pipe.disable_freeu()
-    pipe.unet.down_blocks[0].resnets[0].forward = pipe.unet.down_blocks[0].resnets[0].forward
+    hook = pipe.unet.down_blocks[0].attentions[0].register_forward_hook(lambda *_: None)
+    with pytest.raises(ModelError, match="forward hooks"):
+        inherit(pipe, plan)
+    hook.remove()
+    pipe.unet.down_blocks[0].resnets[0].forward = lambda *_: None
     with pytest.raises(ModelError, match="another tool"):
         inherit(pipe, plan)
     with pytest.raises(ModelError, match="no UNet"):

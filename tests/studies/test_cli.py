@@ -16,6 +16,8 @@ from explorer import InheritancePlan
 from explorer.models import MODELS
 from explorer.strategies import PAPER_MODES, PAPER_STRATEGIES
 from studies.cli import run
+from studies.rows import trials
+from studies.store import Store
 
 SMALL = ["--steps", "4", "--prompt-count", "6", "--baselines", "short", "--batch", "6"]
 
@@ -91,7 +93,8 @@ def test_a_search_from_beginning_to_end(capsys: pytest.CaptureFixture[str], tmp_
     assert "plotly" in (tmp_path / "front.html").read_text()[:100_000].lower()
     assert list((tmp_path / "explorer-pictures").rglob("*.png"))
     InheritancePlan.from_json(more["trials"][0]["plan"])
-    # Another measurement never enters this study.
+    # What is not given is the study's; another measurement never enters it.
+    assert run(["search", "--study", "small", "--trials", "8", "--baselines", "short"]) == 0
     assert run(["search", "--study", "small", "--trials", "9", *SMALL, "--steps", "5"]) == 1
     refused = capsys.readouterr().err
     assert "steps: the study has 4, this run 5" in refused
@@ -108,7 +111,10 @@ def test_two_workers_share_a_study(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["search", "--study", "two", "--trials", "6", "--workers", "2", *SMALL]) == 0
     found = document(capsys, "show", "two")
     done = [trial for trial in found["trials"] if trial["state"] == "done"]
-    assert len(done) == 6 and len({trial["key"] for trial in done}) == 6
+    assert len(done) == 6
+    with Store.open("explorer.db", read_only=True) as store:
+        rows = trials(store, store.study("two"))
+    assert {row.worker for row in rows if row.state == "done"} == {0, 1}
 
 
 def test_interrupting_leaves_the_study_whole(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -158,6 +164,8 @@ BAD = {
     "negative steps": (["--steps", "-3"], "--steps must be more than zero"),
     "zero workers": (["--workers", "0"], "--workers must be more than zero"),
     "negative timeout": (["--timeout", "-1"], "--timeout must be more than zero"),
+    "more steps than there are": (["--steps", "1001"], "--steps must be at most 1000"),
+    "seed out of range": (["--seed", "99999999999999999999"], "--seed must be from 0"),
     "zero guidance": (["--guidance", "0"], "--guidance must be more than zero"),
     "storage that is no URL": (["--storage", "nosuch://x/y"], "nosuch"),
     "storage in no folder": (["--storage", "not/there/x.db"], "not/there"),
@@ -204,7 +212,7 @@ def test_bad_input_is_one_sentence_and_status_1(what: str, tmp_path: Path, capsy
         (["strategies", "--steps", "0"], "--steps must be more than zero"),
         (["anatomy", "--model", "emoji", "--resolution", "-8"], "--resolution"),
         (["dashboard", "--storage", "none.db"], "none.db"),
-        (["worker", "none"], "none"),
+        (["worker", "other"], "explorer search"),
     ],
 )
 def test_other_commands_refuse_as_clearly(

@@ -44,6 +44,9 @@ def test_no_loss_means_within_the_baseline_interval() -> None:
     assert without_loss(ROWS, OBJECTIVES, 50) == [CLOSE, PLAIN]
     assert without_loss(ROWS, OBJECTIVES, 20) == []
     assert without_loss(ROWS, OBJECTIVES[:1], 50) == []
+    perfect = row(0, "plain@50", 10, 20, 30)
+    perfect.scores["fd_x"] = Estimate(0.0, 0.0, 6e-14, 64)
+    assert without_loss([perfect, FEWER, CLOSE], OBJECTIVES, 50) == [CLOSE, perfect]
 
 
 def test_front_and_whom_it_dominates() -> None:
@@ -55,6 +58,8 @@ def test_front_and_whom_it_dominates() -> None:
 def test_hypervolume_grows_with_what_the_search_adds() -> None:
     found = gain(ROWS, OBJECTIVES)
     assert found is not None and found.ratio > 1
+    fewer_by_search = row(6, None, 3, 22, 29.9, words="plain@15")
+    assert gain([*ROWS[:1], FEWER, WORSE, fewer_by_search], OBJECTIVES).ratio == 1  # type: ignore[union-attr]
     alone = gain([PLAIN, FEWER, WORSE], OBJECTIVES)
     assert alone is not None and alone.ratio == 1
     assert gain([CLOSE], OBJECTIVES) is None
