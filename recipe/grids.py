@@ -11,8 +11,8 @@ from PIL import Image
 COLOURS = ("#1f77b4", "#d62728", "#2ca02c")
 
 
-def save_grid(pictures: torch.Tensor, path: Path, columns: int = 12, colours: int = 128) -> None:
-    """uint8 [N, 3, H, W] as rows of `columns` pictures, side by side; a palette keeps the file small."""
+def save_grid(pictures: torch.Tensor, path: Path, columns: int = 12) -> None:
+    """uint8 [N, 3, H, W] as rows of `columns` pictures, side by side."""
     count, _, height, width = pictures.shape
     rows = -(-count // columns)
     sheet = Image.new("RGB", (columns * width, rows * height), "white")
@@ -20,7 +20,7 @@ def save_grid(pictures: torch.Tensor, path: Path, columns: int = 12, colours: in
         image = Image.fromarray(picture.permute(1, 2, 0).numpy())
         sheet.paste(image, (i % columns * width, i // columns * height))
     path.parent.mkdir(parents=True, exist_ok=True)
-    sheet.quantize(colours).save(path, optimize=True)
+    sheet.save(path, optimize=True)
 
 
 def read_losses(path: Path, name: str) -> list[tuple[float, float]]:
