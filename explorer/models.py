@@ -165,7 +165,7 @@ def _folder(name: str) -> Path | str:
             )
         return folder
     path = Path(name).expanduser()
-    if path.is_dir():
+    if name and path.is_dir():
         if not (path / "model_index.json").is_file():
             raise ModelError(
                 f"the folder {name} is no pipeline (no model_index.json); give a folder that diffusers saved."

@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
-import click
 import typer
 
 from explorer.errors import ExplorerError
@@ -163,22 +162,25 @@ def run(arguments: list[str]) -> int:
     try:
         status = app(args=arguments, prog_name="explorer", standalone_mode=False)
         return status if isinstance(status, int) else 0
-    except click.exceptions.Exit as stop:
+    except typer.Exit as stop:
         return stop.exit_code
-    except click.ClickException as error:
-        error.show()
-        return 2
-    except (KeyboardInterrupt, click.Abort):
+    except (KeyboardInterrupt, typer.Abort):
         return INTERRUPTED
     except BrokenPipeError:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - the reader has gone; what is left is not wanted
         return 0
     except ExplorerError as error:
-        click.echo(f"error: {error}", err=True)
+        typer.echo(f"error: {error}", err=True)
         return 1
     except OSError as error:
-        click.echo(f"error: {error.strerror or error}{f': {error.filename}' if error.filename else ''}.", err=True)
+        typer.echo(f"error: {error.strerror or error}{f': {error.filename}' if error.filename else ''}.", err=True)
         return 1
+    except Exception as error:
+        # Typer carries a copy of click of its own: wrong usage is known by what such an error can do.
+        if not hasattr(error, "show") or not hasattr(error, "exit_code"):
+            raise
+        error.show()
+        return 2
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from explorer import ModelError, load_pipeline
 from explorer.architecture import Architecture
 from explorer.costs import anatomy
 from explorer.models import EMBEDDED, load_empty_unet
-from tests.conftest import make_pipeline
+from tests.conftest import make_unet
 
 
 @pytest.mark.parametrize(
@@ -43,20 +42,13 @@ def test_a_local_folder_loads_like_the_embedded_model(folder: Path) -> None:
     assert next(pipe.unet.parameters()).dtype == torch.float32
 
 
-def test_another_pipeline_than_stable_diffusion_is_refused(tmp_path: Path) -> None:
-    pipe = make_pipeline(
-        mid_block_type="UNetMidBlock2D", down_block_types=("DownBlock2D",) * 4, up_block_types=("UpBlock2D",) * 4
-    )
-    pipe.unet.save_pretrained(tmp_path / "m" / "unet")
-    pipe.vae.save_pretrained(tmp_path / "m" / "vae")
-    pipe.scheduler.save_pretrained(tmp_path / "m" / "scheduler")
-    index = {"_class_name": "StableDiffusionPipeline", "unet": ["diffusers", "UNet2DConditionModel"],
-             "vae": ["diffusers", "AutoencoderKL"], "scheduler": ["diffusers", "DDIMScheduler"],
-             "text_encoder": [None, None], "tokenizer": [None, None], "safety_checker": [None, None],
-             "feature_extractor": [None, None], "image_encoder": [None, None]}  # fmt: skip
-    (tmp_path / "m" / "model_index.json").write_text(json.dumps(index))
+def test_a_unet_of_another_architecture_is_refused_by_name(folder: Path) -> None:
+    plain = {"down_block_types": ("DownBlock2D",) * 4, "up_block_types": ("UpBlock2D",) * 4}
+    unet = make_unet(mid_block_type="UNetMidBlock2D", **plain)
+    shutil.rmtree(folder / "unet")
+    unet.save_pretrained(folder / "unet")
     with pytest.raises(ModelError, match="UNetMidBlock2D is not supported"):
-        load_pipeline(str(tmp_path / "m"))
+        load_pipeline(str(folder))
 
 
 def _truncate(path: Path) -> None:
@@ -97,7 +89,8 @@ def test_a_damaged_folder_is_one_sentence(damage: str, folder: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "nothing", "arch:sd99", "../emoji", "a/b/c", "/no/such"])
-def test_no_such_model(name: str) -> None:
+def test_no_such_model(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(ModelError, match="no such"):
         load_pipeline(name)
 

@@ -75,15 +75,16 @@ def test_evaluations(scheduler: str, expected: int) -> None:
     assert evaluations_of(getattr(diffusers, scheduler)(**options), 10) == expected
 
 
-def test_a_device_is_held_alone_or_shared() -> None:
+def test_a_device_is_held_alone_or_shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import fcntl
     import tempfile
 
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     info = describe(CPU)
     with on_device(info, shared=True), on_device(info, shared=True):
         pass
     with on_device(info):
-        path = next(Path(tempfile.gettempdir()).glob("inheritance-explorer-cpu-*.lock"))
+        path = next(tmp_path.glob("inheritance-explorer-cpu-*.lock"))
         with path.open("a") as file, pytest.raises(BlockingIOError):
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
 
