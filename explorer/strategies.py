@@ -186,9 +186,10 @@ def baselines(
     if complete:
         deepcache = [(f"DC{b}", mode, rule) for b in range(3) for mode in DEEPCACHE_MODES for rule in RULES]
     else:
-        deepcache = [(f"DC{b}", "P3", rule) for b in range(3) for rule in ("copy", "forecast2")]
-        deepcache += [("DC0", mode, rule) for mode in ("P2", "P5") for rule in ("copy", "forecast2")]
-    for name, mode, rule in [*deepcache, ("EP", "P2", "copy"), ("EP", "P3", "copy")]:
+        deepcache = [(f"DC{b}", "P3", "copy") for b in (1, 2)]
+        deepcache += [("DC0", mode, rule) for mode in ("P3", "P5") for rule in ("copy", "forecast2")]
+    propagation = [("EP", mode, "copy") for mode in (("P2", "P3") if complete else ("P2",))]
+    for name, mode, rule in [*deepcache, *propagation]:
         yield strategy(name, mode=mode, steps=steps, unet=architecture, rule=rule)
     for mode in modes:
         for name in PAPER_STRATEGIES:

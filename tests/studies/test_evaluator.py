@@ -104,7 +104,7 @@ def test_baselines_of_a_full_study_hold_the_69_rows() -> None:
     assert len(paper) == 69 and len(set(names)) == len(names) == 121
     assert {"plain@50", "plain@10", "DC0/N", "DC0/P3+f2", "EP/P2"} <= set(names)
     short = open_session(SearchConfig(prompt_count=4, baselines="short"))
-    assert sum(1 for _ in short.baselines()) == 40
+    assert sum(1 for _ in short.baselines()) == 35
 
 
 def test_files_and_options_in_one_order(tmp_path: Path) -> None:
