@@ -86,7 +86,7 @@ def test_baselines_are_the_69_rows_and_the_controls() -> None:
 
 def test_a_short_list_of_baselines_keeps_the_controls() -> None:
     names = {plan.name for plan in baselines(SD15, 20, modes=("P3",), complete=False)}
-    assert {"plain@20", "plain@10", "plain@4", "DC0/P3", "DC0/P3+f2", "EP/P3"} <= names
+    assert {"plain@20", "plain@10", "plain@4", "DC0/P3", "DC0/P3+f2", "EP/P2"} <= names
     assert len([name for name in names if name and name.split("/")[0] in TABLE]) == 23
 
 
