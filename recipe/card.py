@@ -111,19 +111,19 @@ def write_card(work: Path, embedded: Path = EMBEDDED, results: Path = RESULTS) -
     items = load_dataset(work).items
     concepts = {split: len({i.concept for i in items if i.split == split}) for split in ("train", "held", "extra")}
     judged = {split: sum(i.judge == split for i in items) for split in ("train", "held-style", "held")}
-    parameters = found["parameters"]
+    machine = found["machine"]
+    parameters, loading = machine["parameters"], machine["loading"]
     autoencoder = load_tensors(work / LEGS[-1] / "quality.safetensors")["psnr_held_out"]
-    speed = ", ".join(f"{ms:.1f} ms at {batch}" for batch, ms in found["unet_ms_per_sample"].items())
-    loading = found["loading"]
+    speed = ", ".join(f"{ms:.1f} ms at {batch}" for batch, ms in machine["unet_ms_per_sample"].items())
     facts = [
         f"- Parameters: UNet {parameters['unet'] / 1e6:.1f} M, text encoder {parameters['text_encoder'] / 1e6:.1f} M, "
-        f"autoencoder {parameters['vae'] / 1e6:.1f} M. Everything under `embedded`: {found['size_mb']:.1f} MB.",
+        f"autoencoder {parameters['vae'] / 1e6:.1f} M. Everything under `embedded`: {machine['size_mb']:.1f} MB.",
         f"- Guidance scale to use: {found['guidance']:g}; all figures here are at it.",
         f"- Steps: PNDM, {found['steps']}, unless a table says otherwise.",
         f"- One UNet evaluation on two threads: {speed} samples a batch (per sample).",
         f"- Loading: {loading['seconds']:.1f} s, with the import of diffusers {loading['seconds_with_imports']:.1f} s; "
         f"the process takes {loading['peak_mib']:.0f} MiB at most.",
-        f"- The same seed twice gives the same bytes: {'yes' if found['same_picture_twice'] else 'no'}.",
+        f"- The same seed twice gives the same bytes: {'yes' if machine['same_picture_twice'] else 'no'}.",
     ]
     data = DATA.format(
         **{k.replace("-", "_"): v for k, v in {**concepts, **{f"judge_{k}": v for k, v in judged.items()}}.items()}

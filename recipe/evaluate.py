@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import random
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +19,13 @@ from recipe.export import EMBEDDED
 from recipe.grids import save_grid
 from recipe.prepare import Dataset, Item, load_dataset
 from recipe.statistics import EXTRACTORS
+from recipe.tensors import load_tensors, save_tensors
 
 SEED = 6
 RESULTS = Path(__file__).parent.parent / "benchmarks" / "results" / "embedded-model.json"
 GRID = 24
 BATCH = 16
+PART = 4 * BATCH
 
 
 def blocks(items: list[Item], count: int, seed: int = SEED) -> list[Item]:
@@ -83,37 +87,60 @@ def evaluate(
         name: (load_extractor(name, device), Reference.load(embedded / "statistics" / f"{name}.safetensors"))
         for name in extractors
     }
-    found: dict[str, Any] = {"model": model, "guidance": guidance, "steps": steps}
-    if machine_only:
-        found = json.loads(results.read_text(encoding="utf-8"))
+    weights = digest(Path(model) if model != "emoji" else EMBEDDED / "emoji")
+    found: dict[str, Any] = {"model": model, "weights": weights, "guidance": guidance, "steps": steps}
+    found |= {"count": count, "paired_count": paired_count}
+    if results.exists():
+        before = json.loads(results.read_text(encoding="utf-8"))
+        # what was measured of the same weights in the same way stands: a killed evaluation goes on where it was
+        found = before if found.items() <= before.items() else found
 
-    def note(name: str, value: Any) -> None:
-        found[name] = value
-        print(f"{name}: {json.dumps(value, indent=1)}", flush=True)
+    def note(name: str, measure: Callable[[], Any], again: bool = False) -> None:
+        if name in found and not again:
+            return
+        found[name] = measure()
+        print(f"{name}: {json.dumps(found[name], indent=1)}", flush=True)
         results.parent.mkdir(parents=True, exist_ok=True)
         results.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
+    def made(items: list[Item]) -> torch.Tensor:
+        words = [item.caption for item in items]
+        folder = work / "evaluation" / f"{weights}-{guidance:g}-{steps}"
+        return generate_in_parts(pipe, words, folder, guidance=guidance, steps=steps)
+
     caption = data.items[data.where(split="train")[0]].caption
-    for name, value in machine.measure(pipe, embedded, caption, guidance, repeats).items():
-        note(name, value)
+    note("machine", lambda: machine.measure(pipe, embedded, caption, guidance, repeats), again=machine_only)
     if machine_only:
         return found
-    note("retrieval", judge.retrieval(data, clip))
-    note("grids", grids(data, pipe, guidance, embedded / "card", steps))
+    note("retrieval", lambda: judge.retrieval(data, clip))
+    note("grids", lambda: grids(data, pipe, guidance, embedded / "card", steps))
     items = blocks([item for item in data.items if item.split == "train"], count)
-    captions = [item.caption for item in items]
-    made = generate(pipe, captions, seed=SEED, steps=steps, guidance=guidance, batch_size=BATCH, progress=show)
-    note("alignment", judge.alignment(data, clip, items, made))
-    note("distance", {"n": len(made), **distances(made, references)})
-    few, first = captions[:paired_count], made[:paired_count]
-    note("tradeoff", tradeoff.measure(pipe, few, clip, references, first, guidance, steps, SEED, BATCH))
     held = blocks([item for item in data.items if item.split == "held"], min(count, 2 * judge.AMONG))
-    unseen = generate(pipe, [i.caption for i in held], seed=1, steps=steps, guidance=guidance, batch_size=BATCH)
-    note("alignment_held_out", judge.alignment(data, clip, held, unseen))
+    few = [item.caption for item in items[:paired_count]]
+    note("alignment", lambda: judge.alignment(data, clip, items, made(items)))
+    note("alignment_held_out", lambda: judge.alignment(data, clip, held, made(held)))
+    note("distance", lambda: {"n": count, **distances(made(items), references)})
+    first = made(items[:paired_count])
+    note("tradeoff", lambda: tradeoff.measure(pipe, few, clip, references, first, guidance, steps, SEED, BATCH))
     return found
 
 
-def show(done: int, count: int) -> None:
-    """Progress of the long generation."""
-    if done % (10 * BATCH) == 0:
-        print(f"{done} of {count} pictures", flush=True)
+def digest(folder: Path) -> str:
+    """A short name for the weights of a pipeline's folder."""
+    parts = sorted(folder.rglob("*.safetensors"))
+    return hashlib.sha256(b"".join(hashlib.sha256(path.read_bytes()).digest() for path in parts)).hexdigest()[:12]
+
+
+def generate_in_parts(pipe: Any, words: list[str], folder: Path, *, guidance: float, steps: int) -> torch.Tensor:
+    """`generate` with the seed of the evaluation, kept by parts in `folder`, so that a kill loses one part at most."""
+    parts = []
+    for start in range(0, len(words), PART):
+        part = words[start : start + PART]
+        name = hashlib.sha256("\n".join(part).encode()).hexdigest()[:12]
+        path = folder / f"{start}-{name}.safetensors"
+        if not path.exists():
+            made = generate(pipe, part, seed=SEED + start, steps=steps, guidance=guidance, batch_size=BATCH)
+            save_tensors({"pictures": made}, path)
+            print(f"{start + len(part)} of {len(words)} pictures", flush=True)
+        parts.append(load_tensors(path)["pictures"])
+    return torch.cat(parts)

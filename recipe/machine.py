@@ -80,7 +80,7 @@ def measure(pipe: Any, embedded: Path, caption: str, guidance: float, repeats: i
     """Everything in this module, by name."""
     parts = ("unet", "text_encoder", "vae")
     return {
-        "machine": describe(),
+        **describe(),
         "size_mb": folder_size(embedded) / 1e6,
         "parameters": {part: sum(p.numel() for p in getattr(pipe, part).parameters()) for part in parts},
         "loading": loading(repeats),

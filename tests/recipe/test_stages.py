@@ -12,6 +12,7 @@ import torch
 from recipe.__main__ import STAGES, main
 from recipe.autoencoder import LEGS, latents_of
 from recipe.card import write_card
+from recipe.evaluate import evaluate
 from recipe.loop import Budget
 from recipe.prepare import load_dataset
 from recipe.tensors import load_tensors
@@ -87,7 +88,7 @@ def test_prompt_sets_share_no_concept(made: Made) -> None:
 
 def test_the_evaluation_measures_everything(made: Made) -> None:
     assert json.loads(made.results.read_text(encoding="utf-8")) == made.found
-    assert made.found["same_picture_twice"] is True
+    assert made.found["machine"]["same_picture_twice"] is True
     names = [row["name"] for row in made.found["tradeoff"]]
     assert names == ["12 steps", "10 steps", "5 steps", "12 steps, DC0/P2", "12 steps, DC0/P5", "12 steps, DC0/P10"]
     assert made.found["tradeoff"][0]["psnr"]["value"] == 100
@@ -110,3 +111,23 @@ def test_stages_are_commands(capsys: pytest.CaptureFixture[str]) -> None:
     assert ended.value.code == 0
     shown = capsys.readouterr().out
     assert all(stage in shown for stage in STAGES)
+
+
+def test_a_killed_evaluation_goes_on_where_it_was(made: Made, capsys: pytest.CaptureFixture[str]) -> None:
+    found = dict(made.found)
+    del found["retrieval"], found["distance"]
+    made.results.write_text(json.dumps(found), encoding="utf-8")
+    again = evaluate(
+        made.work,
+        embedded=made.embedded,
+        results=made.results,
+        model=str(made.embedded / "emoji"),
+        count=8,
+        paired_count=6,
+        steps=12,
+        extractors=("emojiclip",),
+    )
+    assert again == made.found and json.loads(made.results.read_text(encoding="utf-8")) == made.found
+    # the pictures of the distance were kept: none was made again
+    shown = capsys.readouterr().out
+    assert "retrieval" in shown and "pictures" not in shown and "alignment" not in shown
