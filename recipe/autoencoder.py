@@ -11,7 +11,6 @@ from torch.nn import functional
 from recipe.loop import Average, Budget, Training, step_generator
 from recipe.muon import Muon
 from recipe.prepare import Dataset, load_dataset
-from recipe.tensors import save_tensors
 
 SEED = 1
 LEGS = ("autoencoder", "autoencoder2")  # work folders; the second leg goes on from the first one's averaged weights
@@ -140,6 +139,5 @@ def train_autoencoder(
     target = work / leg / "model"
     model.save_pretrained(target)
     quality = psnr(model, data.pictures[held].to(device))
-    save_tensors({"psnr_held_out": torch.tensor(quality)}, work / leg / "quality.safetensors")
     print(f"PSNR on held-out pictures {quality:.2f} dB", flush=True)
     return target

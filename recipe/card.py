@@ -6,20 +6,24 @@ import json
 from pathlib import Path
 from typing import Any
 
-from recipe.autoencoder import LEGS
 from recipe.card_text import DATA, INTRODUCTION, LIMITS
 from recipe.evaluate import RESULTS
-from recipe.export import EMBEDDED
+from recipe.export import EMBEDDED, TRAININGS
 from recipe.grids import read_losses, save_curves
 from recipe.prepare import load_dataset
-from recipe.tensors import load_tensors
 
-TRAININGS = {
-    LEGS[0]: ("Autoencoder, first leg", ("loss", "l2")),
-    LEGS[1]: ("Autoencoder, second leg", ("loss", "l2")),
-    "unet": ("UNet and text encoder", ("loss", "mse")),
-    "clip": ("CLIP model", ("loss", "top1")),
-}
+CURVES = dict(
+    zip(
+        TRAININGS,
+        (
+            ("Autoencoder, first leg", ("loss", "l2")),
+            ("Autoencoder, second leg", ("loss", "l2")),
+            ("UNet and text encoder", ("loss", "mse")),
+            ("CLIP model", ("loss", "top1")),
+        ),
+        strict=True,
+    )
+)
 
 
 def percent(row: dict[str, Any]) -> str:
@@ -38,18 +42,22 @@ def table(head: list[str], rows: list[list[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def trainings(work: Path, folder: Path) -> str:
-    """A table of steps and minutes, and the curves."""
-    rows, pictures = [], []
-    for name, (title, columns) in TRAININGS.items():
-        log = work / name / "losses.csv"
+def trainings(folder: Path) -> str:
+    """A table of steps and minutes, and the curves, of the logs that `export` kept."""
+    rows, pictures, lost = [], [], []
+    for name, (title, columns) in CURVES.items():
+        log = folder / f"losses-{name}.csv"
         if not log.exists():
+            lost.append(title)
             continue
         last = log.read_text(encoding="utf-8").splitlines()[-1].split(",")
         rows.append([title, last[0], f"{float(last[1]) / 60:.0f}"])
         save_curves({column: read_losses(log, column) for column in columns}, folder / f"{name}.svg", title)
         pictures.append(f"![{title}](card/{name}.svg)")
-    return "\n\n".join([table(["training", "steps", "minutes"], rows), *pictures])
+    parts = [table(["training", "steps", "minutes"], rows), *pictures] if rows else []
+    if lost:
+        parts.append(f"The logs of these trainings were not kept, so their curves cannot be shown: {'; '.join(lost)}.")
+    return "\n\n".join(parts)
 
 
 def alignment(found: dict[str, Any]) -> str:
@@ -113,7 +121,6 @@ def write_card(work: Path, embedded: Path = EMBEDDED, results: Path = RESULTS) -
     judged = {split: sum(i.judge == split for i in items) for split in ("train", "held-style", "held")}
     machine = found["machine"]
     parameters, loading = machine["parameters"], machine["loading"]
-    autoencoder = load_tensors(work / LEGS[-1] / "quality.safetensors")["psnr_held_out"]
     speed = ", ".join(f"{ms:.1f} ms at {batch}" for batch, ms in machine["unet_ms_per_sample"].items())
     facts = [
         f"- Parameters: UNet {parameters['unet'] / 1e6:.1f} M, text encoder {parameters['text_encoder'] / 1e6:.1f} M, "
@@ -132,8 +139,8 @@ def write_card(work: Path, embedded: Path = EMBEDDED, results: Path = RESULTS) -
         INTRODUCTION,
         "\n".join(facts),
         "## Data\n\n" + data,
-        "## Training\n\n" + trainings(work, embedded / "card"),
-        f"The autoencoder gives held-out pictures back at {float(autoencoder):.1f} dB.",
+        "## Training\n\n" + trainings(embedded / "card"),
+        f"The autoencoder gives held-out pictures back at {found['autoencoder_psnr_held_out']:.1f} dB.",
         "## Samples\n\nPrompts that it was trained on:\n\n" + grid(found, "training"),
         "Concepts that it never saw, which it cannot draw:\n\n" + grid(found, "held-out"),
         "## Alignment\n\nThe share of pictures whose caption the CLIP model ranks among the first of a hundred.\n\n"

@@ -15,6 +15,7 @@ from explorer import load_pipeline
 from explorer.pictures import generate
 from explorer.quality import Reference, frechet, kid, load_clip, load_extractor
 from recipe import judge, machine, tradeoff
+from recipe.autoencoder import psnr
 from recipe.export import EMBEDDED
 from recipe.grids import save_grid
 from recipe.prepare import Dataset, Item, load_dataset
@@ -112,6 +113,8 @@ def evaluate(
     note("machine", lambda: machine.measure(pipe, embedded, caption, guidance, repeats), again=machine_only)
     if machine_only:
         return found
+    drawn = data.pictures[data.where(split="held")]
+    note("autoencoder_psnr_held_out", lambda: psnr(pipe.vae, drawn))
     note("retrieval", lambda: judge.retrieval(data, clip))
     note("grids", lambda: grids(data, pipe, guidance, embedded / "card", steps))
     items = blocks([item for item in data.items if item.split == "train"], count)

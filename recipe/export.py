@@ -16,6 +16,9 @@ from recipe.tensors import load_tensors
 from recipe.tokens import train_tokenizer
 from recipe.unet import BETAS, build_text_encoder, build_unet
 
+TRAININGS = (*LEGS, "unet", "clip")
+"""Folders of the work folder that hold a training and its log."""
+
 EMBEDDED = Path(__file__).parent.parent / "explorer" / "embedded"
 
 
@@ -53,6 +56,8 @@ def build_pipeline(work: Path, channels: tuple[int, ...], leg: str) -> Any:
         steps_offset=1,
         prediction_type="v_prediction",
     )
+    # As in SD configs: no argument of PNDM, but DDIM made from this configuration would clip latents without it.
+    scheduler.register_to_config(clip_sample=False)
     return StableDiffusionPipeline(
         vae=vae,
         text_encoder=text.eval(),
@@ -94,6 +99,16 @@ def export(work: Path, embedded: Path = EMBEDDED, channels: tuple[int, ...] = (4
         shutil.copytree(judge, made, dirs_exist_ok=True)
         tidy(made)
         replace_folder(made, embedded / "emojiclip")
+    keep_logs(work, embedded / "card")
+
+
+def keep_logs(work: Path, folder: Path) -> None:
+    """The logs of the trainings, beside the weights: the card draws its curves from them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in TRAININGS:
+        (folder / f"losses-{name}.csv").unlink(missing_ok=True)  # of earlier weights
+        if (work / name / "losses.csv").exists():
+            shutil.copyfile(work / name / "losses.csv", folder / f"losses-{name}.csv")
 
 
 def tidy(folder: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from diffusers import DDIMScheduler
 
 from explorer import load_pipeline
 from explorer.architecture import Architecture
@@ -80,6 +81,7 @@ def test_the_scheduler_is_that_of_sd(pipe: Any) -> None:
     assert {key: config[key] for key in expected} == expected
     pipe.scheduler.set_timesteps(50)
     assert len(pipe.scheduler.timesteps) == 51
+    assert DDIMScheduler.from_config(config).config.clip_sample is False  # latents are not within [-1, 1]
 
 
 def test_the_same_seed_gives_the_same_picture_and_another_does_not() -> None:
