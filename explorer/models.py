@@ -289,7 +289,7 @@ def _random_pipeline(name: str, dtype: Any) -> Any:
     if name == "arch:sdxl":
         euler = EulerDiscreteScheduler(**betas, steps_offset=1)
         return StableDiffusionXLPipeline(vae, None, None, None, None, unet, euler, add_watermarker=False)
-    scheduler = PNDMScheduler(**betas, skip_prk_steps=True, steps_offset=1, prediction_type=prediction)
+    scheduler: Any = PNDMScheduler(**betas, skip_prk_steps=True, steps_offset=1, prediction_type=prediction)
     scheduler.register_to_config(clip_sample=False)  # as in SD configs: DDIM made from them must not clip latents
     return StableDiffusionPipeline(
         vae, None, None, unet, scheduler, None, None, requires_safety_checker=False
