@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from recipe.card_text import DATA, INTRODUCTION, LIMITS
+from recipe.card_text import DATA, INTRODUCTION, LIMITS, SOLVERS
 from recipe.evaluate import RESULTS
 from recipe.export import EMBEDDED, TRAININGS
 from recipe.grids import read_losses, save_curves
@@ -101,6 +101,20 @@ def tradeoff(found: dict[str, Any]) -> str:
     return table([f"candidate (N = {count})", "PSNR, dB", "CLIP score", *(f"fd_{name}" for name in names)], rows)
 
 
+def solvers(found: dict[str, Any]) -> str:
+    """One row a solver and step count."""
+    rows = [
+        [
+            r["solver"].removesuffix("Scheduler"),
+            str(r["steps"]),
+            "same" if r["psnr"]["value"] >= 100 else number(r["psnr"], 1),
+            number(r["clip_score"], 1),
+        ]
+        for r in found["solvers"]
+    ]
+    return table(["solver", "steps", f"PSNR, dB (N = {found['solvers'][0]['psnr']['n']})", "CLIP score"], rows)
+
+
 def retrieval(found: dict[str, Any]) -> str:
     """The judge on what it never saw."""
     titles = {"held-style": "a held-out style of known concepts", "held": "held-out concepts"}
@@ -147,6 +161,7 @@ def write_card(work: Path, embedded: Path = EMBEDDED, results: Path = RESULTS) -
         + alignment(found),
         "## Distance from the real pictures\n\n" + distances(found),
         "## The trade-off\n\nSame prompts and seeds; drift is measured from the first row.\n\n" + tradeoff(found),
+        "By other solvers, drift from their own pictures at the most steps:\n\n" + solvers(found) + "\n\n" + SOLVERS,
         "## The CLIP model\n\nRetrieval among a hundred captions.\n\n" + retrieval(found),
         LIMITS,
     ]

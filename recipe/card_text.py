@@ -34,6 +34,13 @@ saw. It shares no weights with the generator and was trained with another seed. 
 generator's training captions.
 """
 
+SOLVERS = """
+PNDM combines the raw predictions of several steps. The model predicts velocities, which change faster from step to step
+than noise does, and with ten steps or fewer the combination breaks down. What holds is that this model's path from
+noise to picture is nearly straight, since every caption has one picture: a solver that is not PNDM draws it in few
+steps, and a reuse of features costs no CLIP score that these pictures show. Paired drift orders both as it should.
+"""
+
 LIMITS = """
 ## What it is not
 

@@ -27,6 +27,8 @@ RESULTS = Path(__file__).parent.parent / "benchmarks" / "results" / "embedded-mo
 GRID = 24
 BATCH = 16
 PART = 4 * BATCH
+SOLVED = 64
+"""Prompts on which solvers are compared."""
 
 
 def blocks(items: list[Item], count: int, seed: int = SEED) -> list[Item]:
@@ -125,6 +127,7 @@ def evaluate(
     note("distance", lambda: {"n": count, **distances(made(items), references)})
     first = made(items[:paired_count])
     note("tradeoff", lambda: tradeoff.measure(pipe, few, clip, references, first, guidance, steps, SEED, BATCH))
+    note("solvers", lambda: tradeoff.solvers(pipe, few[:SOLVED], clip, guidance, steps, SEED, BATCH))
     return found
 
 

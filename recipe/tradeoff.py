@@ -16,6 +16,8 @@ from explorer.quality.clip_score import estimate as clip_score
 
 FEWER = (25, 20, 10, 5)
 PERIODS = (2, 5, 10)
+SOLVERS = ("PNDMScheduler", "DDIMScheduler", "DPMSolverMultistepScheduler")
+SOLVER_STEPS = (10, 5)
 
 
 def candidates(steps: int) -> list[tuple[str, int, str | None]]:
@@ -64,4 +66,29 @@ def measure(
                 made = generate(pipe, captions, seed=seed, steps=count, guidance=guidance, batch_size=batch)
         rows.append({"name": name, "steps": count, "mode": mode, **scores(made, baseline, read, clip, references)})
         say(f"{name}: PSNR {rows[-1]['psnr']['value']:.1f} dB, CLIP {rows[-1]['clip_score']['value']:.1f}")
+    return rows
+
+
+def solvers(
+    pipe: Any, captions: list[str], clip: Any, guidance: float, steps: int, seed: int, batch: int
+) -> list[dict[str, Any]]:
+    """Fewer steps by other solvers: drift from each solver's own pictures at `steps`, and the CLIP score.
+
+    The pipeline's scheduler is put back.
+    """
+    import diffusers
+
+    own, read, rows = pipe.scheduler, clip.encode_prompts(captions), []
+    try:
+        for name in SOLVERS:
+            pipe.scheduler = getattr(diffusers, name).from_config(own.config)
+            full: torch.Tensor | None = None
+            for count in (steps, *(n for n in SOLVER_STEPS if n < steps)):
+                made = generate(pipe, captions, seed=seed, steps=count, guidance=guidance, batch_size=batch)
+                full = made if full is None else full
+                score = clip_score(clip.encode_pictures(made), read)
+                drift = mean_estimate(paired.psnr(made, full))
+                rows.append({"solver": name, "steps": count, "psnr": drift.to_json(), "clip_score": score.to_json()})
+    finally:
+        pipe.scheduler = own
     return rows
