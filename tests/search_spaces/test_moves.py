@@ -1,0 +1,66 @@
+"""Local moves: every one gives a valid plan that does something else, and stays within the space `joint`."""
+
+from __future__ import annotations
+
+from random import Random
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from explorer.errors import PlanError
+from explorer.plan import InheritancePlan
+from explorer.strategies import strategy
+from search_spaces import make_space
+from search_spaces.moves import MOVES, neighbour
+from search_spaces.space import Setting
+from tests.architectures import ARCHITECTURES, SD15
+from tests.search_spaces.trials import DrawnTrial
+
+few = settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+
+
+@pytest.mark.parametrize("shape", ARCHITECTURES)
+@few
+@given(data=st.data(), run=st.sampled_from([(50, 51), (20, 20), (4, 5)]), seed=st.integers(0, 10**6))
+def test_a_neighbour_is_another_valid_plan(shape: str, data: st.DataObject, run: tuple[int, int], seed: int) -> None:
+    setting = Setting(ARCHITECTURES[shape], *run)
+    space = make_space("joint", ARCHITECTURES[shape], *run)
+    plan = space.suggest(DrawnTrial(data.draw))
+    moved = neighbour(plan, setting, Random(seed))
+    if moved is None:
+        return
+    assert (moved.steps, moved.key(setting.at(moved.steps))) != (plan.steps, plan.key(setting.at(plan.steps)))
+    assert InheritancePlan.from_json(moved.to_json()) == moved
+    parameters = space.parameters(moved)  # the sampler can be told of it
+    assert parameters["steps"] == moved.steps
+    assert neighbour(plan, setting, Random(seed)) == moved
+
+
+@pytest.mark.parametrize("name", ["DC0/P5", "CO6/P5†", "EP/P2", "RI/P3"])
+def test_every_move_is_found_from_a_baseline(name: str) -> None:
+    setting = Setting(SD15, 50, 51)
+    plan = strategy(name, steps=50, unet=SD15)
+    random, worked = Random(0), set()
+    for _ in range(300):
+        for move in MOVES:
+            try:
+                worked |= {move.__name__} if move(plan, setting, random) else set()
+            except PlanError:
+                continue
+    expected = {move.__name__ for move in MOVES}
+    if all(form == "residual" for mask in plan.masks for form in mask.forms.values()):
+        expected -= {"move_cut"}
+    assert worked == expected
+
+
+def test_a_walk_reaches_far_and_stays_valid() -> None:
+    setting, random = Setting(SD15, 20, 21), Random(1)
+    plan = strategy("DC0", mode="P3", steps=20, unet=SD15)
+    seen = set()
+    for _ in range(200):
+        moved = neighbour(plan, setting, random)
+        assert moved is not None
+        plan = moved
+        seen.add(plan.key(setting.at(plan.steps)))
+    assert len(seen) > 100
