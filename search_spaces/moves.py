@@ -6,7 +6,7 @@ block joins or leaves, or the cut of an output inheritance goes one node up or d
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from random import Random
 
@@ -102,7 +102,7 @@ def move_group(plan: InheritancePlan, setting: Setting, random: Random) -> Inher
     number, architecture = random.randrange(len(plan.masks)), plan.architecture
     forms = plan.masks[number].forms
     kind = random.choice(("unit", "layer", "block"))
-    groups = {name: (name,) for name in architecture.units}
+    groups: Mapping[str, tuple[str, ...]] = {name: (name,) for name in architecture.units}
     groups = groups if kind == "unit" else architecture.layers if kind == "layer" else architecture.blocks
     units = groups[random.choice(sorted(groups))]
     if all(unit in forms for unit in units):
