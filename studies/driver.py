@@ -15,6 +15,7 @@ from typing import Any, Generic
 from explorer.errors import ExplorerError, StudyError
 from studies import claims, queue, samplers
 from studies.claims import Worker
+from studies.interrupts import held, released
 from studies.mirror import Mirror
 from studies.proposals import Exhausted, Proposer
 from studies.queue import Claim, Counts
@@ -112,17 +113,18 @@ def run_worker(
             "has nothing to do for it."
         )
     samplers.make(study.settings.sampler)
-    worker = Worker.start(store, study, device)
-    run = None
-    try:
-        run = _Run(store, study, space, evaluator, read_plan, worker, QUALITY if quality_only else None)
-        return run.work(total_trials, timeout, on_progress)
-    finally:
-        with suppress(StudyError):  # in trouble with the database, whoever opens it next finds that this worker is gone
-            worker.stop()
-            claims.recover(store, study)
-            if run is not None:
-                run.mirror.reconcile()  # an interrupt may have come between a plan's record and its trial's
+    with held():  # an interrupt comes while a plan is scored or waited for, not in the middle of a record
+        worker = Worker.start(store, study, device)
+        run = None
+        try:
+            run = _Run(store, study, space, evaluator, read_plan, worker, QUALITY if quality_only else None)
+            return run.work(total_trials, timeout, on_progress)
+        finally:
+            with suppress(StudyError):  # in trouble with the storage, whoever opens it next finds this worker gone
+                worker.stop()
+                claims.recover(store, study)
+                if run is not None:
+                    run.mirror.reconcile()  # an error may have come between a plan's record and its trial's
 
 
 class _Run(Generic[P]):
@@ -174,7 +176,8 @@ class _Run(Generic[P]):
                 if self.exhausted and counts.waiting == 0 and counts.begun == counts.finished + left:
                     words = f"the space seems exhausted: no new plan was found after {counts.finished + left} trials"
                     return self._outcome(EXHAUSTED, words)
-                time.sleep(pause)  # others are scoring what is left; one that dies leaves its plan to us
+                with released():
+                    time.sleep(pause)  # others are scoring what is left; one that dies leaves its plan to us
                 pause = min(1.5 * pause, LONGEST_POLL_SECONDS)
                 report()
         return self._outcome(TIMEOUT, f"the time of {timeout:g} s is over")
@@ -249,7 +252,9 @@ class _Run(Generic[P]):
         """What was measured, or why nothing could be."""
         try:
             candidate = self.read_plan(claim.plan) if plan is None else plan
-            # An evaluator that measures whole plans alone does for every study of one device.
-            return self.evaluator.score(candidate) if claim.part is None else self.evaluator.score(candidate, claim.part)
+            with released():
+                # An evaluator that measures whole plans alone does for every study of one device.
+                part = () if claim.part is None else (claim.part,)
+                return self.evaluator.score(candidate, *part)
         except (ExplorerError, RuntimeError, MemoryError) as error:
             return str(error).strip() or type(error).__name__

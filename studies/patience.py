@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from explorer.errors import StudyError
+from studies.interrupts import released
 from studies.troubles import StorageGone
 
 VARIABLE = "EXPLORER_STORAGE_PATIENCE"
@@ -77,7 +78,8 @@ class Patience:
                 "stands: run the same command again to resume when it is back."
             ) from error
         try:
-            time.sleep(min(left, seconds * random.uniform(0.5, 1.0)))  # many workers do not come back in one moment
+            with released():
+                time.sleep(min(left, seconds * random.uniform(0.5, 1.0)))  # many workers do not come back in one moment
         except BaseException:
             self.over = True
             raise

@@ -23,6 +23,7 @@ from sqlalchemy.engine import URL, Connection, Engine
 
 from explorer.errors import StudyError
 from studies import database, postgresql, schema, sqlite, tables
+from studies.interrupts import held
 from studies.patience import Patience, patience_seconds
 from studies.settings import StudySettings, check_same
 from studies.troubles import in_words, shown
@@ -105,7 +106,7 @@ class Store:
     def begin(self) -> Iterator[Connection]:
         """One transaction: committed at the end, rolled back on any exception. It is tried once."""
         self.check_stands()
-        with in_words(self.url), self.engine.begin() as connection:
+        with held(), in_words(self.url), self.engine.begin() as connection:
             yield connection
 
     def check_stands(self) -> None:
@@ -141,7 +142,7 @@ class Store:
 
         def once(_again: bool) -> T:
             self.check_stands()
-            with in_words(self.url):
+            with held(), in_words(self.url):
                 return work()
 
         return self.patience.keep_trying(once)

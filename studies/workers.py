@@ -8,10 +8,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from types import FrameType
 from typing import IO
 
 from explorer.errors import StudyError
@@ -38,22 +36,6 @@ class WorkerExit:
         if self.status < 0:
             return f"worker {self.index} was ended by {signal.Signals(-self.status).name}"
         return f"worker {self.index} ended with status {self.status}" + (f": {self.words}" if self.words else "")
-
-
-@contextmanager
-def interruptible() -> Iterator[None]:
-    """Within it SIGINT and SIGTERM both raise KeyboardInterrupt in the main thread, even where the shell that started
-    this process had told it to ignore them (as for jobs in the background)."""
-
-    def interrupt(_number: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def run_workers(

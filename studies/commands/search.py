@@ -17,12 +17,13 @@ from studies.commands.output import duration, print_json, words
 from studies.config import SearchConfig, make_config
 from studies.driver import Outcome, progress, run_worker
 from studies.driver import Progress as Standing
+from studies.interrupts import interruptible
 from studies.queue import counts, enqueue
 from studies.rows import trials
 from studies.session import Session, config_of, open_session
 from studies.store import Store, StudyRecord
 from studies.summary import without_loss
-from studies.workers import interruptible, run_workers
+from studies.workers import run_workers
 
 
 def run_search(given: dict[str, Any], file: Path | None, *, as_json: bool) -> None:
