@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 
 import streamlit as st
 
 from explorer.errors import StudyError
+from studies.config import STORAGE_VARIABLE
 from studies.queue import Counts, counts
 from studies.rows import TrialRow, trials
 from studies.sqlite import DEFAULT_URL
@@ -20,9 +22,10 @@ ROWS_SECONDS = 60.0
 
 
 def storage() -> str:
-    """The storage that the app was started with: `streamlit run dashboard/app.py -- --storage URL`."""
+    """The storage that the app was started with: `streamlit run dashboard/app.py -- --storage URL`, or the variable
+    EXPLORER_STORAGE, which no list of processes shows."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--storage", default=DEFAULT_URL)
+    parser.add_argument("--storage", default=os.environ.get(STORAGE_VARIABLE, DEFAULT_URL))
     return str(parser.parse_known_args(sys.argv[1:])[0].storage)
 
 

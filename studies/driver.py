@@ -15,11 +15,11 @@ from typing import Any, Generic
 from explorer.errors import ExplorerError, StudyError
 from studies import claims, queue, samplers
 from studies.claims import Worker
+from studies.config import LATENCY as LATENCIES
 from studies.interrupts import held, released
 from studies.mirror import Mirror
 from studies.proposals import Exhausted, Proposer
 from studies.queue import Claim, Counts
-from studies.config import LATENCY as LATENCIES
 from studies.scored import LATENCY, QUALITY, Evaluator, P, Part, Scored, Space
 from studies.store import Store, StudyRecord
 from studies.tables import DONE, FAILED, UNTIMED

@@ -106,9 +106,7 @@ class Mirror(Generic[P]):
 
     def _trial_id(self, number: int) -> int:
         storage = self.store.optuna_storage
-        return storage.get_trial_id_from_study_id_trial_number(
-            storage.get_study_id_from_name(self.study.name), number
-        )
+        return storage.get_trial_id_from_study_id_trial_number(storage.get_study_id_from_name(self.study.name), number)
 
     def _replay(self, claim: Claim) -> tuple[dict[str, Any], dict[str, BaseDistribution]]:
         if claim.parameters is None:
@@ -150,9 +148,7 @@ class Mirror(Generic[P]):
         """Settle the trials that gone workers left running: with their plan's values when it is done, otherwise as
         failed (the plan itself is in the queue again). Those of plans that wait for their latency go on. Returns how
         many were settled."""
-        running = self.store.with_optuna(
-            lambda: self.optuna.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-        )
+        running = self.store.with_optuna(lambda: self.optuna.get_trials(deepcopy=False, states=(TrialState.RUNNING,)))
         if not running:
             return 0
         gone = claims.gone_workers(self.store, self.study)

@@ -26,7 +26,12 @@ def engine_arguments(url: URL) -> dict[str, Any]:
     """One connection is kept a process and engine, so that a server with `max_connections` serves half as many
     workers. A pooler such as PgBouncer may stand in between: nothing is prepared on the server."""
     prepared = {"prepare_threshold": None} if url.get_driver_name() == "psycopg" else {}
-    return {"pool_size": 1, "max_overflow": 4, "pool_pre_ping": True, "connect_args": {"connect_timeout": 10} | prepared}
+    return {
+        "pool_size": 1,
+        "max_overflow": 4,
+        "pool_pre_ping": True,
+        "connect_args": {"connect_timeout": 10} | prepared,
+    }
 
 
 def lock_tables(connection: Connection) -> None:

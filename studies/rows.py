@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,9 @@ from studies.tables import DONE, devices, measurements, pictures, plans, workers
 
 @dataclass(frozen=True)
 class TrialRow:
-    """One distinct plan of a study. number: Optuna's trial; None while it waits. started, finished: epoch seconds."""
+    """One distinct plan of a study. number: Optuna's trial; None while it waits. started, finished: epoch seconds.
+    devices: by metric, what it was measured on; device: the one of the latency, while there is none that of another
+    score."""
 
     number: int | None
     key: str
@@ -35,6 +37,7 @@ class TrialRow:
     seconds: dict[str, float]
     extractors: dict[str, str]
     device: str | None
+    devices: dict[str, str] = field(default_factory=dict)
 
     @property
     def speedup(self) -> float | None:
@@ -76,15 +79,15 @@ def trials(store: Store, study: StudyRecord) -> list[TrialRow]:
         .where(plans.c.study_id == study.id)
         .order_by(measurements.c.id)
     )
-    with store.begin() as connection:
-        found = connection.execute(query).all()
-        by_plan: dict[int, list[sa.Row[Any]]] = {}
-        for score in connection.execute(scores):
-            by_plan.setdefault(score.plan_id, []).append(score)
+    found, measured = store.transact(lambda c, _: (c.execute(query).all(), c.execute(scores).all()))
+    by_plan: dict[int, list[sa.Row[Any]]] = {}
+    for score in measured:
+        by_plan.setdefault(score.plan_id, []).append(score)
     return [_trial(row, by_plan.get(row.id, [])) for row in found]
 
 
 def _trial(row: sa.Row[Any], scores: list[sa.Row[Any]]) -> TrialRow:
+    on = {score.metric: score.device for score in scores if score.device is not None}
     return TrialRow(
         number=row.trial_number,
         key=row.key,
@@ -101,7 +104,8 @@ def _trial(row: sa.Row[Any], scores: list[sa.Row[Any]]) -> TrialRow:
         scores={score.metric: Estimate(score.value, score.low, score.high, score.n) for score in scores},
         seconds={score.metric: score.seconds for score in scores if score.seconds is not None},
         extractors={score.metric: score.extractor for score in scores if score.extractor is not None},
-        device=next((score.device for score in scores if score.device is not None), None),
+        device=on.get("latency") or next(iter(on.values()), None),
+        devices=on,
     )
 
 
@@ -123,8 +127,7 @@ def front_rows(rows: list[TrialRow], objectives: tuple[Objective, ...]) -> list[
 def sample_pictures(store: Store, study: StudyRecord, key: str) -> list[PictureRow]:
     """The stored pictures of a plan, by prompt."""
     query = sa.select(pictures).join(plans).where(plans.c.study_id == study.id, plans.c.key == key)
-    with store.begin() as connection:
-        found = connection.execute(query.order_by(pictures.c.number)).all()
+    found = store.read(query.order_by(pictures.c.number))
     return [
         PictureRow(row.number, store.folder / row.path, store.folder / row.thumbnail, row.prompt, row.seed)
         for row in found
@@ -134,13 +137,11 @@ def sample_pictures(store: Store, study: StudyRecord, key: str) -> list[PictureR
 def samples(store: Store, study: StudyRecord, key: str, metric: str) -> list[Any]:
     """The raw samples of a plan's measurement; empty when none were kept."""
     query = sa.select(measurements.c.samples).join(plans).where(plans.c.study_id == study.id, plans.c.key == key)
-    with store.begin() as connection:
-        found = connection.execute(query.where(measurements.c.metric == metric)).scalar()
-    return list(found or [])
+    found = store.read(query.where(measurements.c.metric == metric))
+    return list((found[0].samples if found else None) or [])
 
 
 def worker_rows(store: Store, study: StudyRecord) -> list[WorkerRow]:
     """Every worker that the study has had."""
     query = sa.select(workers).where(workers.c.study_id == study.id).order_by(workers.c.number)
-    with store.begin() as connection:
-        return [WorkerRow(row.number, row.host, row.pid, row.state, row.heartbeat) for row in connection.execute(query)]
+    return [WorkerRow(row.number, row.host, row.pid, row.state, row.heartbeat) for row in store.read(query)]

@@ -25,7 +25,7 @@ from explorer.errors import StudyError
 from studies import database, postgresql, schema, sqlite, tables
 from studies.interrupts import held
 from studies.patience import Patience, patience_seconds
-from studies.settings import StudySettings, check_same
+from studies.settings import StudySettings, check_elsewhere, check_same
 from studies.troubles import in_words, shown
 
 PICTURES_VARIABLE = "EXPLORER_PICTURES"
@@ -95,10 +95,15 @@ class Store:
         return shown(self.url)
 
     @property
+    def beside_its_file(self) -> bool:
+        """Whether the storage is a file, so that the pictures lie beside it, and not a server."""
+        return sqlite.is_sqlite(self.url)
+
+    @property
     def folder(self) -> Path:
         """What the pictures' paths are relative to: the SQLite file's folder; for a server, which has none, the folder
         that `EXPLORER_PICTURES` names (one that all machines share), otherwise the working folder."""
-        if sqlite.is_sqlite(self.url):
+        if self.beside_its_file:
             return sqlite.file_of(self.url).absolute().parent
         return Path(os.environ.get(PICTURES_VARIABLE) or Path.cwd()).absolute()
 
@@ -219,9 +224,14 @@ class Store:
         """Every study, the oldest first."""
         return [_record(row) for row in self.read(sa.select(tables.studies).order_by(tables.studies.c.id))]
 
-    def check_settings(self, study: StudyRecord, settings: StudySettings) -> None:
-        """Raises StudyError, saying both sides, unless a worker with `settings` measures what the study measures."""
-        check_same(study.name, study.settings, settings)
+    def check_settings(self, study: StudyRecord, settings: StudySettings) -> str:
+        """In what the device of a worker with `settings` differs from the study's, in words: such a worker may measure
+        quality, not latency. Empty on the study's device.
+
+        Raises:
+            StudyError: saying both sides, when the worker would measure anything else than the study does.
+        """
+        return check_elsewhere(study.name, study.settings, settings)
 
     def device(self, facts: Mapping[str, Any]) -> int:
         """The id of the device with these facts (`explorer.devices.DeviceInfo.to_json()`); made when it is new."""

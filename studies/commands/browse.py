@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from datetime import datetime
@@ -13,6 +14,8 @@ from rich.markup import escape
 from explorer.errors import StudyError
 from explorer.estimate import Estimate
 from studies.commands.output import out, print_json, table
+from studies.config import STORAGE_VARIABLE
+from studies.database import show_url
 from studies.queue import counts
 from studies.rows import TrialRow, trials
 from studies.store import Store, StudyRecord
@@ -34,6 +37,7 @@ def list_command(storage: str, as_json: bool) -> None:
             "failed": count.failed,
             "running": count.running,
             "waiting": count.waiting,
+            "untimed": count.untimed,
             "created": datetime.fromtimestamp(study.created).astimezone().isoformat(timespec="seconds"),
         }
         for study, count in found
@@ -47,7 +51,7 @@ def list_command(storage: str, as_json: bool) -> None:
             row["study"], row["model"], row["device"], row["space"], ", ".join(row["objectives"]),
             *(str(row[state]) for state in ("done", "failed", "waiting")), row["created"],
         )  # fmt: skip
-    out().print(shown if rows else f"no study in {storage}; begin one with `explorer search`.")
+    out().print(shown if rows else f"no study in {show_url(storage)}; begin one with `explorer search`.")
 
 
 def show_command(name: str, storage: str, html: Path | None, png: Path | None, as_json: bool) -> None:
@@ -96,6 +100,7 @@ def _trial_document(row: TrialRow) -> dict[str, Any]:
         "words": row.words,
         "key": row.key,
         "speedup": row.speedup,
+        "devices": row.devices,
         "scores": {metric: score.to_json() for metric, score in row.scores.items()},
         "reason": row.reason,
         "plan": row.plan,
@@ -176,6 +181,7 @@ def dashboard_command(storage: str, port: int) -> None:
         "theme.primaryColor": "#0072B2",
     }
     flags = [f"--{name}={value}" for name, value in options.items()]
-    command = [sys.executable, "-m", "streamlit", "run", str(app), *flags, "--", "--storage", storage]
-    if subprocess.run(command, check=False).returncode not in (0, -2, 130):
+    command = [sys.executable, "-m", "streamlit", "run", str(app), *flags]
+    environment = os.environ | {STORAGE_VARIABLE: storage}  # a password there is no argument that `ps` shows
+    if subprocess.run(command, check=False, env=environment).returncode not in (0, -2, 130):
         raise StudyError(f"the dashboard could not run on port {port}; is the port taken? Give another --port.")

@@ -86,8 +86,8 @@ def _run(folder: Path, program: str, *arguments: str) -> None:
     # Nothing is piped: the server that pg_ctl leaves behind would hold the pipe's end open.
     with (folder / "program.log").open("ab") as log:
         done = subprocess.run(
-            [str(found / program), *arguments], cwd=folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=False,
-            start_new_session=True, env=os.environ | {"LC_ALL": "C.UTF-8"}, **as_owner,
+            [str(found / program), *arguments], cwd=folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+            check=False, start_new_session=True, env=os.environ | {"LC_ALL": "C.UTF-8"}, **as_owner,
         )  # fmt: skip
     if done.returncode != 0:
         raise RuntimeError(f"{program} failed: {(folder / 'program.log').read_text()[-2000:]}")

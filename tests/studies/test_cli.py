@@ -212,7 +212,7 @@ def test_bad_input_is_one_sentence_and_status_1(what: str, tmp_path: Path, capsy
         (["strategies", "--steps", "0"], "--steps must be more than zero"),
         (["anatomy", "--model", "emoji", "--resolution", "-8"], "--resolution"),
         (["dashboard", "--storage", "none.db"], "none.db"),
-        (["worker", "other"], "explorer search"),
+        (["worker", "--study", "other"], "explorer search"),
     ],
 )
 def test_other_commands_refuse_as_clearly(
@@ -223,7 +223,7 @@ def test_other_commands_refuse_as_clearly(
 
 
 @pytest.mark.parametrize(
-    "arguments", [["search", "--no-such-option"], ["nothing"], ["show"], ["search", "--trials", "x"]]
+    "arguments", [["search", "--no-such-option"], ["nothing"], ["show"], ["worker"], ["search", "--trials", "x"]]
 )
 def test_wrong_usage_is_status_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert run(arguments) == 2

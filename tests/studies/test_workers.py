@@ -101,8 +101,8 @@ def test_workers_that_search_share_one_total_and_score_nothing_twice(url: str, t
         assert [(end.status, end.crashed) for end in exits] == [(0, False)] * 3
         assert counts(store, study) == Counts(done=40)
         scored = [line.split() for line in log.read_text().splitlines()]
-        assert len({key for key, _ in scored}) == len(scored) == 40
-        assert len({pid for _, pid in scored}) > 1
+        assert len({key for key, *_ in scored}) == len(scored) == 40
+        assert len({pid for _, pid, _ in scored}) > 1
     assert polls[0] == 3
 
 
