@@ -36,10 +36,11 @@ def why_not() -> str | None:
 
 
 class Server:
-    """A server that makes databases. own: it was started here, so it may be stopped and started again."""
+    """A server that makes databases. own: it was started here, so it may be stopped and started again. safe: every
+    commit reaches the disk, as on a server that nobody told otherwise."""
 
-    def __init__(self, admin: URL, folder: Path | None = None) -> None:
-        self.admin, self.folder = admin, folder
+    def __init__(self, admin: URL, folder: Path | None = None, safe: bool = False) -> None:
+        self.admin, self.folder, self.safe = admin, folder, safe
         self._made = 0
 
     @property
@@ -69,8 +70,8 @@ class Server:
     def start(self) -> None:
         assert self.folder is not None
         options = f"-p {self.admin.port} -k {self.folder} -c listen_addresses=127.0.0.1 -c max_connections=200"
-        fast = "-c fsync=off -c synchronous_commit=off -c full_page_writes=off -c shared_buffers=32MB"
-        self._control("start", "-l", str(self.folder / "log"), "-o", f"{options} {fast}")
+        fast = "-c fsync=off -c full_page_writes=off -c shared_buffers=32MB"
+        self._control("start", "-l", str(self.folder / "log"), "-o", f"{options} {'' if self.safe else fast}")
 
     def _control(self, *arguments: str) -> None:
         assert self.folder is not None
@@ -94,7 +95,7 @@ def _run(folder: Path, program: str, *arguments: str) -> None:
 
 
 @contextmanager
-def running_server() -> Iterator[Server]:
+def running_server(safe: bool = False) -> Iterator[Server]:
     """The server that the environment names, or one started for the while."""
     if SERVER_VARIABLE in os.environ:
         yield Server(make_url(os.environ[SERVER_VARIABLE]))
@@ -111,7 +112,7 @@ def running_server() -> Iterator[Server]:
             "--pwfile", str(folder / "password"), "--no-sync",
         )  # fmt: skip
         address = URL.create("postgresql", USER, PASSWORD, "127.0.0.1", _free_port(), "postgres")
-        server = Server(address, folder)
+        server = Server(address, folder, safe)
         server.start()
         try:
             yield server
