@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,7 +32,8 @@ import psutil  # noqa: E402
 import sqlalchemy as sa  # noqa: E402
 
 from studies import SamplerSettings, Store, counts, run_worker  # noqa: E402
-from studies.database import optuna_storage, parse_url  # noqa: E402
+from studies.config import STORAGE_VARIABLE  # noqa: E402
+from studies.database import PROXY_VARIABLE, parse_url  # noqa: E402
 from studies.postgresql import is_postgresql  # noqa: E402
 from studies.tables import plans  # noqa: E402
 from tests.studies.cluster import running_server, why_not  # noqa: E402
@@ -43,16 +45,12 @@ RESULTS = ROOT / "benchmarks" / "results" / "storage_throughput.json"
 
 def work(url: str, seconds: float, until: float, proxy: str | None) -> None:
     """One worker: wait for the common start, then go through trials until the time is over."""
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    if proxy is not None:
+        os.environ[PROXY_VARIABLE] = proxy
     with Store.open(url) as store:
-        if proxy is not None:
-            host, port = proxy.rsplit(":", 1)
-            store.__dict__["optuna_storage"] = optuna.storages.GrpcStorageProxy(host=host, port=int(port))
         store.optuna_study(store.study("s"))
         time.sleep(max(0.0, until - time.time()))
         run_worker(store, "s", SPACE, ToyEvaluator(), ToyPlan.from_json, timeout=seconds)
-        if proxy is not None:
-            del store.__dict__["optuna_storage"]
 
 
 def measure(url: str, workers: int, seconds: float, sampler: str, proxy: str | None = None) -> dict[str, Any]:
@@ -102,9 +100,12 @@ def proxy_server(url: str) -> Iterator[str]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = int(probe.getsockname()[1])
-    process = subprocess.Popen([sys.executable, str(Path(__file__)), "--serve", url, str(port)], cwd=ROOT)
+    command = [sys.executable, "-m", "studies.cli", "proxy", "--port", str(port)]
+    process = subprocess.Popen(command, cwd=ROOT, env=os.environ | {STORAGE_VARIABLE: url})
     try:
-        optuna.storages.GrpcStorageProxy(host="127.0.0.1", port=port).wait_server_ready(60)
+        ready = optuna.storages.GrpcStorageProxy(host="127.0.0.1", port=port)
+        ready.wait_server_ready(60)
+        ready.close()
         yield f"127.0.0.1:{port}"
     finally:
         process.kill()
@@ -115,9 +116,6 @@ def main() -> None:
     if sys.argv[1:2] == ["--worker"]:
         url, seconds, until, proxy = sys.argv[2:]
         return work(url, float(seconds), float(until), None if proxy == "-" else proxy)
-    if sys.argv[1:2] == ["--serve"]:
-        storage = optuna.storages.get_storage(optuna_storage(parse_url(sys.argv[2])))
-        return optuna.storages.run_grpc_proxy_server(storage, host="127.0.0.1", port=int(sys.argv[3]))
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 8, 32])
     parser.add_argument("--seconds", type=float, default=20.0)
@@ -126,6 +124,7 @@ def main() -> None:
     parser.add_argument("--proxy", action="store_true", help="measure Optuna's gRPC proxy as well")
     parser.add_argument("--out", type=Path, default=RESULTS)
     asked = parser.parse_args()
+    warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
     rows: list[dict[str, Any]] = []
     print("| storage | sampler | workers | trials a second | trials | connections of the server | lost |", flush=True)
     print("|---|---|---|---|---|---|---|", flush=True)

@@ -97,6 +97,18 @@ def worker(
     run_one_worker(study, storage, device, trials, timeout, quality_only)
 
 
+@app.command()
+def proxy(
+    storage: Storage = DEFAULT_STORAGE,
+    host: Annotated[str, typer.Option(help="Address to listen on; the network must be trusted.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on.")] = 13000,
+) -> None:
+    """Optuna's gRPC proxy in front of a storage, for hundreds of workers: they name it in EXPLORER_OPTUNA_PROXY."""
+    from studies.commands.proxy import run_proxy
+
+    run_proxy(storage, host, port)
+
+
 @app.command("list")
 def list_studies(storage: Storage = DEFAULT_STORAGE, as_json: Json = False) -> None:
     """The studies of a storage."""

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from typing import Any, TypeVar
 import optuna
 import sqlalchemy as sa
 from optuna.samplers import BaseSampler
-from optuna.storages import BaseStorage, get_storage
+from optuna.storages import BaseStorage, GrpcStorageProxy, get_storage
 from optuna.study import StudyDirection
 from sqlalchemy.engine import URL, Connection, Engine
 
@@ -156,6 +157,9 @@ class Store:
         self.engine.dispose()
         if "optuna_storage" in self.__dict__:
             storage = self.__dict__.pop("optuna_storage")
+            if isinstance(storage, GrpcStorageProxy):
+                storage.close()
+                return
             storage._backend.remove_session()
             storage._backend.engine.dispose()
 
@@ -169,8 +173,12 @@ class Store:
 
     @cached_property
     def optuna_storage(self) -> BaseStorage:
-        """Optuna's storage on the same database, with the same recipe."""
+        """Optuna's storage on the same database, with the same recipe, or through the proxy that
+        `EXPLORER_OPTUNA_PROXY` names. What is scored is decided by our own tables either way."""
         optuna.logging.set_verbosity(optuna.logging.WARNING)
+        if address := os.environ.get(database.PROXY_VARIABLE):
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            return database.optuna_proxy(address)
         return get_storage(database.optuna_storage(self.url))
 
     def optuna_study(self, study: StudyRecord, sampler: BaseSampler | None = None) -> optuna.Study:
