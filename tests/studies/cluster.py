@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import URL, make_url
@@ -83,7 +84,9 @@ def _run(folder: Path, program: str, *arguments: str) -> None:
     found = programs()
     assert found is not None
     owner = folder.stat()
-    as_owner = {"user": owner.st_uid, "group": owner.st_gid, "extra_groups": []} if os.geteuid() == 0 else {}
+    as_owner: dict[str, Any] = (
+        {"user": owner.st_uid, "group": owner.st_gid, "extra_groups": []} if os.geteuid() == 0 else {}
+    )
     # Nothing is piped: the server that pg_ctl leaves behind would hold the pipe's end open.
     with (folder / "program.log").open("ab") as log:
         done = subprocess.run(
