@@ -91,6 +91,7 @@ def count(connection: Connection, study: StudyRecord) -> Counts:
 
 
 def counts(store: Store, study: StudyRecord) -> Counts:
+    """How many of the study's plans are in which state, now."""
     return store.transact(lambda connection, _: count(connection, study))
 
 

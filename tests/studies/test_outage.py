@@ -20,6 +20,7 @@ from optuna.trial import TrialState
 from explorer.errors import StudyError
 from studies import Counts, Store, counts, enqueue, queue, run_worker
 from studies.patience import VARIABLE, Patience
+from studies.rows import worker_rows
 from studies.troubles import StorageGone
 from tests.studies.cluster import Server
 from tests.studies.conftest import text_of
@@ -50,19 +51,20 @@ def fill(url: str, n: int) -> None:
         enqueue(store, study, plans(n), ToySpace(), ToyEvaluator().evaluations)
 
 
-def wait_for_finished(url: str, n: int) -> None:
+def wait_for_finished(url: str, n: int, workers: int = 1) -> None:
+    """Until n plans are finished and so many workers have begun."""
     with Store.open(url) as store:
         study = store.study("s")
-        while counts(store, study).finished < n:
+        while counts(store, study).finished < n or len(worker_rows(store, study)) < workers:
             time.sleep(0.05)
 
 
 def test_workers_go_on_when_the_server_is_back(outage_url: str, server: Server, tmp_path: Path) -> None:
-    n = 40
+    n = 80
     fill(outage_url, n)
     workers = [worker(outage_url, n, tmp_path / "log") for _ in range(2)]
     try:
-        wait_for_finished(outage_url, 4)
+        wait_for_finished(outage_url, 4, workers=2)
         server.stop()
         time.sleep(1.5)
         server.start()

@@ -17,7 +17,6 @@ from optuna.trial import TrialState
 
 from explorer.errors import StudyError
 from studies import Counts, Objective, Store, StudyRecord, claims, counts, enqueue, queue, run_worker, tables, trials
-from studies.driver import UNTIMED_MOST
 from studies.mirror import Mirror
 from studies.rows import sample_pictures
 from studies.scored import QUALITY
@@ -92,10 +91,13 @@ def test_the_studys_device_times_what_waits_before_it_scores_plans_whole(store: 
     assert counts(store, study) == Counts(waiting=1, done=4)
 
 
-def test_no_more_is_proposed_than_the_studys_device_may_time_soon(store: Store, study: StudyRecord) -> None:
-    outcome = run(store, None, quality_only=True, timeout=12.0)
+def test_no_more_is_proposed_than_the_studys_device_may_time_soon(
+    store: Store, study: StudyRecord, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("studies.driver.UNTIMED_MOST", 3)
+    outcome = run(store, None, quality_only=True, timeout=4.0)
     assert outcome.stopped == "timeout"
-    assert counts(store, study) == Counts(untimed=UNTIMED_MOST)
+    assert counts(store, study) == Counts(untimed=3)
 
 
 @pytest.mark.parametrize("quality_only", [True, False])
