@@ -217,6 +217,11 @@ class Run:
     last_read: dict[tuple[int, tuple[str, Form]], int]
 
 
+def features_read(plan: InheritancePlan) -> frozenset[tuple[str, Form]]:
+    """Every feature that an inherit step of the plan may read: what an extract step stores that serves all of them."""
+    return frozenset(feature for mask in plan.masks for feature in liveness(plan.architecture, mask).reads)
+
+
 def resolve_run(plan: InheritancePlan, evaluations: int, start: int = 0) -> Run:
     """Resolve `plan` for a run of `evaluations`, of which the first `start` are left out (img2img runs the tail).
 

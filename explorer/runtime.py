@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import inspect
 import types
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -19,42 +20,58 @@ from diffusers.utils.peft_utils import apply_lora_scale
 from torch import Tensor, nn
 
 from explorer.architecture import Architecture
+from explorer.compiling import CompileMode, check_compiler, compile_mode, compiled, uses_compiler, uses_graphs
 from explorer.conditions import read_conditions
-from explorer.errors import ModelError, PlanError
+from explorer.errors import ExplorerError, ModelError, PlanError
+from explorer.graphs import StaticSteps, why_not
 from explorer.mask import Mask
-from explorer.plan import InheritancePlan, Run, resolve_run
-from explorer.program import Conditions, Program
+from explorer.plan import InheritancePlan, Run, features_read, resolve_run
+from explorer.program import Program
 from explorer.variant import Feature, Features, Variant
 
 _MARK = "_inheritance"
 
 
-def inherit(target: Any, plan: InheritancePlan, *, scheduler: Any = None, compile: bool = False) -> Inheritance:
+def inherit(
+    target: Any,
+    plan: InheritancePlan,
+    *,
+    scheduler: Any = None,
+    compile: bool | str = False,
+    fallback: bool = False,
+) -> Inheritance:
     """Run `target` (a diffusers pipeline with a UNet, or a UNet2DConditionModel) by `plan`.
 
     Returns a handle: a context manager with `.remove()`, which restores the target exactly. For a bare UNet give the
     `scheduler` whose `set_timesteps` begins a run, or call `handle.begin(evaluations)` before each run.
-    compile: compile each variant whole (`torch.compile(fullgraph=True)`).
+    compile: off (False), default (True: each variant compiled whole), cudagraphs (compiled, over static buffers, each
+    variant captured as one CUDA graph) or cudagraphs-eager (captured without the compiler).
+    fallback: where that cannot be had (no GPU, offloading, no compiler ...), warn and run eager instead of raising.
 
     Raises:
+        DeviceError: when the compiler's backend is missing.
         PlanError: when the plan was made for another architecture, or a plan is applied already.
         ModelError: when the target has no supported UNet, or another tool has patched it.
     """
-    return Inheritance(target, plan, scheduler=scheduler, compile=compile)
+    return Inheritance(target, plan, scheduler=scheduler, compile=compile_mode(compile), fallback=fallback)
 
 
 class Inheritance:
     """A plan at work on one UNet. See `inherit`."""
 
-    def __init__(self, target: Any, plan: InheritancePlan, *, scheduler: Any, compile: bool) -> None:
+    def __init__(
+        self, target: Any, plan: InheritancePlan, *, scheduler: Any, compile: CompileMode, fallback: bool
+    ) -> None:
         pipe = target if hasattr(target, "unet") else None
         unet = target.unet if pipe is not None else target
         self.plan = plan
         self.unet: nn.Module = unet
         _check_target(unet, plan)
         self._pipe = pipe
-        self._compile = compile
         self._program = Program(unet)
+        self._compile, self._fallback = compile, fallback
+        self._static: StaticSteps | None = None
+        self._mode = self._usable_mode()
         self._variants: dict[tuple[Mask, frozenset[Feature]], Any] = {}
         self._run: Run | None = None
         self._pending: tuple[int, int] | None = None
@@ -88,6 +105,7 @@ class Inheritance:
         delattr(self.unet, _MARK)
         self._end()
         self._variants.clear()
+        self._static = None
         self._attached = False
 
     def begin(self, evaluations: int, *, start: int = 0) -> None:
@@ -100,15 +118,38 @@ class Inheritance:
         """
         self._end()
         self._run = resolve_run(self.plan, evaluations, start)
+        self._mode = self._usable_mode()
+        if uses_graphs(self._mode):
+            if self._static is None:
+                self._static = StaticSteps(self._program, self.plan, compile=uses_compiler(self._mode))
+            self._static.begin()
 
     @property
     def cache_bytes(self) -> int:
-        """Bytes of the features held now."""
+        """Bytes of the features held now; of the static buffers where steps are captured."""
+        if self._static is not None:
+            return self._static.bytes
         return sum(t.numel() * t.element_size() for held in self._cache.values() for t in held.values())
 
     def _end(self) -> None:
         self._run, self._pending, self._shape, self._evaluation = None, None, None, 0
         self._cache.clear()
+
+    def _usable_mode(self) -> CompileMode:
+        """The compile mode asked for, or `off` with a warning where it cannot be had and a fallback was allowed."""
+        try:
+            if uses_graphs(self._compile):
+                reason = why_not(self.unet, _device(self.unet))
+                if reason is not None:
+                    raise ModelError(f"the compile mode {self._compile} cannot be had: {reason}")
+            if uses_compiler(self._compile):
+                check_compiler(_device(self.unet))
+        except ExplorerError as error:
+            if not self._fallback:
+                raise
+            warnings.warn(f"{error} The plan runs eager.", stacklevel=3)
+            return "off"
+        return self._compile
 
     # Patching --------------------------------------------------------------------------------------------------------
 
@@ -210,23 +251,46 @@ class Inheritance:
         return_dict: bool = True,
     ) -> Any:
         run = self._current_run()
-        sample, at = read_conditions(
-            unet, self._program.architecture, sample, timestep, encoder_hidden_states, class_labels, timestep_cond,
-            attention_mask, cross_attention_kwargs, added_cond_kwargs, down_block_additional_residuals,
-            mid_block_additional_residual, down_intrablock_additional_residuals, encoder_attention_mask,
-        )  # fmt: skip
-        noise = self._step(run, sample, at, encoder_hidden_states.shape)
+        arguments = {
+            "sample": sample,
+            "timestep": timestep,
+            "context": encoder_hidden_states,
+            "class_labels": class_labels,
+            "timestep_cond": timestep_cond,
+            "attention_mask": attention_mask,
+            "attention_kwargs": cross_attention_kwargs,
+            "added": added_cond_kwargs,
+            "down_residuals": down_block_additional_residuals,
+            "mid_residual": mid_block_additional_residual,
+            "intrablock": down_intrablock_additional_residuals,
+            "context_mask": encoder_attention_mask,
+        }
+        noise = self._captured_step(run, arguments) if uses_graphs(self._mode) else self._step(run, arguments)
         return UNet2DConditionOutput(sample=noise) if return_dict else (noise,)
 
-    def _step(self, run: Run, sample: Tensor, at: Conditions, context: torch.Size) -> Tensor:
+    def _captured_step(self, run: Run, arguments: dict[str, Any]) -> Tensor:
+        assert self._static is not None
+        if not isinstance(arguments["timestep"], Tensor):
+            # A number would be built into the graph.
+            dtype = torch.float64 if isinstance(arguments["timestep"], float) else torch.int64
+            device = arguments["sample"].device
+            arguments["timestep"] = torch.tensor(arguments["timestep"], dtype=dtype, device=device)
+        noise = self._static.step(self._evaluation, run.choices[self._evaluation], arguments)
+        self._evaluation += 1
+        return noise
+
+    def _step(self, run: Run, arguments: dict[str, Any]) -> Tensor:
         i = self._evaluation
-        shape = (sample.shape, sample.dtype, sample.device, context)
+        sample, at = read_conditions(self.unet, self._program.architecture, **arguments)
+        shape = (sample.shape, sample.dtype, sample.device, arguments["context"].shape)
         choice, stores = run.choices[i], run.stores[i]
         if self._shape is not None and shape != self._shape:
             # Batch, size, dtype, device or guidance changed inside the run: nothing that is kept fits.
             self._cache.clear()
             choice, stores = 0, frozenset().union(*run.stores)
         self._shape = shape
+        if not choice and uses_compiler(self._mode):
+            stores = features_read(self.plan)  # one extract variant, not one for each set that is read later
         mask = self.plan.mask(choice)
         variant = self._variant(mask, frozenset() if choice else stores)
         noise, stored = variant(sample, at, self._inherited(mask, i))
@@ -240,7 +304,8 @@ class Inheritance:
         key = (mask, stores)
         if key not in self._variants:
             variant = Variant(self._program, mask, stores)
-            self._variants[key] = _compiled(variant, len(self._variants)) if self._compile else variant
+            number = len(self._variants)
+            self._variants[key] = compiled(variant, number) if uses_compiler(self._mode) else variant
         return self._variants[key]
 
     def _inherited(self, mask: Mask, evaluation: int) -> Features:
@@ -274,13 +339,9 @@ def combine(features: list[Tensor], weights: tuple[float, ...]) -> Tensor:
     return total
 
 
-def _compiled(variant: Variant, number: int) -> Any:
-    """The variant compiled whole, under a code object of its own: the compiler limits recompilations by code object,
-    and every variant is another program."""
-    call = Variant.__call__
-    code = call.__code__.replace(co_name=f"variant_{number}")
-    own = types.FunctionType(code, call.__globals__, code.co_name, call.__defaults__, call.__closure__)
-    return torch.compile(types.MethodType(own, variant), fullgraph=True)
+def _device(unet: nn.Module) -> torch.device:
+    """Where the UNet computes: of its first parameter, as an offloaded one lies elsewhere."""
+    return next(unet.parameters()).device
 
 
 def _unpatch(owner: Any, name: str, mine: Any) -> None:

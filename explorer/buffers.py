@@ -1,0 +1,136 @@
+"""Static buffers: tensors that keep their place in memory, so that a captured graph can be replayed over them.
+
+Nothing here needs a GPU; `explorer.graphs` captures what reads and writes these buffers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_flatten, tree_unflatten
+
+from explorer.rules import Rule
+from explorer.variant import Feature, Features
+
+
+def form_of(arguments: Any) -> Hashable:
+    """What must be equal for two calls to share buffers: shapes, strides and dtypes of the tensors in `arguments` (any
+    nesting of lists, tuples and dicts), and every other value as it is."""
+    leaves, structure = tree_flatten(arguments)
+    parts: list[Hashable] = [repr(structure)]
+    for leaf in leaves:
+        if isinstance(leaf, Tensor):
+            parts.append((leaf.shape, leaf.stride(), leaf.dtype))
+        else:
+            parts.append(leaf if isinstance(leaf, Hashable) else repr(leaf))
+    return tuple(parts)
+
+
+class StaticInputs:
+    """A call's arguments with every tensor in a buffer of its own on `device`; other values stay as they were."""
+
+    def __init__(self, arguments: Any, device: torch.device) -> None:
+        leaves, structure = tree_flatten(arguments)
+        held = [_like(leaf, device) if isinstance(leaf, Tensor) else leaf for leaf in leaves]
+        self.arguments: Any = tree_unflatten(held, structure)
+        self._buffers = [leaf for leaf in held if isinstance(leaf, Tensor)]
+        self.fill(arguments)
+
+    def fill(self, arguments: Any) -> None:
+        """Copy the tensors of `arguments`, which have the form of the first ones, into the buffers."""
+        given = [leaf for leaf in tree_flatten(arguments)[0] if isinstance(leaf, Tensor)]
+        for buffer, tensor in zip(self._buffers, given, strict=True):
+            buffer.copy_(tensor, non_blocking=True)
+
+
+class FeatureBuffers:
+    """The features of the last `rule.history` extract steps, written and read in place.
+
+    Each feature has one slot an extract step, used in turn; the slot is an index on the device, so that one captured
+    graph fills any of them. With a history of one a feature is read where it was written; a forecast is combined, all
+    features at once, into a buffer that the inherit step reads.
+    """
+
+    def __init__(self, rule: Rule, device: torch.device) -> None:
+        self._rule = rule
+        self._slot = torch.zeros(1, dtype=torch.long, device=device)
+        self._slots: dict[Feature, Tensor] = {}
+        self._combined: dict[Feature, Tensor] = {}
+        self._sources: dict[int, int] = {}  # evaluation of an extract step -> its slot, in order
+
+    @property
+    def sources(self) -> tuple[int, ...]:
+        """The evaluations whose features stand, ascending."""
+        return tuple(self._sources)
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of all buffers, whether a feature stands in them or not."""
+        return sum(t.numel() * t.element_size() for t in (*self._slots.values(), *self._combined.values()))
+
+    def begin(self) -> None:
+        """Forget every feature: nothing survives from one run to the next. The buffers stay where they are."""
+        self._sources.clear()
+
+    def extract(self, evaluation: int) -> None:
+        """The next `write` holds the features of `evaluation`; they take the place of the oldest when all are full."""
+        taken = len(self._sources)
+        if taken == self._rule.history:
+            oldest = next(iter(self._sources))
+            slot = self._sources.pop(oldest)
+        else:
+            slot = taken
+        self._sources[evaluation] = slot
+        self._slot.fill_(slot)
+
+    def write(self, stored: Features) -> None:
+        """Copy an extract step's features into the current slot. Part of a captured graph."""
+        for feature, value in stored.items():
+            slots = self._slots.get(feature)
+            if slots is None:
+                slots = self._slots[feature] = _stack(value, self._rule.history)
+                if self._rule.history > 1:
+                    self._combined[feature] = torch.zeros_like(slots[0])
+            if self._rule.history == 1:
+                slots[0].copy_(value)
+            else:
+                slots.index_copy_(0, self._slot, value.unsqueeze(0))
+
+    def combine(self, features: Iterable[Feature], evaluation: int) -> None:
+        """Make ready what `read` gives for the inherit step `evaluation`. Runs before a captured graph, as the weights
+        differ from step to step; the arithmetic is that of `explorer.runtime.combine`."""
+        if self._rule.history == 1:
+            return
+        names = list(features)
+        targets = [self._combined[name] for name in names]
+        slots = list(self._sources.values())
+        weights = self._rule.coefficients(evaluation, self.sources)
+        torch._foreach_copy_(targets, [self._slots[name][slots[0]] for name in names])
+        if len(slots) == 1:
+            return
+        torch._foreach_mul_(targets, weights[0])
+        for slot, weight in zip(slots[1:], weights[1:], strict=True):
+            torch._foreach_add_(targets, [self._slots[name][slot] for name in names], alpha=weight)
+
+    def read(self, features: Iterable[Feature]) -> Mapping[Feature, Tensor]:
+        """The buffers that an inherit step reads: the same tensors at every step."""
+        if self._rule.history == 1:
+            return {feature: self._slots[feature][0] for feature in features}
+        return {feature: self._combined[feature] for feature in features}
+
+
+def _like(tensor: Tensor, device: torch.device) -> Tensor:
+    with torch.inference_mode(False):
+        return torch.empty_like(tensor, device=device, requires_grad=False)
+
+
+def _stack(value: Tensor, count: int) -> Tensor:
+    """`count` buffers of the shape and memory layout of `value`, as one tensor (count, *shape)."""
+    with torch.inference_mode(False):
+        layout = torch.empty_like(value, device="meta")
+        strides = (value.numel(), *layout.stride())
+        stack = torch.empty_strided((count, *value.shape), strides, dtype=value.dtype, device=value.device)
+        return stack.zero_()

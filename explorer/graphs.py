@@ -1,0 +1,177 @@
+"""A plan's variants over static buffers, each captured once as a CUDA graph and replayed at every step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from explorer.buffers import FeatureBuffers, StaticInputs, form_of
+from explorer.compiling import compiled
+from explorer.conditions import read_conditions
+from explorer.errors import ModelError
+from explorer.mask import Mask
+from explorer.plan import InheritancePlan, features_read
+from explorer.program import Program
+from explorer.variant import Variant
+
+WARMUPS = 2
+MAX_FORMS = 4
+"""Forms of input (batch, size ...) whose graphs are kept; the one unused for longest goes."""
+
+Step = Callable[[], Tensor]
+Capture = Callable[[Step, Any], Step]
+
+
+class StaticSteps:
+    """Runs the steps of a plan over static buffers.
+
+    Per form of input (shapes, dtypes, what a call carries) there is one set of buffers and one graph a mask, as every
+    extract step stores what any inherit step reads. All graphs share one memory pool: a replay's noise is copied out
+    of it and features live outside of it. `capture` turns a step over buffers into one that replays it.
+    """
+
+    def __init__(
+        self, program: Program, plan: InheritancePlan, *, compile: bool, capture: Capture | None = None
+    ) -> None:
+        self._program, self._plan, self._compile = program, plan, compile
+        self._capture = capture or capture_graph
+        self._stores = features_read(plan)
+        self._variants: dict[Mask, tuple[Variant, Any]] = {}
+        self._forms: dict[Hashable, _Form] = {}
+        self._current: _Form | None = None
+        self._weights: Hashable = None
+        self._pool: Any = None
+        self.captures = 0
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of every feature buffer."""
+        return sum(form.features.bytes for form in self._forms.values())
+
+    def begin(self) -> None:
+        """A run begins: no feature stands. Weights or processors that were exchanged since need new graphs."""
+        self._current = None
+        weights = _identity(self._program.unet)
+        if weights != self._weights:
+            self._forms.clear()
+            self._weights = weights
+
+    def step(self, evaluation: int, choice: int, arguments: dict[str, Any]) -> Tensor:
+        """The noise (B, C, H, W) of one evaluation; `arguments` as of `read_conditions`.
+
+        Raises:
+            ModelError: where gradients are wanted, which a replayed graph cannot give.
+        """
+        if torch.is_grad_enabled():
+            raise ModelError("captured steps have no gradients; call the UNet under torch.no_grad().")
+        form = self._form(arguments)
+        if not form.features.sources:
+            choice = 0  # the form changed inside the run: nothing that is kept fits
+        mask = self._plan.mask(choice)
+        variant, call = self._variant(mask)
+        if choice:
+            form.features.combine([(name, kind) for name, kind in variant.reads], evaluation)
+        else:
+            form.features.extract(evaluation)
+        if mask not in form.steps:
+            form.steps[mask] = self._capture(self._over(form, variant, call), self._shared_pool)
+            self.captures += 1
+        return form.steps[mask]()
+
+    def _shared_pool(self) -> Any:
+        if self._pool is None:
+            self._pool = torch.cuda.graph_pool_handle()
+        return self._pool
+
+    def _form(self, arguments: dict[str, Any]) -> _Form:
+        device = arguments["sample"].device
+        key = (device, torch.is_autocast_enabled(device.type), form_of(arguments))
+        form = self._forms.pop(key, None)
+        if form is None:
+            while len(self._forms) >= MAX_FORMS:
+                del self._forms[next(iter(self._forms))]
+            form = _Form(StaticInputs(arguments, device), FeatureBuffers(self._plan.rule, device))
+        else:
+            form.inputs.fill(arguments)
+        self._forms[key] = form
+        if form is not self._current:
+            form.features.begin()
+            self._current = form
+        return form
+
+    def _variant(self, mask: Mask) -> tuple[Variant, Any]:
+        if mask not in self._variants:
+            variant = Variant(self._program, mask, frozenset() if mask else self._stores)
+            call = compiled(variant, len(self._variants)) if self._compile else variant
+            self._variants[mask] = variant, call
+        return self._variants[mask]
+
+    def _over(self, form: _Form, variant: Variant, call: Any) -> Step:
+        """One step over the buffers of `form`, the time embedding included."""
+        program = self._program
+
+        def step() -> Tensor:
+            sample, at = read_conditions(program.unet, program.architecture, **form.inputs.arguments)
+            noise, stored = call(sample, at, dict(form.features.read(variant.reads)))
+            form.features.write(stored)
+            result: Tensor = noise
+            return result
+
+        return step
+
+
+class _Form:
+    """The buffers and the captured steps of one form of input."""
+
+    def __init__(self, inputs: StaticInputs, features: FeatureBuffers) -> None:
+        self.inputs, self.features = inputs, features
+        self.steps: dict[Mask, Step] = {}
+
+
+def capture_graph(step: Step, pool: Callable[[], Any]) -> Step:
+    """`step` as one CUDA graph. Its first run allocates buffers and compiles; the next, on a side stream, warm up what
+    the capture must not meet for the first time (cuBLAS's workspaces, autotuning)."""
+    step()
+    main, side = torch.cuda.current_stream(), torch.cuda.Stream()
+    side.wait_stream(main)
+    with torch.cuda.stream(side):
+        for _ in range(WARMUPS):
+            step()
+    main.wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph, pool=pool()):
+        noise = step()
+
+    def replay() -> Tensor:
+        graph.replay()
+        # A scheduler of several steps keeps what it is given; the next replay writes here again.
+        return noise.clone()
+
+    return replay
+
+
+def why_not(unet: nn.Module, device: torch.device) -> str | None:
+    """Why steps of `unet` cannot be captured as CUDA graphs, in one sentence; None when they can."""
+    modules = list(unet.modules())
+    if any("_hf_hook" in module.__dict__ for module in modules):
+        return "offloading moves the weights between steps; keep the model on the GPU or use another compile mode."
+    if device.type != "cuda":
+        return f"CUDA graphs need the UNet on a CUDA GPU, and it is on {device}; use the compile mode off or default."
+    if any(hasattr(module, "lora_A") and not getattr(module, "merged", False) for module in modules):
+        return "a LoRA's scale may change between steps; call pipe.fuse_lora() first or use another compile mode."
+    if unet.training:
+        return "the UNet is in training mode; call unet.eval() first."
+    return None
+
+
+def _identity(unet: Any) -> Hashable:
+    """Where the weights lie and who computes attention: what a captured graph has built in."""
+    places = tuple(t.data_ptr() for t in (*unet.parameters(), *unet.buffers()))
+    processors = tuple(
+        (name, id(processor), repr(getattr(processor, "scale", None)))
+        for name, processor in unet.attn_processors.items()
+    )
+    return places, processors

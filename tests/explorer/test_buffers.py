@@ -1,0 +1,264 @@
+"""Static buffers on the CPU: the pictures of the eager path to the bit, from tensors that keep their places."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from explorer import InheritancePlan, ModelError, PlanError, inherit
+from explorer.architecture import Architecture
+from explorer.buffers import FeatureBuffers, StaticInputs, form_of
+from explorer.compiling import COMPILE_MODES, check_compiler, compile_mode
+from explorer.errors import DeviceError, ExplorerError
+from explorer.graphs import StaticSteps, why_not
+from explorer.mask import Mask, liveness
+from explorer.program import Program
+from explorer.rules import RULES, Rule
+from explorer.runtime import combine
+from explorer.schedule import Segments
+from tests.conftest import make_pipeline, make_unet
+from tests.explorer.test_program import call
+from tests.explorer.test_runtime import CARRIED, latents, plan_for
+
+CPU = torch.device("cpu")
+
+
+def direct(step: Callable[[], torch.Tensor], _: Any) -> Callable[[], torch.Tensor]:
+    """In place of a CUDA graph: the step itself, over the same buffers."""
+    return step
+
+
+def static_steps(unet: Any, plan: InheritancePlan) -> StaticSteps:
+    return StaticSteps(Program(unet), plan, compile=False, capture=direct)
+
+
+def over_buffers(handle: Any, monkeypatch: pytest.MonkeyPatch) -> StaticSteps:
+    """Let `handle` run as `cudagraphs-eager` does, with `direct` in place of the capture."""
+    steps = static_steps(handle.unet, handle.plan)
+    monkeypatch.setattr(handle, "_usable_mode", lambda: "cudagraphs-eager")
+    handle._static = steps
+    return steps
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("name", ["DC0", "CO6"])
+def test_the_picture_of_the_eager_path_to_the_bit(rule: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    pipe = make_pipeline()
+    plan = plan_for(pipe, name, "P3", 10, rule)
+    with inherit(pipe, plan):
+        eager = [latents(pipe), latents(pipe, batch=2), latents(pipe, 7)]
+    with inherit(pipe, plan) as handle:
+        steps = over_buffers(handle, monkeypatch)
+        found = [latents(pipe), latents(pipe, batch=2), latents(pipe, 7)]
+        again = latents(pipe)
+    assert all(torch.equal(a, b) for a, b in zip(eager, found, strict=True))
+    assert torch.equal(again, eager[0])
+    assert steps.captures == 4  # extract and inherit, for two batch sizes: neither steps nor runs capture again
+
+
+@pytest.mark.parametrize("what", [w for w in CARRIED if "offload" not in w])
+def test_what_a_pipeline_carries_goes_through_the_buffers(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    unet = make_unet()
+    kwargs = CARRIED[what](unet)
+
+    def fresh() -> dict[str, Any]:
+        return {key: list(value) if isinstance(value, list) else value for key, value in kwargs.items()}
+
+    plan = InheritancePlan(Architecture.of(unet), 3, (Mask.of(["mid.attn", "dn1.l0.res"]),), Segments.of([0, 1, 1]))
+    found = []
+    for static in (False, True):
+        with inherit(unet, plan) as handle:
+            if static:
+                over_buffers(handle, monkeypatch)
+            handle.begin(3)
+            found.append([call(unet, seed, **fresh()) for seed in range(3)])
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
+
+
+@st.composite
+def plans(draw: st.DrawFn) -> tuple[tuple[tuple[str, ...], ...], list[int], str]:
+    units = Architecture.of(make_unet()).units
+    masks = draw(
+        st.lists(st.lists(st.sampled_from(units), min_size=1, max_size=6, unique=True), min_size=1, max_size=2)
+    )
+    choices = [0, *draw(st.lists(st.integers(0, len(masks)), min_size=1, max_size=6))]
+    return tuple(tuple(mask) for mask in masks), choices, draw(st.sampled_from(RULES))
+
+
+@settings(max_examples=12, deadline=None)
+@given(plans())
+def test_any_plan_over_buffers(drawn: tuple[tuple[tuple[str, ...], ...], list[int], str]) -> None:
+    masks, choices, rule = drawn
+    unet = make_unet()
+    architecture = Architecture.of(unet)
+    plan = InheritancePlan(
+        architecture, len(choices), tuple(Mask.of(m) for m in masks), Segments.of(choices), Rule.parse(rule)
+    )
+    with inherit(unet, plan) as handle:
+        handle.begin(len(choices))
+        eager = [call(unet, seed) for seed in range(len(choices))]
+    with pytest.MonkeyPatch.context() as patch, inherit(unet, plan) as handle:
+        steps = over_buffers(handle, patch)
+        for _ in range(2):
+            handle.begin(len(choices))
+            found = [call(unet, seed) for seed in range(len(choices))]
+            assert all(torch.equal(a, b) for a, b in zip(eager, found, strict=True))
+        assert steps.captures <= 1 + len(masks)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.sampled_from(RULES), st.lists(st.booleans(), min_size=1, max_size=12))
+def test_feature_buffers_hold_the_last_extract_steps(rule: str, extracts: list[bool]) -> None:
+    chosen = Rule.parse(rule)
+    buffers = FeatureBuffers(chosen, CPU)
+    feature = ("mid.attn", "residual")
+    kept: list[tuple[int, torch.Tensor]] = []
+    places: set[int] = set()
+    for evaluation, extract in enumerate([True, *extracts]):
+        if extract:
+            value = torch.randn(1, 2, 3, 3).to(memory_format=torch.channels_last)
+            kept = [*kept, (evaluation, value)][-chosen.history :]
+            buffers.extract(evaluation)
+            buffers.write({feature: value})
+        else:
+            buffers.combine([feature], evaluation)
+            read = buffers.read([feature])[feature]
+            weights = chosen.coefficients(evaluation, buffers.sources)
+            assert torch.equal(read, combine([value for _, value in kept], weights))
+            assert read.stride() == kept[0][1].stride()
+            places.add(read.data_ptr())
+        assert buffers.sources == tuple(at for at, _ in kept)
+    assert len(places) <= 1
+    slots = chosen.history + (chosen.history > 1)
+    assert buffers.bytes == slots * 18 * 4
+
+
+def test_static_inputs_keep_their_places() -> None:
+    arguments = {"a": torch.zeros(2, 3), "b": [torch.ones(1), None], "c": 4}
+    inputs = StaticInputs(arguments, CPU)
+    places = [inputs.arguments["a"].data_ptr(), inputs.arguments["b"][0].data_ptr()]
+    inputs.fill({"a": torch.full((2, 3), 7.0), "b": [torch.full((1,), 8.0), None], "c": 4})
+    assert [inputs.arguments["a"].data_ptr(), inputs.arguments["b"][0].data_ptr()] == places
+    assert inputs.arguments["a"].eq(7).all() and inputs.arguments["b"][0].item() == 8
+    assert inputs.arguments["c"] == 4 and inputs.arguments["a"].data_ptr() != arguments["a"].data_ptr()
+
+
+def test_forms_differ_where_a_graph_would() -> None:
+    base = {"sample": torch.zeros(2, 4, 8, 8), "scale": 1.0, "residuals": None}
+    assert form_of(base) == form_of({**base, "sample": torch.ones(2, 4, 8, 8)})
+    for change in (
+        {"sample": torch.zeros(1, 4, 8, 8)},
+        {"sample": torch.zeros(2, 4, 8, 8).to(memory_format=torch.channels_last)},
+        {"sample": torch.zeros(2, 4, 8, 8, dtype=torch.float16)},
+        {"scale": 0.5},
+        {"residuals": (torch.zeros(1),)},
+    ):
+        assert form_of(base) != form_of({**base, **change})
+
+
+def test_exchanged_weights_and_processors_capture_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    from diffusers.models.attention_processor import AttnProcessor
+
+    unet = make_unet()
+    plan = InheritancePlan(Architecture.of(unet), 2, (Mask.of(["mid.attn"]),), Segments.of([0, 1]))
+    with inherit(unet, plan) as handle:
+        steps = over_buffers(handle, monkeypatch)
+        for change in (lambda: None, lambda: None, lambda: unet.set_attn_processor(AttnProcessor()), unet.double):
+            change()
+            handle.begin(2)
+            dtype = next(unet.parameters()).dtype
+            with torch.no_grad():
+                for seed in range(2):
+                    torch.manual_seed(seed)
+                    unet(torch.randn(2, 4, 16, 16, dtype=dtype), 500 - seed, torch.randn(2, 7, 16, dtype=dtype))
+    assert steps.captures == 2 * 3
+
+
+def test_gradients_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    unet = make_unet()
+    with inherit(unet, InheritancePlan(Architecture.of(unet), 1)) as handle:
+        over_buffers(handle, monkeypatch)
+        handle.begin(1)
+        with pytest.raises(ModelError, match="no_grad"):
+            unet(torch.zeros(2, 4, 16, 16), 1, torch.zeros(2, 7, 16))
+
+
+@pytest.mark.parametrize("mode", ["cudagraphs", "cudagraphs-eager"])
+def test_what_cannot_be_captured_says_so(mode: str) -> None:
+    pipe = make_pipeline()
+    plan = plan_for(pipe)
+    with pytest.raises(ModelError, match="need the UNet on a CUDA GPU, and it is on cpu"):
+        inherit(pipe, plan, compile=mode)
+    with inherit(pipe, plan):
+        expected = latents(pipe)
+    with pytest.warns(UserWarning, match="runs eager"):
+        handle = inherit(pipe, plan, compile=mode, fallback=True)
+    with handle, pytest.warns(UserWarning, match="runs eager"):
+        assert torch.equal(latents(pipe), expected)
+
+
+@pytest.mark.parametrize(("what", "why"), [("lora", "LoRA"), ("sequential offload", "offloading")])
+def test_reasons_name_what_is_in_the_way(what: str, why: str) -> None:
+    unet = make_unet()
+    CARRIED[what](unet)
+    assert why in str(why_not(unet, torch.device("cuda")))
+    assert why_not(make_unet(), torch.device("cuda")) is None
+    assert "eval" in str(why_not(make_unet().train(), torch.device("cuda")))
+
+
+def test_modes_by_name() -> None:
+    assert [compile_mode(value) for value in (False, True, "no", None)] == ["off", "default", "off", "off"]
+    assert all(compile_mode(mode) == mode for mode in COMPILE_MODES)
+    for wrong in ("fast", 3, 1, [], ""):
+        with pytest.raises(PlanError, match="unknown compile mode"):
+            compile_mode(wrong)
+    with pytest.raises(PlanError, match="unknown compile mode"):
+        inherit(make_unet(), None, compile="max")  # type: ignore[arg-type]
+
+
+def test_a_missing_compiler_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    from torch._inductor import cpp_builder
+    from torch._inductor.exc import InvalidCxxCompiler
+
+    def none() -> str:
+        raise InvalidCxxCompiler
+
+    monkeypatch.setattr(cpp_builder, "get_cpp_compiler", none)
+    with pytest.raises(DeviceError, match=r"needs a C\+\+ compiler"):
+        check_compiler(CPU)
+    pipe = make_pipeline()
+    with pytest.raises(ExplorerError, match=r"needs a C\+\+ compiler"):
+        inherit(pipe, plan_for(pipe), compile=True)
+    assert not hasattr(pipe.unet, "_inheritance")
+
+
+def test_an_extract_step_serves_every_mask() -> None:
+    unet = make_unet()
+    architecture = Architecture.of(unet)
+    masks = (Mask.of(["mid.attn"]), Mask.of(["mid.res1"]))
+    plan = InheritancePlan(architecture, 4, masks, Segments.of([0, 1, 0, 2]))
+    steps = static_steps(unet, plan)
+    assert {feature for mask in masks for feature in liveness(architecture, mask).reads} == steps._stores
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+@pytest.mark.parametrize("mode", ["cudagraphs-eager", "cudagraphs"])
+@pytest.mark.parametrize("rule", RULES)
+def test_captured_pictures_are_those_of_the_eager_path(mode: str, rule: str) -> None:
+    pipe = make_pipeline().to("cuda")
+    plan = plan_for(pipe, "CO6", "P3", 10, rule)
+    with inherit(pipe, plan):
+        eager = [latents(pipe), latents(pipe, batch=2)]
+    with inherit(pipe, plan, compile=mode) as handle:
+        found = [latents(pipe), latents(pipe, batch=2)]
+        again = latents(pipe)
+        assert handle._static is not None and handle._static.captures == 4
+    assert torch.equal(again, found[0])
+    exact = mode == "cudagraphs-eager"
+    for a, b in zip(eager, found, strict=True):
+        assert torch.equal(a, b) if exact else torch.allclose(a, b, rtol=1e-3, atol=1e-3)
