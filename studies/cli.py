@@ -56,7 +56,9 @@ def search(
     seed: Annotated[int | None, typer.Option(help="Of the pictures and of the sampler [0].")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = None,
     dtype: Annotated[str | None, typer.Option(help="auto, float32, float16 or bfloat16.")] = None,
-    compile: Annotated[bool | None, typer.Option("--compile/--no-compile", help="Compile each variant.")] = None,
+    compile: Annotated[
+        str | None, typer.Option(metavar="MODE", help="off, default, cudagraphs or cudagraphs-eager [off].")
+    ] = None,
     sampler: Annotated[str | None, typer.Option(help="tpe, nsga2 or random.")] = None,
     guidance: Annotated[float | None, typer.Option(help="Guidance scale [the model's].")] = None,
     resolution: Annotated[int | None, typer.Option(help="Side of a picture in pixels [the model's].")] = None,

@@ -7,7 +7,8 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from explorer.errors import StudyError
+from explorer.compiling import compile_mode
+from explorer.errors import PlanError, StudyError
 
 STORAGE_VARIABLE = "EXPLORER_STORAGE"  # a URL with a password is better there than where `ps` shows it
 LATENCY = {"latency": "minimize", "speedup": "maximize"}
@@ -23,7 +24,8 @@ class SearchConfig:
     encoder propagation and the plain controls), `short` (one mode of the 23) or `none`. batch: pictures a UNet call
     when quality is measured; latency_batch: when latency is, in `pairs`
     alternating pairs with the un-accelerated pipeline. reference: `embedded`, `baseline` (the un-accelerated
-    pictures), a statistics file or a picture folder. prompt_count: the first so many prompts.
+    pictures), a statistics file or a picture folder. prompt_count: the first so many prompts. compile: a mode of
+    `explorer.compiling`; a file may say true (default) or false (off).
     """
 
     study: str = "search"
@@ -40,7 +42,7 @@ class SearchConfig:
     seed: int = 0
     device: str = "auto"
     dtype: str = "auto"
-    compile: bool = False
+    compile: str = "off"
     sampler: str = "tpe"
     guidance: float | None = None
     resolution: int | None = None
@@ -76,6 +78,10 @@ class SearchConfig:
         for name, known in (("baselines", BASELINES), ("sampler", SAMPLERS)):
             if getattr(self, name) not in known:
                 raise StudyError(f"unknown --{name} {getattr(self, name)!r}; use one of {', '.join(known)}.")
+        try:
+            compile_mode(self.compile)
+        except PlanError as error:
+            raise StudyError(f"--compile: {error}") from error
         if not self.objectives:
             raise StudyError("--objectives names none; give some, such as latency,fd,clip.")
 
@@ -131,6 +137,8 @@ def _typed(name: str, value: Any, declared: str) -> Any:
         if not isinstance(parts, list | tuple) or not all(isinstance(part, str) for part in parts):
             raise StudyError(f"objectives must be names such as latency,fd,clip, got {value!r}.")
         return tuple(part.strip() for part in parts if part.strip())
+    if name == "compile" and isinstance(value, bool):
+        return compile_mode(value)
     wanted: tuple[type, ...] = (str,)
     if declared.startswith("bool"):
         wanted = (bool,)

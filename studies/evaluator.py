@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from explorer.architecture import Architecture
+from explorer.compiling import CompileMode
 from explorer.devices import DeviceInfo
 from explorer.errors import ExplorerError, ScoreError, StudyError
 from explorer.latency import PAIRS, compare
@@ -52,7 +53,7 @@ class CandidateEvaluator:
         latency_batch: int = 1,
         pairs: int = PAIRS,
         size: tuple[int, int] | None = None,
-        compile: bool = False,
+        compile: CompileMode = "off",
         embeds: dict[str, Any] | None = None,
     ) -> None:
         self.pipe = pipe
@@ -61,10 +62,10 @@ class CandidateEvaluator:
         self.batch, self.latency_batch, self.pairs = batch, latency_batch, pairs
         self.size, self.compile = size, compile
         self._twin, self._stock = twin(pipe), pipe
-        if compile:
-            # Compiled against eager would mix the compiler's gain with the plan's: both sides are compiled.
+        if compile != "off":
+            # Compiled against eager would mix the compiler's gain with the plan's: both sides run in one mode.
             self._stock = twin(pipe)
-            inherit(self._stock, InheritancePlan(Architecture.of(pipe.unet), steps), compile=True)
+            inherit(self._stock, InheritancePlan(Architecture.of(pipe.unet), steps), compile=compile)
         self._conditions = embeds
         self._counts: dict[int, int] = {}
         self._baseline: torch.Tensor | None = None

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from explorer.architecture import Architecture
+from explorer.compiling import compile_mode
 from explorer.devices import DeviceInfo, describe, resolve_device, resolve_dtype
 from explorer.errors import ScoreError, StudyError
 from explorer.models import EMOJI, default_guidance, fingerprint, has_weights, load_pipeline
@@ -112,7 +113,7 @@ def _open(config: SearchConfig) -> Session:
         latency_batch=config.latency_batch,
         pairs=config.pairs,
         size=(side, side),
-        compile=config.compile,
+        compile=compile_mode(config.compile),
         embeds=None if trained else random_embeds(pipe, config.latency_batch, device),
     )
     settings = StudySettings(
@@ -131,7 +132,7 @@ def _open(config: SearchConfig) -> Session:
         guidance=guidance,
         batch=config.batch,
         seed=config.seed,
-        compile=config.compile,
+        compile=compile_mode(config.compile),
         extractor=scorer.extractor if scorer else None,
         reference=reference if trained else None,
         extra={

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
+from explorer.compiling import CompileMode, compile_mode
 from explorer.errors import StudyError
 
 DIRECTIONS = ("minimize", "maximize")
@@ -58,7 +59,7 @@ class StudySettings:
     guidance: float = 7.5
     batch: int = 1
     seed: int = 0
-    compile: bool = False
+    compile: CompileMode = "off"
     extractor: str | None = None
     reference: str | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
@@ -81,6 +82,7 @@ class StudySettings:
         values["resolution"] = tuple(values["resolution"])
         values["objectives"] = tuple(Objective(**objective) for objective in values["objectives"])
         values["sampler"] = SamplerSettings(**values["sampler"])
+        values["compile"] = compile_mode(values.get("compile"))  # a bool in studies of earlier versions
         return cls(**values)
 
 

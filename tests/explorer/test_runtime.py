@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import os
+import sys
 from typing import Any
 
 import diffusers
@@ -296,6 +298,119 @@ def test_variants_compile_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     with inherit(pipe, plan, compile=True):
         compiled = latents(pipe, 4)
     torch.testing.assert_close(compiled, eager, rtol=1e-3, atol=1e-4)
+
+
+def test_one_graph_a_variant_and_no_recompilation(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither steps, timesteps, forecast coefficients, runs, nor a second plan make the compiler compile again."""
+    from torch._dynamo.utils import counters
+
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="eager"))
+    pipe = make_pipeline()
+    torch._dynamo.reset()
+    counters.clear()
+
+    def graphs() -> int:
+        return counters["stats"]["unique_graphs"]
+
+    with torch._dynamo.config.patch(error_on_recompile=True):
+        with inherit(pipe, plan_for(pipe, "DC0", "P3", rule="forecast2"), compile=True):
+            latents(pipe, 10)
+            after_one = graphs()
+            for steps in (10, 13, 7):
+                latents(pipe, steps)
+            # An extract step, and inherit steps with one, two or three extract steps behind them: one variant each.
+            assert graphs() == after_one == 2
+        with inherit(pipe, plan_for(pipe, "CO6", "P2"), compile="default"):
+            latents(pipe, 4)
+            latents(pipe, 6)
+        assert graphs() == 4
+    assert not counters["graph_break"]
+
+
+class Reads:
+    """Counts the reads of a tensor's value on the host, in all and by frames of the explorer."""
+
+    NAMES = ("item", "tolist", "cpu", "numpy", "__bool__", "__int__", "__float__", "__index__", "nonzero")
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.ours: list[str] = []
+        self.all = 0
+        for name in self.NAMES:
+            monkeypatch.setattr(torch.Tensor, name, self._counting(name, getattr(torch.Tensor, name)))
+
+    def _counting(self, name: str, original: Any) -> Any:
+        def counted(tensor: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+            caller = sys._getframe(1).f_code.co_filename
+            self.all += 1
+            if f"{os.sep}explorer{os.sep}" in caller and f"{os.sep}tests{os.sep}" not in caller:
+                self.ours.append(f"{name} in {caller}")
+            return original(tensor, *args, **kwargs)
+
+        return counted
+
+
+@pytest.mark.parametrize("rule", ["copy", "forecast2"])
+def test_no_tensor_is_read_on_the_host_between_steps(rule: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every such read stalls a GPU's queue: the loop has those of the stock pipeline and none of ours."""
+    pipe = make_pipeline()
+    latents(pipe)
+    reads = Reads(monkeypatch)
+    latents(pipe)
+    stock, reads.all = reads.all, 0
+    with inherit(pipe, plan_for(pipe, "CO6", "P3", rule=rule)):
+        latents(pipe)
+    assert reads.ours == []
+    assert reads.all <= stock
+    assert bool(torch.ones(1)) and reads.all > 0  # the counter counts
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+@pytest.mark.parametrize("mode", ["off", "default", "cudagraphs-eager"])
+def test_the_loop_never_waits_for_the_gpu(mode: str) -> None:
+    pipe = make_pipeline().to("cuda")
+    with torch.no_grad(), inherit(pipe.unet, plan_for(pipe, "CO6", "P3", rule="forecast2"), compile=mode) as handle:
+        sample, context = torch.randn(2, 4, 16, 16, device="cuda"), torch.randn(2, 7, 16, device="cuda")
+        timesteps = torch.arange(900, 800, -10, device="cuda")
+        for warm in (True, False):
+            handle.begin(10)
+            torch.cuda.set_sync_debug_mode("default" if warm else "error")
+            try:
+                for timestep in timesteps:
+                    pipe.unet(sample, timestep, context)
+            finally:
+                torch.cuda.set_sync_debug_mode("default")
+
+
+def test_features_are_references_not_copies() -> None:
+    """What an extract step keeps is the very tensor that it computed, and what a copy inherits is that tensor."""
+    unet = make_unet()
+    kept: list[int] = []
+    unet.down_blocks[0].attentions[0].proj_out.register_forward_hook(lambda *a: kept.append(a[2].data_ptr()))
+    mask = Mask.of(["dn0.l0.attn"])
+    with inherit(unet, two_step(Architecture.of(unet), mask)) as handle:
+        handle.begin(2)
+        call(unet)
+        held = handle._cache["dn0.l0.attn", "residual"][0]
+        assert [held.data_ptr()] == kept
+        inherited = handle._inherited(mask, 1)
+        assert inherited["dn0.l0.attn", "residual"] is held
+        call(unet)
+        assert handle.cache_bytes == 0 and len(kept) == 1
+
+
+def test_a_compiled_plan_holds_no_more_than_an_eager_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compiled extract steps give every feature back, and what nobody reads later is let go at once."""
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="eager"))
+    unet = make_unet()
+    plan = InheritancePlan(
+        Architecture.of(unet), 6, (Mask.of(["mid.attn"]), Mask.of(["mid.res1"])), Segments.of([0, 1, 0, 2, 0, 0])
+    )
+    held: dict[bool, list[int]] = {}
+    for compile in (False, True):
+        with inherit(unet, plan, compile=compile) as handle:
+            handle.begin(6)
+            held[compile] = [(call(unet, seed), handle.cache_bytes)[1] for seed in range(6)]
+    assert held[True] == held[False]
 
 
 # What a pipeline may carry -------------------------------------------------------------------------------------------
