@@ -82,8 +82,10 @@ def _skips(architecture: Architecture) -> list[str]:
 def _adapter_adds(architecture: Architecture, features: list[Tensor], sample: Tensor) -> dict[str, Tensor]:
     """Where T2I-Adapter's features are added: a CrossAttnDownBlock2D's last AttnUnit, a DownBlock2D's last node, and,
     for XL, the mid block when the shape fits."""
-    left = list(features)
     adds: dict[str, Tensor] = {}
+    if not features:
+        return adds
+    left = list(features)
     for b, spec in enumerate(architecture.down):
         if left:
             last = f"dn{b}.l{spec.layers - 1}"
