@@ -19,8 +19,8 @@ def compile_mode(value: Any) -> CompileMode:
     """The mode that `value` names: False and `no` are `off`, True is `default`.
 
     off: eager. default: each variant compiled whole (`torch.compile(fullgraph=True)`). cudagraphs: compiled variants
-    over static buffers, each captured as one CUDA graph. cudagraphs-eager: captured without the compiler, which takes
-    a tenth of a second a variant instead of a minute.
+    over static buffers, each captured as one CUDA graph. cudagraphs-eager: captured without the compiler, for
+    a search that cannot wait for it at every plan.
 
     Raises:
         PlanError: for any other value.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Hashable
 from typing import Any
 
@@ -67,13 +68,18 @@ class StaticSteps:
         """
         if torch.is_grad_enabled():
             raise ModelError("captured steps have no gradients; call the UNet under torch.no_grad().")
+        device = arguments["sample"].device
+        with torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext():
+            return self._step(evaluation, choice, arguments)
+
+    def _step(self, evaluation: int, choice: int, arguments: dict[str, Any]) -> Tensor:
         form = self._form(arguments)
         if not form.features.sources:
             choice = 0  # the form changed inside the run: nothing that is kept fits
         mask = self._plan.mask(choice)
         variant, call = self._variant(mask)
         if choice:
-            form.features.combine([(name, kind) for name, kind in variant.reads], evaluation)
+            form.features.combine(variant.reads, evaluation)
         else:
             form.features.extract(evaluation)
         if mask not in form.steps:
