@@ -107,6 +107,12 @@ class InheritancePlan:
     def renamed(self, name: str | None) -> InheritancePlan:
         return replace(self, name=name)
 
+    def transfer(self, architecture: Architecture) -> InheritancePlan:
+        """This plan for another architecture, by the names of blocks and layers: see `explorer.transfer`."""
+        from explorer.transfer import transfer
+
+        return transfer(self, architecture)
+
     # Files -----------------------------------------------------------------------------------------------------------
 
     def to_json(self) -> dict[str, Any]:

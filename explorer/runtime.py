@@ -16,6 +16,7 @@ from diffusers.models.unets.unet_2d_condition import UNet2DConditionOutput
 from diffusers.utils.peft_utils import apply_lora_scale
 from torch import Tensor, nn
 
+from explorer.architecture import Architecture
 from explorer.conditions import read_conditions
 from explorer.errors import PlanError
 from explorer.mask import Mask
@@ -28,17 +29,28 @@ from explorer.variant import Feature, Features, Variant
 _MARK = "_inheritance"
 
 
-def inherit(target: Any, plan: InheritancePlan, *, scheduler: Any = None, compile: bool = False) -> Inheritance:
+def inherit(
+    target: Any,
+    plan: InheritancePlan,
+    *,
+    scheduler: Any = None,
+    compile: bool = False,
+    transfer: bool = False,
+) -> Inheritance:
     """Run `target` (a diffusers pipeline with a UNet, or a UNet2DConditionModel) by `plan`.
 
     Returns a handle: a context manager with `.remove()`, which restores the target exactly. For a bare UNet give the
     `scheduler` whose `set_timesteps` begins a run, or call `handle.begin(evaluations)` before each run.
     compile: compile each variant whole (`torch.compile(fullgraph=True)`).
+    transfer: carry a plan of another architecture over by the names of blocks and layers, with a warning that names
+    what was dropped (`InheritancePlan.transfer`).
 
     Raises:
         PlanError: when the plan was made for another architecture, or a plan is applied already.
         ModelError: when the target has no supported UNet, or another tool has patched it.
     """
+    if transfer:
+        plan = plan.transfer(Architecture.of(getattr(target, "unet", target)))
     return Inheritance(target, plan, scheduler=scheduler, compile=compile)
 
 

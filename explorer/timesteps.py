@@ -51,8 +51,8 @@ class Timesteps:
                 )
         if schedules and isinstance(timestep, Tensor) and _is_part(timestep):
             raise PlanError(
-                "the UNet was called by a pipeline or loop whose scheduler is not the one that the plan follows; call "
-                "handle.follow(pipe) with the other pipeline, or its scheduler, first."
+                "the UNet was called at a timestep of a schedule that the plan does not follow; for another pipeline "
+                "of the same UNet call handle.follow(pipe) first; remove the plan for one that swaps schedules in a run."
             )
         for timesteps, stale in zip(schedules, self._stale, strict=True):
             if isinstance(timesteps, Tensor) and timesteps is not stale:

@@ -108,7 +108,7 @@ def test_another_scheduler_on_a_shared_unet_is_followed_when_told_and_refused_be
 
     with inherit(pipe, plan_for(pipe)) as handle:
         TEXT.run(pipe, callback_on_step_end=stop)  # an unfinished run, whose features nobody may inherit
-        with pytest.raises(PlanError, match="not the one that the plan follows"):
+        with pytest.raises(PlanError, match="schedule that the plan does not follow"):
             TEXT.run(other, **IMG2IMG)
         handle.follow(other)
         found = TEXT.run(other, **IMG2IMG)
@@ -467,12 +467,13 @@ def test_what_comes_after_the_plan_and_cannot_work_is_refused_at_the_next_run() 
 
 
 def test_pipelines_that_reach_into_the_unet_are_refused() -> None:
-    """Self-attention guidance hooks the mid block and evaluates twice at a timestep; a panorama evaluates each view."""
+    """Self-attention guidance hooks the mid block and evaluates twice at a timestep; a panorama swaps the scheduler's
+    state at every view."""
     pipe = sd("StableDiffusionSAGPipeline", more=lambda _: {"image_encoder": None})
     with inherit(pipe, plan_for(pipe)), pytest.raises(ModelError, match=r"mid_block.attentions.0 has forward hooks"):
         TEXT.run(pipe)
     pipe = sd("StableDiffusionPanoramaPipeline", more=lambda _: {"image_encoder": None})
-    with inherit(pipe, plan_for(pipe)), pytest.raises(PlanError, match="more than once at one timestep"):
+    with inherit(pipe, plan_for(pipe)), pytest.raises(PlanError, match="schedule that the plan does not follow"):
         TEXT.run(pipe, height=SIDE, width=1024)
 
 
