@@ -52,7 +52,7 @@ class Timesteps:
         if schedules and isinstance(timestep, Tensor) and _is_part(timestep):
             raise PlanError(
                 "the UNet was called at a timestep of a schedule that the plan does not follow; for another pipeline "
-                "of the same UNet call handle.follow(pipe) first; remove the plan for one that swaps schedules in a run."
+                "of the same UNet call handle.follow(pipe) first; remove the plan for one that swaps them in a run."
             )
         for timesteps, stale in zip(schedules, self._stale, strict=True):
             if isinstance(timesteps, Tensor) and timesteps is not stale:

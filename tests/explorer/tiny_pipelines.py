@@ -148,9 +148,10 @@ class Case:
 
     def run(self, pipe: Any, **changes: Any) -> torch.Tensor:
         """The latents of one call: prompt, seed and steps are fixed."""
-        arguments = {"prompt": "a red car", "num_inference_steps": 6, "output_type": "latent", **self.arguments()}
+        fixed = {"prompt": "a red car", "num_inference_steps": 6, "output_type": "latent"}
+        generator = torch.Generator().manual_seed(3)
         with torch.no_grad():
-            return pipe(generator=torch.Generator().manual_seed(3), **{**arguments, **changes}).images
+            return pipe(**{"generator": generator, **fixed, **self.arguments(), **changes}).images
 
 
 def _size() -> dict[str, Any]:
