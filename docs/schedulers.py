@@ -50,8 +50,9 @@ evaluations are known when a run's timesteps are set, and the plan is fitted to 
   plan that was written out with DDIM at the same steps.
 
 A plan's scores hold for the scheduler and the steps that they were measured with, refitted or not. A scheduler that
-draws noise (called as pipelines do, with `eta` 0) needs a `generator` of a fixed seed to give one picture twice, with a plan as without; DPM++ SDE draws its
-noise from torchsde (`pip install torchsde`), seeded by its own `noise_sampler_seed` and not by the generator.
+draws noise (called as pipelines do, with `eta` 0) needs a `generator` of a fixed seed to give one picture twice, with a
+plan as without; DPM++ SDE draws its noise from torchsde (`pip install torchsde`), seeded by its own
+`noise_sampler_seed` and not by the generator.
 """
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import pickle
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -482,3 +483,54 @@ def test_gligen_and_other_unets_are_refused() -> None:
         Architecture.of_config({**sd().unet.config, "attention_type": "gated"})
     with pytest.raises(ModelError, match="CrossAttnDownBlockMotion is not supported"):
         Architecture.of_config({**sd().unet.config, "down_block_types": ["CrossAttnDownBlockMotion"]})
+
+
+# Control networks ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("name", "first", "others"), [("EP", True, True), ("EX2", True, True), ("DC0", True, False)])
+def test_residuals_of_a_control_network_are_live_where_a_live_node_reads_them(
+    name: str, first: bool, others: bool
+) -> None:
+    """At an inherit step the residuals of that step count, also on an inherited skip and an inherited mid block. Where
+    the region that reads them is inherited they go with it: DC0's inherit step reads the first skip alone."""
+    pipe = CASES["ControlNet"].build()
+    unet = pipe.unet
+    sample, context = torch.randn(2, 4, 8, 8), torch.randn(2, 7, 16)
+    plan = strategy(name, mode="P2", steps=2, unet=unet)
+    with torch.no_grad():
+        down, mid = pipe.controlnet(sample, 500, context, picture().expand(2, -1, -1, -1), return_dict=False)
+
+    def second(of_first: float, of_others: float) -> torch.Tensor:
+        with torch.no_grad(), inherit(unet, plan) as handle:
+            handle.begin(2)
+            for one, other in ((1.0, 1.0), (of_first, of_others)):
+                residuals = (down[0] * one, *(d * other for d in down[1:]))
+                out = unet(
+                    sample, 500, context, down_block_additional_residuals=residuals,
+                    mid_block_additional_residual=mid * other,
+                ).sample  # fmt: skip
+        return out
+
+    assert torch.equal(second(3.0, 1.0), second(1.0, 1.0)) != first
+    assert torch.equal(second(1.0, 3.0), second(1.0, 1.0)) != others
+
+
+# The page ------------------------------------------------------------------------------------------------------------
+
+
+def test_the_page_of_pipelines_is_current() -> None:
+    """It names every tested case and memory saver, and every refusal by words that the code says."""
+    root = Path(__file__).parents[2]
+    page = (root / "docs" / "pipelines.md").read_text(encoding="utf-8")
+    for name in (*CASES, *SAVERS):
+        missing = [word for word in name.replace(",", "").split() if word.lower() not in page.lower()]
+        assert not missing, f"docs/pipelines.md says nothing of {name!r}"
+    code = "".join(path.read_text(encoding="utf-8") for path in sorted((root / "explorer").glob("*.py")))
+    said = re.sub(r'"\s*f?"', "", code)
+    rows = [
+        row.split("|") for row in page.split("## What is refused")[1].split("##")[0].splitlines() if row[:2] == "| "
+    ]
+    assert len(rows) > 8
+    for row in rows[1:]:
+        assert row[2].strip() in said, f"no message says {row[2].strip()!r}"
