@@ -26,7 +26,7 @@ PROMPTS = (
     "the sun",
     "a cup of tea",
 )
-PLANS = (("EP", "P3"), ("CO6", "P3"), ("EX2", "P3"), ("DE2", "P3"), ("DC2", "P3"), ("EP", "P5"), ("CO6", "P5"))
+PLANS = (("EP", "P3"), ("CO6", "P3"), ("EX2", "P3"), ("DC2", "P3"), ("EP", "P5"))
 SCALES = (0.1, 0.3)
 
 
@@ -46,8 +46,8 @@ class Held:
 
 
 def control_network(unet: Any, scale: float) -> Any:
-    network = ControlNetModel.from_unet(unet).eval()
     torch.manual_seed(0)
+    network = ControlNetModel.from_unet(unet).eval()
     for conv in [*network.controlnet_down_blocks, network.controlnet_mid_block]:
         torch.nn.init.dirac_(conv.weight)
         conv.weight.data.mul_(scale)

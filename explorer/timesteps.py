@@ -46,9 +46,8 @@ class Timesteps:
         schedules = [getattr(_scheduler(owner), "timesteps", None) for owner in self._owners]
         for timesteps in schedules:
             if isinstance(timesteps, Tensor) and isinstance(timestep, Tensor) and _shares(timestep, timesteps):
-                return Place(
-                    timesteps, (timestep.storage_offset() - timesteps.storage_offset()) // (timesteps.stride(0) or 1)
-                )
+                offset = timestep.storage_offset() - timesteps.storage_offset()
+                return Place(timesteps, int(offset) // int(timesteps.stride(0) or 1))
         if schedules and isinstance(timestep, Tensor) and _is_part(timestep):
             raise PlanError(
                 "the UNet was called at a timestep of a schedule that the plan does not follow; for another pipeline "
