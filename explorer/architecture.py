@@ -160,7 +160,8 @@ class Architecture:
     def describe(self) -> str:
         """One line for error messages: units, channels, context width."""
         channels = "-".join(str(spec.channels) for spec in self.down)
-        return f"{len(self.units)} units, channels {channels}, context {self.context}"
+        inputs = f", {self.in_channels} input channels" if self.in_channels != 4 else ""
+        return f"{len(self.units)} units, channels {channels}, context {self.context}{inputs}"
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

@@ -30,6 +30,12 @@ def read_conditions(
 ) -> tuple[Tensor, Conditions]:
     """The sample as conv_in reads it, and the conditions of one evaluation. Arguments as of UNet2DConditionModel.
 
+    A control network's residuals (`down_residuals`, `mid_residual`) and a T2I-Adapter's features are applied live:
+    those of this evaluation are added where a live node reads them, also on an inherited skip, and none is ever stored;
+    in a region that is inherited as a whole they go with it. A control network's residuals of the last extract step
+    drifted more in 7 of 10 measured cases, by up to 6.9 dB, and less in 3, by up to 0.5 dB
+    (benchmarks/controlnet_residuals.py).
+
     Raises:
         ModelError: for GLIGEN, which feeds attention a network of its own.
     """

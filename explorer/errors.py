@@ -7,6 +7,12 @@ class ExplorerError(Exception):
     """Base of every error that a user can cause and mend; the command line prints it and exits with status 1."""
 
 
+def brief(message: object, most: int = 500) -> str:
+    """A message in one line of at most about `most` characters: what it quotes may come from a hostile file."""
+    text = " ".join(str(message).split())
+    return text if len(text) <= most else f"{text[: most // 2]} ... {text[-most // 2 :]}"
+
+
 class PlanError(ExplorerError):
     """A plan, mask, schedule or rule that cannot be made, loaded or applied."""
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from explorer.architecture import Architecture
-from explorer.errors import ExplorerError, PlanError
+from explorer.errors import ExplorerError, PlanError, brief
 from explorer.mask import Form, Mask, liveness
 from explorer.rules import Rule
 from explorer.schedule import MAX_EVALUATIONS, Periodic, Schedule, Segments, schedule_from_json
@@ -107,6 +107,12 @@ class InheritancePlan:
     def renamed(self, name: str | None) -> InheritancePlan:
         return replace(self, name=name)
 
+    def transfer(self, architecture: Architecture) -> InheritancePlan:
+        """This plan for another architecture, by the names of blocks and layers: see `explorer.transfer`."""
+        from explorer.transfer import transfer
+
+        return transfer(self, architecture)
+
     # Files -----------------------------------------------------------------------------------------------------------
 
     def to_json(self) -> dict[str, Any]:
@@ -124,6 +130,15 @@ class InheritancePlan:
     @classmethod
     def from_json(cls, data: Any) -> InheritancePlan:
         """Inverse of `to_json` for untrusted input. Raises PlanError in one sentence for anything that is no plan."""
+        try:
+            return cls._read(data)
+        except PlanError as error:
+            raise PlanError(brief(error)) from error
+        except (ExplorerError, TypeError, ValueError, OverflowError) as error:
+            raise PlanError(f"the plan cannot be read: {brief(error)}") from error
+
+    @classmethod
+    def _read(cls, data: Any) -> InheritancePlan:
         if not isinstance(data, dict) or data.get("kind") != "inheritance-plan":
             raise PlanError("this is not a plan; expected a JSON object of kind 'inheritance-plan'.")
         schema = data.get("schema")
@@ -140,19 +155,14 @@ class InheritancePlan:
         masks = data["masks"]
         if not isinstance(masks, list) or not all(isinstance(mask, dict) for mask in masks):
             raise PlanError("the plan's masks cannot be read; expected a list of objects {unit: form}.")
-        try:
-            return cls(
-                architecture=Architecture.from_json(data["architecture"]),
-                steps=data["steps"],
-                masks=tuple(Mask.of(mask) for mask in masks),
-                schedule=schedule_from_json(data["schedule"]),
-                rule=Rule.from_json(data["rule"]),
-                name=name,
-            )
-        except PlanError:
-            raise
-        except (ExplorerError, TypeError, ValueError, OverflowError) as error:
-            raise PlanError(f"the plan cannot be read: {error}") from error
+        return cls(
+            architecture=Architecture.from_json(data["architecture"]),
+            steps=data["steps"],
+            masks=tuple(Mask.of(mask) for mask in masks),
+            schedule=schedule_from_json(data["schedule"]),
+            rule=Rule.from_json(data["rule"]),
+            name=name,
+        )
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the plan as JSON. Raises PlanError when the place cannot be written."""

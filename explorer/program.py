@@ -51,6 +51,11 @@ class Program:
         for name, module in self.modules.items():
             _check_module(name, module)
 
+    def is_current(self) -> bool:
+        """Whether the UNet still has the modules that this program runs: adapters may exchange one (conv_in)."""
+        now = _bind(self.unet, self.architecture)
+        return all(now[name] is module for name, module in self.modules.items() if not name.endswith(".cat"))
+
     def branch(self, node: Node, x: Tensor, at: Conditions) -> Tensor:
         """The residual branch F(x) of a unit, before the identity path is added. Shape (B, C_out, H, W)."""
         module: Any = self.modules[node.name]

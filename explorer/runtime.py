@@ -1,17 +1,15 @@
 """Attach a plan to a pipeline or a bare UNet, and take it off again.
 
 The stock `unet.forward` is replaced on the instance; weights, attention processors, adapters and the pipeline stay as
-they are. A run begins when the scheduler's timesteps are set: no timestep value is ever looked at (PNDM repeats one,
-and reading one from a GPU stalls its queue).
+they are. A run begins when a call comes from timesteps that were set anew: no timestep value is ever looked at
+(see `explorer.timesteps`).
 """
 
 from __future__ import annotations
 
 import functools
-import inspect
 import types
 import warnings
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -27,6 +25,8 @@ from explorer.graphs import StaticSteps, why_not
 from explorer.mask import Mask
 from explorer.plan import InheritancePlan, Run, features_read, resolve_run
 from explorer.program import Program
+from explorer.targets import check_target, check_untouched
+from explorer.timesteps import Timesteps
 from explorer.variant import Feature, Features, Variant
 
 _MARK = "_inheritance"
@@ -39,6 +39,7 @@ def inherit(
     scheduler: Any = None,
     compile: bool | str = False,
     fallback: bool = False,
+    transfer: bool = False,
 ) -> Inheritance:
     """Run `target` (a diffusers pipeline with a UNet, or a UNet2DConditionModel) by `plan`.
 
@@ -47,12 +48,16 @@ def inherit(
     compile: off (False), default (True: each variant compiled whole), cudagraphs (compiled, over static buffers, each
     variant captured as one CUDA graph) or cudagraphs-eager (captured without the compiler).
     fallback: where that cannot be had (no GPU, offloading, no compiler ...), warn and run eager instead of raising.
+    transfer: carry a plan of another architecture over by the names of blocks and layers, with a warning that names
+    what was dropped (`InheritancePlan.transfer`).
 
     Raises:
         DeviceError: when the compiler's backend is missing.
         PlanError: when the plan was made for another architecture, or a plan is applied already.
         ModelError: when the target has no supported UNet, or another tool has patched it.
     """
+    if transfer:
+        plan = plan.transfer(Architecture.of(getattr(target, "unet", target)))
     return Inheritance(target, plan, scheduler=scheduler, compile=compile_mode(compile), fallback=fallback)
 
 
@@ -66,26 +71,29 @@ class Inheritance:
         unet = target.unet if pipe is not None else target
         self.plan = plan
         self.unet: nn.Module = unet
-        _check_target(unet, plan)
-        self._pipe = pipe
+        if getattr(unet, _MARK, None) is not None:
+            raise PlanError(
+                "a plan is applied to this UNet already; call .remove() on its handle first, or handle.follow(pipe) "
+                "when this is another pipeline with the same UNet."
+            )
+        check_target(unet, plan)
         self._program = Program(unet)
         self._compile, self._fallback = compile, fallback
         self._static: StaticSteps | None = None
         self._mode = self._usable_mode()
         self._variants: dict[tuple[Mask, frozenset[Feature]], Any] = {}
         self._run: Run | None = None
-        self._pending: tuple[int, int] | None = None
+        self._start = 0
         self._evaluation = 0
+        self._timesteps: Tensor | None = None
         self._shape: tuple[Any, ...] | None = None
         self._cache: dict[Feature, dict[int, Tensor]] = {}
-        self._patches: list[tuple[Any, str, Any]] = []
-        self._scheduler: Any = None
+        self._schedules = Timesteps()
+        if scheduler is not None or pipe is not None:
+            self._schedules.follow(scheduler if scheduler is not None else pipe)
         self._attached = True
-        self._patch_forward()
-        self._follow(scheduler if scheduler is not None else getattr(pipe, "scheduler", None))
-        if pipe is not None and hasattr(pipe, "get_timesteps"):
-            self._patch(pipe, "get_timesteps", self._watch_tail(pipe.get_timesteps))
         setattr(unet, _MARK, self)
+        self._patch_forward()
 
     # Life ------------------------------------------------------------------------------------------------------------
 
@@ -99,9 +107,7 @@ class Inheritance:
         """Restore the pipeline exactly and drop every feature. Doing it twice is no error."""
         if not self._attached:
             return
-        for owner, name, mine in reversed(self._patches):
-            _unpatch(owner, name, mine)
-        self._patches.clear()
+        _unpatch(self.unet, self._patched)
         delattr(self.unet, _MARK)
         self._end()
         self._variants.clear()
@@ -111,18 +117,35 @@ class Inheritance:
     def begin(self, evaluations: int, *, start: int = 0) -> None:
         """Begin a run of `evaluations` UNet evaluations, of which the first `start` are left out (img2img).
 
-        Called by the scheduler's `set_timesteps`; call it yourself only when driving a bare UNet.
+        Called when newly set timesteps come in; call it yourself only when driving a bare UNet without a scheduler.
 
         Raises:
             PlanError: when the plan's schedule was written out for another number of evaluations.
+            ModelError: when something was put on the UNet since that a plan would not run.
         """
         self._end()
-        self._run = resolve_run(self.plan, evaluations, start)
+        check_untouched(self.unet)
+        if not self._program.is_current():
+            self._program = Program(self.unet)
+            self._variants.clear()
+            self._static = None
+        self._run, self._start = resolve_run(self.plan, evaluations, start), start
         self._mode = self._usable_mode()
         if uses_graphs(self._mode):
             if self._static is None:
                 self._static = StaticSteps(self._program, self.plan, compile=uses_compiler(self._mode))
             self._static.begin()
+
+    def follow(self, other: Any) -> None:
+        """Let another pipeline that has the same UNet (`from_pipe`, `**pipe.components`) run by the plan too, when its
+        scheduler is another one; or follow one more scheduler. A pipeline that shares the scheduler is followed anyway.
+
+        Raises:
+            PlanError: when the pipeline has another UNet.
+        """
+        if getattr(other, "unet", self.unet) is not self.unet:
+            raise PlanError(f"this {type(other).__name__} has another UNet; apply a plan to it with inherit().")
+        self._schedules.follow(other)
 
     @property
     def cache_bytes(self) -> int:
@@ -132,7 +155,8 @@ class Inheritance:
         return sum(t.numel() * t.element_size() for held in self._cache.values() for t in held.values())
 
     def _end(self) -> None:
-        self._run, self._pending, self._shape, self._evaluation = None, None, None, 0
+        self._run, self._timesteps, self._shape = None, None, None
+        self._start = self._evaluation = 0
         self._cache.clear()
 
     def _usable_mode(self) -> CompileMode:
@@ -151,13 +175,13 @@ class Inheritance:
             return "off"
         return self._compile
 
-    # Patching --------------------------------------------------------------------------------------------------------
-
-    def _patch(self, owner: Any, name: str, value: Any) -> None:
-        object.__setattr__(owner, name, value) if not isinstance(owner, nn.Module) else owner.__dict__.update(
-            {name: value}
+    def __reduce_ex__(self, _: Any) -> Any:
+        raise PlanError(
+            "a UNet with a plan cannot be copied or pickled, as the copy would run the original's weights; call "
+            ".remove() on the handle first and apply the plan to the copy."
         )
-        self._patches.append((owner, name, value))
+
+    # Patching --------------------------------------------------------------------------------------------------------
 
     def _patch_forward(self) -> None:
         unet: Any = self.unet
@@ -168,59 +192,26 @@ class Inheritance:
             return forward(unet, *args, **kwargs)
 
         # accelerate's offloading hooks wrap `forward` and call `_old_forward`: stay inside of them.
-        self._patch(unet, "_old_forward" if "_old_forward" in unet.__dict__ else "forward", patched)
-
-    def _follow(self, scheduler: Any) -> None:
-        """Learn from `scheduler` when a run begins."""
-        self._scheduler = scheduler
-        if scheduler is None:
-            return
-        original = scheduler.set_timesteps
-
-        @functools.wraps(original)
-        def set_timesteps(*args: Any, **kwargs: Any) -> Any:
-            result = original(*args, **kwargs)
-            self._timesteps_set()
-            return result
-
-        self._patch(scheduler, "set_timesteps", set_timesteps)
-
-    def _timesteps_set(self) -> None:
-        self._end()
-        self._pending = (len(self._scheduler.timesteps), 0)
-
-    def _watch_tail(self, original: Callable[..., Any]) -> Callable[..., Any]:
-        """img2img and inpainting run the tail of the timesteps: count what their `get_timesteps` leaves."""
-
-        @functools.wraps(original)
-        def get_timesteps(*args: Any, **kwargs: Any) -> Any:
-            result = original(*args, **kwargs)
-            self._follow_exchanged()
-            total = len(self._scheduler.timesteps)
-            self._end()
-            self._pending = (total, max(0, total - len(result[0])))
-            return result
-
-        return get_timesteps
+        unet.__dict__["_old_forward" if "_old_forward" in unet.__dict__ else "forward"] = patched
+        self._patched = patched
 
     # Running ---------------------------------------------------------------------------------------------------------
 
-    def _follow_exchanged(self) -> None:
-        """Move to the pipeline's scheduler when it was exchanged after the plan was applied (its timesteps are set)."""
-        if self._pipe is None or self._pipe.scheduler is self._scheduler:
-            return
-        stale = [patch for patch in self._patches if patch[0] is self._scheduler]
-        self._patches = [patch for patch in self._patches if patch[0] is not self._scheduler]
-        for owner, name, mine in stale:
-            _unpatch(owner, name, mine)
-        self._follow(self._pipe.scheduler)
-        self._timesteps_set()
-
-    def _current_run(self) -> Run:
-        self._follow_exchanged()
-        if self._pending is not None:
-            evaluations, start = self._pending
-            self.begin(evaluations, start=start)
+    def _current_run(self, timestep: Any) -> Run:
+        place = self._schedules.locate(timestep)
+        if place is not None:
+            index = place.index
+            at = self._evaluation if index is None else index - self._start
+            if place.timesteps is not self._timesteps or at < self._evaluation - 1:
+                self.begin(len(place.timesteps), start=index or 0)
+                self._timesteps = place.timesteps
+            elif at == self._evaluation - 1:
+                raise PlanError(
+                    "the pipeline evaluates the UNet more than once at one timestep; one that runs guidance in "
+                    "separate calls cannot inherit features, as it would mix them; remove the plan for it."
+                )
+            elif at > self._evaluation:
+                self._evaluation, self._shape = at, ()  # evaluations were left out: what is kept is too old
         if self._run is None:
             raise PlanError(
                 "the UNet was called before a run began; call scheduler.set_timesteps first (for a bare UNet: give "
@@ -250,7 +241,7 @@ class Inheritance:
         encoder_attention_mask: Tensor | None = None,
         return_dict: bool = True,
     ) -> Any:
-        run = self._current_run()
+        run = self._current_run(timestep)
         arguments = {
             "sample": sample,
             "timestep": timestep,
@@ -275,6 +266,9 @@ class Inheritance:
             dtype = torch.float64 if isinstance(arguments["timestep"], float) else torch.int64
             device = arguments["sample"].device
             arguments["timestep"] = torch.tensor(arguments["timestep"], dtype=dtype, device=device)
+        if self._shape == ():  # evaluations were left out: what is kept is too old
+            self._static.begin()
+            self._shape = None
         noise = self._static.step(self._evaluation, run.choices[self._evaluation], arguments)
         self._evaluation += 1
         return noise
@@ -344,52 +338,12 @@ def _device(unet: nn.Module) -> torch.device:
     return next(unet.parameters()).device
 
 
-def _unpatch(owner: Any, name: str, mine: Any) -> None:
-    """Take our attribute off, also where a hook was put over it or taken from under it since."""
-    for place in {name, "forward", "_old_forward"} if isinstance(owner, nn.Module) else {name}:
-        if owner.__dict__.get(place) is not mine:
+def _unpatch(unet: nn.Module, mine: Any) -> None:
+    """Take our forward off, also where a hook was put over it or taken from under it since."""
+    for place in ("forward", "_old_forward"):
+        if unet.__dict__.get(place) is not mine:
             continue
         if place == "_old_forward":
-            owner.__dict__[place] = types.MethodType(type(owner).forward, owner)
+            unet.__dict__[place] = types.MethodType(type(unet).forward, unet)
         else:
-            del owner.__dict__[place]
-
-
-def _check_target(unet: Any, plan: InheritancePlan) -> None:
-    if not isinstance(unet, nn.Module):
-        raise ModelError(f"{type(unet).__name__} has no UNet; give a Stable Diffusion pipeline or its UNet.")
-    architecture = Architecture.of(unet)
-    if getattr(unet, _MARK, None) is not None:
-        raise PlanError("a plan is applied to this UNet already; call .remove() on its handle first.")
-    if architecture != plan.architecture:
-        raise PlanError(
-            f"the plan was made for a UNet of {plan.architecture.describe()}, and this one has "
-            f"{architecture.describe()}; make or search a plan for this model."
-        )
-    for name, module in unet.named_modules():
-        _check_untouched(name, module)
-    for block in [*getattr(unet, "up_blocks", [])]:
-        if all(getattr(block, part, None) for part in ("s1", "s2", "b1", "b2")):
-            raise ModelError("FreeU is enabled and is not supported with a plan; call pipe.disable_freeu() first.")
-    if not inspect.ismethod(getattr(unet, "get_time_embed", None)):
-        raise ModelError(
-            f"{type(unet).__name__} is not a UNet2DConditionModel of diffusers; give a Stable Diffusion UNet."
-        )
-
-
-def _check_untouched(name: str, module: nn.Module) -> None:
-    """Refuse what another tool has put on a module whose forward a program replaces or repeats."""
-    if "_diffusers_hook" in module.__dict__:
-        raise ModelError(
-            "diffusers' group offloading is not supported with a plan; use model or sequential offloading."
-        )
-    own = module.__dict__.get("forward")
-    # accelerate leaves a module's own bound forward behind when its hooks are removed.
-    replaced = own is not None and getattr(own, "__func__", None) is not type(module).forward
-    if replaced and "_hf_hook" not in module.__dict__:
-        raise ModelError(
-            f"another tool has replaced the forward of {name or 'the UNet'}; undo it, or load the model again."
-        )
-    bypassed = hasattr(module, "resnets") or type(module).__name__ in ("ResnetBlock2D", "Transformer2DModel")
-    if bypassed and (module._forward_hooks or module._forward_pre_hooks):
-        raise ModelError(f"{name} has forward hooks, which a plan would not run; remove them first.")
+            del unet.__dict__[place]

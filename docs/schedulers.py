@@ -1,0 +1,97 @@
+"""Write docs/schedulers.md: how often each scheduler evaluates the UNet, counted: `python docs/schedulers.py`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+PAGE = Path(__file__).with_suffix(".md")
+STEPS = (4, 10, 20, 50)
+BETAS: dict[str, Any] = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
+# Name, class of diffusers, arguments beside the betas, whether a step draws noise.
+SCHEDULERS: dict[str, tuple[str, dict[str, Any], bool]] = {
+    "PNDM": ("PNDMScheduler", {"skip_prk_steps": True}, False),
+    "PNDM, Runge-Kutta start": ("PNDMScheduler", {"skip_prk_steps": False}, False),
+    "DDIM": ("DDIMScheduler", {"clip_sample": False}, False),
+    "DDPM": ("DDPMScheduler", {"clip_sample": False}, True),
+    "Euler": ("EulerDiscreteScheduler", {}, False),
+    "Euler, Karras": ("EulerDiscreteScheduler", {"use_karras_sigmas": True}, False),
+    "Euler a": ("EulerAncestralDiscreteScheduler", {}, True),
+    "Heun": ("HeunDiscreteScheduler", {}, False),
+    "DPM++ 2M": ("DPMSolverMultistepScheduler", {}, False),
+    "DPM++ 2M Karras": ("DPMSolverMultistepScheduler", {"use_karras_sigmas": True}, False),
+    "DPM++ 2M SDE": ("DPMSolverMultistepScheduler", {"algorithm_type": "sde-dpmsolver++"}, True),
+    "DPM++ SDE": ("DPMSolverSDEScheduler", {}, True),
+    "DPM++ single-step": ("DPMSolverSinglestepScheduler", {}, False),
+    "KDPM2": ("KDPM2DiscreteScheduler", {}, False),
+    "KDPM2 a": ("KDPM2AncestralDiscreteScheduler", {}, True),
+    "UniPC": ("UniPCMultistepScheduler", {}, False),
+    "LMS": ("LMSDiscreteScheduler", {}, False),
+    "DEIS": ("DEISMultistepScheduler", {}, False),
+    "SA-Solver": ("SASolverScheduler", {}, True),
+    "LCM": ("LCMScheduler", {}, True),
+    "TCD": ("TCDScheduler", {}, False),
+    "EDM Euler": ("EDMEulerScheduler", {}, False),
+    "EDM DPM++ 2M": ("EDMDPMSolverMultistepScheduler", {}, False),
+}
+
+HEAD = """# Schedulers
+
+Written by `python docs/schedulers.py`, which sets the timesteps of each and counts them; the tests run each in a
+pipeline and count the UNet's evaluations.
+
+A plan counts **UNet evaluations**, not steps: PNDM makes one more than its steps, Heun and KDPM2 nearly two a step. The
+evaluations are known when a run's timesteps are set, and the plan is fitted to them:
+
+- A plan whose schedule comes from a **mode** (`P5`, `P5†`, DeepCache's curve) holds with every scheduler and every
+  number of steps: it is refitted.
+- A plan whose schedule is **written out** holds where the scheduler makes as many evaluations as it writes out.
+  Elsewhere it is refused: "this plan writes out N UNet evaluations and the run has M". The last column tells this for a
+  plan that was written out with DDIM at the same steps.
+
+A plan's scores hold for the scheduler and the steps that they were measured with, refitted or not. A scheduler that
+draws noise (called as pipelines do, with `eta` 0) needs a `generator` of a fixed seed to give one picture twice, with a
+plan as without; DPM++ SDE draws its noise from torchsde (`pip install torchsde`), seeded by its own
+`noise_sampler_seed` and not by the generator.
+"""
+
+
+def scheduler(name: str) -> Any:
+    """The scheduler of a row; a fresh one at each call."""
+    import diffusers
+
+    kind, more, _ = SCHEDULERS[name]
+    betas = {} if kind.startswith("EDM") else BETAS
+    return getattr(diffusers, kind)(**betas, **more)
+
+
+def evaluations(name: str, steps: int) -> int | None:
+    """UNet evaluations of a run of `steps`; None where the scheduler does not take so few."""
+    made = scheduler(name)
+    try:
+        made.set_timesteps(steps)
+    except (ValueError, IndexError):
+        return None
+    return len(made.timesteps)
+
+
+def table() -> str:
+    """One line a scheduler."""
+    rows = [f"| scheduler | class | evaluations of {', '.join(map(str, STEPS))} steps | noise | mode | written out |",
+            "|---|---|---|---|---|---|"]  # fmt: skip
+    for name, (kind, more, noise) in SCHEDULERS.items():
+        counts = [evaluations(name, steps) for steps in STEPS]
+        shown = ", ".join("not possible" if count is None else str(count) for count in counts)
+        arguments = ", ".join(f"{key}={value!r}" for key, value in more.items())
+        held = "holds" if tuple(counts) == STEPS else f"refused: {counts[1]} for 10 evaluations"
+        made = f"`{kind}{f'({arguments})' if arguments else ''}`"
+        rows.append(f"| {name} | {made} | {shown} | {'yes' if noise else 'no'} | refitted | {held} |")
+    return "\n".join(rows)
+
+
+def page() -> str:
+    return f"{HEAD}\n{table()}\n"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")

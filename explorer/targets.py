@@ -1,0 +1,83 @@
+"""What a plan may be applied to: refuse by name what a plan would run differently from the stock pipeline."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+from torch import nn
+
+from explorer.architecture import Architecture
+from explorer.errors import ModelError, PlanError
+from explorer.plan import InheritancePlan
+
+
+def check_target(unet: Any, plan: InheritancePlan) -> None:
+    """Refuse what is no supported UNet, or another one than the plan's.
+
+    Raises:
+        PlanError: when the plan was made for another architecture.
+        ModelError: for everything else, by name.
+    """
+    if not isinstance(unet, nn.Module):
+        raise ModelError(f"{type(unet).__name__} has no UNet; give a Stable Diffusion pipeline or its UNet.")
+    if hasattr(unet, "_orig_mod"):
+        raise ModelError(
+            "the UNet is wrapped by torch.compile, which would compile the plan's bookkeeping; take the wrapper off "
+            "(pipe.unet = pipe.unet._orig_mod) and let the plan compile: inherit(pipe, plan, compile=True)."
+        )
+    architecture = Architecture.of(unet)
+    if architecture != plan.architecture:
+        raise PlanError(
+            f"the plan was made for a UNet of {plan.architecture.describe()}, and this one has "
+            f"{architecture.describe()}; make or search a plan for this model, or carry over what both have with "
+            "inherit(pipe, plan, transfer=True)."
+        )
+    if not inspect.ismethod(getattr(unet, "get_time_embed", None)):
+        raise ModelError(
+            f"{type(unet).__name__} is not a UNet2DConditionModel of diffusers; give a Stable Diffusion UNet."
+        )
+    own = unet.__dict__.get("forward")
+    if own is not None and getattr(own, "__func__", None) is not type(unet).forward and not hasattr(unet, "_hf_hook"):
+        raise ModelError("another tool has replaced the forward of the UNet; undo it, or load the model again.")
+    check_untouched(unet)
+
+
+def check_untouched(unet: Any) -> None:
+    """Refuse what another tool has put on a module whose forward a plan does not call, as it calls the parts. Looked at
+    before every run: such a thing may come after the plan.
+
+    Raises:
+        ModelError: naming the tool or the module.
+    """
+    if getattr(unet, "_compiled_call_impl", None) is not None:
+        raise ModelError(
+            "the UNet was compiled in place (unet.compile()), which would compile the plan's bookkeeping; load the "
+            "model again and let the plan compile: inherit(pipe, plan, compile=True)."
+        )
+    for name, module in unet.named_modules():
+        hooks = getattr(module.__dict__.get("_diffusers_hook"), "hooks", {})
+        if any("group_offloading" in hook for hook in hooks):
+            raise ModelError(
+                "diffusers' group offloading loads the modules in a fixed order, which inherit steps break; use model "
+                "or sequential offloading with a plan."
+            )
+        if module is not unet and _is_bypassed(module):
+            _check_bypassed(name, module)
+    for block in getattr(unet, "up_blocks", []):
+        if all(getattr(block, part, None) for part in ("s1", "s2", "b1", "b2")):
+            raise ModelError("FreeU is enabled and is not supported with a plan; call pipe.disable_freeu() first.")
+
+
+def _is_bypassed(module: nn.Module) -> bool:
+    return hasattr(module, "resnets") or type(module).__name__ in ("ResnetBlock2D", "Transformer2DModel")
+
+
+def _check_bypassed(name: str, module: nn.Module) -> None:
+    own = module.__dict__.get("forward")
+    # accelerate leaves a module's own bound forward behind when its hooks are removed.
+    replaced = own is not None and getattr(own, "__func__", None) is not type(module).forward
+    if replaced and "_hf_hook" not in module.__dict__:
+        raise ModelError(f"another tool has replaced the forward of {name}; undo it, or load the model again.")
+    if module._forward_hooks or module._forward_pre_hooks:
+        raise ModelError(f"{name} has forward hooks, which a plan would not run; remove them first.")

@@ -1,0 +1,536 @@
+"""Every pipeline that people run: the same picture twice, the stock picture with a plan that extracts always and after
+the plan is taken off, and nothing that passes from one kind of run to the next."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import pickle
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import pytest
+import torch
+
+from explorer import InheritancePlan, ModelError, PlanError, inherit, strategy
+from explorer.architecture import Architecture
+from tests.explorer.tiny_pipelines import BETAS, CASES, IP_EMBEDS, SIDE, Case, hole, ip_adapter, picture, sd, sdxl
+
+
+def plan_for(pipe: Any, mode: str = "P3", name: str = "DC1", steps: int = 6) -> InheritancePlan:
+    return strategy(name, mode=mode, steps=steps, unet=pipe.unet)
+
+
+@contextlib.contextmanager
+def counted(pipe: Any) -> Iterator[list[int]]:
+    """How many ResUnits ran at each evaluation."""
+    counts: list[int] = []
+    hooks = [pipe.unet.conv_in.register_forward_hook(lambda *_: counts.append(0))]
+    for module in pipe.unet.modules():
+        if type(module).__name__ == "ResnetBlock2D":
+            hooks.append(module.conv1.register_forward_hook(lambda *_: counts.__setitem__(-1, counts[-1] + 1)))
+    yield counts
+    for hook in hooks:
+        hook.remove()
+
+
+def extracts(counts: list[int]) -> list[int]:
+    return [i for i, units in enumerate(counts) if units == max(counts)]
+
+
+@pytest.mark.parametrize("what", CASES)
+def test_a_pipeline_keeps_its_promises(what: str) -> None:
+    case = CASES[what]
+    pipe = case.build()
+    with counted(pipe) as counts:
+        plain = case.run(pipe)
+    assert len(counts) == case.evaluations and torch.isfinite(plain).all()
+    with inherit(pipe, InheritancePlan(Architecture.of(pipe.unet), 6)):
+        assert torch.equal(case.run(pipe), plain)
+    with inherit(pipe, plan_for(pipe)) as handle, counted(pipe) as counts:
+        first = case.run(pipe)
+        assert torch.equal(case.run(pipe), first) and not torch.equal(first, plain)
+        # A tail run goes on with the tail of the schedule: extract at its first evaluation, then at 3 of the whole run.
+        once = case.evaluations
+        expected = [0] if what.endswith("head of the run") or once == 3 else [0, 3]
+        assert extracts(counts[:once]) == expected and counts[once:] == counts[:once]
+        assert handle.cache_bytes == 0 or what.endswith("head of the run")
+    assert torch.equal(case.run(pipe), plain)
+
+
+# One handle, several pipelines ---------------------------------------------------------------------------------------
+
+IMG2IMG: dict[str, Any] = {"image": picture(), "strength": 0.5}
+INPAINT: dict[str, Any] = {"image": picture(), "mask_image": hole(), "strength": 0.5, "height": SIDE, "width": SIDE}
+TEXT = Case(sd)
+
+
+def alone(kind: str, arguments: dict[str, Any], scheduler: Any = None) -> torch.Tensor:
+    """The picture of a pipeline that has a plan of its own."""
+    pipe = sd(kind, scheduler)
+    with inherit(pipe, plan_for(pipe)):
+        return TEXT.run(pipe, **arguments)
+
+
+@pytest.mark.parametrize("auto", [True, False])
+def test_pipelines_that_share_the_unet_run_by_one_plan(auto: bool) -> None:
+    """A tail run of `from_pipe` is known as one, though the plan was applied to another pipeline."""
+    pipe = sd()
+    if auto:
+        img2img = diffusers.AutoPipelineForImage2Image.from_pipe(pipe)
+        inpaint = diffusers.AutoPipelineForInpainting.from_pipe(pipe)
+    else:
+        parts = {**pipe.components, "requires_safety_checker": False}
+        img2img = diffusers.StableDiffusionImg2ImgPipeline(**parts)
+        inpaint = diffusers.StableDiffusionInpaintPipeline(**parts)
+    for other in (img2img, inpaint):
+        other.set_progress_bar_config(disable=True)
+    with inherit(pipe, plan_for(pipe)):
+        first = TEXT.run(pipe)
+        assert torch.equal(TEXT.run(img2img, **IMG2IMG), alone("StableDiffusionImg2ImgPipeline", IMG2IMG))
+        assert torch.equal(TEXT.run(inpaint, **INPAINT), alone("StableDiffusionInpaintPipeline", INPAINT))
+        assert torch.equal(TEXT.run(pipe), first)
+        with pytest.raises(PlanError, match=r"handle\.follow"):
+            inherit(img2img, plan_for(pipe))
+
+
+def test_another_scheduler_on_a_shared_unet_is_followed_when_told_and_refused_before() -> None:
+    pipe = sd()
+    heun = diffusers.HeunDiscreteScheduler(**BETAS)
+    other = diffusers.AutoPipelineForImage2Image.from_pipe(pipe, scheduler=heun)
+    other.set_progress_bar_config(disable=True)
+
+    def stop(pipe: Any, step: int, *_: Any) -> dict[str, Any]:
+        pipe._interrupt = step == 3
+        return {}
+
+    with inherit(pipe, plan_for(pipe)) as handle:
+        TEXT.run(pipe, callback_on_step_end=stop)  # an unfinished run, whose features nobody may inherit
+        with pytest.raises(PlanError, match="schedule that the plan does not follow"):
+            TEXT.run(other, **IMG2IMG)
+        handle.follow(other)
+        found = TEXT.run(other, **IMG2IMG)
+        with pytest.raises(PlanError, match="another UNet"):
+            handle.follow(sdxl())
+    expected = alone("StableDiffusionImg2ImgPipeline", IMG2IMG, diffusers.HeunDiscreteScheduler(**BETAS))
+    assert torch.equal(found, expected)
+
+
+def test_two_plans_of_two_models_with_one_scheduler() -> None:
+    """An SDXL base and its refiner may share a scheduler; each plan goes when its own handle is removed."""
+    base, refiner = sdxl(), sdxl("StableDiffusionXLImg2ImgPipeline", refiner=True)
+    refiner.scheduler = base.scheduler
+
+    def both() -> torch.Tensor:
+        half = CASES["SDXL base, head of the run"].run(base)
+        return TEXT.run(refiner, image=half, denoising_start=0.5)
+
+    plain = both()
+    handles = [inherit(pipe, plan_for(pipe)) for pipe in (base, refiner)]
+    first = both()
+    assert torch.equal(both(), first) and not torch.equal(first, plain)
+    handles[0].remove()
+    with counted(refiner) as counts:
+        half_plain = both()
+    assert extracts(counts) == [0] and len(counts) == 3
+    assert not torch.equal(half_plain, plain) and not torch.equal(half_plain, first)
+    handles[1].remove()
+    assert torch.equal(both(), plain)
+
+
+# What happens between and inside runs --------------------------------------------------------------------------------
+
+
+def test_an_interrupted_run_is_forgotten() -> None:
+    pipe = sd()
+
+    def stop(pipe: Any, step: int, *_: Any) -> dict[str, Any]:
+        pipe._interrupt = step == 1
+        return {}
+
+    with inherit(pipe, plan_for(pipe, "P6")):
+        first = TEXT.run(pipe)
+        assert not torch.equal(TEXT.run(pipe, callback_on_step_end=stop), first)
+        assert torch.equal(TEXT.run(pipe), first)
+
+
+def test_a_loop_that_leaves_evaluations_out_or_goes_back_extracts() -> None:
+    """A resumed or resampled run (RePaint) inherits nothing from the wrong place."""
+    pipe = sd()
+    unet, scheduler = pipe.unet, pipe.scheduler
+    sample, context = torch.randn(1, 4, 8, 8), torch.randn(1, 7, 16)
+    with inherit(pipe, plan_for(pipe, "P6")), counted(pipe) as counts, torch.no_grad():
+        scheduler.set_timesteps(6)
+        steps = list(scheduler.timesteps)
+        for i in (0, 1, 3, 4, 2, 3):
+            unet(sample, steps[i], context)
+        assert extracts(counts) == [0, 2, 4]
+        with pytest.raises(PlanError, match="more than once at one timestep"):
+            unet(sample, steps[3], context)
+
+
+def test_the_dtype_of_the_pipeline_may_change_between_runs() -> None:
+    pipe = sd()
+    with inherit(pipe, plan_for(pipe)):
+        first = TEXT.run(pipe)
+        pipe.to(torch.float64)
+        double = TEXT.run(pipe)
+        assert double.dtype == torch.float64
+        pipe.to(torch.float32)
+        assert torch.equal(TEXT.run(pipe), first)
+
+
+def test_custom_timesteps_are_counted() -> None:
+    pipe = sd(scheduler=diffusers.EulerDiscreteScheduler(**BETAS))
+    with inherit(pipe, plan_for(pipe)), counted(pipe) as counts:
+        TEXT.run(pipe, timesteps=[900, 600, 300, 100])
+    assert extracts(counts) == [0, 3] and len(counts) == 4
+
+
+# LoRA ----------------------------------------------------------------------------------------------------------------
+
+
+def lora_folder(folder: Path) -> Path:
+    """A LoRA of attention, convolutions and conv_in, written as diffusers does."""
+    from peft import LoraConfig
+    from peft.utils import get_peft_model_state_dict
+
+    unet = sd().unet
+    torch.manual_seed(7)
+    targets = ["to_q", "to_v", "conv1", "conv_in", "conv_shortcut"]
+    unet.add_adapter(LoraConfig(r=2, lora_alpha=2, init_lora_weights="gaussian", target_modules=targets))
+    for name, parameter in unet.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.2)
+    diffusers.StableDiffusionPipeline.save_lora_weights(folder, get_peft_model_state_dict(unet))
+    return folder
+
+
+def test_lora_is_loaded_scaled_fused_and_unloaded_between_runs(tmp_path: Path) -> None:
+    """At every stage the plan that extracts always is stock, and a plan applied throughout is one applied just now."""
+    folder = lora_folder(tmp_path)
+    stages: dict[str, Any] = {
+        "without": lambda pipe: None,
+        "loaded": lambda pipe: pipe.load_lora_weights(folder, adapter_name="a"),
+        "scaled": lambda pipe: pipe.set_adapters("a", 0.3),
+        "fused": lambda pipe: pipe.fuse_lora(),
+        "unfused": lambda pipe: pipe.unfuse_lora(),
+        "unloaded": lambda pipe: pipe.unload_lora_weights(),
+    }
+    stock, kept, always = sd(), sd(), sd()
+    plan = plan_for(kept)
+    seen: dict[str, torch.Tensor] = {}
+    with inherit(kept, plan), inherit(always, InheritancePlan(Architecture.of(always.unet), 6)):
+        for name, change in stages.items():
+            for pipe in (stock, kept, always):
+                change(pipe)
+            seen[name] = TEXT.run(stock)
+            assert torch.equal(TEXT.run(always), seen[name]), name
+            with inherit(stock, plan):
+                assert torch.equal(TEXT.run(kept), TEXT.run(stock)), name
+    torch.testing.assert_close(seen["without"], seen["unloaded"], rtol=1e-2, atol=1e-3)  # fusing and back rounds
+    assert not torch.allclose(seen["loaded"], seen["without"], atol=1e-3)
+    assert not torch.allclose(seen["loaded"], seen["scaled"], atol=1e-3)
+
+
+def test_an_ip_adapter_that_comes_after_the_plan() -> None:
+    pipe = sd()
+    with inherit(pipe, InheritancePlan(Architecture.of(pipe.unet), 6)):
+        TEXT.run(pipe)
+        ip_adapter(pipe)
+        found = TEXT.run(pipe, ip_adapter_image_embeds=IP_EMBEDS)
+    assert torch.equal(found, TEXT.run(pipe, ip_adapter_image_embeds=IP_EMBEDS))
+
+
+# Memory savers -------------------------------------------------------------------------------------------------------
+
+
+def vae_savers(pipe: Any) -> None:
+    pipe.vae.enable_slicing()
+    pipe.vae.enable_tiling()
+
+
+def model_offload(pipe: Any) -> None:
+    """What `enable_model_cpu_offload` does, on a machine that has no accelerator to give it."""
+    from accelerate import cpu_offload_with_hook
+
+    pipe._all_hooks = []
+    hook = None
+    for part in ("text_encoder", "unet", "vae"):
+        _, hook = cpu_offload_with_hook(getattr(pipe, part), torch.device("cpu"), prev_module_hook=hook)
+        pipe._all_hooks.append(hook)
+
+    def again(*_: Any, **__: Any) -> None:
+        pipe.remove_all_hooks()
+        model_offload(pipe)
+
+    pipe.enable_model_cpu_offload = again  # as pipelines do at the end of every call
+
+
+def sequential_offload(pipe: Any) -> None:
+    from accelerate import cpu_offload
+
+    for part in ("text_encoder", "unet", "vae"):
+        cpu_offload(getattr(pipe, part), torch.device("cpu"), offload_buffers=True)
+
+
+SAVERS: dict[str, Any] = {
+    "VAE slicing and tiling": vae_savers,
+    "attention slicing": lambda pipe: pipe.enable_attention_slicing(1),
+    "model offload": model_offload,
+    "sequential offload": sequential_offload,
+    "channels last": lambda pipe: pipe.unet.to(memory_format=torch.channels_last),
+    "layerwise casting": lambda pipe: pipe.unet.enable_layerwise_casting(torch.bfloat16, torch.float32),
+    "fused projections": lambda pipe: pipe.fuse_qkv_projections(),
+}
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before the plan", "after the plan"])
+@pytest.mark.parametrize("what", SAVERS)
+def test_memory_savers_work_with_a_plan(what: str, after: bool) -> None:
+    pipe = sd()
+    if not after:
+        SAVERS[what](pipe)
+    handle = inherit(pipe, InheritancePlan(Architecture.of(pipe.unet), 6))
+    if after:
+        SAVERS[what](pipe)
+    always = TEXT.run(pipe, output_type="pt"), TEXT.run(pipe, output_type="pt")
+    handle.remove()
+    plain = TEXT.run(pipe, output_type="pt")
+    assert torch.equal(always[0], plain) and torch.equal(always[1], plain)
+    with inherit(pipe, plan_for(pipe)):
+        first = TEXT.run(pipe)
+        assert torch.equal(TEXT.run(pipe), first)
+    assert torch.equal(TEXT.run(pipe, output_type="pt"), plain)
+
+
+class Rounded(torch.nn.Linear):
+    """A layer that keeps whole numbers and a scale, as quantised ones do."""
+
+    def __init__(self, linear: torch.nn.Linear) -> None:
+        super().__init__(linear.in_features, linear.out_features, linear.bias is not None)
+        self.load_state_dict(linear.state_dict())
+        self.scale = linear.weight.detach().abs().amax() / 127
+        self.codes = (linear.weight.detach() / self.scale).round().to(torch.int8)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.linear(x, self.codes.to(x.dtype) * self.scale, self.bias)
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before the plan", "after the plan"])
+def test_quantised_layers_are_not_refused(after: bool) -> None:
+    def quantise(unet: Any) -> None:
+        for module in list(unet.modules()):
+            for name, child in list(module.named_children()):
+                if type(child) is torch.nn.Linear:
+                    setattr(module, name, Rounded(child))
+
+    pipe = sd()
+    plain = TEXT.run(pipe)
+    if not after:
+        quantise(pipe.unet)
+    with inherit(pipe, InheritancePlan(Architecture.of(pipe.unet), 6)):
+        if after:
+            TEXT.run(pipe)
+            quantise(pipe.unet)
+        found = TEXT.run(pipe)
+    assert torch.equal(found, TEXT.run(pipe)) and not torch.equal(found, plain)
+
+
+def test_blocks_compiled_by_diffusers_stay_compiled() -> None:
+    pipe = sd()
+    plain = TEXT.run(pipe, num_inference_steps=2)
+    calls: list[int] = []
+
+    def backend(graph: Any, _: Any) -> Any:
+        return lambda *inputs: (calls.append(1), graph(*inputs))[1]
+
+    pipe.unet.compile_repeated_blocks(backend=backend)
+    with inherit(pipe, InheritancePlan(Architecture.of(pipe.unet), 2)):
+        found = TEXT.run(pipe, num_inference_steps=2)
+    torch._dynamo.reset()
+    torch.testing.assert_close(found, plain, rtol=1e-3, atol=1e-4)
+    assert len(calls) >= 32
+
+
+# Files ---------------------------------------------------------------------------------------------------------------
+
+
+def test_a_saved_pipeline_carries_no_plan(tmp_path: Path) -> None:
+    pipe = sd()
+    plain = TEXT.run(pipe)
+    with inherit(pipe, plan_for(pipe)):
+        TEXT.run(pipe)
+        pipe.save_pretrained(tmp_path)
+    again = diffusers.StableDiffusionPipeline.from_pretrained(tmp_path, safety_checker=None, local_files_only=True)
+    again.set_progress_bar_config(disable=True)
+    assert torch.equal(TEXT.run(again), plain)
+
+
+def test_a_unet_from_a_single_file(tmp_path: Path) -> None:
+    """The converter of single files asks the hub for a published configuration of the pipeline unless one is given; so
+    a local file is read with the folder that describes it."""
+    from safetensors.torch import save_file
+
+    pipe = sd()
+    pipe.unet.save_config(tmp_path / "unet")
+    weights = {f"model.diffusion_model.{k}": v for k, v in original_names(pipe.unet).items()}
+    save_file(weights, tmp_path / "model.safetensors")
+    unet = diffusers.UNet2DConditionModel.from_single_file(
+        tmp_path / "model.safetensors", config=str(tmp_path), subfolder="unet", local_files_only=True
+    ).eval()
+    expected = TEXT.run(pipe)
+    pipe.unet = unet
+    plain = TEXT.run(pipe)
+    torch.testing.assert_close(plain, expected, rtol=1e-2, atol=1e-3)
+    with inherit(pipe, plan_for(pipe)):
+        first = TEXT.run(pipe)
+        assert torch.equal(TEXT.run(pipe), first)
+    assert torch.equal(TEXT.run(pipe), plain)
+
+
+def original_names(unet: Any) -> dict[str, torch.Tensor]:
+    """A UNet's weights under the names of the original Stable Diffusion checkpoints."""
+    table = {"conv_in": "input_blocks.0.0", "time_embedding.linear_1": "time_embed.0",
+             "time_embedding.linear_2": "time_embed.2", "conv_norm_out": "out.0", "conv_out": "out.2",
+             "mid_block.resnets.0": "middle_block.0", "mid_block.attentions.0": "middle_block.1",
+             "mid_block.resnets.1": "middle_block.2"}  # fmt: skip
+    for b in range(4):
+        for i in range(2):
+            table[f"down_blocks.{b}.resnets.{i}"] = f"input_blocks.{3 * b + i + 1}.0"
+            table[f"down_blocks.{b}.attentions.{i}"] = f"input_blocks.{3 * b + i + 1}.1"
+        table[f"down_blocks.{b}.downsamplers.0.conv"] = f"input_blocks.{3 * b + 3}.0.op"
+        for i in range(3):
+            table[f"up_blocks.{b}.resnets.{i}"] = f"output_blocks.{3 * b + i}.0"
+            table[f"up_blocks.{b}.attentions.{i}"] = f"output_blocks.{3 * b + i}.1"
+        table[f"up_blocks.{b}.upsamplers.0"] = f"output_blocks.{3 * b + 2}.{2 if b else 1}"
+    parts = {"norm1": "in_layers.0", "conv1": "in_layers.2", "time_emb_proj": "emb_layers.1", "norm2": "out_layers.0",
+             "conv2": "out_layers.3", "conv_shortcut": "skip_connection"}  # fmt: skip
+    named: dict[str, torch.Tensor] = {}
+    for key, value in unet.state_dict().items():
+        ours = next(name for name in sorted(table, key=len, reverse=True) if key.startswith(f"{name}."))
+        rest = key.removeprefix(f"{ours}.")
+        if "resnets" in ours:
+            part, _, leaf = rest.rpartition(".")
+            rest = f"{parts[part]}.{leaf}"
+        named[f"{table[ours]}.{rest}"] = value.contiguous()
+    return named
+
+
+# Refused by name -----------------------------------------------------------------------------------------------------
+
+
+def test_a_copy_of_a_unet_with_a_plan_is_refused() -> None:
+    pipe = sd()
+    with inherit(pipe, plan_for(pipe)):
+        for make in (copy.deepcopy, pickle.dumps):
+            with pytest.raises(PlanError, match="cannot be copied or pickled"):
+                make(pipe.unet)
+        copy.deepcopy(pipe.scheduler).set_timesteps(3)
+        TEXT.run(copy.copy(pipe))
+    first = TEXT.run(pipe)
+    assert torch.equal(TEXT.run(copy.deepcopy(pipe)), first)
+
+
+def test_compiled_unets_are_refused_by_name() -> None:
+    pipe = sd()
+    plan, unet = plan_for(pipe), pipe.unet
+    pipe.unet = torch.compile(unet, backend="eager")
+    with pytest.raises(ModelError, match="_orig_mod"):
+        inherit(pipe, plan)
+    pipe.unet = unet
+    with inherit(pipe, plan):
+        TEXT.run(pipe)
+    unet.compile(backend="eager")
+    with pytest.raises(ModelError, match="compiled in place"):
+        inherit(pipe, plan)
+
+
+def test_what_comes_after_the_plan_and_cannot_work_is_refused_at_the_next_run() -> None:
+    pipe = sd()
+    with inherit(pipe, plan_for(pipe)):
+        first = TEXT.run(pipe)
+        pipe.enable_freeu(0.9, 0.2, 1.2, 1.4)
+        with pytest.raises(ModelError, match="FreeU"):
+            TEXT.run(pipe)
+        pipe.disable_freeu()
+        hook = pipe.unet.mid_block.register_forward_hook(lambda *_: None)
+        with pytest.raises(ModelError, match="mid_block has forward hooks"):
+            TEXT.run(pipe)
+        hook.remove()
+        assert torch.equal(TEXT.run(pipe), first)
+        pipe.unet.enable_group_offload(torch.device("cpu"), torch.device("cpu"), "leaf_level")
+        with pytest.raises(ModelError, match="group offloading"):
+            TEXT.run(pipe)
+
+
+def test_pipelines_that_reach_into_the_unet_are_refused() -> None:
+    """Self-attention guidance hooks the mid block and evaluates twice at a timestep; a panorama swaps the scheduler's
+    state at every view."""
+    pipe = sd("StableDiffusionSAGPipeline", more=lambda _: {"image_encoder": None})
+    with inherit(pipe, plan_for(pipe)), pytest.raises(ModelError, match=r"mid_block.attentions.0 has forward hooks"):
+        TEXT.run(pipe)
+    pipe = sd("StableDiffusionPanoramaPipeline", more=lambda _: {"image_encoder": None})
+    with inherit(pipe, plan_for(pipe)), pytest.raises(PlanError, match="schedule that the plan does not follow"):
+        TEXT.run(pipe, height=SIDE, width=1024)
+
+
+def test_gligen_and_other_unets_are_refused() -> None:
+    with pytest.raises(ModelError, match="GLIGEN"):
+        Architecture.of_config({**sd().unet.config, "attention_type": "gated"})
+    with pytest.raises(ModelError, match="CrossAttnDownBlockMotion is not supported"):
+        Architecture.of_config({**sd().unet.config, "down_block_types": ["CrossAttnDownBlockMotion"]})
+
+
+# Control networks ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("name", "first", "others"), [("EP", True, True), ("EX2", True, True), ("DC0", True, False)])
+def test_residuals_of_a_control_network_are_live_where_a_live_node_reads_them(
+    name: str, first: bool, others: bool
+) -> None:
+    """At an inherit step the residuals of that step count, also on an inherited skip and an inherited mid block. Where
+    the region that reads them is inherited they go with it: DC0's inherit step reads the first skip alone."""
+    pipe = CASES["ControlNet"].build()
+    unet = pipe.unet
+    sample, context = torch.randn(2, 4, 8, 8), torch.randn(2, 7, 16)
+    plan = strategy(name, mode="P2", steps=2, unet=unet)
+    with torch.no_grad():
+        down, mid = pipe.controlnet(sample, 500, context, picture().expand(2, -1, -1, -1), return_dict=False)
+
+    def second(of_first: float, of_others: float) -> torch.Tensor:
+        with torch.no_grad(), inherit(unet, plan) as handle:
+            handle.begin(2)
+            for one, other in ((1.0, 1.0), (of_first, of_others)):
+                residuals = (down[0] * one, *(d * other for d in down[1:]))
+                out = unet(
+                    sample, 500, context, down_block_additional_residuals=residuals,
+                    mid_block_additional_residual=mid * other,
+                ).sample  # fmt: skip
+        return out
+
+    assert torch.equal(second(3.0, 1.0), second(1.0, 1.0)) != first
+    assert torch.equal(second(1.0, 3.0), second(1.0, 1.0)) != others
+
+
+# The page ------------------------------------------------------------------------------------------------------------
+
+
+def test_the_page_of_pipelines_is_current() -> None:
+    """It names every tested case and memory saver, and every refusal by words that the code says."""
+    root = Path(__file__).parents[2]
+    page = (root / "docs" / "pipelines.md").read_text(encoding="utf-8")
+    for name in (*CASES, *SAVERS):
+        missing = [word for word in name.replace(",", "").split() if word.lower() not in page.lower()]
+        assert not missing, f"docs/pipelines.md says nothing of {name!r}"
+    code = "".join(path.read_text(encoding="utf-8") for path in sorted((root / "explorer").glob("*.py")))
+    said = re.sub(r'"\s*f?"', "", code)
+    rows = [
+        row.split("|") for row in page.split("## What is refused")[1].split("##")[0].splitlines() if row[:2] == "| "
+    ]
+    assert len(rows) > 8
+    for row in rows[1:]:
+        assert row[2].strip() in said, f"no message says {row[2].strip()!r}"
