@@ -1,0 +1,140 @@
+"""What every benchmark shares: its options, and a result that says on what and how it was measured.
+
+A result is one JSON document: the figures that a text may quote, every sample that they come from, the device with its
+driver, the versions, and the command that measures it again. Beside it lies a chart, as a PNG where Chrome or Chromium
+is found, otherwise as a page.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from explorer.devices import describe, resolve_device
+from explorer.errors import StudyError
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+RESULTS = Path("benchmarks/results")
+PACKAGES = ("torch", "diffusers", "transformers", "triton", "DeepCache", "numpy", "inheritance-explorer")
+SCHEMA = 1
+
+
+def options(description: str) -> argparse.ArgumentParser:
+    """A parser with the options that every benchmark takes; add your own to it.
+
+    --compile names a mode of `explorer.inherit` (`default`, `cudagraphs`) or `no`; --out is the JSON file.
+    """
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser.add_argument("--model", default="emoji", help="emoji, arch:sd15, arch:sdxl, a diffusers folder or a hub id")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps")
+    parser.add_argument("--dtype", default="auto", help="auto, float32, float16 or bfloat16")
+    parser.add_argument("--batch", type=int, default=1, help="pictures a call; the UNet sees twice as many")
+    parser.add_argument("--resolution", type=int, help="side of a picture in pixels; the model's own by default")
+    parser.add_argument("--compile", default="no", help="no, default or cudagraphs")
+    parser.add_argument("--out", type=Path, help=f"the JSON file, by default one in {RESULTS}")
+    parser.add_argument("--quick", action="store_true", help="few samples, to see that it runs; not to be quoted")
+    return parser
+
+
+def compile_mode(arguments: argparse.Namespace) -> bool | str:
+    """--compile as `explorer.inherit` takes it: False for `no`."""
+    return False if arguments.compile == "no" else str(arguments.compile)
+
+
+def default_out(name: str, arguments: argparse.Namespace) -> Path:
+    """`benchmarks/results/NAME-MODEL-DEVICE[-DTYPE][-bN][-COMPILE].json`, so that runs do not overwrite each other."""
+    device = resolve_device(arguments.device)
+    parts = [name, Path(arguments.model).name.replace("arch:", ""), describe(device).name, arguments.dtype]
+    parts += [f"b{arguments.batch}", f"{arguments.resolution or 'own'}px", arguments.compile]
+    words = "-".join(str(part) for part in parts if part not in ("auto", "no", "b1", "ownpx"))
+    plain = "".join(c if c.isalnum() or c in "-." else "-" for c in words + ("-quick" if arguments.quick else ""))
+    return RESULTS / f"{'-'.join(part for part in plain.split('-') if part)}.json"
+
+
+def write_result(
+    name: str,
+    figures: Mapping[str, Any],
+    samples: Mapping[str, Any] | Sequence[Any],
+    arguments: argparse.Namespace,
+    out: Path | None = None,
+) -> Path:
+    """Write one result as JSON and return its path. `figures`: what may be quoted; `samples`: every raw sample.
+
+    Raises:
+        StudyError: when the place cannot be written.
+    """
+    path = out or arguments.out or default_out(name, arguments)
+    document = {
+        "schema": SCHEMA,
+        "benchmark": name,
+        "measured": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "command": command(),
+        "quick": arguments.quick,
+        "arguments": {key: str(value) if isinstance(value, Path) else value for key, value in vars(arguments).items()},
+        "device": describe(resolve_device(arguments.device)).to_json(),
+        "machine": {"cores": os.cpu_count(), "load": list(os.getloadavg()), "system": platform.platform()},
+        "versions": {"python": platform.python_version(), **_versions()},
+        "commit": _commit(),
+        "figures": dict(figures),
+        "samples": samples,
+    }
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise StudyError(f"cannot write {path}: {error.strerror}; give another --out.") from error
+    print(f"wrote {path}", file=sys.stderr)
+    return path
+
+
+def write_figure(figure: go.Figure, result: Path) -> Path:
+    """Draw `figure` beside the JSON file `result`: a PNG, or a page where there is no Chrome or Chromium."""
+    from studies.charts import write_html, write_png
+
+    path = result.with_suffix(".png")
+    try:
+        write_png(figure, path)
+    except StudyError:
+        path = result.with_suffix(".html")
+        write_html(figure, path)
+    print(f"wrote {path}", file=sys.stderr)
+    return path
+
+
+def command() -> str:
+    """The command line that runs this benchmark again, from the root of the repository."""
+    given = [f"'{word}'" if " " in word else word for word in sys.argv[1:]]
+    return " ".join(["python", "-m", f"benchmarks.{Path(sys.argv[0]).stem}", *given])
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    import torch
+
+    return found | {"cuda": str(torch.version.cuda), "cudnn": str(torch.backends.cudnn.version())}
+
+
+def _commit() -> str | None:
+    """The commit that was measured, with `+` where the tree had changes; None outside of a git checkout."""
+    try:
+        head = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True)
+        changed = subprocess.run(["git", "status", "--porcelain", "-uno"], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return head.stdout.strip() + ("+" if changed.stdout.strip() else "")
