@@ -61,6 +61,7 @@ class Inheritance:
         self._evaluation = 0
         self._shape: tuple[Any, ...] | None = None
         self._cache: dict[Feature, dict[int, Tensor]] = {}
+        self._peak = 0
         self._patches: list[tuple[Any, str, Any]] = []
         self._scheduler: Any = None
         self._attached = True
@@ -99,12 +100,18 @@ class Inheritance:
             PlanError: when the plan's schedule was written out for another number of evaluations.
         """
         self._end()
+        self._peak = 0
         self._run = resolve_run(self.plan, evaluations, start)
 
     @property
     def cache_bytes(self) -> int:
         """Bytes of the features held now."""
         return sum(t.numel() * t.element_size() for held in self._cache.values() for t in held.values())
+
+    @property
+    def peak_cache_bytes(self) -> int:
+        """The most bytes of features that were held at once since the last run began."""
+        return self._peak
 
     def _end(self) -> None:
         self._run, self._pending, self._shape, self._evaluation = None, None, None, 0
@@ -232,6 +239,8 @@ class Inheritance:
         noise, stored = variant(sample, at, self._inherited(mask, i))
         for feature, value in stored.items():
             self._cache.setdefault(feature, {})[i] = value
+        if stored:
+            self._peak = max(self._peak, self.cache_bytes)
         self._drop_unread(run, i)
         self._evaluation += 1
         return noise

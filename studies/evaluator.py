@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import io
 import os
 import tempfile
@@ -23,6 +22,7 @@ from explorer.plan import InheritancePlan
 from explorer.prompts import Prompt
 from explorer.quality.scorer import Scorer
 from explorer.runtime import inherit
+from explorer.workload import evaluations_of, twin
 from studies.scored import Picture, Scored
 
 KEPT_PICTURES = 16
@@ -169,22 +169,6 @@ def _first_and_worst(count: int, psnr: list[float]) -> list[int]:
     return sorted({*first, *worst})
 
 
-def twin(pipe: Any) -> Any:
-    """A pipeline that shares every weight with `pipe` but has a UNet object and a scheduler of its own, so that a plan
-    can be applied to one while the other stays stock, and the two be timed in turn."""
-    other = copy.copy(pipe)
-    other.unet = copy.copy(pipe.unet)
-    other.scheduler = type(pipe.scheduler).from_config(pipe.scheduler.config)
-    return other
-
-
-def evaluations_of(scheduler: Any, steps: int) -> int:
-    """UNet evaluations of a run of `steps` steps."""
-    fresh = type(scheduler).from_config(scheduler.config)
-    fresh.set_timesteps(steps)
-    return len(fresh.timesteps)
-
-
 @torch.no_grad()
 def encode(pipe: Any, words: list[str], device: torch.device) -> dict[str, Any]:
     """Prompt and negative-prompt embeddings as the pipeline itself makes them, SD and SDXL."""
@@ -193,21 +177,6 @@ def encode(pipe: Any, words: list[str], device: torch.device) -> dict[str, Any]:
     )  # fmt: skip
     names = ["prompt_embeds", "negative_prompt_embeds", "pooled_prompt_embeds", "negative_pooled_prompt_embeds"]
     return dict(zip(names, made, strict=False))
-
-
-def random_embeds(pipe: Any, batch: int, device: torch.device) -> dict[str, Any]:
-    """Embeddings of the right shapes for a true architecture without text encoders: latency does not read them."""
-    config = pipe.unet.config
-    generator = torch.Generator("cpu").manual_seed(0)
-
-    def draw(*shape: int) -> torch.Tensor:
-        return torch.randn(batch, *shape, generator=generator).to(device, pipe.unet.dtype)
-
-    made = {name: draw(77, config.cross_attention_dim) for name in ("prompt_embeds", "negative_prompt_embeds")}
-    if config.addition_embed_type == "text_time":
-        width = config.projection_class_embeddings_input_dim - 6 * config.addition_time_embed_dim
-        made |= {name: draw(width) for name in ("pooled_prompt_embeds", "negative_pooled_prompt_embeds")}
-    return made
 
 
 def as_png(picture: torch.Tensor) -> tuple[bytes, bytes]:

@@ -14,8 +14,9 @@ from explorer.architecture import Architecture
 from explorer.devices import describe
 from explorer.mask import Mask
 from explorer.schedule import Segments
+from explorer.workload import evaluations_of, twin
 from studies.config import SearchConfig, make_config
-from studies.evaluator import CandidateEvaluator, evaluations_of, on_device, twin
+from studies.evaluator import CandidateEvaluator, on_device
 from studies.session import config_of, open_session
 from tests.conftest import embeds, make_pipeline
 
