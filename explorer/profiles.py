@@ -187,9 +187,16 @@ class Profile:
     def loop_errors(self) -> Errors:
         return Errors.of(self.timed_loops)
 
-    def node_overhead(self, mask: Mask) -> float:
-        """A step's time over the sum of the nodes that it runs, by the cost model: the goal is at most 1.05."""
-        return self.cost_model.step_seconds(mask) / self.cost_model.node_seconds(mask)
+    @property
+    def noise(self) -> float:
+        """The median standard error of the strategies' measured steps, as a share of them."""
+        return statistics.median(self.step_samples.noise(k) for k in range(len(self.tested)))
+
+    def over_nodes(self, name: str) -> float:
+        """The measured time of a tested strategy's inherit step over that of the nodes it runs, by the cost model: the
+        goal is at most 1.05."""
+        measured = next(timed.measured for timed in self.strategies if timed.name == name)
+        return measured / self.cost_model.node_seconds(self.tested[name])
 
     def cache_bytes(self, plan: InheritancePlan, evaluations: int) -> int:
         """The most bytes of features that a run of the plan holds at this workload."""

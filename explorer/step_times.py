@@ -124,6 +124,12 @@ class StepSamples:
         """The k-th thing's time where an extract step takes `extract` seconds."""
         return self.relative(k) * extract
 
+    def noise(self, k: int) -> float:
+        """The standard error of `relative`, as a share of it: what no prediction can be told to be better than."""
+        ratios = [step / extract for step, extract in self.pairs[k]]
+        spread = 1.4826 * statistics.median(abs(ratio - self.relative(k)) for ratio in ratios)
+        return 1.2533 * spread / len(ratios) ** 0.5 / self.relative(k)  # of a median, by a robust deviation
+
     @property
     def extract_seconds(self) -> float:
         return statistics.median(self.extracts)

@@ -35,7 +35,7 @@ class Workload:
         if self.batch < 1:
             raise ModelError(f"--batch must be at least 1, got {self.batch}.")
         if self.compile not in COMPILE_MODES:
-            raise ModelError(f"unknown --compile {self.compile!r}; use one of {', '.join(COMPILE_MODES)}.")
+            raise DeviceError(f"unknown --compile {self.compile!r}; use one of {', '.join(COMPILE_MODES)}.")
 
     @property
     def inherit_mode(self) -> bool | str:
@@ -126,6 +126,35 @@ def evaluations_of(scheduler: Any, steps: int) -> int:
     fresh = type(scheduler).from_config(scheduler.config)
     fresh.set_timesteps(steps)
     return len(fresh.timesteps)
+
+
+def check_compile(mode: str, device: torch.device) -> None:
+    """Raise DeviceError when a compile mode cannot be had on `device`: the wrong kind of one, or no compiler."""
+    if mode not in COMPILE_MODES:
+        raise DeviceError(f"unknown --compile {mode!r}; use one of {', '.join(COMPILE_MODES)}.")
+    if mode == EAGER:
+        return
+    if mode == "cudagraphs" and device.type != "cuda":
+        raise DeviceError(f"--compile cudagraphs needs a CUDA GPU, and the device is {device}; use default or no.")
+    if device.type == "cuda":
+        from torch.utils._triton import has_triton
+
+        if not has_triton():
+            raise DeviceError(
+                f"--compile {mode} needs Triton and a GPU that it supports, which {device} has not; install triton or "
+                "leave --compile out."
+            )
+        return
+    from torch._inductor.cpp_builder import get_cpp_compiler
+    from torch._inductor.exc import InvalidCxxCompiler
+
+    try:
+        get_cpp_compiler()
+    except InvalidCxxCompiler as error:
+        raise DeviceError(
+            f"--compile {mode} on {device} needs a C++ compiler, and none was found; install one (g++ or clang) or "
+            "leave --compile out."
+        ) from error
 
 
 def check_memory(needed: int, free: int, what: str) -> None:

@@ -16,12 +16,14 @@ import torch
 from explorer.architecture import Architecture
 from explorer.devices import DeviceInfo
 from explorer.errors import ExplorerError, ScoreError, StudyError
+from explorer.estimate import Estimate
 from explorer.latency import PAIRS, compare
 from explorer.pictures import THUMBNAIL, generate
 from explorer.plan import InheritancePlan
+from explorer.profiles import Profile
 from explorer.prompts import Prompt
 from explorer.quality.scorer import Scorer
-from explorer.runtime import inherit
+from explorer.runtime import Inheritance, inherit
 from explorer.workload import evaluations_of, twin
 from studies.scored import Picture, Scored
 
@@ -35,6 +37,7 @@ class CandidateEvaluator:
 
     scorer: None measures latency alone (a model with random weights has no quality). embeds: prompt embeddings for a
     pipeline without a text encoder. size: height and width of a picture in pixels, the pipeline's own by default.
+    profile: of this pipeline, workload and device; with one `predicted_latency` is kept beside what is measured.
     """
 
     def __init__(
@@ -54,6 +57,7 @@ class CandidateEvaluator:
         size: tuple[int, int] | None = None,
         compile: bool = False,
         embeds: dict[str, Any] | None = None,
+        profile: Profile | None = None,
     ) -> None:
         self.pipe = pipe
         self.steps, self.guidance, self.prompts, self.scorer = steps, guidance, prompts, scorer
@@ -65,6 +69,7 @@ class CandidateEvaluator:
             # Compiled against eager would mix the compiler's gain with the plan's: both sides are compiled.
             self._stock = twin(pipe)
             inherit(self._stock, InheritancePlan(Architecture.of(pipe.unet), steps), compile=True)
+        self.profile = profile
         self._conditions = embeds
         self._counts: dict[int, int] = {}
         self._baseline: torch.Tensor | None = None
@@ -77,21 +82,33 @@ class CandidateEvaluator:
         return self._counts[plan.steps]
 
     def score(self, plan: InheritancePlan) -> Scored:
-        """Latency, speed-up and every metric of the scorer, with what each took.
+        """Latency, speed-up, peak MiB of held features, and every metric of the scorer, with what each took.
 
         Raises:
             ExplorerError or RuntimeError: when the plan cannot run or be scored; the pipeline is left as it was.
         """
         try:
-            with inherit(self._twin, plan, compile=self.compile):
-                return self._score(plan)
+            with inherit(self._twin, plan, compile=self.compile) as handle:
+                return self._score(plan, handle)
         except (ExplorerError, RuntimeError):
             raise
         except Exception as error:  # diffusers and the compiler raise many types for a run that cannot be
             first = (str(error).strip() or "no message").splitlines()[0]
             raise ScoreError(f"the plan cannot run ({type(error).__name__}: {first})") from error
 
-    def _score(self, plan: InheritancePlan) -> Scored:
+    def screen(self, plan: InheritancePlan) -> str | None:
+        """Why the plan need not be measured: by the profile, even within its worst error, it is slower than the
+        un-accelerated pipeline, which makes the better pictures. None when it is to be measured."""
+        if self.profile is None:
+            return None
+        predicted = self.profile.predicted_latency(plan, self.evaluations(plan))
+        plain = InheritancePlan(plan.architecture, self.steps)
+        whole = self.profile.predicted_latency(plain, self.evaluations(plain)).value
+        if predicted.low <= whole:
+            return None
+        return f"predicted to take {predicted.value / whole:.2f} times as long as the un-accelerated pipeline"
+
+    def _score(self, plan: InheritancePlan, handle: Inheritance) -> Scored:
         """With the plan applied to the twin."""
         with on_device(self.info):
             start = time.perf_counter()
@@ -105,6 +122,10 @@ class CandidateEvaluator:
             )
             self._warm = True
         estimates = {"latency": latency.seconds, "speedup": latency.speedup}
+        held = handle.peak_cache_bytes / 2**20  # of the loop that was timed
+        estimates["cache_mib"] = Estimate(held, held, held, 1)
+        if self.profile is not None:
+            estimates["predicted_latency"] = self.profile.predicted_latency(plan, self.evaluations(plan))
         spent = {"latency": time.perf_counter() - start}
         samples: dict[str, list[Any]] = {"latency": [list(pair) for pair in latency.samples]}
         if self.scorer is None:

@@ -30,7 +30,7 @@ class Exhausted(Exception):
 
 
 class Proposer(Generic[P]):
-    """One worker's source of new plans."""
+    """One worker's source of new plans. screen: why a plan need not be measured, None when it is to be."""
 
     def __init__(
         self,
@@ -40,9 +40,11 @@ class Proposer(Generic[P]):
         evaluations: Callable[[P], int],
         mirror: Mirror[P],
         random_seed: int,
+        screen: Callable[[P], str | None] = lambda _: None,
     ) -> None:
         self.store, self.study, self.space, self.evaluations, self.mirror = store, study, space, evaluations, mirror
         self.random_seed = random_seed
+        self.screen = screen
         self.duplicates = 0
         self._in_a_row = 0
 
@@ -59,8 +61,11 @@ class Proposer(Generic[P]):
         try:
             plan = self.space.suggest(trial)
             row = self._row(plan, trial)
+            reason = self.screen(plan)
         except ExplorerError as error:
-            self.mirror.fail(trial.number, str(error))
+            reason = str(error)
+        if reason is not None:
+            self.mirror.fail(trial.number, reason)
             self._in_a_row += 1
             return None
         claim = queue.claim_new(self.store, self.study, worker_id, total, row, trial.number)
@@ -100,7 +105,7 @@ class Proposer(Generic[P]):
                 row = self._row(plan, trial)
             except ExplorerError:
                 continue
-            if row["key"] in known:
+            if row["key"] in known or self.screen(plan) is not None:
                 continue
             claim = queue.claim_new(self.store, self.study, worker_id, total, row, None)
             if isinstance(claim, Full):

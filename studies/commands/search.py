@@ -17,6 +17,7 @@ from studies.commands.output import duration, print_json, words
 from studies.config import SearchConfig, make_config
 from studies.driver import Outcome, progress, run_worker
 from studies.driver import Progress as Standing
+from studies.profiles import use_profile
 from studies.queue import counts, enqueue
 from studies.rows import trials
 from studies.session import Session, config_of, open_session
@@ -41,6 +42,7 @@ def run_search(given: dict[str, Any], file: Path | None, *, as_json: bool) -> No
             config = make_config(given, file, config_of(store.study(config.study).settings, config.study))
         console.print(f"loading {config.model} ...", markup=False)
         session = open_session(config)
+        use_profile(session, store)
         study = store.create_study(config.study, session.settings)
         added = enqueue(store, study, list(session.baselines()), session.space, session.evaluator.evaluations)
         _announce(config, store, study, added)
@@ -82,6 +84,7 @@ def run_one_worker(study: str, storage: str, device: str, total: int | None, tim
         config = config_of(record.settings, study, device=device, storage=storage)
         session = open_session(config)
         store.check_settings(record, session.settings)
+        use_profile(session, store)
         outcome = run_worker(
             store, study, session.space, session.evaluator, InheritancePlan.from_json, total, timeout,
             device=session.info.to_json(),

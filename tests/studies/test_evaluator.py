@@ -51,7 +51,7 @@ def test_latency_alone() -> None:
     pipe = make_pipeline()
     evaluator = evaluator_of(pipe)
     scored = evaluator.score(strategy("CO6", mode="P2", steps=4, unet=pipe.unet))
-    assert set(scored.estimates) == {"latency", "speedup"}
+    assert set(scored.estimates) == {"latency", "speedup", "cache_mib"}
     assert len(scored.samples["latency"]) == 3 and scored.pictures == ()
     ratios = sorted(baseline / candidate for baseline, candidate in scored.samples["latency"])
     assert scored.estimates["speedup"].value == pytest.approx(ratios[1])

@@ -156,7 +156,7 @@ def test_a_newer_schema_is_refused(tmp_path: Path, read_only: bool) -> None:
     connection.execute("UPDATE explorer_schema SET version_num = '9999'")
     connection.commit()
     connection.close()
-    with pytest.raises(StudyError, match=r"schema 9999 .* up to 0002; upgrade"):
+    with pytest.raises(StudyError, match=r"schema 9999 .* up to 0003; upgrade"):
         Store.open(path, read_only=read_only)
 
 
