@@ -226,7 +226,8 @@ def _measure(
         for samples, masks in ((profile.step_samples, profile.masks), (profile.rule_samples, ruled))
         if samples.rounds < effort.rounds
     )
-    loops = (effort.rounds - profile.loop_samples.rounds) * sum(profile.evaluations)
+    left = effort.rounds - profile.loop_samples.rounds
+    loops = (left + effort.warmups) * sum(profile.evaluations) if left else 0
     ticker = _Ticker(blocks + loops, on_progress)
     kept = _Keeper(profile, on_round)
     for stage, masks, samples, rule in (
