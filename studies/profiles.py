@@ -18,6 +18,7 @@ import sqlalchemy as sa
 from explorer.errors import ScoreError
 from explorer.profiles import Profile
 from explorer.workload import EAGER, Workload
+from studies.config import absolute
 from studies.evaluator import on_device
 from studies.store import Store
 from studies.tables import profiles
@@ -49,6 +50,7 @@ def newest_profile(
     store: Store, model: str, architecture: str, resolution: tuple[int, int] | None = None
 ) -> Profile | None:
     """The complete profile of a model that was measured last, at `resolution` when it is given."""
+    model = absolute(model) or model
     query = sa.select(profiles.c.document).where(
         profiles.c.model == model, profiles.c.architecture == architecture, profiles.c.complete.is_(True)
     )
@@ -104,8 +106,8 @@ def measured_profile(
         return started
     with on_device(info):
         return profile_pipeline(
-            pipe, model, workload, steps=steps, rounds=rounds, started=started, on_progress=on_progress,
-            on_round=lambda profile: save_profile(store, profile),
+            pipe, absolute(model) or model, workload, steps=steps, rounds=rounds, started=started,
+            on_progress=on_progress, on_round=lambda profile: save_profile(store, profile),
         )  # fmt: skip
 
 
