@@ -65,11 +65,12 @@ def time_nodes(unet: Any, inputs: dict[str, Any], device: torch.device, laps: No
     from explorer.program import Program
 
     program = Program(unet)
-    arguments = [inputs["sample"], inputs["timestep"], inputs["encoder_hidden_states"]]
+    given, time, context = inputs["sample"], inputs["timestep"], inputs["encoder_hidden_states"]
+    added = inputs.get("added_cond_kwargs")
     timer = lap_timer(device)
     with torch.no_grad():
         timer.mark()
-        sample, at = read_conditions(unet, program.architecture, *arguments, added=inputs.get("added_cond_kwargs"))
+        sample, at = read_conditions(unet, program.architecture, given, time, context, added=added)
         timer.mark()
         _run_marked(program, sample, at, timer.mark)
     seconds = iter(timer.seconds())

@@ -44,7 +44,7 @@ def tiny_pipeline(_name: str, dtype: Any) -> Any:
     )  # fmt: skip
     pipe.register_modules(vae=vae)
     pipe.vae_scale_factor = 8
-    return pipe.to(dtype)
+    return pipe if dtype == pipe.unet.dtype else pipe.to(dtype)
 
 
 @pytest.fixture(scope="module")
