@@ -23,7 +23,8 @@ from explorer.errors import ExplorerError, ScoreError
 from explorer.models import default_guidance, has_weights, load_pipeline
 from explorer.runtime import inherit
 from explorer.strategies import strategy
-from studies.evaluator import encode, random_embeds, twin
+from explorer.workload import random_embeds, twin
+from studies.evaluator import encode
 
 WARMUPS = 3
 

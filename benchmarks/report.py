@@ -19,6 +19,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from explorer.compiling import COMPILE_MODES
 from explorer.devices import describe, resolve_device
 from explorer.errors import StudyError
 
@@ -33,7 +34,7 @@ SCHEMA = 1
 def options(description: str) -> argparse.ArgumentParser:
     """A parser with the options that every benchmark takes; add your own to it.
 
-    --compile names a mode of `explorer.inherit` (`default`, `cudagraphs`) or `no`; --out is the JSON file.
+    --compile names a mode of `explorer.inherit`; --out is the JSON file.
     """
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("--model", default="emoji", help="emoji, arch:sd15, arch:sdxl, a diffusers folder or a hub id")
@@ -41,15 +42,10 @@ def options(description: str) -> argparse.ArgumentParser:
     parser.add_argument("--dtype", default="auto", help="auto, float32, float16 or bfloat16")
     parser.add_argument("--batch", type=int, default=1, help="pictures a call; the UNet sees twice as many")
     parser.add_argument("--resolution", type=int, help="side of a picture in pixels; the model's own by default")
-    parser.add_argument("--compile", default="no", help="no, default or cudagraphs")
+    parser.add_argument("--compile", default="off", choices=COMPILE_MODES, help="mode of explorer.inherit")
     parser.add_argument("--out", type=Path, help=f"the JSON file, by default one in {RESULTS}")
     parser.add_argument("--quick", action="store_true", help="few samples, to see that it runs; not to be quoted")
     return parser
-
-
-def compile_mode(arguments: argparse.Namespace) -> bool | str:
-    """--compile as `explorer.inherit` takes it: False for `no`."""
-    return False if arguments.compile == "no" else str(arguments.compile)
 
 
 def default_out(name: str, arguments: argparse.Namespace) -> Path:
@@ -57,7 +53,7 @@ def default_out(name: str, arguments: argparse.Namespace) -> Path:
     device = resolve_device(arguments.device)
     parts = [name, Path(arguments.model).name.replace("arch:", ""), describe(device).name, arguments.dtype]
     parts += [f"b{arguments.batch}", f"{arguments.resolution or 'own'}px", arguments.compile]
-    words = "-".join(str(part) for part in parts if part not in ("auto", "no", "b1", "ownpx"))
+    words = "-".join(str(part) for part in parts if part not in ("auto", "off", "b1", "ownpx"))
     plain = "".join(c if c.isalnum() or c in "-." else "-" for c in words + ("-quick" if arguments.quick else ""))
     return RESULTS / f"{'-'.join(part for part in plain.split('-') if part)}.json"
 

@@ -39,6 +39,14 @@ def uses_graphs(mode: CompileMode) -> bool:
     return mode in ("cudagraphs", "cudagraphs-eager")
 
 
+def check_mode(mode: CompileMode, device: torch.device) -> None:
+    """Raise DeviceError when `mode` cannot be had on `device`: the wrong kind of one, or no compiler."""
+    if uses_graphs(mode) and device.type != "cuda":
+        raise DeviceError(f"CUDA graphs need a CUDA GPU, and the device is {device}; use the mode default or off.")
+    if uses_compiler(mode):
+        check_compiler(device)
+
+
 def check_compiler(device: torch.device) -> None:
     """Raise DeviceError when the compiler's backend for `device` is missing: Triton for a GPU, C++ for a CPU."""
     if device.type == "cuda":

@@ -6,6 +6,7 @@ linear layers and attention's two products, per sample of the batch.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -17,13 +18,13 @@ from explorer.architecture import Architecture, Node
 from explorer.errors import ModelError
 from explorer.mask import Mask, liveness
 from explorer.program import Conditions, Program
-
-TEXT_TOKENS = 77
+from explorer.workload import TEXT_TOKENS
 
 
 @dataclass(frozen=True)
 class NodeCost:
-    """A node's cost. identity_macs: what still runs when a unit's residual is inherited (its 1x1 shortcut)."""
+    """A node's cost. identity_macs: what still runs when a unit's residual is inherited (its 1x1 shortcut). shape:
+    (C, H, W) of its output, which is also that of its residual branch: of the feature that may be inherited."""
 
     name: str
     kind: str
@@ -33,9 +34,10 @@ class NodeCost:
     macs: int
     identity_macs: int
     share: float
+    shape: tuple[int, int, int]
 
     def to_json(self) -> dict[str, Any]:
-        return dict(self.__dict__)
+        return {**self.__dict__, "shape": list(self.shape)}
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,10 @@ class Anatomy:
     def units(self) -> tuple[NodeCost, ...]:
         """The units only: `.name .kind .block .layer .parameters .macs`."""
         return tuple(node for node in self.nodes if node.kind in ("res", "attn"))
+
+    def feature_bytes(self, batch: int, itemsize: int) -> dict[str, int]:
+        """Bytes of each node's feature for `batch` samples of the UNet (twice the pictures, with guidance)."""
+        return {node.name: batch * itemsize * math.prod(node.shape) for node in self.nodes}
 
     def step_macs(self, mask: Mask) -> int:
         """MACs of a step under `mask`, per sample: what runs in full, the identity paths, and the time embedding."""
@@ -82,7 +88,7 @@ def anatomy(unet: Any, latent: int | tuple[int, int] | None = None) -> Anatomy:
         raise ModelError(f"a latent size must be positive, got {height}x{width}.")
     empty = _empty_like(unet)
     program = Program(empty)
-    macs, identity, prologue = _count_macs(empty, program, height, width)
+    macs, identity, shapes, prologue = _count_macs(empty, program, height, width)
     total = prologue + sum(macs.values())
     nodes = tuple(
         NodeCost(
@@ -94,6 +100,7 @@ def anatomy(unet: Any, latent: int | tuple[int, int] | None = None) -> Anatomy:
             macs[node.name],
             identity.get(node.name, 0),
             macs[node.name] / total,
+            shapes[node.name],
         )
         for node in architecture.nodes
     )
@@ -116,7 +123,7 @@ def _parameters(unet: Any, program: Program, node: Node) -> int:
 @torch.no_grad()
 def _count_macs(
     unet: Any, program: Program, height: int, width: int
-) -> tuple[Mapping[str, int], Mapping[str, int], int]:
+) -> tuple[Mapping[str, int], Mapping[str, int], Mapping[str, tuple[int, int, int]], int]:
     config = unet.config
     with torch.device("meta"):
         sample = torch.empty(1, config.in_channels, height, width)
@@ -136,6 +143,7 @@ def _count_macs(
         values = {"sample": sample}
         macs: dict[str, int] = {}
         identity: dict[str, int] = {}
+        shapes: dict[str, tuple[int, int, int]] = {}
         for node in program.architecture.nodes:
             inputs = tuple(values[name] for name in node.inputs)
             with FlopCounterMode(display=False) as counter:
@@ -147,4 +155,6 @@ def _count_macs(
                 identity[node.name] = counter.get_total_flops() // 2
                 macs[node.name] += identity[node.name]
             values[node.name] = value
-    return macs, identity, prologue
+            _, channels, rows, columns = value.shape
+            shapes[node.name] = (channels, rows, columns)
+    return macs, identity, shapes, prologue

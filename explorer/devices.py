@@ -5,6 +5,7 @@ them.
 from __future__ import annotations
 
 import functools
+import itertools
 import platform
 import re
 import time
@@ -181,3 +182,61 @@ def clock_for(device: torch.device) -> Clock:
     if device.type == "mps":
         return MpsClock()
     raise DeviceError(f"There is no clock for the device {device}; measure on cpu, cuda or mps.")
+
+
+class LapTimer(Protocol):
+    """Marks moments of a sequence of calls and tells the seconds between them, without waiting in between."""
+
+    def mark(self) -> None: ...
+
+    def seconds(self) -> list[float]:
+        """The laps between the marks, once the device has got there."""
+
+
+class WallLaps:
+    """Laps by a monotonic clock, after `wait` has seen the device idle."""
+
+    def __init__(self, wait: Callable[[], object] = lambda: None) -> None:
+        self._wait = wait
+        self._marks: list[float] = []
+
+    def mark(self) -> None:
+        self._wait()
+        self._marks.append(time.perf_counter())
+
+    def seconds(self) -> list[float]:
+        return [after - before for before, after in itertools.pairwise(self._marks)]
+
+
+class CudaLaps:
+    """Laps between CUDA events in the current stream."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._marks: list[torch.cuda.Event] = []
+
+    def mark(self) -> None:
+        import torch
+
+        with torch.cuda.device(self._device):
+            event = torch.cuda.Event(enable_timing=True)
+            event.record()
+        self._marks.append(event)
+
+    def seconds(self) -> list[float]:
+        import torch
+
+        torch.cuda.synchronize(self._device)
+        return [before.elapsed_time(after) / 1000 for before, after in itertools.pairwise(self._marks)]
+
+
+def lap_timer(device: torch.device) -> LapTimer:
+    """A lap timer for `device`. Raises DeviceError for a kind of device that has none."""
+    clock_for(device)
+    if device.type == "cuda":
+        return CudaLaps(device)
+    if device.type == "mps":
+        import torch
+
+        return WallLaps(torch.mps.synchronize)
+    return WallLaps()

@@ -134,6 +134,23 @@ def load_empty_unet(name: str) -> Any:
         return UNet2DConditionModel.from_config(config)
 
 
+def pixel_factor(name: str) -> int:
+    """Pixels that a latent's side stands for in a model's autoencoder: 8 for Stable Diffusion, 4 for `emoji`.
+
+    Raises:
+        ModelError: as `load_pipeline`.
+    """
+    from diffusers import AutoencoderKL
+
+    if name.startswith("arch:"):
+        _architecture(name)
+        return 8
+    folder = _folder(name)
+    with _explained(name):
+        config = AutoencoderKL.load_config(folder, subfolder="vae", local_files_only=isinstance(folder, Path))
+        return int(2 ** (len(config["block_out_channels"]) - 1))
+
+
 def fingerprint(pipe: Any) -> str:
     """Twelve hexadecimal digits of a pipeline's weights, from up to 64 values of every parameter: two models under one
     name differ in it."""

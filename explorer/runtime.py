@@ -88,6 +88,7 @@ class Inheritance:
         self._timesteps: Tensor | None = None
         self._shape: tuple[Any, ...] | None = None
         self._cache: dict[Feature, dict[int, Tensor]] = {}
+        self._peak = 0
         self._schedules = Timesteps()
         if scheduler is not None or pipe is not None:
             self._schedules.follow(scheduler if scheduler is not None else pipe)
@@ -124,6 +125,7 @@ class Inheritance:
             ModelError: when something was put on the UNet since that a plan would not run.
         """
         self._end()
+        self._peak = 0
         check_untouched(self.unet)
         if not self._program.is_current():
             self._program = Program(self.unet)
@@ -153,6 +155,11 @@ class Inheritance:
         if self._static is not None:
             return self._static.bytes
         return sum(t.numel() * t.element_size() for held in self._cache.values() for t in held.values())
+
+    @property
+    def peak_cache_bytes(self) -> int:
+        """The most bytes of features that were held at once since the last run began."""
+        return self._peak
 
     def _end(self) -> None:
         self._run, self._timesteps, self._shape = None, None, None
@@ -270,6 +277,7 @@ class Inheritance:
             self._static.begin()
             self._shape = None
         noise = self._static.step(self._evaluation, run.choices[self._evaluation], arguments)
+        self._peak = max(self._peak, self.cache_bytes)
         self._evaluation += 1
         return noise
 
@@ -290,6 +298,8 @@ class Inheritance:
         noise, stored = variant(sample, at, self._inherited(mask, i))
         for feature, value in stored.items():
             self._cache.setdefault(feature, {})[i] = value
+        if stored:
+            self._peak = max(self._peak, self.cache_bytes)
         self._drop_unread(run, i)
         self._evaluation += 1
         return noise

@@ -30,6 +30,9 @@ Model = Annotated[
 ]
 Steps = Annotated[int, typer.Option("--steps", help="num_inference_steps of the un-accelerated pipeline.")]
 Storage = Annotated[str, typer.Option("--storage", envvar=STORAGE_VARIABLE, help="SQLite file or SQLAlchemy URL.")]
+Resolution = Annotated[int | None, typer.Option("--resolution", help="Side of a picture in pixels [the model's].")]
+Batch = Annotated[int, typer.Option("--batch", help="Pictures at once; with guidance the UNet sees twice as many.")]
+Dtype = Annotated[str, typer.Option("--dtype", help="auto, float32, float16 or bfloat16.")]
 DEFAULT_STORAGE = "sqlite:///explorer.db"
 
 
@@ -144,21 +147,54 @@ def models(as_json: Json = False) -> None:
 @app.command()
 def anatomy(
     model: Model = "emoji",
-    resolution: Annotated[int | None, typer.Option(help="Side of a picture in pixels [the model's].")] = None,
+    resolution: Resolution = None,
+    storage: Storage = DEFAULT_STORAGE,
     as_json: Json = False,
 ) -> None:
-    """What each unit of a model costs: parameters and MACs."""
+    """What each unit of a model costs: parameters and MACs, and its time where a profile stands."""
     from studies.commands.engine import anatomy_command
 
-    anatomy_command(model, resolution, as_json)
+    anatomy_command(model, resolution, storage, as_json)
 
 
 @app.command()
-def strategies(model: Model = "emoji", steps: Steps = 50, as_json: Json = False) -> None:
-    """The named strategies on a model: units inherited, MACs of an inherit step, speed-up that the MACs predict."""
+def strategies(
+    model: Model = "emoji",
+    steps: Steps = 50,
+    resolution: Resolution = None,
+    batch: Batch = 1,
+    dtype: Dtype = "auto",
+    storage: Storage = DEFAULT_STORAGE,
+    as_json: Json = False,
+) -> None:
+    """The named strategies on a model: units inherited, MACs of an inherit step, the speed-up that MACs and a profile
+    predict, and the memory of their features."""
     from studies.commands.engine import strategies_command
 
-    strategies_command(model, steps, as_json)
+    strategies_command(model, steps, resolution, batch, dtype, storage, as_json)
+
+
+@app.command()
+def profile(
+    model: Model = "emoji",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
+    dtype: Dtype = "auto",
+    batch: Batch = 1,
+    resolution: Resolution = None,
+    steps: Steps = 50,
+    compile: Annotated[str, typer.Option(help="off, default, cudagraphs or cudagraphs-eager.")] = "off",
+    rounds: Annotated[int | None, typer.Option(help="Rounds of every measurement [3 to 9, by speed].")] = None,
+    again: Annotated[bool, typer.Option("--again", help="Measure anew, also where a profile stands.")] = False,
+    storage: Storage = DEFAULT_STORAGE,
+    as_json: Json = False,
+) -> None:
+    """Measure every node and every strategy's step on this device, and how well a plan's time is predicted."""
+    from studies.commands.profile import profile_command
+
+    profile_command(
+        model, device=device, dtype=dtype, batch=batch, resolution=resolution, steps=steps, compile=compile,
+        rounds=rounds, storage=storage, again=again, as_json=as_json,
+    )  # fmt: skip
 
 
 @app.command()

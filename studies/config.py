@@ -108,12 +108,12 @@ def make_config(given: dict[str, Any], file: Path | None = None, base: SearchCon
             raise StudyError(f"{file}: unknown name {name!r}; known: {', '.join(known)}.")
         values[name] = _typed(name, value, str(known[name].type))
     for name in ("model", "prompts", "reference"):
-        values[name] = _absolute(values.get(name))
+        values[name] = absolute(values.get(name))
     base = base or SearchConfig()
     return replace(base, **{name: value for name, value in values.items() if value is not None})
 
 
-def _absolute(value: str | None) -> str | None:
+def absolute(value: str | None) -> str | None:
     """A path that exists is stored whole, so that a study knows it from any folder; other names stay."""
     if value is None or not Path(value).exists() or value == "emoji":
         return value

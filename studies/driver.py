@@ -144,7 +144,9 @@ class _Run(Generic[P]):
         sampler = samplers.make(chosen, worker.number, standing)
         self.mirror = Mirror(store, study, space, evaluator.evaluations, worker.id, sampler)
         random_seed = samplers.stream(chosen, worker.number, standing, purpose=1)
-        self.proposer = Proposer(store, study, space, evaluator.evaluations, self.mirror, random_seed, part)
+        self.proposer = Proposer(
+            store, study, space, evaluator.evaluations, self.mirror, random_seed, part, evaluator.screen
+        )
         self.scored = self.failed = 0
         self.exhausted = False
         self.recovered = float("-inf")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import io
 import os
 import tempfile
@@ -18,12 +17,15 @@ from explorer.architecture import Architecture
 from explorer.compiling import CompileMode
 from explorer.devices import DeviceInfo
 from explorer.errors import ExplorerError, ScoreError, StudyError
+from explorer.estimate import Estimate
 from explorer.latency import PAIRS, compare
 from explorer.pictures import THUMBNAIL, generate
 from explorer.plan import InheritancePlan
+from explorer.profiles import Profile
 from explorer.prompts import Prompt
 from explorer.quality.scorer import Scorer
-from explorer.runtime import inherit
+from explorer.runtime import Inheritance, inherit
+from explorer.workload import evaluations_of, twin
 from studies.scored import LATENCY, QUALITY, Part, Picture, Scored
 
 KEPT_PICTURES = 16
@@ -36,6 +38,7 @@ class CandidateEvaluator:
 
     scorer: None measures latency alone (a model with random weights has no quality). embeds: prompt embeddings for a
     pipeline without a text encoder. size: height and width of a picture in pixels, the pipeline's own by default.
+    profile: of this pipeline, workload and device; with one `predicted_latency` is kept beside what is measured.
     """
 
     def __init__(
@@ -55,6 +58,7 @@ class CandidateEvaluator:
         size: tuple[int, int] | None = None,
         compile: CompileMode = "off",
         embeds: dict[str, Any] | None = None,
+        profile: Profile | None = None,
     ) -> None:
         self.pipe = pipe
         self.steps, self.guidance, self.prompts, self.scorer = steps, guidance, prompts, scorer
@@ -66,6 +70,7 @@ class CandidateEvaluator:
             # Compiled against eager would mix the compiler's gain with the plan's: both sides run in one mode.
             self._stock = twin(pipe)
             inherit(self._stock, InheritancePlan(Architecture.of(pipe.unet), steps), compile=compile)
+        self.profile = profile
         self._conditions = embeds
         self._counts: dict[int, int] = {}
         self._baseline: torch.Tensor | None = None
@@ -78,26 +83,39 @@ class CandidateEvaluator:
         return self._counts[plan.steps]
 
     def score(self, plan: InheritancePlan, part: Part | None = None) -> Scored:
-        """Latency, speed-up and every metric of the scorer, with what each took; one part of it where that is asked.
-        The un-accelerated pictures are this device's own: those of two devices differ by rounding.
+        """Latency, speed-up, peak MiB of held features, and every metric of the scorer, with what each took; one part
+        of it where that is asked. The un-accelerated pictures are this device's own: those of two devices differ by
+        rounding.
 
         Raises:
             ExplorerError or RuntimeError: when the plan cannot run or be scored; the pipeline is left as it was.
         """
         try:
-            with inherit(self._twin, plan, compile=self.compile):
-                return self._score(plan, part)
+            with inherit(self._twin, plan, compile=self.compile) as handle:
+                return self._score(plan, handle, part)
         except (ExplorerError, RuntimeError):
             raise
         except Exception as error:  # diffusers and the compiler raise many types for a run that cannot be
             first = (str(error).strip() or "no message").splitlines()[0]
             raise ScoreError(f"the plan cannot run ({type(error).__name__}: {first})") from error
 
-    def _score(self, plan: InheritancePlan, part: Part | None) -> Scored:
+    def screen(self, plan: InheritancePlan) -> str | None:
+        """Why the plan need not be measured: by the profile, even within its worst error, it is slower than the
+        un-accelerated pipeline, which makes the better pictures. None when it is to be measured."""
+        if self.profile is None:
+            return None
+        predicted = self.profile.predicted_latency(plan, self.evaluations(plan))
+        plain = InheritancePlan(plan.architecture, self.steps)
+        whole = self.profile.predicted_latency(plain, self.evaluations(plain)).value
+        if predicted.low <= whole:
+            return None
+        return f"predicted to take {predicted.value / whole:.2f} times as long as the un-accelerated pipeline"
+
+    def _score(self, plan: InheritancePlan, handle: Inheritance, part: Part | None) -> Scored:
         """With the plan applied to the twin."""
         if part == QUALITY:
             return self._quality(plan)
-        latency = self._latency(plan)
+        latency = self._latency(plan, handle)
         if part == LATENCY or self.scorer is None:
             return latency
         quality = self._quality(plan)
@@ -109,7 +127,7 @@ class CandidateEvaluator:
             quality.pictures,
         )
 
-    def _latency(self, plan: InheritancePlan) -> Scored:
+    def _latency(self, plan: InheritancePlan, handle: Inheritance) -> Scored:
         with on_device(self.info):
             start = time.perf_counter()
             latency = compare(
@@ -122,6 +140,10 @@ class CandidateEvaluator:
             )
             self._warm = True
         estimates = {"latency": latency.seconds, "speedup": latency.speedup}
+        held = handle.peak_cache_bytes / 2**20  # of the loop that was timed
+        estimates["cache_mib"] = Estimate(held, held, held, 1)
+        if self.profile is not None:
+            estimates["predicted_latency"] = self.profile.predicted_latency(plan, self.evaluations(plan))
         spent = {"latency": time.perf_counter() - start}
         return Scored(estimates, spent, {}, {"latency": [list(pair) for pair in latency.samples]})
 
@@ -187,22 +209,6 @@ def _first_and_worst(count: int, psnr: list[float]) -> list[int]:
     return sorted({*first, *worst})
 
 
-def twin(pipe: Any) -> Any:
-    """A pipeline that shares every weight with `pipe` but has a UNet object and a scheduler of its own, so that a plan
-    can be applied to one while the other stays stock, and the two be timed in turn."""
-    other = copy.copy(pipe)
-    other.unet = copy.copy(pipe.unet)
-    other.scheduler = type(pipe.scheduler).from_config(pipe.scheduler.config)
-    return other
-
-
-def evaluations_of(scheduler: Any, steps: int) -> int:
-    """UNet evaluations of a run of `steps` steps."""
-    fresh = type(scheduler).from_config(scheduler.config)
-    fresh.set_timesteps(steps)
-    return len(fresh.timesteps)
-
-
 @torch.no_grad()
 def encode(pipe: Any, words: list[str], device: torch.device) -> dict[str, Any]:
     """Prompt and negative-prompt embeddings as the pipeline itself makes them, SD and SDXL."""
@@ -211,21 +217,6 @@ def encode(pipe: Any, words: list[str], device: torch.device) -> dict[str, Any]:
     )  # fmt: skip
     names = ["prompt_embeds", "negative_prompt_embeds", "pooled_prompt_embeds", "negative_pooled_prompt_embeds"]
     return dict(zip(names, made, strict=False))
-
-
-def random_embeds(pipe: Any, batch: int, device: torch.device) -> dict[str, Any]:
-    """Embeddings of the right shapes for a true architecture without text encoders: latency does not read them."""
-    config = pipe.unet.config
-    generator = torch.Generator("cpu").manual_seed(0)
-
-    def draw(*shape: int) -> torch.Tensor:
-        return torch.randn(batch, *shape, generator=generator).to(device, pipe.unet.dtype)
-
-    made = {name: draw(77, config.cross_attention_dim) for name in ("prompt_embeds", "negative_prompt_embeds")}
-    if config.addition_embed_type == "text_time":
-        width = config.projection_class_embeddings_input_dim - 6 * config.addition_time_embed_dim
-        made |= {name: draw(width) for name in ("pooled_prompt_embeds", "negative_pooled_prompt_embeds")}
-    return made
 
 
 def as_png(picture: torch.Tensor) -> tuple[bytes, bytes]:

@@ -30,7 +30,7 @@ class Exhausted(Exception):
 
 
 class Proposer(Generic[P]):
-    """One worker's source of new plans."""
+    """One worker's source of new plans. screen: why a plan need not be measured, None when it is to be."""
 
     def __init__(
         self,
@@ -41,9 +41,10 @@ class Proposer(Generic[P]):
         mirror: Mirror[P],
         random_seed: int,
         part: Part | None = None,
+        screen: Callable[[P], str | None] = lambda _: None,
     ) -> None:
         self.store, self.study, self.space, self.evaluations, self.mirror = store, study, space, evaluations, mirror
-        self.random_seed, self.part = random_seed, part
+        self.random_seed, self.part, self.screen = random_seed, part, screen
         self.duplicates = 0
         self._in_a_row = 0
 
@@ -60,10 +61,13 @@ class Proposer(Generic[P]):
         try:
             plan = self.mirror.suggest(trial)
             row = self._row(plan, trial)
+            reason = self.screen(plan)
         except StudyError:
             raise  # the storage's trouble, not the plan's
         except ExplorerError as error:
-            self.mirror.fail(trial.number, str(error))
+            reason = str(error)
+        if reason is not None:
+            self.mirror.fail(trial.number, reason)
             self._in_a_row += 1
             return None
         claim = queue.claim_new(self.store, self.study, worker_id, total, row, trial.number, self.part)
@@ -103,7 +107,7 @@ class Proposer(Generic[P]):
                 row = self._row(plan, trial)
             except ExplorerError:
                 continue
-            if row["key"] in known:
+            if row["key"] in known or self.screen(plan) is not None:
                 continue
             claim = queue.claim_new(self.store, self.study, worker_id, total, row, None, self.part)
             if isinstance(claim, Full):

@@ -84,3 +84,6 @@ class Evaluator(Protocol[P_in]):
 
     def evaluations(self, plan: P_in) -> int:
         """UNet evaluations of a run of the plan (PNDM: one more than its steps)."""
+
+    def screen(self, plan: P_in) -> str | None:
+        """Why a proposed plan need not be measured; None when it is to be. Baselines are never screened."""

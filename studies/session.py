@@ -20,9 +20,10 @@ from explorer.quality.metrics import METRICS, find_metric, resolve
 from explorer.quality.reference import load_reference
 from explorer.quality.scorer import Scorer
 from explorer.strategies import PAPER_MODES, baselines
+from explorer.workload import evaluations_of, latent_size, random_embeds, vae_factor
 from search_spaces import make_space
 from studies.config import LATENCY, SearchConfig
-from studies.evaluator import CandidateEvaluator, evaluations_of, on_device, random_embeds
+from studies.evaluator import CandidateEvaluator, on_device
 from studies.settings import Objective, SamplerSettings, StudySettings
 
 BASELINE_REFERENCE = "baseline"
@@ -99,7 +100,8 @@ def _open(config: SearchConfig) -> Session:
         scorer = Scorer(metrics, extractor, loaded, config.clip_model, device)
         _check_count(scorer, prompts)
     guidance = config.guidance or default_guidance(config.model)
-    side = config.resolution or int(pipe.unet.config.sample_size) * _factor(pipe)
+    side = config.resolution or int(pipe.unet.config.sample_size) * vae_factor(pipe)
+    latent_size((side, side), vae_factor(pipe))
     evaluator = CandidateEvaluator(
         pipe,
         steps=config.steps,
@@ -202,10 +204,6 @@ def _objectives(config: SearchConfig, scorer: Scorer | None) -> tuple[Objective,
             true = next(quality)
             made.append(Objective(true.name, true.direction))
     return tuple(made)
-
-
-def _factor(pipe: Any) -> int:
-    return int(2 ** (len(pipe.vae.config.block_out_channels) - 1))
 
 
 def _digest(value: Any) -> str:

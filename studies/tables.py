@@ -106,3 +106,16 @@ pictures = sa.Table(
     sa.Column("seed", sa.BigInteger, nullable=True),
     sa.UniqueConstraint("plan_id", "number"),
 )
+
+profiles = sa.Table(
+    "explorer_profiles",
+    metadata,
+    _id(),
+    sa.Column("key", sa.String(64), nullable=False, unique=True),  # hash of what must be equal: `studies.profiles`
+    sa.Column("model", sa.Text, nullable=False),
+    sa.Column("architecture", sa.String(12), nullable=False),  # its signature
+    sa.Column("complete", sa.Boolean, nullable=False),  # false: interrupted, to be gone on with
+    sa.Column("document", sa.JSON, nullable=False),  # Profile.to_json(), every sample
+    sa.Column("device_id", sa.Integer, sa.ForeignKey("explorer_devices.id"), nullable=False),
+    sa.Column("updated", sa.Double, nullable=False),
+)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from explorer.errors import ModelError
@@ -35,20 +36,35 @@ def models_command(as_json: bool) -> None:
 
 def _anatomy_of(model: str, resolution: int | None = None) -> Any:
     from explorer.costs import anatomy
-    from explorer.models import load_empty_unet
+    from explorer.models import load_empty_unet, pixel_factor
+    from explorer.workload import latent_size
 
     unet = load_empty_unet(model)
-    if resolution is None:
-        return anatomy(unet)
-    if resolution <= 0 or resolution % 8:
-        raise ModelError(f"--resolution must be a positive multiple of 8 pixels, got {resolution}.")
-    return anatomy(unet, resolution // 8)
+    return anatomy(unet, latent_size((resolution, resolution), pixel_factor(model)) if resolution is not None else None)
 
 
-def anatomy_command(model: str, resolution: int | None, as_json: bool) -> None:
+def _standing_profile(model: str, found: Any, storage: str) -> Any:
+    """The newest profile of the model at the anatomy's latent size; None where the storage holds none, or is not."""
+    from explorer.models import pixel_factor
+    from studies.database import parse_url
+    from studies.profiles import newest_profile
+    from studies.sqlite import is_sqlite
+    from studies.store import Store
+
+    url = parse_url(storage)
+    if is_sqlite(url) and not Path(str(url.database)).exists():
+        return None
+    height, width = (side * pixel_factor(model) for side in found.latent)
+    with Store.open(storage, read_only=True) as store:
+        return newest_profile(store, model, found.architecture.signature, (height, width))
+
+
+def anatomy_command(model: str, resolution: int | None, storage: str, as_json: bool) -> None:
     from explorer.costs import TEXT_TOKENS
 
     found = _anatomy_of(model, resolution)
+    profile = _standing_profile(model, found, storage)
+    seconds = profile.cost_model.nodes if profile else {}
     if as_json:
         print_json(
             {
@@ -59,33 +75,66 @@ def anatomy_command(model: str, resolution: int | None, as_json: bool) -> None:
                 "parameters": found.parameters,
                 "macs": found.macs,
                 "units": [unit.to_json() for unit in found.units],
-                "nodes": [node.to_json() for node in found.nodes],
+                "nodes": [node.to_json() | {"seconds": seconds.get(node.name)} for node in found.nodes],
+                "profile": _profile_facts(profile),
             }
         )
         return
-    shown = table("unit", "kind", ">parameters", ">MMACs", ">share")
+    timed = (">ms", ">time") if profile else ()
+    shown = table("unit", "kind", ">parameters", ">MMACs", ">share", *timed)
     for node in found.nodes:
         if node.kind != "cat":
-            shown.add_row(node.name, node.kind, f"{node.parameters:,}", f"{node.macs / 1e6:,.1f}", f"{node.share:.1%}")
+            spent = (
+                [f"{seconds[node.name] * 1e3:.3f}", f"{seconds[node.name] / profile.extract_seconds:.1%}"]
+                if profile
+                else []
+            )
+            shown.add_row(
+                node.name, node.kind, f"{node.parameters:,}", f"{node.macs / 1e6:,.1f}", f"{node.share:.1%}", *spent
+            )
     out().print(shown)
     height, width = found.latent
     out().print(
         f"\n{model}: {found.architecture.describe()}; {found.parameters / 1e6:.2f} M parameters, "
         f"{found.macs / 1e9:.2f} GMACs a sample and evaluation at {height}x{width} latents."
     )
+    if profile:
+        out().print(f"Times are those of {_profile_words(profile)}.")
 
 
-def strategy_rows(model: str, steps: int) -> list[dict[str, Any]]:
+def _profile_facts(profile: Any) -> dict[str, Any] | None:
+    if profile is None:
+        return None
+    return {
+        "device": profile.device.to_json(),
+        "workload": profile.workload.to_json(),
+        "extract_seconds": profile.extract_seconds,
+    }
+
+
+def _profile_words(profile: Any) -> str:
+    workload = profile.workload
+    mode = "" if workload.compile == "off" else f", compiled ({workload.compile})"
+    return f"the profile on {profile.device.name}: {workload.dtype}, batch {workload.batch} with guidance{mode}"
+
+
+def strategy_rows(found: Any, steps: int, sample_bytes: int, profile: Any = None) -> list[dict[str, Any]]:
     """Every named strategy in every mode: what it inherits and what its MACs predict (the contract of `strategies`).
 
-    predicted_speedup is the MACs' limit, of the UNet alone; a measured speed-up is smaller.
+    found: the model's anatomy. sample_bytes: UNet samples x bytes of a number. predicted_speedup is the MACs' limit, of
+    the UNet alone; a measured speed-up is smaller. With a profile timed_speedup is that of the whole loop by measured
+    times, otherwise None. cache_mib: the most memory that the features of a run take.
     """
+    from explorer.cache_size import peak_cache_bytes
     from explorer.errors import PlanError
     from explorer.strategies import DEEPCACHE_MODES, PAPER_MODES, PAPER_STRATEGIES, STRATEGIES, strategy
 
     if steps <= 0:
         raise PlanError(f"--steps must be more than zero, got {steps}.")
-    found = _anatomy_of(model)
+    feature_bytes = found.feature_bytes(sample_bytes, 1)
+    whole = (
+        profile.cost_model.loop_seconds(strategy(f"plain@{steps}", unet=found.architecture), steps) if profile else 0
+    )
     rows = []
     for name, each in STRATEGIES.items():
         mask = each.mask(found.architecture)
@@ -103,6 +152,8 @@ def strategy_rows(model: str, steps: int) -> list[dict[str, Any]]:
                     ),
                     "inherit_step_macs_share": share,
                     "predicted_speedup": steps / cost,
+                    "timed_speedup": whole / profile.cost_model.loop_seconds(plan, steps) if profile else None,
+                    "cache_mib": peak_cache_bytes(plan, steps, feature_bytes) / 2**20,
                     "extract_steps": choices.count(0),
                     "family": each.family,
                     "source": each.source,
@@ -117,19 +168,43 @@ def _computed(found: Any, mask: Any) -> set[str]:
     return set(liveness(found.architecture, mask).run)
 
 
-def strategies_command(model: str, steps: int, as_json: bool) -> None:
-    rows = strategy_rows(model, steps)
+def strategies_command(
+    model: str, steps: int, resolution: int | None, batch: int, dtype: str, storage: str, as_json: bool
+) -> None:
+    from explorer.devices import resolve_device, resolve_dtype
+
+    if batch < 1:
+        raise ModelError(f"--batch must be at least 1, got {batch}.")
+    kind = resolve_dtype(dtype, resolve_device("auto"))
+    found = _anatomy_of(model, resolution)
+    profile = _standing_profile(model, found, storage)
+    rows = strategy_rows(found, steps, 2 * batch * kind.itemsize, profile)
     if as_json:
         print_json(rows)
         return
-    shown = table("strategy", "mode", ">units inherited", ">inherit step", ">speed-up by MACs", "source")
+    timed = (">by time",) if profile else ()
+    columns = (
+        "strategy",
+        "mode",
+        ">units inherited",
+        ">inherit step",
+        ">speed-up by MACs",
+        *timed,
+        ">cache MiB",
+        "source",
+    )
+    shown = table(*columns)
     for row in rows:
+        spent = [f"{row['timed_speedup']:.2f}x"] if profile else []
         shown.add_row(
             row["name"], row["mode"], str(row["inherited_units"]), f"{row['inherit_step_macs_share']:.1%}",
-            f"{row['predicted_speedup']:.2f}x", row["source"],
+            f"{row['predicted_speedup']:.2f}x", *spent, f"{row['cache_mib']:.1f}", row["source"],
         )  # fmt: skip
     out().print(shown)
     out().print(
         "\nThe masks of LI1 ... CO6 are read from the text of A-SDM, Sec. V, and fitted to the pattern of Table V (its "
-        "Figure 10 is a picture). The speed-up by MACs is a limit of the UNet alone: `explorer search` measures."
+        "Figure 10 is a picture). The speed-up by MACs is a limit of the UNet alone: `explorer search` measures. "
+        f"Cache: the features of {batch} guided picture(s) in {str(kind).removeprefix('torch.')}."
     )
+    if profile:
+        out().print(f"By time: predicted for the whole loop from {_profile_words(profile)}.")

@@ -20,6 +20,7 @@ from studies.driver import Outcome, progress, run_worker
 from studies.driver import Progress as Standing
 from studies.interrupts import interruptible
 from studies.pictures import FOLDER
+from studies.profiles import use_profile
 from studies.queue import counts, enqueue
 from studies.rows import trials
 from studies.session import Session, config_of, open_session
@@ -44,6 +45,7 @@ def run_search(given: dict[str, Any], file: Path | None, *, as_json: bool) -> No
             config = make_config(given, file, config_of(store.study(config.study).settings, config.study))
         console.print(f"loading {config.model} ...", markup=False)
         session = open_session(config)
+        use_profile(session, store)
         study = store.create_study(config.study, session.settings)
         added = enqueue(store, study, list(session.baselines()), session.space, session.evaluator.evaluations)
         _announce(config, store, study, added)
@@ -93,6 +95,7 @@ def run_one_worker(
             words().print(f"{why}: scoring quality alone; latency is left to the study's device", markup=False)
         if not store.beside_its_file:
             words().print(f"sample pictures go to {store.folder / FOLDER}", markup=False)
+        use_profile(session, store)
         outcome = run_worker(
             store, study, session.space, session.evaluator, InheritancePlan.from_json, total, timeout,
             device=session.info.to_json(), quality_only=quality_only or bool(elsewhere),

@@ -98,7 +98,7 @@ def test_no_such_model(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_random_architecture_runs_without_text_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
     """The stock loop on an `arch:` pipeline, at a width that a test can afford."""
     from explorer import models
-    from studies.evaluator import random_embeds
+    from explorer.workload import random_embeds
 
     small = {
         "sample_size": 8,

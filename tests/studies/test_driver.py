@@ -277,3 +277,17 @@ def test_bad_requests_are_refused(store: Store, study: StudyRecord, change: dict
     with pytest.raises(StudyError, match=words):
         run(store, **change)
     assert worker_rows(store, study) == []
+
+
+def test_what_is_screened_out_stays_in_the_study_with_the_reason(
+    store: Store, study: StudyRecord, tmp_path: Path
+) -> None:
+    """Proposals that need not be measured are not; baselines always are."""
+    evaluator = ToyEvaluator(log=tmp_path / "log", screened=(7, 8, 9))
+    run(store, 25, evaluator=evaluator)
+    rows = trials(store, study)
+    widths = [row.plan["width"] for row in rows if row.origin == "search"]
+    assert widths and not set(widths) & {7, 8, 9}
+    assert {row.plan["width"] for row in rows if row.origin == "baseline"} >= {9}
+    failed = [trial for trial in store.optuna_study(study).trials if trial.state == TrialState.FAIL]
+    assert failed and all(trial.user_attrs["reason"] == "too wide" for trial in failed)

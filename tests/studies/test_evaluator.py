@@ -14,8 +14,9 @@ from explorer.architecture import Architecture
 from explorer.devices import describe
 from explorer.mask import Mask
 from explorer.schedule import Segments
+from explorer.workload import evaluations_of, twin
 from studies.config import SearchConfig, make_config
-from studies.evaluator import CandidateEvaluator, evaluations_of, on_device, twin
+from studies.evaluator import CandidateEvaluator, on_device
 from studies.session import config_of, open_session
 from tests.conftest import embeds, make_pipeline
 
@@ -50,7 +51,7 @@ def test_latency_alone() -> None:
     pipe = make_pipeline()
     evaluator = evaluator_of(pipe)
     scored = evaluator.score(strategy("CO6", mode="P2", steps=4, unet=pipe.unet))
-    assert set(scored.estimates) == {"latency", "speedup"}
+    assert set(scored.estimates) == {"latency", "speedup", "cache_mib"}
     assert len(scored.samples["latency"]) == 3 and scored.pictures == ()
     ratios = sorted(baseline / candidate for baseline, candidate in scored.samples["latency"])
     assert scored.estimates["speedup"].value == pytest.approx(ratios[1])

@@ -73,16 +73,20 @@ class ToyEvaluator:
     """Cost falls with period and width, error rises with both and falls with the order up to a point.
 
     log: a file to which each scoring appends the plan's key, to count what was really done. broken: widths that cannot
-    be scored.
+    be scored. screened: widths that need not be.
     """
 
     seconds: float = 0.0
     log: Path | None = None
     broken: tuple[int, ...] = ()
+    screened: tuple[int, ...] = ()
     pictures: bool = False
 
     def evaluations(self, plan: ToyPlan) -> int:
         return plan.steps + 1
+
+    def screen(self, plan: ToyPlan) -> str | None:
+        return "too wide" if plan.width in self.screened else None
 
     def score(self, plan: ToyPlan, part: Part | None = None) -> Scored:
         time.sleep(self.seconds)

@@ -1,0 +1,225 @@
+"""Times of nodes and of steps, measured where they happen: nodes one after another within a step, and steps through
+the runtime itself, so that a step's time holds everything that a user pays for.
+
+Many masks are timed in one run of one plan, in rounds of a new order each, with an extract step before every few of
+them. Drift of a noisy machine then hits all masks alike, and a mask's time is told by its ratio to the extract steps
+beside it.
+"""
+
+from __future__ import annotations
+
+import random
+import statistics
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from explorer.devices import clock_for, lap_timer
+from explorer.mask import Mask
+from explorer.plan import COPY, InheritancePlan
+from explorer.rules import Rule
+from explorer.schedule import Segments
+
+if TYPE_CHECKING:
+    import torch
+
+    from explorer.compiling import CompileMode
+    from explorer.program import Program
+
+BETWEEN_EXTRACTS = 5
+"""Masks timed between two extract steps, where nothing is compiled."""
+
+
+@dataclass
+class NodeLaps:
+    """Samples in seconds: `whole[name]` of a node, `identity[name]` of a unit's identity path alone (what runs when
+    its residual is inherited), `conditions` of what comes before the first node."""
+
+    whole: dict[str, list[float]] = field(default_factory=dict)
+    identity: dict[str, list[float]] = field(default_factory=dict)
+    conditions: list[float] = field(default_factory=list)
+
+    def to_json(self) -> dict[str, Any]:
+        return {"whole": self.whole, "identity": self.identity, "conditions": self.conditions}
+
+    @classmethod
+    def from_json(cls, data: Any) -> NodeLaps:
+        return cls(dict(data["whole"]), dict(data["identity"]), list(data["conditions"]))
+
+    @property
+    def rounds(self) -> int:
+        return len(self.conditions)
+
+
+def time_nodes(unet: Any, inputs: dict[str, Any], device: torch.device, laps: NodeLaps) -> None:
+    """Run every node of one evaluation in order, eagerly, and add a sample of each to `laps`.
+
+    Nodes are marked in passing, not waited for: each is timed with the caches, and on a GPU with the queue, that it
+    finds in a real step.
+    """
+    import torch
+
+    from explorer.conditions import read_conditions
+    from explorer.program import Program
+
+    program = Program(unet)
+    given, time, context = inputs["sample"], inputs["timestep"], inputs["encoder_hidden_states"]
+    added = inputs.get("added_cond_kwargs")
+    timer = lap_timer(device)
+    with torch.no_grad():
+        timer.mark()
+        sample, at = read_conditions(unet, program.architecture, given, time, context, added=added)
+        timer.mark()
+        _run_marked(program, sample, at, timer.mark)
+    seconds = iter(timer.seconds())
+    laps.conditions.append(next(seconds))
+    for node in program.architecture.nodes:
+        whole = next(seconds)
+        if node.is_unit:
+            identity = next(seconds)
+            laps.identity.setdefault(node.name, []).append(identity)
+            whole += identity
+        laps.whole.setdefault(node.name, []).append(whole)
+
+
+def _run_marked(program: Program, sample: Any, at: Any, mark: Callable[[], None]) -> None:
+    values = {"sample": sample}
+    last_use = {name: node.name for node in program.architecture.nodes for name in node.inputs}
+    for node in program.architecture.nodes:
+        inputs = tuple(values[name] for name in node.inputs)
+        if node.is_unit:
+            branch = program.branch(node, inputs[0], at)
+            mark()
+            values[node.name] = program.join(node, branch, inputs[0])
+        else:
+            values[node.name] = program.run(node, inputs, at)
+        for name in {name for name in node.inputs if last_use[name] == node.name}:
+            del values[name]
+        mark()
+
+
+@dataclass
+class StepSamples:
+    """Samples by rounds: `pairs[k]` of the k-th thing timed, each (its seconds, seconds of an extract step beside it),
+    and `extracts`, the extract steps themselves, in the order they were taken."""
+
+    pairs: list[list[tuple[float, float]]] = field(default_factory=list)
+    extracts: list[float] = field(default_factory=list)
+    rounds: int = 0
+
+    def add(self, pairs: Sequence[tuple[float, float]], extracts: Sequence[float]) -> None:
+        """One more round."""
+        self.pairs = self.pairs or [[] for _ in pairs]
+        for kept, pair in zip(self.pairs, pairs, strict=True):
+            kept.append(pair)
+        self.extracts += extracts
+        self.rounds += 1
+
+    def relative(self, k: int) -> float:
+        """The k-th thing's time over an extract step's: the median of its ratios to those beside it."""
+        return statistics.median(step / extract for step, extract in self.pairs[k])
+
+    def seconds(self, k: int, extract: float) -> float:
+        """The k-th thing's time where an extract step takes `extract` seconds."""
+        return self.relative(k) * extract
+
+    def noise(self, k: int) -> float:
+        """The standard error of `relative`, as a share of it: what no prediction can be told to be better than."""
+        ratios = [step / extract for step, extract in self.pairs[k]]
+        spread = 1.4826 * statistics.median(abs(ratio - self.relative(k)) for ratio in ratios)
+        return 1.2533 * spread / len(ratios) ** 0.5 / self.relative(k)  # of a median, by a robust deviation
+
+    @property
+    def extract_seconds(self) -> float:
+        return statistics.median(self.extracts)
+
+    def to_json(self) -> dict[str, Any]:
+        return {"pairs": self.pairs, "extracts": self.extracts, "rounds": self.rounds}
+
+    @classmethod
+    def from_json(cls, data: Any) -> StepSamples:
+        return cls([[(a, b) for a, b in pairs] for pairs in data["pairs"]], list(data["extracts"]), data["rounds"])
+
+
+def round_order(count: int, seed: int, between: int = BETWEEN_EXTRACTS) -> list[int]:
+    """The choices of one round: 0, then masks in a random order with an extract step before every few of them."""
+    order = list(range(1, count + 1))
+    random.Random(seed).shuffle(order)
+    choices: list[int] = []
+    for start in range(0, count, between):
+        choices += [0, *order[start : start + between]]
+    return choices
+
+
+def time_steps(
+    unet: Any,
+    masks: Sequence[Mask],
+    inputs: dict[str, Any],
+    device: torch.device,
+    samples: StepSamples,
+    *,
+    rounds: int,
+    warmups: int = 1,
+    calls: int = 1,
+    compile: CompileMode = "off",
+    rule: Rule = COPY,
+) -> Iterator[None]:
+    """Time an inherit step of each of up to 64 masks, and extract steps beside them, through a plan at work on `unet`.
+
+    Yields after every sample; `samples` grows by whole rounds, up to `rounds` of them, and may come from an earlier,
+    interrupted measurement. calls: evaluations in sequence that make one sample, so that a GPU's queue is as full as
+    within a loop. Compiled, every extract step of a round but the first is left out: each set of features to store is
+    a variant of its own, which would have to be compiled.
+    """
+    import torch
+
+    numbers = [-1 - number for number in range(warmups)] + list(range(samples.rounds, rounds))
+    between = len(masks) if compile != "off" else BETWEEN_EXTRACTS
+    first = [0] * (rule.history - 1)  # so that the rule reads as many features as it may from the beginning
+    orders = [round_order(len(masks), number, between) for number in numbers]
+    choices = [*first, *(choice for order in [*orders, [0]] for choice in order for _ in range(calls))]
+    clock = clock_for(device)
+
+    def block() -> None:
+        for _ in range(calls):
+            unet(**inputs)
+
+    with at_work(unet, choices, masks, compile, rule), torch.no_grad():
+        for _ in first:
+            unet(**inputs)
+        begins = clock.time(block) / calls
+        for number, order, after in zip(numbers, orders, [*orders[1:], [0]], strict=True):
+            taken = [begins]
+            for _ in order[1:]:
+                taken.append(clock.time(block) / calls)
+                yield
+            begins = clock.time(block) / calls
+            assert order[0] == after[0] == 0
+            if number >= 0:
+                _keep(samples, [*order, 0], [*taken, begins])
+            yield
+
+
+@contextmanager
+def at_work(
+    unet: Any, choices: Sequence[int], masks: Sequence[Mask] = (), compile: CompileMode = "off", rule: Rule = COPY
+) -> Iterator[None]:
+    """A plan of `masks` at work on the bare `unet`, in a run that has begun and makes `choices` one after another."""
+    from explorer.architecture import Architecture
+    from explorer.runtime import inherit
+
+    plan = InheritancePlan(Architecture.of(unet), len(choices), tuple(masks), Segments.of(choices), rule)
+    with inherit(unet, plan, compile=compile) as handle:
+        handle.begin(len(choices))
+        yield
+
+
+def _keep(samples: StepSamples, order: list[int], taken: list[float]) -> None:
+    """File a round's times; a step's extract step is the one before and the one after it, weighed by nearness."""
+    places = [i for i, choice in enumerate(order) if choice == 0]
+    times = [taken[i] for i in places]
+    by_choice = {c: (taken[i], float(np.interp(i, places, times))) for i, c in enumerate(order) if c}
+    samples.add([by_choice[choice] for choice in sorted(by_choice)], times[:-1])  # the last begins the next round

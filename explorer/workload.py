@@ -1,0 +1,142 @@
+"""What a profile times: so many guided pictures of a size at once, on a device, in a dtype, eager or compiled."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from explorer.compiling import CompileMode, compile_mode
+from explorer.errors import DeviceError, ModelError
+
+if TYPE_CHECKING:
+    import torch
+
+TEXT_TOKENS = 77
+HEADROOM = 1.25
+"""Memory wanted over the sum of what is known to be held: the allocator's and the kernels' own."""
+
+
+@dataclass(frozen=True)
+class Workload:
+    """`batch` pictures of `resolution` (height, width in pixels) with guidance: the UNet sees 2 `batch` latents.
+
+    device, dtype: as resolved (`cuda:0`, `float16`). compile: a mode of `explorer.compiling`.
+    """
+
+    batch: int
+    resolution: tuple[int, int]
+    device: str
+    dtype: str
+    compile: CompileMode = "off"
+
+    def __post_init__(self) -> None:
+        if self.batch < 1:
+            raise ModelError(f"--batch must be at least 1, got {self.batch}.")
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self) | {"resolution": list(self.resolution)}
+
+    @classmethod
+    def from_json(cls, data: Any) -> Workload:
+        fixed = {"resolution": tuple(data["resolution"]), "compile": compile_mode(data["compile"])}
+        return cls(**{**data, **fixed})
+
+
+def vae_factor(pipe: Any) -> int:
+    """Pixels a latent's side stands for: 8 for Stable Diffusion, 4 for the embedded model."""
+    return int(2 ** (len(pipe.vae.config.block_out_channels) - 1))
+
+
+def latent_size(resolution: tuple[int, int], factor: int) -> tuple[int, int]:
+    """Height and width of the latents. Raises ModelError for a resolution that is no multiple of the factor."""
+    if min(resolution) < factor or any(side % factor for side in resolution):
+        raise ModelError(
+            f"--resolution must be a positive multiple of {factor} pixels with this model, got "
+            f"{'x'.join(str(side) for side in resolution)}."
+        )
+    return resolution[0] // factor, resolution[1] // factor
+
+
+def text_tokens(pipe: Any) -> int:
+    """Tokens of a prompt: the tokenizer's length, 77 for a true architecture without one."""
+    tokenizer = getattr(pipe, "tokenizer", None)
+    return int(tokenizer.model_max_length) if tokenizer is not None else TEXT_TOKENS
+
+
+def random_embeds(pipe: Any, batch: int, device: torch.device) -> dict[str, Any]:
+    """Embeddings of the right shapes, as a pipeline takes them: latency does not read them."""
+    import torch
+
+    config = pipe.unet.config
+    generator = torch.Generator("cpu").manual_seed(0)
+
+    def draw(*shape: int) -> torch.Tensor:
+        return torch.randn(batch, *shape, generator=generator).to(device, pipe.unet.dtype)
+
+    width, tokens = config.cross_attention_dim, text_tokens(pipe)
+    made = {name: draw(tokens, width) for name in ("prompt_embeds", "negative_prompt_embeds")}
+    if config.addition_embed_type == "text_time":
+        pooled = config.projection_class_embeddings_input_dim - 6 * config.addition_time_embed_dim
+        made |= {name: draw(pooled) for name in ("pooled_prompt_embeds", "negative_pooled_prompt_embeds")}
+    return made
+
+
+def unet_inputs(pipe: Any, workload: Workload, device: torch.device) -> dict[str, Any]:
+    """Keyword arguments of one UNet evaluation of the workload, as its pipeline would give them: both halves of
+    guidance in one batch."""
+    import torch
+
+    config = pipe.unet.config
+    height, width = latent_size(workload.resolution, vae_factor(pipe))
+    embeds = random_embeds(pipe, workload.batch, device)
+    generator = torch.Generator("cpu").manual_seed(1)
+    sample = torch.randn(2 * workload.batch, config.in_channels, height, width, generator=generator)
+    inputs: dict[str, Any] = {
+        "sample": sample.to(device, pipe.unet.dtype),
+        "timestep": torch.tensor(500, device=device),
+        "encoder_hidden_states": torch.cat([embeds["negative_prompt_embeds"], embeds["prompt_embeds"]]),
+        "return_dict": False,
+    }
+    if "pooled_prompt_embeds" in embeds:
+        pooled = torch.cat([embeds["negative_pooled_prompt_embeds"], embeds["pooled_prompt_embeds"]])
+        sizes = torch.tensor([[*workload.resolution, 0, 0, *workload.resolution]], dtype=pooled.dtype, device=device)
+        inputs["added_cond_kwargs"] = {"text_embeds": pooled, "time_ids": sizes.repeat(2 * workload.batch, 1)}
+    return inputs
+
+
+def twin(pipe: Any) -> Any:
+    """A pipeline that shares every weight with `pipe` but has a UNet object and a scheduler of its own, so that a plan
+    can be applied to one while the other stays stock, and the two be timed in turn."""
+    other = copy.copy(pipe)
+    other.unet = copy.copy(pipe.unet)
+    other.scheduler = type(pipe.scheduler).from_config(pipe.scheduler.config)
+    return other
+
+
+def evaluations_of(scheduler: Any, steps: int) -> int:
+    """UNet evaluations of a run of `steps` steps."""
+    fresh = type(scheduler).from_config(scheduler.config)
+    fresh.set_timesteps(steps)
+    return len(fresh.timesteps)
+
+
+def check_memory(needed: int, free: int, what: str) -> None:
+    """Raise DeviceError unless `needed` bytes with some headroom fit into `free` (0: not known)."""
+    wanted = int(needed * HEADROOM)
+    if free and wanted > free:
+        raise DeviceError(
+            f"{what} needs about {wanted / 2**30:.1f} GiB and {free / 2**30:.1f} GiB are free; lower --batch or "
+            "--resolution, or take --dtype float16 (on a GPU)."
+        )
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that can be had on `device` now; 0 where it is not known."""
+    import torch
+
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    import psutil
+
+    return int(psutil.virtual_memory().available)

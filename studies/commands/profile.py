@@ -1,0 +1,225 @@
+"""`explorer profile`: what a model's nodes, steps and loops take on this device, and how well that is predicted."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+
+from explorer.errors import PlanError, ScoreError
+from studies.commands.output import duration, out, print_json, table, words
+
+if TYPE_CHECKING:
+    from explorer.profiler import Standing
+    from explorer.profiles import Profile
+
+MODE = "P5"
+"""The sampling mode whose peak cache is shown beside each strategy."""
+
+
+def profile_command(
+    model: str,
+    *,
+    device: str,
+    dtype: str,
+    batch: int,
+    resolution: int | None,
+    steps: int,
+    compile: str,
+    rounds: int | None,
+    storage: str,
+    again: bool,
+    as_json: bool,
+) -> None:
+    """Measure or look up the profile and print it. On Ctrl-C what was measured stays and the same command goes on."""
+    from explorer.compiling import check_mode, compile_mode
+    from explorer.devices import describe, resolve_device, resolve_dtype
+    from explorer.models import load_pipeline
+    from explorer.profiler import workload_of
+    from studies.interrupts import interruptible
+    from studies.profiles import measured_profile
+    from studies.store import Store
+
+    if steps < 1 or batch < 1:
+        raise PlanError(f"--steps and --batch must be at least 1, got {steps} and {batch}.")
+    if rounds is not None and rounds < 3:
+        raise ScoreError(f"--rounds must be at least 3, got {rounds}.")
+    where = resolve_device(device)
+    kind = str(resolve_dtype(dtype, where)).removeprefix("torch.")
+    mode = compile_mode(compile)
+    check_mode(mode, where)
+    _check_weights_fit(model, where, kind)
+    console = words()
+    with Store.open(storage) as store, interruptible():
+        console.print(f"loading {model} ...", markup=False)
+        pipe = load_pipeline(model, device=str(where), dtype=kind)
+        workload = workload_of(pipe, device=str(where), dtype=kind, batch=batch, resolution=resolution, compile=mode)
+        try:
+            with _progress(describe(where).name) as show:
+                profile = measured_profile(
+                    store, pipe, model, workload, steps=steps, rounds=rounds, again=again, on_progress=show
+                )
+        except KeyboardInterrupt:
+            console.print("\ninterrupted; what was measured is kept, and the same command goes on with it (without "
+                          "--again).", markup=False)  # fmt: skip
+            raise
+    costs = _costs(pipe, profile)
+    if as_json:
+        print_json(profile_document(profile, costs, steps))
+    else:
+        _print_profile(profile, costs, steps)
+
+
+def _check_weights_fit(model: str, where: Any, dtype: str) -> None:
+    """Say that the UNet alone does not fit before minutes go into loading it."""
+    import torch
+
+    from explorer.models import load_empty_unet
+    from explorer.workload import check_memory, free_memory
+
+    count = sum(parameter.numel() for parameter in load_empty_unet(model).parameters())
+    itemsize = getattr(torch, dtype).itemsize
+    check_memory(count * itemsize, free_memory(where), f"{model} in {dtype}")
+
+
+def _costs(pipe: Any, profile: Profile) -> Any:
+    from explorer.costs import anatomy
+    from explorer.workload import latent_size, vae_factor
+
+    return anatomy(pipe.unet, latent_size(profile.workload.resolution, vae_factor(pipe)))
+
+
+@contextmanager
+def _progress(device: str) -> Iterator[Callable[[Standing], None]]:
+    """A line that is redrawn on a terminal, otherwise one at each tenth."""
+    console = words()
+    columns = (TextColumn("profiling {task.description}"), BarColumn(bar_width=24), TaskProgressColumn(),
+               TextColumn("{task.fields[left]}"))  # fmt: skip
+    tenth = -1
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task(device, total=None, left="")
+
+        def show(standing: Standing) -> None:
+            nonlocal tenth
+            left = "" if standing.seconds_left is None else f"{duration(standing.seconds_left)} left"
+            bar.update(task, completed=standing.done, total=standing.total, left=left)
+            if not console.is_terminal and standing.done * 10 // standing.total > tenth:
+                tenth = standing.done * 10 // standing.total
+                console.print(f"{standing.stage}: {standing.done / standing.total:.0%}, {left}", markup=False)
+
+        yield show
+
+
+def strategy_documents(profile: Profile, costs: Any, steps: int) -> list[dict[str, Any]]:
+    """Each named strategy's inherit step: measured, predicted, by MACs, over its nodes, and the cache of a P5 plan."""
+    from explorer.strategies import strategy
+
+    found = []
+    for timed in profile.strategies:
+        mask = profile.tested[timed.name]
+        plan = strategy(timed.name, mode=MODE, steps=steps, unet=profile.architecture)
+        found.append(
+            {
+                "name": timed.name,
+                "seconds": timed.measured,
+                "predicted_seconds": timed.predicted,
+                "error": timed.error,
+                "share": timed.relative,
+                "macs_share": costs.share(mask),
+                "over_nodes": profile.over_nodes(timed.name),
+                "cache_mib": profile.cache_bytes(plan, steps) / 2**20,
+            }
+        )
+    return found
+
+
+def node_documents(profile: Profile, costs: Any) -> list[dict[str, Any]]:
+    """Every node: seconds by the cost model, and those of its samples in passing; its identity path where it has
+    one."""
+    model = profile.cost_model
+    return [
+        {
+            "name": node.name,
+            "kind": node.kind,
+            "seconds": model.nodes[node.name],
+            "sampled_seconds": statistics.median(profile.nodes.whole[node.name]),
+            "identity_seconds": model.identities.get(node.name),
+            "share": model.nodes[node.name] / profile.extract_seconds,
+            "macs_share": node.share,
+        }
+        for node in costs.nodes
+    ]
+
+
+def profile_document(profile: Profile, costs: Any, steps: int) -> dict[str, Any]:
+    """The contract of `explorer profile --json`; seconds throughout."""
+    errors = {"steps": profile.step_errors, "loops": profile.loop_errors}
+    return {
+        "model": profile.model,
+        "fingerprint": profile.fingerprint,
+        "device": profile.device.to_json(),
+        "workload": profile.workload.to_json(),
+        "effort": dict(profile.effort.__dict__),
+        "extract_seconds": profile.extract_seconds,
+        "nodes": node_documents(profile, costs),
+        "strategies": strategy_documents(profile, costs, steps),
+        "loops": [timed.to_json() for timed in profile.timed_loops],
+        "errors": {name: dict(error.__dict__) for name, error in errors.items()},
+        "noise": profile.noise,
+        "over_nodes": over_nodes(profile),
+        "cost_model": profile.cost_model.to_json(),
+    }
+
+
+def over_nodes(profile: Profile) -> float:
+    """The median over the strategies of an inherit step's time over that of the nodes it runs."""
+    return statistics.median(profile.over_nodes(name) for name in profile.tested)
+
+
+def _print_profile(profile: Profile, costs: Any, steps: int) -> None:
+    console = out()
+    nodes = table("node", ">ms", ">time", ">MACs")
+    for node in node_documents(profile, costs):
+        if node["kind"] != "cat":
+            nodes.add_row(
+                node["name"], f"{node['seconds'] * 1e3:.3f}", f"{node['share']:.1%}", f"{node['macs_share']:.1%}"
+            )
+    console.print(nodes)
+    shown = table(
+        "strategy", ">inherit step, ms", ">predicted", ">error", ">of an extract step", ">by MACs", ">cache MiB"
+    )
+    for row in strategy_documents(profile, costs, steps):
+        shown.add_row(
+            row["name"], f"{row['seconds'] * 1e3:.2f}", f"{row['predicted_seconds'] * 1e3:.2f}", f"{row['error']:+.1%}",
+            f"{row['share']:.1%}", f"{row['macs_share']:.1%}", f"{row['cache_mib']:.1f}",
+        )  # fmt: skip
+    console.print()
+    console.print(shown)
+    loops = table("loop", ">s", ">predicted", ">error", ">speed-up")
+    for timed in profile.timed_loops:
+        loops.add_row(
+            timed.name, f"{timed.measured:.3f}", f"{timed.predicted:.3f}", f"{timed.error:+.1%}",
+            f"{1 / timed.relative:.2f}x",
+        )  # fmt: skip
+    console.print()
+    console.print(loops)
+    console.print(f"\n{summary(profile)}")
+
+
+def summary(profile: Profile) -> str:
+    """What the profile says in a few sentences."""
+    workload, device = profile.workload, profile.device
+    height, width = workload.resolution
+    mode = "eager" if workload.compile == "off" else f"compiled ({workload.compile})"
+    steps, loops = profile.step_errors, profile.loop_errors
+    return (
+        f"{profile.model} on {device.kind}: {device.name}, {workload.dtype}, batch {workload.batch} with guidance, "
+        f"{height}x{width} px, {mode}: an extract step takes {profile.extract_seconds * 1e3:.2f} ms. Predictions err "
+        f"by {steps.median:.1%} in the median and {steps.worst:.1%} at worst over {steps.count} strategies, none of "
+        f"which they were fitted to, and by {loops.median:.1%} and {loops.worst:.1%} over {loops.count} whole loops; "
+        f"the measurements themselves repeat within {profile.noise:.1%}. An inherit step takes "
+        f"{over_nodes(profile):.2f} times as long as the nodes it runs."
+    )

@@ -1,0 +1,151 @@
+"""Profiles in the storage: one for each model, workload and device, measured once and reused.
+
+`profile_of(session, store)` gives the profile that belongs to a search's session, and measures it where none stands;
+`standing_profile` gives it or None.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from explorer.errors import ScoreError
+from explorer.profiles import Profile
+from explorer.workload import Workload
+from studies.config import absolute
+from studies.evaluator import on_device
+from studies.store import Store
+from studies.tables import profiles
+
+if TYPE_CHECKING:
+    from explorer.devices import DeviceInfo
+    from explorer.profiler import Standing
+    from studies.session import Session
+
+
+def profile_key(fingerprint: str, workload: Workload, info: DeviceInfo) -> str:
+    """The hash of what must be equal for a profile to hold: weights, workload, device, driver and torch, and on a CPU
+    its threads. Which of several GPUs of a kind it was does not matter."""
+    facts = workload.to_json() | {
+        "weights": fingerprint,
+        "device": [info.kind, info.name, info.driver, info.torch, info.threads if info.kind == "cpu" else None],
+    }
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def find_profile(store: Store, key: str) -> Profile | None:
+    """The profile under `key`, complete or interrupted. Raises ScoreError for one that cannot be read."""
+    with store.begin() as connection:
+        found = connection.execute(sa.select(profiles.c.document).where(profiles.c.key == key)).scalar()
+    return None if found is None else Profile.from_json(found)
+
+
+def newest_profile(
+    store: Store, model: str, architecture: str, resolution: tuple[int, int] | None = None
+) -> Profile | None:
+    """The complete profile of a model that was measured last, at `resolution` when it is given."""
+    model = absolute(model) or model
+    query = sa.select(profiles.c.document).where(
+        profiles.c.model == model, profiles.c.architecture == architecture, profiles.c.complete.is_(True)
+    )
+    with store.begin() as connection:
+        documents = list(connection.execute(query.order_by(profiles.c.updated.desc())).scalars())
+    found = [Profile.from_json(document) for document in documents]
+    return next((each for each in found if resolution in (None, each.workload.resolution)), None)
+
+
+def save_profile(store: Store, profile: Profile) -> None:
+    """Keep the profile as it stands, in the place of an earlier one of the same key."""
+    key = profile_key(profile.fingerprint, profile.workload, profile.device)
+    device_id = store.device(profile.device.to_json())
+    row = {
+        "key": key,
+        "model": profile.model,
+        "architecture": profile.architecture.signature,
+        "complete": profile.complete,
+        "document": profile.to_json(),
+        "device_id": device_id,
+        "updated": time.time(),
+    }
+    with store.begin() as connection:
+        if connection.execute(sa.update(profiles).where(profiles.c.key == key).values(row)).rowcount == 0:
+            connection.execute(sa.insert(profiles).values(row))
+
+
+def measured_profile(
+    store: Store,
+    pipe: Any,
+    model: str,
+    workload: Workload,
+    *,
+    steps: int,
+    rounds: int | None = None,
+    again: bool = False,
+    on_progress: Callable[[Standing], None] | None = None,
+) -> Profile:
+    """The profile of `pipe` at `workload`: the one that stands, the rest of an interrupted one, or a new one.
+
+    Every round is kept as it is measured, so that an interrupt loses only the round in hand. again: measure anew.
+
+    Raises:
+        ExplorerError: when it cannot be measured or kept.
+    """
+    from explorer.devices import describe, resolve_device
+    from explorer.models import fingerprint
+    from explorer.profiler import profile_pipeline
+
+    info = describe(resolve_device(workload.device))
+    started = None if again else find_profile(store, profile_key(fingerprint(pipe), workload, info))
+    if started is not None and started.complete:
+        return started
+    with on_device(info):
+        return profile_pipeline(
+            pipe, absolute(model) or model, workload, steps=steps, rounds=rounds, started=started,
+            on_progress=on_progress, on_round=lambda profile: save_profile(store, profile),
+        )  # fmt: skip
+
+
+def session_workload(session: Session) -> Workload:
+    """What the session's latencies are measured at."""
+    evaluator, settings = session.evaluator, session.settings
+    return Workload(
+        evaluator.latency_batch, settings.resolution, str(evaluator.device), settings.dtype, evaluator.compile
+    )
+
+
+def standing_profile(session: Session, store: Store) -> Profile | None:
+    """The complete profile of the session's model, workload and device, if one stands in the storage."""
+    from explorer.models import fingerprint
+
+    key = profile_key(fingerprint(session.evaluator.pipe), session_workload(session), session.info)
+    found = find_profile(store, key)
+    return found if found is not None and found.complete else None
+
+
+def use_profile(session: Session, store: Store) -> Profile | None:
+    """Give the session's evaluator the profile that stands for it: predictions are kept beside measurements, and
+    proposals screened by them. A profile that cannot be read is none."""
+    with suppress(ScoreError):
+        session.evaluator.profile = standing_profile(session, store)
+    return session.evaluator.profile
+
+
+def profile_of(
+    session: Session,
+    store: Store,
+    *,
+    rounds: int | None = None,
+    again: bool = False,
+    on_progress: Callable[[Standing], None] | None = None,
+) -> Profile:
+    """The profile of the session's model, workload and device: the one that stands, otherwise a measured one."""
+    return measured_profile(
+        store, session.evaluator.pipe, session.config.model, session_workload(session), steps=session.config.steps,
+        rounds=rounds, again=again, on_progress=on_progress,
+    )  # fmt: skip
