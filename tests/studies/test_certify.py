@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,13 @@ from studies.cli import run
 from studies.config import SearchConfig
 from studies.export import find_trial, write_export
 from tests.studies.scored_study import STEPS, fill
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    """A file alone: what is read here does not differ between databases."""
+    with Store.open(tmp_path / "explorer.db") as opened:
+        yield opened
 
 
 def estimate(value: float, reach: float = 0.1) -> Estimate:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,13 @@ from studies.export import find_trial, public_name, read_export, write_export
 from tests.studies.scored_study import STEPS, fill
 
 FILES = {"inheritance.json", "metrics.json", "README.md", "reproduce.sh", "pipeline.py", "pictures.png"}
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    """A file alone: what is read here does not differ between databases."""
+    with Store.open(tmp_path / "explorer.db") as opened:
+        yield opened
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,13 @@ from studies.tune_words import outcome_words, pictures_needed
 from tests.studies.scored_study import emoji_architecture, fill
 
 SPEED = Speed(loop=0.4, picture=0.5, scoring=0.02)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    """A file alone: what is read here does not differ between databases."""
+    with Store.open(tmp_path / "explorer.db") as opened:
+        yield opened
 
 
 @pytest.mark.parametrize("budget", [300, 1800, 7200, 100_000])
