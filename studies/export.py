@@ -259,7 +259,7 @@ def script_text(plan: InheritancePlan, metrics: Mapping[str, Any]) -> str:
     }
     bench = measured | {"--batch": str(extra.get("latency batch", 1)), "--pairs": str(extra.get("timed pairs", 7))}
     certify = measured | {"--clip-model": extra.get("CLIP model"), "--out": "reproduced"}
-    compiled = " --compile" if settings.get("compile") else ""
+    compiled = f" --compile {shlex.quote(str(settings['compile']))}" if settings.get("compile", "off") != "off" else ""
     return f"""#!/bin/sh
 # Measures this plan again: its speed against the un-accelerated pipeline, then its quality on held-out prompts.
 # Needs the package inheritance-explorer; MODEL=... names another copy of the model, COUNT=... the pictures.
