@@ -176,7 +176,7 @@ def certify(
     reference: Annotated[str | None, typer.Option(help="Of the Frechet distance [the search's].")] = None,
     batch: Annotated[int | None, typer.Option(help="Pictures a UNet call [the search's].")] = None,
     pairs: Annotated[int | None, typer.Option(help="Timed pairs, at least 3 [the search's].")] = None,
-    compile: Annotated[str | None, typer.Option(help="off, default or cudagraphs.")] = None,
+    compile: Annotated[str | None, typer.Option(help="off, default, cudagraphs or cudagraphs-eager.")] = None,
     again: Annotated[bool, typer.Option("--again", help="Drop what was measured for it before.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -204,7 +204,7 @@ def bench(
     steps: Annotated[int | None, typer.Option(help="Steps of the stock pipeline [the search's].")] = None,
     guidance: Annotated[float | None, typer.Option(help="Guidance scale [the search's, or the model's].")] = None,
     resolution: Annotated[int | None, typer.Option(help="Side of a picture in pixels [the model's].")] = None,
-    compile: Annotated[str | None, typer.Option(help="off, default or cudagraphs.")] = None,
+    compile: Annotated[str | None, typer.Option(help="off, default, cudagraphs or cudagraphs-eager.")] = None,
     as_json: Json = False,
 ) -> None:
     """Time an exported plan against the stock pipeline and DeepCache on this machine, in turn, in one process."""
@@ -233,7 +233,7 @@ def tune(
     resolution: Annotated[int | None, typer.Option(help="Side of a picture in pixels [the model's].")] = None,
     batch: Annotated[int | None, typer.Option(help="Pictures a UNet call when quality is measured [32].")] = None,
     clip_model: Annotated[str | None, typer.Option(help="open_clip model of the CLIP score [ViT-g-14].")] = None,
-    compile: Annotated[str | None, typer.Option(help="off, default or cudagraphs.")] = None,
+    compile: Annotated[str | None, typer.Option(help="off, default, cudagraphs or cudagraphs-eager.")] = None,
     as_json: Json = False,
 ) -> None:
     """The one command: search, choose, certify and export, within a limit on quality and a budget of time. Resumes."""
