@@ -8,12 +8,13 @@ from typing import Any
 import streamlit as st
 
 from dashboard.context import choose_trial, chosen_study, chosen_trial, nothing_scored, open_store, rows_of
-from dashboard.picture_pairs import Pair, pairs, read_picture
+from dashboard.picture_pairs import Pair, pairs
 from dashboard.steps_picture import evaluations_of, steps_figure, steps_of
 from dashboard.wording import file_name, interval, metric_words, number, plain, say, score_words
 from explorer.errors import PlanError, StudyError
 from explorer.plan import InheritancePlan
 from studies.charts import group_of
+from studies.pictures import read_picture
 from studies.rows import TrialRow
 from studies.store import Store, StudyRecord
 from studies.summary import front_of, plain_row

@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
-from pathlib import Path
 
-from PIL import Image, UnidentifiedImageError
-
-from explorer.errors import StudyError
 from studies.rows import PictureRow, TrialRow, sample_pictures, samples
 from studies.store import Store, StudyRecord
-
-MAX_BYTES = 20_000_000
 
 
 @dataclass(frozen=True)
@@ -40,26 +33,3 @@ def pairs(store: Store, study: StudyRecord, row: TrialRow, control: TrialRow | N
         value = values[ours.number] if ours.number < len(values) else None
         found.append(Pair(ours, plain, float(value) if isinstance(value, int | float) else None))
     return sorted(found, key=lambda pair: (pair.psnr is None, pair.psnr or 0.0, pair.ours.number))
-
-
-def read_picture(folder: Path, path: Path) -> Image.Image:
-    """The PNG at `path`, which must lie in `folder`, links resolved.
-
-    Raises:
-        StudyError: when it lies elsewhere, is missing, or is no PNG of a sensible size.
-    """
-    real = path.resolve()
-    if not real.is_relative_to(folder.resolve()):
-        raise StudyError("this picture's path leaves the storage's folder, so it is not opened.")
-    try:
-        if real.stat().st_size > MAX_BYTES:
-            raise StudyError(f"this picture's file is larger than {MAX_BYTES} bytes, so it is not opened.")
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(real, formats=["PNG"]) as image:
-                return image.convert("RGB")
-    except FileNotFoundError as error:
-        raise StudyError("this picture's file is missing; it lay beside the storage when it was made.") from error
-    except (OSError, UnidentifiedImageError, SyntaxError, ValueError, Image.DecompressionBombError,
-            Image.DecompressionBombWarning) as error:  # fmt: skip
-        raise StudyError("this picture's file is no whole PNG.") from error

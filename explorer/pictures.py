@@ -1,12 +1,13 @@
-"""Pictures: made by the real pipeline with fixed seeds, read from folders, written as PNG with thumbnails."""
+"""Pictures: made by the real pipeline with fixed seeds, read from folders, turned into PNG with thumbnails."""
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from explorer.errors import ScoreError, StudyError
+from explorer.errors import ScoreError
 from explorer.prompts import Prompt, texts
 
 if TYPE_CHECKING:
@@ -131,33 +132,16 @@ def read_batches(paths: Sequence[Path], batch_size: int = 64) -> Iterator[torch.
         yield torch.stack(batch)
 
 
-def save_pictures(pictures: torch.Tensor, folder: Path, stem: str = "") -> list[Path]:
-    """Write pictures uint8 (N, 3, H, W) as `folder`/<stem>0000.png ... with thumbnails of the same names in
-    `folder`/thumbnails.
-
-    Returns the PNG paths. Raises StudyError where the folder cannot be written or the disk is full.
-    """
+def as_png(picture: torch.Tensor) -> tuple[bytes, bytes]:
+    """A picture uint8 (3, H, W) and its thumbnail, both as the bytes of a PNG file."""
     from PIL import Image
 
-    paths = []
-    try:
-        small = folder / "thumbnails"
-        small.mkdir(parents=True, exist_ok=True)
-        for number, picture in enumerate(pictures):
-            name = f"{stem}{number:04d}.png"
-            image = Image.fromarray(picture.permute(1, 2, 0).cpu().numpy())
-            image.save(folder / name)
-            image.thumbnail((THUMBNAIL, THUMBNAIL))
-            image.save(small / name)
-            paths.append(folder / name)
-    except OSError as problem:
-        raise StudyError(
-            f"The pictures cannot be written to {folder}: {problem.strerror or problem}; give a folder with room "
-            "that can be written."
-        ) from problem
-    return paths
-
-
-def thumbnail_of(path: Path) -> Path:
-    """Where `save_pictures` put the thumbnail of the picture at `path`."""
-    return path.parent / "thumbnails" / path.name
+    image = Image.fromarray(picture.permute(1, 2, 0).cpu().numpy())
+    small = image.copy()
+    small.thumbnail((THUMBNAIL, THUMBNAIL))
+    files = []
+    for each in (image, small):
+        stream = io.BytesIO()
+        each.save(stream, "PNG")
+        files.append(stream.getvalue())
+    return files[0], files[1]

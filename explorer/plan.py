@@ -13,14 +13,44 @@ from typing import Any
 from explorer.architecture import Architecture
 from explorer.errors import ExplorerError, PlanError, brief
 from explorer.mask import Form, Mask, liveness
+from explorer.plan_files import PLAN_FILE, find_plan, push, read_document, write_plan
+from explorer.plan_text import mask_from_text, mask_to_text, schedule_from_text, schedule_to_text
 from explorer.rules import Rule
 from explorer.schedule import MAX_EVALUATIONS, Periodic, Schedule, Segments, schedule_from_json
 
-SCHEMA = 1
-MAX_FILE_BYTES = 4_000_000
+SCHEMA = 2
+"""1 wrote masks and the schedule as objects, which are still read."""
 MAX_MASKS = 64
 EXTRACT_ALWAYS = Periodic(1)
 COPY = Rule()
+
+
+@dataclass(frozen=True)
+class MadeFor:
+    """What a plan was found on, as far as it is known: a model's id, the fingerprint of its weights
+    (`explorer.models.fingerprint`), the scheduler's class and the UNet evaluations of a run with it."""
+
+    model: str | None = None
+    fingerprint: str | None = None
+    scheduler: str | None = None
+    evaluations: int | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if value is not None}
+
+    @classmethod
+    def from_json(cls, data: Any) -> MadeFor:
+        """Read untrusted input; unknown fields are passed over. Raises PlanError."""
+        if not isinstance(data, dict):
+            raise PlanError("what the plan was made for cannot be read; expected an object.")
+        values = {name: data[name] for name in ("model", "fingerprint", "scheduler") if data.get(name) is not None}
+        for name, value in values.items():
+            if not isinstance(value, str) or len(value) > 200 or not value.isprintable():
+                raise PlanError(f"the plan's {name} must be a text of at most 200 printable characters; mend it.")
+        count = data.get("evaluations")
+        if count is not None and (type(count) is not int or not 1 <= count <= MAX_EVALUATIONS):
+            raise PlanError(f"the plan's evaluations must be a number from 1 to {MAX_EVALUATIONS}, got {count!r:.40}.")
+        return cls(**values, evaluations=count)
 
 
 @dataclass(frozen=True)
@@ -29,6 +59,7 @@ class InheritancePlan:
 
     steps: the pipeline's `num_inference_steps` it was made for; the schedule counts UNet evaluations and is resolved
     when a run begins. masks: choice k of the schedule is masks[k - 1]. name: for people (`CO6/P5†`).
+    made_for: where it was found; what it computes does not depend on that.
 
     Raises:
         PlanError: when a mask names an unknown unit, makes the output independent of the sample, or is missing; when
@@ -41,6 +72,7 @@ class InheritancePlan:
     schedule: Schedule = EXTRACT_ALWAYS
     rule: Rule = COPY
     name: str | None = None
+    made_for: MadeFor | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.steps, int) or not 1 <= self.steps <= MAX_EVALUATIONS:
@@ -120,10 +152,11 @@ class InheritancePlan:
             "schema": SCHEMA,
             "kind": "inheritance-plan",
             "name": self.name,
+            **({} if self.made_for is None else {"made_for": self.made_for.to_json()}),
             "steps": self.steps,
             "architecture": self.architecture.to_json(),
-            "masks": [dict(mask.entries) for mask in self.masks],
-            "schedule": self.schedule.to_json(),
+            "masks": [mask_to_text(self.architecture, mask) for mask in self.masks],
+            "schedule": schedule_to_text(self.schedule),
             "rule": self.rule.to_json(),
         }
 
@@ -152,49 +185,65 @@ class InheritancePlan:
         name = data.get("name")
         if name is not None and (not isinstance(name, str) or len(name) > 200 or not name.isprintable()):
             raise PlanError("the plan's name must be a text of at most 200 printable characters; rename it.")
-        masks = data["masks"]
-        if not isinstance(masks, list) or not all(isinstance(mask, dict) for mask in masks):
-            raise PlanError("the plan's masks cannot be read; expected a list of objects {unit: form}.")
+        masks, schedule = data["masks"], data["schedule"]
+        if not isinstance(masks, list) or not all(isinstance(mask, dict | str) for mask in masks):
+            raise PlanError("the plan's masks cannot be read; expected a list of texts such as 'mid up3.l2.attn='.")
+        if len(masks) > MAX_MASKS:
+            raise PlanError(f"a plan has at most {MAX_MASKS} masks, got {len(masks)}.")
+        architecture = Architecture.from_json(data["architecture"])
         return cls(
-            architecture=Architecture.from_json(data["architecture"]),
+            architecture=architecture,
             steps=data["steps"],
-            masks=tuple(Mask.of(mask) for mask in masks),
-            schedule=schedule_from_json(data["schedule"]),
+            masks=tuple(
+                mask_from_text(architecture, mask) if isinstance(mask, str) else Mask.of(mask) for mask in masks
+            ),
+            schedule=schedule_from_text(schedule) if isinstance(schedule, str) else schedule_from_json(schedule),
             rule=Rule.from_json(data["rule"]),
             name=name,
+            made_for=MadeFor.from_json(data["made_for"]) if data.get("made_for") is not None else None,
         )
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the plan as JSON. Raises PlanError when the place cannot be written."""
-        try:
-            Path(path).write_text(json.dumps(self.to_json(), ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-        except (OSError, ValueError) as error:  # ValueError: a path with a null byte, a name that is no Unicode
-            reason = getattr(error, "strerror", None) or error
-            raise PlanError(f"cannot write the plan to {str(path)!r}: {reason}; choose another place.") from error
+        write_plan(self, path)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> InheritancePlan:
         """Read and validate a plan file. Raises PlanError for a missing, truncated, hostile or newer file."""
         try:
-            if Path(path).stat().st_size > MAX_FILE_BYTES:
-                raise PlanError(f"{path} is larger than any plan ({MAX_FILE_BYTES} bytes); give a plan file.")
-            text = Path(path).read_text(encoding="utf-8")
-        except OSError as error:
-            raise PlanError(f"cannot read the plan {path}: {error.strerror}; check the path.") from error
-        except UnicodeDecodeError as error:
-            raise PlanError(f"{path} is not a text file; give a plan's JSON file.") from error
-        except ValueError as error:
-            raise PlanError(f"{str(path)!r} is no path ({error}); give a plan's JSON file.") from error
-        try:
-            data = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise PlanError(
-                f"{path} is not a whole JSON file ({error}); it may be cut off, export it again."
-            ) from error
-        try:
-            return cls.from_json(data)
+            return cls.from_json(read_document(path))
         except PlanError as error:
-            raise PlanError(f"{path}: {error}") from error
+            raise error if str(path) in str(error) else PlanError(f"{path}: {error}") from error
+
+    def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
+        """Write the plan into `folder` as `inheritance.json`, which `from_pretrained` and `inherit` read."""
+        try:
+            Path(folder).mkdir(parents=True, exist_ok=True)
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise PlanError(f"cannot make the folder {str(folder)!r}: {reason}; choose another place.") from error
+        self.save(Path(folder) / PLAN_FILE)
+
+    @classmethod
+    def from_pretrained(
+        cls, place: str | os.PathLike[str], *, revision: str | None = None, token: str | None = None
+    ) -> InheritancePlan:
+        """The plan in a file, in the folder of an export, or in a hub repository (`owner/name`, which alone uses the
+        network). It is data: no code is run. Raises PlanError."""
+        return cls.load(find_plan(place, revision=revision, token=token))
+
+    def push_to_hub(
+        self,
+        repository: str,
+        *,
+        folder: str | os.PathLike[str] | None = None,
+        private: bool | None = None,
+        token: str | None = None,
+        message: str | None = None,
+    ) -> str:
+        """Send the plan, or the whole export in `folder`, to the hub repository `owner/name`; returns its address.
+        Raises PlanError when the hub refuses."""
+        return push(self, repository, folder=folder, private=private, token=token, message=message)
 
 
 def describe_mask(architecture: Architecture, mask: Mask) -> str:

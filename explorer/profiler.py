@@ -20,6 +20,7 @@ from typing import Any
 import torch
 
 from explorer.architecture import Architecture
+from explorer.compiling import CompileMode
 from explorer.costs import Anatomy, anatomy
 from explorer.designed_masks import designed_masks
 from explorer.devices import clock_for, describe, resolve_device, resolve_dtype

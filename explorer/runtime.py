@@ -8,6 +8,7 @@ they are. A run begins when a call comes from timesteps that were set anew: no t
 from __future__ import annotations
 
 import functools
+import os
 import types
 import warnings
 from typing import Any
@@ -34,14 +35,15 @@ _MARK = "_inheritance"
 
 def inherit(
     target: Any,
-    plan: InheritancePlan,
+    plan: InheritancePlan | str | os.PathLike[str],
     *,
     scheduler: Any = None,
     compile: bool | str = False,
     fallback: bool = False,
     transfer: bool = False,
 ) -> Inheritance:
-    """Run `target` (a diffusers pipeline with a UNet, or a UNet2DConditionModel) by `plan`.
+    """Run `target` (a diffusers pipeline with a UNet, or a UNet2DConditionModel) by `plan`, or by the plan of a file,
+    an export's folder or a hub id (`InheritancePlan.from_pretrained`).
 
     Returns a handle: a context manager with `.remove()`, which restores the target exactly. For a bare UNet give the
     `scheduler` whose `set_timesteps` begins a run, or call `handle.begin(evaluations)` before each run.
@@ -56,9 +58,10 @@ def inherit(
         PlanError: when the plan was made for another architecture, or a plan is applied already.
         ModelError: when the target has no supported UNet, or another tool has patched it.
     """
+    chosen = plan if isinstance(plan, InheritancePlan) else InheritancePlan.from_pretrained(plan)
     if transfer:
-        plan = plan.transfer(Architecture.of(getattr(target, "unet", target)))
-    return Inheritance(target, plan, scheduler=scheduler, compile=compile_mode(compile), fallback=fallback)
+        chosen = chosen.transfer(Architecture.of(getattr(target, "unet", target)))
+    return Inheritance(target, chosen, scheduler=scheduler, compile=compile_mode(compile), fallback=fallback)
 
 
 class Inheritance:

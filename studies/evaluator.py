@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import os
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +17,17 @@ from explorer.compiling import CompileMode
 from explorer.devices import DeviceInfo
 from explorer.errors import ExplorerError, ScoreError, StudyError
 from explorer.estimate import Estimate
-from explorer.latency import PAIRS, compare
-from explorer.pictures import THUMBNAIL, generate
+from explorer.latency import PAIRS, Latency, compare
+from explorer.pictures import as_png, generate
 from explorer.plan import InheritancePlan
 from explorer.profiles import Profile
 from explorer.prompts import Prompt
-from explorer.quality.scorer import Scorer
+from explorer.quality.scorer import Scorer, Scores
 from explorer.runtime import Inheritance, inherit
 from explorer.workload import evaluations_of, twin
 from studies.scored import LATENCY, QUALITY, Part, Picture, Scored
 
+Painter = Callable[..., torch.Tensor]
 KEPT_PICTURES = 16
 """Pictures kept of a candidate: so many of the first prompts and half as many of those that drifted most. Of the
 un-accelerated run all are kept."""
@@ -90,14 +90,41 @@ class CandidateEvaluator:
         Raises:
             ExplorerError or RuntimeError: when the plan cannot run or be scored; the pipeline is left as it was.
         """
-        try:
-            with inherit(self._twin, plan, compile=self.compile) as handle:
-                return self._score(plan, handle, part)
-        except (ExplorerError, RuntimeError):
-            raise
-        except Exception as error:  # diffusers and the compiler raise many types for a run that cannot be
-            first = (str(error).strip() or "no message").splitlines()[0]
-            raise ScoreError(f"the plan cannot run ({type(error).__name__}: {first})") from error
+        with _explained(), inherit(self._twin, plan, compile=self.compile) as handle:
+            return self._score(plan, handle, part)
+
+    def latency(self, plan: InheritancePlan) -> Latency:
+        """The plan's latency alone. Raises as `score`."""
+        with _explained(), inherit(self._twin, plan, compile=self.compile):
+            return self.latency_of(self._twin, plan.steps)
+
+    @contextlib.contextmanager
+    def painter(self, plan: InheritancePlan) -> Iterator[Painter]:
+        """Within it the plan stays applied: call what it gives with prompts and the first one's seed, for the plan's
+        pictures, or with `plain` steps for the un-accelerated pipeline's; uint8 (N, 3, H, W)."""
+
+        def paint(prompts: Sequence[Prompt], seed: int, plain: int | None = None) -> torch.Tensor:
+            pipe = self._twin if plain is None else self._stock
+            with _explained(), on_device(self.info, shared=True):
+                return self._pictures(pipe, plain or plan.steps, prompts, seed)
+
+        with inherit(self._twin, plan, compile=self.compile):
+            yield paint
+
+    def latency_of(self, pipe: Any, steps: int) -> Latency:
+        """The latency of a run of `pipe`, such as one that another tool has patched, against the stock one. The device
+        is held for this process alone."""
+        with on_device(self.info):
+            latency = compare(
+                lambda: self._loop(self._stock, self.steps),
+                lambda: self._loop(pipe, steps),
+                device=self.device,
+                images=self.latency_batch,
+                pairs=self.pairs,
+                baseline_warm=self._warm,
+            )
+            self._warm = True
+        return latency
 
     def screen(self, plan: InheritancePlan) -> str | None:
         """Why the plan need not be measured: by the profile, even within its worst error, it is slower than the
@@ -128,17 +155,8 @@ class CandidateEvaluator:
         )
 
     def _latency(self, plan: InheritancePlan, handle: Inheritance) -> Scored:
-        with on_device(self.info):
-            start = time.perf_counter()
-            latency = compare(
-                lambda: self._loop(self._stock, self.steps),
-                lambda: self._loop(self._twin, plan.steps),
-                device=self.device,
-                images=self.latency_batch,
-                pairs=self.pairs,
-                baseline_warm=self._warm,
-            )
-            self._warm = True
+        start = time.perf_counter()
+        latency = self.latency_of(self._twin, plan.steps)
         estimates = {"latency": latency.seconds, "speedup": latency.speedup}
         held = handle.peak_cache_bytes / 2**20  # of the loop that was timed
         estimates["cache_mib"] = Estimate(held, held, held, 1)
@@ -152,7 +170,9 @@ class CandidateEvaluator:
             raise ScoreError("a model with random weights has no quality to score; measure its latency alone.")
         with on_device(self.info, shared=True):
             baseline = self.baseline_pictures()
+            start = time.perf_counter()
             pictures = self._pictures(self._twin, plan.steps)
+            making = time.perf_counter() - start
             scores = self.scorer.score(pictures, self.prompts, baseline)
         extractors = {name: self.scorer.extractor for name in scores if name not in scores.each}
         extractors.update({name: self.scorer.clip_model for name in scores if name.startswith("clip")})
@@ -161,8 +181,9 @@ class CandidateEvaluator:
         else:
             kept = _first_and_worst(len(pictures), scores.each.get("psnr", []))
         return Scored(
-            dict(scores), scores.seconds, extractors, dict(scores.each), [self._picture(i, pictures[i]) for i in kept]
-        )
+            dict(scores), _shared_out(scores, making), extractors, dict(scores.each),
+            [self._picture(i, pictures[i]) for i in kept],
+        )  # fmt: skip
 
     def baseline_pictures(self) -> torch.Tensor:
         """The un-accelerated pictures of the same prompts and seeds, made once; uint8 (N, 3, H, W)."""
@@ -174,10 +195,12 @@ class CandidateEvaluator:
                 raise StudyError(f"the un-accelerated pipeline cannot make its pictures ({error}).") from error
         return self._baseline
 
-    def _pictures(self, pipe: Any, steps: int) -> torch.Tensor:
+    def _pictures(
+        self, pipe: Any, steps: int, prompts: Sequence[Prompt] | None = None, seed: int | None = None
+    ) -> torch.Tensor:
         return generate(
-            pipe, self.prompts, seed=self.seed, steps=steps, guidance=self.guidance, batch_size=self.batch,
-            size=self.size,
+            pipe, self.prompts if prompts is None else prompts, seed=self.seed if seed is None else seed, steps=steps,
+            guidance=self.guidance, batch_size=self.batch, size=self.size,
         )  # fmt: skip
 
     def _loop(self, pipe: Any, steps: int) -> None:
@@ -202,6 +225,25 @@ class CandidateEvaluator:
         return Picture(number, *as_png(picture), prompt=self.prompts[number].text, seed=self.seed + number)
 
 
+@contextlib.contextmanager
+def _explained() -> Iterator[None]:
+    """Turn what diffusers and the compiler raise for a run that cannot be, of many types, into one sentence."""
+    try:
+        yield
+    except (ExplorerError, RuntimeError):
+        raise
+    except Exception as error:
+        first = (str(error).strip() or "no message").splitlines()[0]
+        raise ScoreError(f"the plan cannot run ({type(error).__name__}: {first})") from error
+
+
+def _shared_out(scores: Scores, making: float) -> dict[str, float]:
+    """Seconds of each score: its own, and an equal share of what all of them need, the pictures (`making`) and their
+    features. They add up to what the plan's quality cost."""
+    shared = (making + scores.seconds["features"]) / len(scores)
+    return {name: scores.seconds[name] + shared for name in scores}
+
+
 def _first_and_worst(count: int, psnr: list[float]) -> list[int]:
     """Which pictures to keep: those of the first prompts, and those that drifted most."""
     first = range(min(KEPT_PICTURES, count))
@@ -217,21 +259,6 @@ def encode(pipe: Any, words: list[str], device: torch.device) -> dict[str, Any]:
     )  # fmt: skip
     names = ["prompt_embeds", "negative_prompt_embeds", "pooled_prompt_embeds", "negative_pooled_prompt_embeds"]
     return dict(zip(names, made, strict=False))
-
-
-def as_png(picture: torch.Tensor) -> tuple[bytes, bytes]:
-    """A picture uint8 (3, H, W) and its thumbnail, as PNG."""
-    from PIL import Image
-
-    image = Image.fromarray(picture.permute(1, 2, 0).cpu().numpy())
-    small = image.copy()
-    small.thumbnail((THUMBNAIL, THUMBNAIL))
-    files = []
-    for each in (image, small):
-        stream = io.BytesIO()
-        each.save(stream, "PNG")
-        files.append(stream.getvalue())
-    return files[0], files[1]
 
 
 @contextlib.contextmanager

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
-import tempfile
+import threading
+import warnings
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
+
+from PIL import Image, UnidentifiedImageError
 
 from explorer.errors import StudyError
 from studies.scored import Picture
 
 FOLDER = "explorer-pictures"
+MAX_BYTES = 20_000_000
 
 
 def write(folder: Path, study: str, key: str, pictures: Sequence[Picture]) -> list[dict[str, Any]]:
@@ -29,8 +33,8 @@ def write(folder: Path, study: str, key: str, pictures: Sequence[Picture]) -> li
         for picture in pictures:
             path = place / f"{picture.number:03d}.png"
             thumbnail = place / f"{picture.number:03d}.thumb.png"
-            _write_whole(folder / path, picture.png)
-            _write_whole(folder / thumbnail, picture.thumbnail)
+            write_whole(folder / path, picture.png)
+            write_whole(folder / thumbnail, picture.thumbnail)
             rows.append(
                 {
                     "number": picture.number,
@@ -48,12 +52,35 @@ def write(folder: Path, study: str, key: str, pictures: Sequence[Picture]) -> li
     return rows
 
 
-def _write_whole(path: Path, content: bytes) -> None:
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file that is there whole or not at all, whenever the process is killed."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.part")
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        os.replace(name, path)
+        part.write_bytes(content)
+        os.replace(part, path)
     except BaseException:
-        os.unlink(name)
+        part.unlink(missing_ok=True)
         raise
+
+
+def read_picture(folder: Path, path: Path) -> Image.Image:
+    """The PNG at `path`, which must lie in `folder`, links resolved.
+
+    Raises:
+        StudyError: when it lies elsewhere, is missing, or is no PNG of a sensible size.
+    """
+    real = path.resolve()
+    if not real.is_relative_to(folder.resolve()):
+        raise StudyError("this picture's path leaves the storage's folder, so it is not opened.")
+    try:
+        if real.stat().st_size > MAX_BYTES:
+            raise StudyError(f"this picture's file is larger than {MAX_BYTES} bytes, so it is not opened.")
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(real, formats=["PNG"]) as image:
+                return image.convert("RGB")
+    except FileNotFoundError as error:
+        raise StudyError("this picture's file is missing; it lay beside the storage when it was made.") from error
+    except (OSError, UnidentifiedImageError, SyntaxError, ValueError, Image.DecompressionBombError,
+            Image.DecompressionBombWarning) as error:  # fmt: skip
+        raise StudyError("this picture's file is no whole PNG.") from error

@@ -82,7 +82,7 @@ class Proposer(Generic[P]):
         return None
 
     def _row(self, plan: P, trial: BaseTrial) -> dict[str, Any]:
-        return queue.row_of(self.study, plan.key(self.evaluations(plan)), plan, dict(trial.params), "search")
+        return queue.row_of(self.study, plan, self.evaluations(plan), dict(trial.params), "search")
 
     def _tell_duplicate(self, number: int, standing: Standing) -> None:
         self.duplicates += 1

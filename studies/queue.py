@@ -95,11 +95,14 @@ def counts(store: Store, study: StudyRecord) -> Counts:
     return store.transact(lambda connection, _: count(connection, study))
 
 
-def row_of(study: StudyRecord, key: str, plan: P, parameters: dict[str, Any] | None, origin: str) -> dict[str, Any]:
+def row_of(
+    study: StudyRecord, plan: P, evaluations: int, parameters: dict[str, Any] | None, origin: str
+) -> dict[str, Any]:
+    """A plan's row; its UNet evaluations are kept with it, as its key alone would not give them back."""
     return {
         "study_id": study.id,
-        "key": key,
-        "plan": plan.to_json(),
+        "key": plan.key(evaluations),
+        "plan": plan.to_json() | {"evaluations": evaluations},
         "parameters": parameters,
         "words": plan.describe(),
         "origin": origin,
@@ -128,7 +131,7 @@ def enqueue(
             parameters: dict[str, Any] | None = space.parameters(plan)
         except ExplorerError:
             parameters = None
-        rows.append(row_of(study, plan.key(evaluations(plan)), plan, parameters, origin))
+        rows.append(row_of(study, plan, evaluations(plan), parameters, origin))
 
     def add(connection: Connection, _again: bool) -> int:
         added = 0

@@ -43,6 +43,12 @@ class TrialRow:
     def speedup(self) -> float | None:
         return self.scores["speedup"].value if "speedup" in self.scores else None
 
+    @property
+    def evaluations(self) -> int | None:
+        """UNet evaluations of the plan's run; None in studies of before they were kept."""
+        count = self.plan.get("evaluations")
+        return count if isinstance(count, int) else None
+
 
 @dataclass(frozen=True)
 class PictureRow:

@@ -51,8 +51,9 @@ class Session:
         yield from baselines(self.architecture, self.config.steps, modes=modes, complete=complete)
 
 
-def open_session(config: SearchConfig) -> Session:
-    """Load and check everything that `config` names, before anything is measured or stored.
+def open_session(config: SearchConfig, pipe: Any = None) -> Session:
+    """Load and check everything that `config` names, before anything is measured or stored. pipe: the model, where it
+    is loaded already on the device and with the dtype that `config` names.
 
     Raises:
         ExplorerError: the first thing that cannot be had, in one sentence.
@@ -60,13 +61,13 @@ def open_session(config: SearchConfig) -> Session:
     try:
         # While latencies are measured here, loading waits, and they for it: both would take the other's time.
         with on_device(describe(resolve_device(config.device)), shared=True):
-            return _open(config)
+            return _open(config, pipe)
     except (RuntimeError, MemoryError) as error:  # such as a GPU without the memory for the model
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise StudyError(f"{config.model} cannot be made ready on {config.device} ({first}).") from error
 
 
-def _open(config: SearchConfig) -> Session:
+def _open(config: SearchConfig, pipe: Any) -> Session:
     device = resolve_device(config.device)
     dtype = str(resolve_dtype(config.dtype, device)).removeprefix("torch.")
     trained = has_weights(config.model)
@@ -80,7 +81,8 @@ def _open(config: SearchConfig) -> Session:
     extractor = config.extractor or default_extractor(embedded)
     if trained:
         resolve(config.quality_objectives, extractor, config.clip_model)  # an unknown metric is said before loading
-    pipe = load_pipeline(config.model, device=str(device), dtype=dtype)
+    if pipe is None:
+        pipe = load_pipeline(config.model, device=str(device), dtype=dtype)
     architecture = Architecture.of(pipe.unet)
     most = int(pipe.scheduler.config.num_train_timesteps)
     if config.steps > most:

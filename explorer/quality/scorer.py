@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from explorer.errors import ScoreError
@@ -14,7 +15,7 @@ from explorer.quality.bootstrap import mean_estimate
 from explorer.quality.clip_model import canonical_clip, load_clip
 from explorer.quality.features import Features, canonical_extractor, check_pictures, load_extractor
 from explorer.quality.metrics import METRICS, default_clip, find_metric, resolve
-from explorer.quality.reference import Reference
+from explorer.quality.reference import BASELINE, Reference
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,6 +34,18 @@ class Scores(dict[str, Estimate]):
         super().__init__()
         self.seconds: dict[str, float] = {}
         self.each: dict[str, list[float]] = {}
+
+
+@dataclass
+class Raw:
+    """What pictures give one by one, before any average: `each` metric's values (N,), and the features behind the
+    metrics that compare distributions. `seconds` each took, the features under `features`.
+    """
+
+    count: int
+    each: dict[str, Array]
+    features: Features | None = None
+    seconds: dict[str, float] = field(default_factory=dict)
 
 
 class Scorer:
@@ -63,6 +76,7 @@ class Scorer:
         self._extract = load_extractor(self.extractor, device, allow_download) if "features" in kinds else None
         self._clip = load_clip(self.clip_model, device) if "clip" in kinds else None
         self._lpips = paired.load_lpips(device, allow_download) if "lpips" in self._metrics.values() else None
+        self._compares = any(metric in ("fd", "fid", "kid") for metric in self._metrics.values())
         self._device = device
         self._baseline: tuple[torch.Tensor, Reference] | None = None
         if reference is not None and self._extract is not None:
@@ -81,44 +95,80 @@ class Scorer:
         needs them.
         """
         check_pictures(pictures)
+        self._check_count(len(pictures))
+        start = time.perf_counter()
+        reference = self._against(baseline_pictures) if self._compares else None
+        shared = time.perf_counter() - start
+        raw = self.measure(pictures, prompts, baseline_pictures)
+        raw.seconds["features"] += shared
+        return self.estimates(raw, reference)
+
+    def _check_count(self, count: int) -> None:
         for name, metric in self._metrics.items():
-            if len(pictures) < METRICS[metric].minimum:
+            if count < METRICS[metric].minimum:
                 raise ScoreError(
-                    f"{name} needs at least {METRICS[metric].minimum} pictures, and {len(pictures)} was given; "
+                    f"{name} needs at least {METRICS[metric].minimum} pictures, and {count} was given; "
                     "give more prompts."
                 )
-        scores = Scores()
+
+    def measure(
+        self,
+        pictures: torch.Tensor,
+        prompts: Sequence[str | Prompt] = (),
+        baseline_pictures: torch.Tensor | None = None,
+    ) -> Raw:
+        """What `estimates` needs of some pictures; of a long run it can be taken batch by batch and kept.
+
+        Raises ScoreError as `score`, but for the count.
+        """
+        check_pictures(pictures)
+        raw = Raw(len(pictures), {})
         start = time.perf_counter()
-        features = self._features(pictures, baseline_pictures)
-        scores.seconds["features"] = time.perf_counter() - start
+        raw.features = None if self._extract is None else self._extract(pictures)
+        raw.seconds["features"] = time.perf_counter() - start
         for name, metric in self._metrics.items():
-            start = time.perf_counter()
-            if METRICS[metric].kind == "features":
-                assert features is not None
-                scores[name] = self._of_features(metric, features, baseline_pictures)
-            else:
-                values = (
-                    self._of_prompts(pictures, prompts, features)
+            if METRICS[metric].kind != "features":
+                start = time.perf_counter()
+                raw.each[name] = (
+                    self._of_prompts(pictures, prompts, raw.features)
                     if metric == "clip"
                     else self._of_pairs(metric, pictures, baseline_pictures)
                 )
-                scores.each[name] = values.tolist()
-                scores[name] = mean_estimate(values)
-            scores.seconds[name] = time.perf_counter() - start
+                raw.seconds[name] = time.perf_counter() - start
+        return raw
+
+    def estimates(self, raw: Raw, reference: Reference | None) -> Scores:
+        """Every metric with its interval; `reference` is what features are compared with.
+
+        Raises ScoreError for fewer pictures than a metric needs.
+        """
+        self._check_count(raw.count)
+        scores = Scores()
+        scores.seconds["features"] = raw.seconds.get("features", 0.0)
+        for name, metric in self._metrics.items():
+            start = time.perf_counter()
+            if METRICS[metric].kind == "features":
+                assert raw.features is not None
+                scores[name] = _of_features(metric, raw.features, reference)
+            else:
+                scores.each[name] = raw.each[name].tolist()
+                scores[name] = mean_estimate(raw.each[name])
+            scores.seconds[name] = raw.seconds.get(name, 0.0) + time.perf_counter() - start
         return scores
+
+    def reference_of(self, baseline: Features | None) -> Reference | None:
+        """What features are compared with: the reference, or the features of the un-accelerated pictures."""
+        if not self._compares or self.reference is not None:
+            return self.reference
+        if baseline is None or self._extract is None:
+            raise ScoreError("The un-accelerated pictures are the reference, and their features were not taken.")
+        return Reference.from_features(BASELINE, self._extract, baseline.values, paired=True)
 
     def floor(self, size: int, baseline_pictures: torch.Tensor | None = None) -> Estimate:
         """The Frechet distance between two real sets of `size` pictures: what stands beside every Frechet distance at
         that count.
         """
         return self._against(baseline_pictures).floor(size)
-
-    def _features(self, pictures: torch.Tensor, baseline: torch.Tensor | None) -> Features | None:
-        if self._extract is None:
-            return None
-        if any(metric in ("fd", "fid", "kid") for metric in self._metrics.values()):
-            self._against(baseline)
-        return self._extract(pictures)
 
     def _against(self, baseline: torch.Tensor | None) -> Reference:
         """The reference; of the un-accelerated pictures it is computed once and kept while they stay the same."""
@@ -136,16 +186,6 @@ class Scorer:
         if self._baseline is None or not torch.equal(self._baseline[0], baseline):
             self._baseline = (baseline, Reference.from_pictures(baseline, self._extract))
         return self._baseline[1]
-
-    def _of_features(self, metric: str, features: Features, baseline: torch.Tensor | None) -> Estimate:
-        if metric == "is" and features.logits is not None:
-            return inception_score.estimate(features.logits)
-        reference = self._against(baseline)
-        if metric == "kid":
-            return kid.estimate(features.values, reference.features, paired=reference.paired)
-        if reference.paired:
-            return frechet.paired_estimate(features.values, reference.features)
-        return frechet.estimate(features.values, reference.mean, reference.cov)
 
     def _of_prompts(self, pictures: torch.Tensor, prompts: Sequence[str | Prompt], features: Features | None) -> Array:
         assert self._clip is not None
@@ -169,3 +209,14 @@ class Scorer:
         if metric == "ssim":
             return paired.ssim(pictures, baseline)
         return paired.lpips(pictures, baseline, self._lpips, self._device)
+
+
+def _of_features(metric: str, features: Features, reference: Reference | None) -> Estimate:
+    if metric == "is" and features.logits is not None:
+        return inception_score.estimate(features.logits)
+    assert reference is not None
+    if metric == "kid":
+        return kid.estimate(features.values, reference.features, paired=reference.paired)
+    if reference.paired:
+        return frechet.paired_estimate(features.values, reference.features)
+    return frechet.estimate(features.values, reference.mean, reference.cov)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
 
@@ -40,3 +43,22 @@ def duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60:02d} s"
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+@contextmanager
+def counted(what: str, console: Console) -> Iterator[Callable[[int, int, float | None], None]]:
+    """Progress in things done: `show(done, total, seconds left)`. A bar on a terminal, otherwise a line each time."""
+    columns = (
+        TextColumn("[bold]{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(),
+        TextColumn("{task.fields[words]}", markup=False),
+    )  # fmt: skip
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task(what, total=None, words="")
+
+        def show(done: int, total: int, left: float | None) -> None:
+            text = f"{duration(left)} left" if left is not None else ""
+            bar.update(task, completed=done, total=total, words=text)
+            if not console.is_terminal and done:
+                console.print(f"[{done}/{total}] {what}{f', {text}' if text else ''}", markup=False)
+
+        yield show

@@ -10,10 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as some
 from PIL import Image
 
-from dashboard.picture_pairs import MAX_BYTES, pairs, read_picture
+from dashboard.picture_pairs import pairs
 from dashboard.wording import file_name, plain
 from explorer.errors import StudyError
 from studies import Store, tables, trials
+from studies.pictures import MAX_BYTES, read_picture
 from studies.summary import plain_row
 from tests.dashboard.small_study import PROMPTS, STEPS
 

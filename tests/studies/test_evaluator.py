@@ -12,11 +12,12 @@ import torch
 from explorer import ExplorerError, InheritancePlan, inherit, strategy
 from explorer.architecture import Architecture
 from explorer.devices import describe
+from explorer.estimate import Estimate
 from explorer.mask import Mask
 from explorer.schedule import Segments
 from explorer.workload import evaluations_of, twin
 from studies.config import SearchConfig, make_config
-from studies.evaluator import CandidateEvaluator, on_device
+from studies.evaluator import CandidateEvaluator, _shared_out, on_device
 from studies.session import config_of, open_session
 from tests.conftest import embeds, make_pipeline
 
@@ -56,6 +57,29 @@ def test_latency_alone() -> None:
     ratios = sorted(baseline / candidate for baseline, candidate in scored.samples["latency"])
     assert scored.estimates["speedup"].value == pytest.approx(ratios[1])
     assert "forward" not in pipe.unet.__dict__
+
+
+def test_the_time_of_pictures_and_features_is_shared_by_the_scores() -> None:
+    from explorer.quality.scorer import Scores
+
+    scores = Scores()
+    for name in ("clip", "psnr"):
+        scores[name] = Estimate(1.0, 0.0, 2.0, 3)
+    scores.seconds.update({"features": 3.0, "clip": 0.5, "psnr": 0.25})
+    shared = _shared_out(scores, making=7.0)
+    assert shared == {"clip": 5.5, "psnr": 5.25} and sum(shared.values()) == 7.0 + 3.0 + 0.5 + 0.25
+
+
+def test_a_painter_makes_the_plan_s_and_the_stock_pictures() -> None:
+    session = open_session(
+        SearchConfig(steps=3, prompt_count=4, objectives=("latency", "psnr"), reference="baseline", batch=2)
+    )
+    evaluator = session.evaluator
+    prompts = evaluator.prompts[:2]
+    with evaluator.painter(strategy("DC0", mode="P2", steps=3, unet=evaluator.pipe.unet)) as paint:
+        ours, plain = paint(prompts, 9), paint(prompts, 9, 3)
+        assert (paint(prompts[1:], 10).int() - ours[1:].int()).abs().max() <= 1 and not torch.equal(ours, plain)
+    assert torch.equal(evaluator._pictures(evaluator.pipe, 3, prompts, 9), plain)
 
 
 def test_a_plan_that_does_not_fit_fails_and_leaves_the_pipeline_whole() -> None:

@@ -136,9 +136,9 @@ def test_what_was_committed_unknown_to_its_caller_is_not_done_twice(store: Store
     assert claim is not None and counts(store, study) == Counts(waiting=1, running=1)
     scored = ToyEvaluator().score(plans(1)[0])
     assert cut_after(store, lambda: queue.finish(store, study, claim, scored)) is True
-    row = queue.row_of(study, "new", ToyPlan(7, 7), None, "search")
+    row = queue.row_of(study, ToyPlan(7, 7), 51, None, "search")
     new = cut_after(store, lambda: queue.claim_new(store, study, me, 3, row, 5))
-    assert isinstance(new, queue.Claim) and new.key == "new"
+    assert isinstance(new, queue.Claim) and new.key == row["key"]
     assert cut_after(store, lambda: queue.fail(store, new, "too wide")) is True
     assert counts(store, study) == Counts(waiting=1, done=1, failed=1)
 

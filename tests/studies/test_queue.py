@@ -89,7 +89,7 @@ def test_the_total_counts_what_is_being_scored(store: Store, study: StudyRecord)
     assert queue.claim_waiting(store, study, first, 2) is not None
     assert queue.claim_waiting(store, study, second, 2) is not None
     assert queue.claim_waiting(store, study, second, 2) is None
-    row = queue.row_of(study, "new", ToyPlan(8, 8), None, "search")
+    row = queue.row_of(study, ToyPlan(8, 8), 51, None, "search")
     assert isinstance(queue.claim_new(store, study, first, 2, row, 5), queue.Full)
     assert isinstance(queue.claim_new(store, study, first, 3, row, 5), queue.Claim)
     standing = queue.claim_new(store, study, second, 9, row, 6)

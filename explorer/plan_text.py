@@ -1,0 +1,106 @@
+"""Masks and schedules as short texts, for plan files that people read.
+
+A mask is a list of names: a unit, or a layer or block for all of its units, inherits its residual; a name that ends in
+`=` its output: `mid dn0.l1 up3.l2.attn dn2.down=`. A schedule is a period `P5@2`, a curve `N10 centre=0.3 power=1.4`,
+both with `tail=0.2` and `switch=0.3,0.7` where they have them, or written out as `choice*length`: `0 1*4 0 1*4`.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from explorer.architecture import Architecture
+from explorer.errors import PlanError
+from explorer.mask import Form, Mask
+from explorer.schedule import Curve, Periodic, Schedule, Segments
+
+_HEAD = re.compile(r"P(?P<period>[0-9]{1,6})(?:@(?P<offset>[0-9]{1,6}))?|N(?P<extracts>[0-9]{1,6})")
+_RUN = re.compile(r"([0-9]{1,6})(?:\*([0-9]{1,6}))?")
+_OPTION = re.compile(r"(centre|power|tail|switch)=([0-9.,e+-]{1,400})")
+
+
+def mask_to_text(architecture: Architecture, mask: Mask) -> str:
+    """The mask in the fewest names; `mask_from_text` gives it back."""
+    left: dict[str, Form] = mask.forms
+    words: list[str] = []
+    for group in (architecture.blocks, architecture.layers):
+        for name, units in group.items():
+            forms = {left.get(unit) for unit in units}
+            if len(forms) == 1 and None not in forms:
+                words.append(_word(name, left[units[0]]))
+                for unit in units:
+                    del left[unit]
+    order = {node.name: i for i, node in enumerate(architecture.nodes)}
+    return " ".join(words + [_word(name, left[name]) for name in sorted(left, key=order.__getitem__)])
+
+
+def mask_from_text(architecture: Architecture, text: str) -> Mask:
+    """Inverse of `mask_to_text`, for untrusted input. A name that the architecture lacks stays one, for `Mask.check`.
+
+    Raises PlanError when a unit is named twice.
+    """
+    forms: dict[str, Form] = {}
+    for word in text.split():
+        name, form = (word[:-1], "output") if word.endswith("=") else (word, "residual")
+        for unit in architecture.blocks.get(name) or architecture.layers.get(name) or (name,):
+            if unit in forms:
+                raise PlanError(f"a mask of the plan names {unit[:80]!r} twice; name each unit once.")
+            forms[unit] = form  # type: ignore[assignment]
+    return Mask.of(forms)
+
+
+def _word(name: str, form: Form) -> str:
+    return f"{name}=" if form == "output" else name
+
+
+def schedule_to_text(schedule: Schedule) -> str:
+    """The schedule as a text; `schedule_from_text` gives it back."""
+    if isinstance(schedule, Segments):
+        return " ".join(f"{choice}*{length}" if length > 1 else f"{choice}" for choice, length in schedule.runs)
+    if isinstance(schedule, Curve):
+        words = [f"N{schedule.extracts}", f"centre={schedule.centre!r}", f"power={schedule.power!r}"]
+    else:
+        words = [f"P{schedule.period}" + (f"@{schedule.offset}" if schedule.offset else "")]
+    if schedule.tail:
+        words.append(f"tail={schedule.tail!r}")
+    if schedule.switches:
+        words.append("switch=" + ",".join(repr(switch) for switch in schedule.switches))
+    return " ".join(words)
+
+
+def schedule_from_text(text: str) -> Schedule:
+    """Inverse of `schedule_to_text`, for untrusted input. Raises PlanError."""
+    head, *rest = text.split() or [""]
+    match = _HEAD.fullmatch(head)
+    if match is None:
+        return Segments(tuple(_run(word) for word in text.split()))
+    options: dict[str, Any] = {}
+    for word in rest:
+        found = _OPTION.fullmatch(word)
+        if found is None or found[1] in options:
+            raise PlanError(f"the plan's schedule cannot be read at {word[:80]!r}; export the plan again.")
+        try:
+            values = tuple(float(part) for part in found[2].split(","))
+        except ValueError as error:
+            raise PlanError(f"the plan's schedule cannot be read at {word[:80]!r}; export the plan again.") from error
+        if found[1] != "switch" and len(values) != 1:
+            raise PlanError(f"the plan's schedule has {len(values)} numbers at {found[1]}=; export the plan again.")
+        options[found[1]] = values if found[1] == "switch" else values[0]
+    common = {"tail": options.pop("tail", 0.0), "switches": options.pop("switch", ())}
+    wanted = {"centre", "power"} if match["extracts"] else set()
+    if set(options) != wanted:
+        raise PlanError(
+            f"the plan's schedule {head} needs {' and '.join(sorted(wanted)) or 'no centre or power'}; "
+            "export the plan again."
+        )
+    if match["extracts"]:
+        return Curve(int(match["extracts"]), **options, **common)
+    return Periodic(int(match["period"]), int(match["offset"] or 0), **common)
+
+
+def _run(word: str) -> tuple[int, int]:
+    match = _RUN.fullmatch(word)
+    if match is None:
+        raise PlanError(f"the plan's schedule cannot be read at {word[:80]!r}; expected P5, N10 ... or runs as 0 1*4.")
+    return int(match[1]), int(match[2] or 1)

@@ -1,0 +1,107 @@
+"""An exported plan timed against the stock pipeline and DeepCache, in turn, in one process.
+
+Each contender alternates with the stock pipeline (A B, B A, ...) and its speed-up is the median ratio of the pairs, so
+that what drifts on the machine meanwhile touches both sides.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Any
+
+from explorer.errors import ExplorerError
+from explorer.latency import Latency
+from explorer.plan import InheritancePlan
+from studies.evaluator import twin
+from studies.session import Session
+
+STOCK, PLAN = "stock", "plan"
+INTERVALS = (3, 5)
+INSTALL = "DeepCache is not installed; `pip install DeepCache==0.1.1` adds it to the comparison."
+
+
+@dataclass(frozen=True)
+class Timed:
+    """A contender: its latency against the stock pipeline, or why it could not be timed."""
+
+    role: str
+    name: str
+    steps: int
+    latency: Latency | None
+    problem: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "role": self.role,
+            "name": self.name,
+            "steps": self.steps,
+            "latency": self.latency.to_json() if self.latency else None,
+            "problem": self.problem,
+        }
+
+
+def bench(
+    session: Session, plan: InheritancePlan, on_progress: Callable[[int, int, float | None], None] | None = None
+) -> list[Timed]:
+    """Time the plan, the stock pipeline (against itself: how far this machine can be trusted), and DeepCache.
+
+    Raises:
+        ExplorerError: when the plan does not run on this model. What fails of DeepCache is told in its row.
+    """
+    evaluator = session.evaluator
+    contenders: list[Callable[[], Timed]] = [
+        lambda: Timed(PLAN, plan.describe(), plan.steps, evaluator.latency(plan)),
+        lambda: Timed(
+            STOCK, f"plain@{evaluator.steps}", evaluator.steps, evaluator.latency_of(evaluator.pipe, evaluator.steps)
+        ),
+        *(lambda interval=interval: _deepcache(session, interval) for interval in INTERVALS if find_spec("DeepCache")),
+    ]  # fmt: skip
+    found = []
+    for number, contender in enumerate(contenders):
+        if on_progress is not None:
+            on_progress(number, len(contenders), None)
+        found.append(contender())
+    return found
+
+
+def _deepcache(session: Session, interval: int) -> Timed:
+    """DeepCache (arXiv 2312.00858) at branch 0, on a UNet of its own: a shallow copy would share what it patches."""
+    evaluator = session.evaluator
+    name = f"DeepCache, interval {interval}"
+    try:
+        with _patched(evaluator.pipe, interval) as pipe:
+            return Timed(f"deepcache-{interval}", name, evaluator.steps, evaluator.latency_of(pipe, evaluator.steps))
+    except (ExplorerError, RuntimeError):
+        raise
+    except Exception as error:  # it was written for older versions of diffusers, and asserts and indexes freely
+        first = (str(error).strip() or type(error).__name__).splitlines()[0]
+        return Timed(f"deepcache-{interval}", name, evaluator.steps, None, f"it does not run on this model ({first})")
+
+
+class _patched:
+    """A copy of the pipeline with DeepCache at work, for as long as the block runs."""
+
+    def __init__(self, pipe: Any, interval: int) -> None:
+        from DeepCache import DeepCacheSDHelper
+
+        self.pipe = twin(pipe)
+        self.pipe.unet = copy.deepcopy(pipe.unet)
+        self.helper = DeepCacheSDHelper(pipe=self.pipe)
+        self.helper.set_params(cache_interval=interval, cache_branch_id=0)
+
+    def __enter__(self) -> Any:
+        self.helper.enable()
+        return self.pipe
+
+    def __exit__(self, *_: object) -> None:
+        self.helper.disable()
+
+
+def contenders(found: list[Timed]) -> Iterator[Timed]:
+    """What is shown: the stock pipeline first, then the fastest."""
+    yield from (row for row in found if row.role == STOCK)
+    others = [row for row in found if row.role != STOCK]
+    yield from sorted(others, key=lambda row: -(row.latency.speedup.value if row.latency else 0.0))

@@ -1,0 +1,151 @@
+"""The model card of an exported plan: what it is, how fast and how good, and the two lines that use it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from explorer.plan import InheritancePlan
+from explorer.plan_files import is_hub_id
+
+STRIP = "pictures.png"
+CERTIFICATE_PAGE = "certificate.html"
+REPOSITORY_TAGS = ("inheritance-explorer", "feature-inheritance", "stable-diffusion", "text-to-image")
+
+
+def card_text(
+    plan: InheritancePlan,
+    metrics: Mapping[str, Any],
+    certificate: Mapping[str, Any] | None,
+    *,
+    strip: bool,
+) -> str:
+    """The README.md of an export. metrics: its metrics.json; certificate: its certificate.json where one stands, which
+    is then what the card quotes; strip: whether pictures.png lies beside it."""
+    settings = metrics["settings"]
+    title = escape(f"{metrics['plan']} on {settings['model']}")
+    parts = [_front_matter(settings["model"]), f"# {title}\n"]
+    parts.append(_summary(plan, metrics, certificate))
+    if strip:
+        parts.append(
+            f"![Pictures of the un-accelerated pipeline above those of this plan, same prompts and seeds]({STRIP})\n"
+        )
+    parts.append(_use(plan, metrics))
+    parts.append(_certified(certificate) if certificate else _searched(metrics))
+    parts.append(_files(certificate is not None))
+    return "\n".join(parts)
+
+
+def escape(text: str) -> str:
+    """Text of anybody's (a plan's or study's name) so that Markdown shows it as it is."""
+    flat = " ".join(text.split())
+    return re.sub(r"([\\`*_{}\[\]<>#|~$!])", r"\\\1", flat)
+
+
+def _front_matter(model: str) -> str:
+    lines = ["---", "library_name: diffusers", "tags:"]
+    lines += [f"- {tag}" for tag in REPOSITORY_TAGS]
+    if is_hub_id(model):
+        lines.append(f'base_model: "{model}"')
+    return "\n".join([*lines, "---", ""])
+
+
+def _summary(plan: InheritancePlan, metrics: Mapping[str, Any], certificate: Mapping[str, Any] | None) -> str:
+    settings = metrics["settings"]
+    what = (
+        "The un-accelerated pipeline with fewer steps"
+        if plan.extracts_always
+        else "A plan for feature inheritance (parts of the UNet inherit features of an earlier denoising step; no "
+        "retraining, no change of weights)"
+    )
+    if certificate is not None:
+        claim = escape(certificate["claim"]["sentence"])
+    else:
+        speed = metrics["scores"].get("speedup")
+        claim = (
+            f"**{interval(speed, 2)}x as fast** as {settings['steps']} plain steps, measured on {settings['device']}. "
+            "Quality scores below are those of the search that found it, which are a little optimistic: "
+            "`explorer certify` re-scores it on held-out prompts."
+            if speed
+            else "Its speed has not been measured."
+        )
+    return f"{what}: {plan.steps} steps of {settings['scheduler']}.\n\n{claim}\n"
+
+
+def _use(plan: InheritancePlan, metrics: Mapping[str, Any]) -> str:
+    guidance = metrics["settings"]["guidance"]
+    model = metrics["settings"]["model"]
+    return f"""## Use
+
+```python
+from explorer import inherit
+
+handle = inherit(pipe, "FOLDER")  # this folder (or its hub id); pipe: your diffusers pipeline of {escape(model)}
+image = pipe(prompt, num_inference_steps={plan.steps}, guidance_scale={guidance:g}).images[0]
+handle.remove()  # the pipeline is as it was
+```
+
+The package is `inheritance-explorer`. Or let diffusers apply it (this runs `pipeline.py`, so read it first):
+
+```python
+pipe = DiffusionPipeline.from_pretrained(MODEL, custom_pipeline="FOLDER", trust_remote_code=True)
+```
+"""
+
+
+def _searched(metrics: Mapping[str, Any]) -> str:
+    plain = metrics["unaccelerated"] or {"name": "un-accelerated", "scores": {}}
+    lines = ["## Scores of the search\n", f"| metric | this plan | {plain['name']} | N |", "|---|---|---|---|"]
+    for name, score in metrics["scores"].items():
+        other = plain["scores"].get(name)
+        lines.append(f"| {name} | {interval(score)} | {interval(other) if other else ''} | {score['n']} |")
+    return "\n".join([*lines, "", _basis(metrics), ""])
+
+
+def _basis(metrics: Mapping[str, Any]) -> str:
+    settings, seeds = metrics["settings"], metrics["seeds"]
+    return (
+        f"95% intervals in brackets. Prompts: {metrics['prompts']['count']} of {escape(metrics['prompts']['name'])}; "
+        f"seeds from {seeds['first']}; {settings['dtype']}; {'x'.join(map(str, settings['resolution']))} pixels; "
+        f"guidance {settings['guidance']:g}; study {escape(metrics['study'])}, trial {metrics['trial']}."
+    )
+
+
+def _certified(certificate: Mapping[str, Any]) -> str:
+    runs = certificate["runs"]
+    names = [name for name in runs["plan"]["scores"] if any(name in run["scores"] for run in runs.values())]
+    lines = ["## Certificate\n", f"| run | speed-up |{''.join(f' {name} |' for name in names)}"]
+    lines.append("|---|---|" + "---|" * len(names))
+    for run in runs.values():
+        scores = "".join(f" {interval(run['scores'][name]) if name in run['scores'] else ''} |" for name in names)
+        lines.append(f"| {escape(run['name'])} | {interval(run['speedup'])} |{scores}")
+    settings = certificate["settings"]
+    return "\n".join(
+        [
+            *lines,
+            "",
+            f"{certificate['count']} pictures each, of held-out prompts ({escape(settings['prompts'])}) with fresh "
+            f"seeds from {settings['seed']}; 95% intervals in brackets; measured on {settings['device']}. "
+            f"[The whole certificate]({CERTIFICATE_PAGE}).",
+            "",
+        ]
+    )
+
+
+def _files(certified: bool) -> str:
+    lines = [
+        "## Files\n",
+        "- `inheritance.json`: the plan. It is data; loading it runs no code.",
+        "- `metrics.json`: the scores with intervals, seeds, device and versions.",
+        "- `reproduce.sh`: measures it again.",
+        "- `pipeline.py`: for diffusers' `custom_pipeline`.",
+    ]
+    if certified:
+        lines.append(f"- `certificate.json`, `{CERTIFICATE_PAGE}`: the certificate.")
+    return "\n".join([*lines, ""])
+
+
+def interval(score: Mapping[str, Any], digits: int = 2) -> str:
+    """`30.12 [29.80, 30.41]`."""
+    return f"{score['value']:.{digits}f} [{score['low']:.{digits}f}, {score['high']:.{digits}f}]"

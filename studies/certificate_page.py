@@ -1,0 +1,129 @@
+"""The certificate as one page that opens without a network: the claim, the runs, the worst prompts, how it was made."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Mapping
+from html import escape
+from typing import Any
+
+from studies.certificate import FULL, HOLDS, OPEN, PLAN
+
+ReadPicture = Callable[[int, str], bytes | None]
+
+_STYLE = """
+body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#1a1a1a;background:#fff}
+h1{font-size:1.6rem}h2{font-size:1.2rem;margin-top:2rem}
+.claim{border-left:.5rem solid;padding:.6rem 1rem;background:#f4f4f4;font-size:1.1rem}
+.holds{border-color:#009e73}.open{border-color:#e69f00}.fails{border-color:#d55e00}
+table{border-collapse:collapse;width:100%;font-size:.9rem}
+th,td{text-align:left;padding:.3rem .6rem;border-bottom:1px solid #ddd;vertical-align:top}
+.pairs{display:grid;grid-template-columns:repeat(auto-fill,minmax(17rem,1fr));gap:1rem}
+figure{margin:0;border:1px solid #ddd;padding:.5rem}
+figure img{width:48%;image-rendering:auto}figcaption{font-size:.85rem;overflow-wrap:anywhere}
+small,.note{color:#555}@media print{body{margin:0}}
+"""
+
+
+def page_html(document: Mapping[str, Any], picture: ReadPicture) -> str:
+    """The page of a certificate. picture: the PNG of a prompt's number and a run, None where it was not kept. Texts
+    come from anybody and are escaped; pictures stand in the page."""
+    claim, plan = document["claim"], document["plan"]
+    settings = document["settings"]
+    colour = {HOLDS: "holds", OPEN: "open"}.get(claim["verdict"], "fails")
+    title = f"Certificate of {plan['words']} on {settings['model']}"
+    return f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
+<title>{escape(title)}</title>
+<style>{_STYLE}</style>
+</head>
+<body>
+<h1>{escape(title)}</h1>
+<p class="claim {colour}">{escape(claim["sentence"])}</p>
+<h2>Runs</h2>
+{_runs(document)}
+<p class="note">95% bootstrap intervals in brackets. CLIP change and drift are paired with the un-accelerated picture
+of the same prompt and seed; drift is 1 - SSIM. Cost is the UNet's multiply-accumulates over the full run's.</p>
+<h2>Worst prompts</h2>
+<p class="note">Left: un-accelerated. Right: this plan. First the largest losses of CLIP score, then the largest
+changes by PSNR.</p>
+<div class="pairs">
+{_worst(document, picture)}
+</div>
+<h2>How it was measured</h2>
+{_facts(document)}
+</body>
+</html>
+"""
+
+
+def _runs(document: Mapping[str, Any]) -> str:
+    runs, differences = document["runs"], document["differences"]
+    metrics = list(runs[PLAN]["scores"])
+    head = ["run", "speed-up", "cost", "CLIP change", "drift", *metrics]
+    rows = []
+    for name, run in runs.items():
+        change = differences.get(name, {})
+        cells = [
+            _run_name(name, run),
+            f"{_interval(run['speedup'])}x",
+            f"{run['macs_share']:.1%}",
+            _interval(change[document["clip"]]) if change else "",
+            _interval(change["drift"]) if change else "",
+            *(_interval(run["scores"][metric]) for metric in metrics),
+        ]
+        rows.append("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in cells) + "</tr>")
+    heads = "".join(f"<th>{escape(each)}</th>" for each in head)
+    return f"<table><thead><tr>{heads}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+
+
+def _run_name(name: str, run: Mapping[str, Any]) -> str:
+    role = {FULL: " (un-accelerated)", PLAN: " (this plan)"}.get(name, f" ({name})")
+    return f"{run['name']}{role}, {run['steps']} steps"
+
+
+def _worst(document: Mapping[str, Any], picture: ReadPicture) -> str:
+    figures = []
+    for each in document["worst"]:
+        images = "".join(_image(picture(each["number"], run), f"{run} of {each['prompt']}") for run in (FULL, PLAN))
+        change = each["clip"][PLAN] - each["clip"][FULL]
+        figures.append(
+            f"<figure>{images}<figcaption>{escape(each['prompt'])}<br><small>CLIP {change:+.1f}, PSNR "
+            f"{each['psnr']:.1f} dB, seed {each['seed']}</small></figcaption></figure>"
+        )
+    return "\n".join(figures)
+
+
+def _image(png: bytes | None, words: str) -> str:
+    if png is None:
+        return "<small>(the picture was not kept)</small>"
+    return f'<img alt="{escape(words)}" src="data:image/png;base64,{base64.b64encode(png).decode()}">'
+
+
+def _facts(document: Mapping[str, Any]) -> str:
+    settings, device = document["settings"], document["device"]
+    extra = settings["extra"]
+    facts = {
+        "made": document["created"],
+        "model": f"{settings['model']} (weights {extra.get('weights')})",
+        "plan": f"{document['plan']['words']} (key {document['plan']['key']})",
+        "pictures": f"{document['count']} of each run, {settings['prompts']}, seeds from {settings['seed']}",
+        "pipeline": f"{settings['scheduler']}, {settings['steps']} steps, guidance {settings['guidance']:g}, "
+        f"{'x'.join(map(str, settings['resolution']))} pixels, {settings['dtype']}",
+        "CLIP model": extra.get("CLIP model"),
+        "features": f"{settings['extractor']}, compared with {settings['reference']}",
+        "latency": f"the denoising loop, {extra.get('timed pairs')} alternating pairs, batch "
+        f"{extra.get('latency batch')}, compile {settings['compile']}",
+        "device": f"{device['kind']}: {device['name']}, driver {device['driver']}, {device['threads']} threads",
+        "versions": ", ".join(f"{name} {value}" for name, value in document["versions"].items()),
+    }
+    rows = "".join(f"<tr><th>{escape(name)}</th><td>{escape(str(value))}</td></tr>" for name, value in facts.items())
+    return f"<table>{rows}</table>"
+
+
+def _interval(score: Mapping[str, Any]) -> str:
+    return f"{score['value']:.2f} [{score['low']:.2f}, {score['high']:.2f}]"

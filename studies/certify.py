@@ -1,0 +1,321 @@
+"""A plan re-scored on held-out prompts with fresh seeds, beside the un-accelerated pipeline at full and at fewer steps.
+
+The scores of a search are the best of many noisy ones, so they are optimistic; what is measured here was chosen by
+nobody. Differences are paired: every run starts picture i from the same noise for the same prompt.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from explorer.costs import anatomy
+from explorer.errors import ScoreError, StudyError
+from explorer.estimate import Estimate
+from explorer.latency import Latency
+from explorer.pictures import as_png
+from explorer.plan import InheritancePlan
+from explorer.quality.bootstrap import mean_estimate
+from explorer.quality.scorer import Raw, Scorer
+from studies.certificate import (
+    ABOVE,
+    CERTIFICATE,
+    FULL,
+    KIND,
+    PAGE,
+    PLAN,
+    SAME_COST,
+    SCHEMA,
+    Limits,
+    Rival,
+    judge,
+    plain_document,
+)
+from studies.certificate_page import page_html
+from studies.certify_data import CertificateData
+from studies.config import SearchConfig
+from studies.export import shareable, versions
+from studies.pictures import write_whole
+from studies.session import Session
+
+FRESH_SEED = 1_000_000_000
+"""Far from the seeds that a study counts from 0."""
+
+LEAST = 8
+WORST = 6
+CertifyProgress = Callable[[int, int, float | None], None]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One of the certificate's runs: its name for people, its steps and how fast it is."""
+
+    name: str
+    steps: int
+    latency: Latency
+
+
+def held_out(config: SearchConfig, prompts: str | None = None) -> SearchConfig:
+    """The options of a certificate for what a search with `config` found: `prompts`, or the held-out set that goes
+    with the search's, fresh seeds, and a CLIP score in any case. Raises StudyError where the user must name prompts."""
+    if not any(name == "clip" or name.startswith("clip_") for name in config.objectives):
+        config = replace(config, objectives=(*config.objectives, "clip"))
+    known = {"emoji-search": "emoji-certificate", "hub-search": "hub-certificate"}
+    chosen = prompts or known.get(config.prompts or ("emoji-search" if config.model == "emoji" else "hub-search"))
+    if chosen is None:
+        raise StudyError(
+            f"the plan was searched on prompts of your own ({config.prompts}), for which no held-out set is known; "
+            "name others for the certificate."
+        )
+    return replace(config, prompts=chosen, prompt_count=None, seed=(config.seed + FRESH_SEED) % 2**31)
+
+
+def clip_metric(scorer: Scorer) -> str:
+    """The true name of the scorer's CLIP score. Raises ScoreError when it has none."""
+    for objective in scorer.objectives:
+        if objective.name == "clip" or objective.name.startswith("clip_"):
+            return objective.name
+    raise ScoreError("a certificate needs a CLIP score; add clip to the objectives.")
+
+
+def certify(
+    session: Session,
+    plan: InheritancePlan,
+    words: str,
+    folder: Path,
+    *,
+    count: int,
+    limits: Limits = Limits(),
+    again: bool = False,
+    seconds: float | None = None,
+    on_progress: CertifyProgress | None = None,
+) -> dict[str, Any]:
+    """Measure what is missing, write certificate.json and certificate.html into `folder`, return the document.
+
+    session: opened with held-out prompts and fresh seeds (`held_out`). count: pictures of each run; more than there
+    are prompts repeat them with further seeds. seconds: begin no further batch after so many, if LEAST stand.
+    What is measured is kept in `folder`/.certificate, so that the same command goes on and a larger count adds.
+
+    Raises:
+        ScoreError: when a run cannot be scored. StudyError: when the folder cannot be used or holds another one's.
+    """
+    if count < LEAST:
+        raise StudyError(f"a certificate needs at least {LEAST} pictures, got --count {count}.")
+    evaluator, scorer = session.evaluator, session.evaluator.scorer
+    if scorer is None:
+        raise StudyError(f"{session.config.model} has random weights, so no quality can be certified.")
+    clip = clip_metric(scorer)
+    data = CertificateData(folder)
+    data.open(_identity(session, plan), again=again)
+    runs = _latencies(session, plan, words, data)
+    done = _measure(session, plan, runs, data, clip, count, seconds, on_progress)
+    raws = data.runs(min(done, count))
+    scores = _scores(scorer, raws)
+    full = raws[FULL]
+    differences = {
+        run: {name: mean_estimate(raw.each[name] - full.each[name]) for name in (clip,)}
+        | {"drift": mean_estimate(1 - raw.each["ssim"])}
+        for run, raw in raws.items()
+        if run != FULL
+    }
+    claim = judge(
+        evaluator.steps,
+        scores[FULL][clip].value,
+        runs[PLAN].latency.speedup,
+        differences[PLAN][clip],
+        differences[PLAN]["drift"],
+        [_rival(runs[run].name, raws[PLAN], raws[run], full, clip) for run in (SAME_COST, ABOVE) if run in raws],
+        limits,
+    )
+    document = {
+        "kind": KIND,
+        "schema": SCHEMA,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "claim": claim.to_json(),
+        "plan": {"words": words, "key": plan.key(evaluator.evaluations(plan)), "document": plan.to_json()},
+        "count": full.count,
+        "clip": clip,
+        "runs": {name: _run_document(session, plan, name, run, scores[name]) for name, run in runs.items()},
+        "differences": {run: plain_document(each) for run, each in differences.items()},
+        "worst": _worst_documents(session, raws, clip),
+        "settings": shareable(session.settings.to_json()),
+        "device": session.info.to_json(),
+        "versions": versions(),
+    }
+    _write(folder, document, data)
+    return document
+
+
+def _identity(session: Session, plan: InheritancePlan) -> dict[str, Any]:
+    """What must be equal for kept values to be gone on with. The batch and the number of prompts asked do not count."""
+    settings = session.settings.to_json()
+    for name in ("batch", "space", "sampler"):
+        settings.pop(name)
+    return settings | {"plan": plan.key(session.evaluator.evaluations(plan))}
+
+
+def _latencies(session: Session, plan: InheritancePlan, words: str, data: CertificateData) -> dict[str, Run]:
+    """The runs and their latencies, measured once."""
+    evaluator = session.evaluator
+    standing = data.latency()
+    if standing is not None:
+        return {
+            name: Run(run["name"], run["steps"], Latency.from_json(run["latency"])) for name, run in standing.items()
+        }
+
+    def plain(steps: int) -> Run:
+        name = f"plain@{steps}"
+        return Run(name, steps, evaluator.latency(InheritancePlan(session.architecture, steps, name=name)))
+
+    own = evaluator.latency(plan)
+    runs = {FULL: plain(evaluator.steps), PLAN: Run(words, plan.steps, own)}
+    if not plan.extracts_always:
+        rival = nearest_steps(session, 1 / own.speedup.value)
+        runs |= {SAME_COST: plain(rival)}
+        if rival + 1 < evaluator.steps:
+            runs |= {ABOVE: plain(rival + 1)}
+    data.keep_latency(
+        {name: {"name": run.name, "steps": run.steps, "latency": run.latency.to_json()} for name, run in runs.items()}
+    )
+    return runs
+
+
+def nearest_steps(session: Session, share: float) -> int:
+    """The number of plain steps, fewer than the full one, whose UNet evaluations are nearest to `share` of its."""
+    evaluator = session.evaluator
+
+    def evaluations(steps: int) -> int:
+        return evaluator.evaluations(InheritancePlan(session.architecture, steps))
+
+    whole = evaluations(evaluator.steps)
+    fewer = range(1, max(2, evaluator.steps))
+    return min(fewer, key=lambda steps: (abs(evaluations(steps) / whole - share), steps))
+
+
+def _measure(
+    session: Session,
+    plan: InheritancePlan,
+    runs: Mapping[str, Run],
+    data: CertificateData,
+    clip: str,
+    count: int,
+    seconds: float | None,
+    on_progress: CertifyProgress | None,
+) -> int:
+    """Make and score what is missing of `count` pictures, batch by batch; returns how many stand."""
+    evaluator, scorer = session.evaluator, session.evaluator.scorer
+    assert scorer is not None
+    done, began, at_start = data.count(), time.monotonic(), data.count()
+    report = on_progress or (lambda *_: None)
+    report(min(done, count), count, None)
+    if done >= count:
+        return done
+    prompts = evaluator.prompts
+    with evaluator.painter(plan) as paint:
+        while done < count:
+            spent = time.monotonic() - began
+            if seconds is not None and done >= LEAST and spent >= seconds:
+                break
+            numbers = range(done, min(done + max(evaluator.batch, LEAST), count))
+            chosen = [prompts[number % len(prompts)] for number in numbers]
+            pictures = {
+                name: paint(chosen, evaluator.seed + done, None if name == PLAN else run.steps)
+                for name, run in runs.items()
+            }
+            raws = {name: scorer.measure(each, chosen, pictures[FULL]) for name, each in pictures.items()}
+            data.add(done, raws)
+            start, done = done, done + len(numbers)
+            worst = _worst(data.runs(done, features=False), clip)
+            png = {
+                (number, name): as_png(pictures[name][number - start])[0]
+                for number in worst
+                if number >= start
+                for name in (FULL, PLAN)
+            }
+            data.keep_pictures(png, worst)
+            spent = time.monotonic() - began
+            report(done, count, (count - done) * spent / (done - at_start))
+    return done
+
+
+def _worst(raws: Mapping[str, Raw], clip: str) -> list[int]:
+    """The pictures that lost most of their CLIP score, then those that drifted most, WORST of each at most."""
+    loss = raws[FULL].each[clip] - raws[PLAN].each[clip]
+    by_loss = [int(i) for i in np.argsort(-loss, kind="stable")[:WORST] if loss[i] > 0]
+    by_drift = [int(i) for i in np.argsort(raws[PLAN].each["psnr"], kind="stable")[:WORST]]
+    return list(dict.fromkeys([*by_loss, *by_drift]))
+
+
+def _scores(scorer: Scorer, raws: Mapping[str, Raw]) -> dict[str, dict[str, Estimate]]:
+    reference = scorer.reference_of(raws[FULL].features)
+    return {name: dict(scorer.estimates(raw, reference)) for name, raw in raws.items()}
+
+
+def _rival(name: str, ours: Raw, theirs: Raw, full: Raw, clip: str) -> Rival:
+    return Rival(
+        f"{name.removeprefix('plain@')} plain steps",
+        mean_estimate(ours.each[clip] - theirs.each[clip]),
+        mean_estimate(ours.each["psnr"] - theirs.each["psnr"]),
+        mean_estimate(full.each[clip] - theirs.each[clip]),
+    )
+
+
+def _run_document(
+    session: Session, plan: InheritancePlan, name: str, run: Run, scores: Mapping[str, Estimate]
+) -> dict[str, Any]:
+    chosen = plan if name == PLAN else InheritancePlan(session.architecture, run.steps)
+    return {
+        "name": run.name,
+        "steps": run.steps,
+        "evaluations": session.evaluator.evaluations(chosen),
+        "macs_share": macs_share(session, chosen),
+        "speedup": run.latency.speedup.to_json(),
+        "latency": run.latency.to_json(),
+        "scores": plain_document(scores),
+    }
+
+
+def macs_share(session: Session, plan: InheritancePlan) -> float:
+    """MACs of the plan's UNet evaluations over those of the un-accelerated run."""
+    evaluator = session.evaluator
+    pipe = evaluator.pipe
+    latent = (session.settings.resolution[0] // pipe.vae_scale_factor,
+              session.settings.resolution[1] // pipe.vae_scale_factor)  # fmt: skip
+    found = anatomy(pipe.unet, latent)
+    choices = plan.resolve(evaluator.evaluations(plan))
+    shares = {choice: found.share(plan.mask(choice)) for choice in set(choices)}
+    whole = evaluator.evaluations(InheritancePlan(session.architecture, evaluator.steps))
+    return sum(shares[choice] for choice in choices) / whole
+
+
+def _worst_documents(session: Session, raws: Mapping[str, Raw], clip: str) -> list[dict[str, Any]]:
+    prompts, seed = session.evaluator.prompts, session.evaluator.seed
+    return [
+        {
+            "number": number,
+            "prompt": prompts[number % len(prompts)].text,
+            "seed": seed + number,
+            "clip": {run: float(raws[run].each[clip][number]) for run in (FULL, PLAN)},
+            "psnr": float(raws[PLAN].each["psnr"][number]),
+        }
+        for number in _worst(raws, clip)
+    ]
+
+
+def _write(folder: Path, document: Mapping[str, Any], data: CertificateData) -> None:
+    page = page_html(document, data.picture)
+    try:
+        write_whole(folder / PAGE, page.encode())
+        write_whole(folder / CERTIFICATE, (json.dumps(document, ensure_ascii=False, indent=1) + "\n").encode())
+    except OSError as error:
+        raise StudyError(
+            f"cannot write the certificate to {folder} ({error.strerror or error}); make room, then run the same "
+            "command."
+        ) from error

@@ -1,0 +1,75 @@
+"""`explorer bench`: an exported plan on the user's own machine."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from explorer.errors import StudyError
+from studies.bench import INSTALL, bench, contenders
+from studies.commands.certify import export_settings, model_of
+from studies.commands.output import counted, out, print_json, table, words
+from studies.config import SearchConfig, make_config
+from studies.export import read_export, versions
+from studies.interrupts import interruptible
+from studies.session import open_session
+
+
+def bench_command(folder: Path, given: dict[str, Any], as_json: bool) -> None:
+    if given["latency_batch"] < 1:
+        raise StudyError(f"--batch must be at least 1, got {given['latency_batch']}.")
+    plan, metrics = read_export(folder)
+    searched = export_settings(folder, plan, metrics)
+    base = SearchConfig(
+        model=model_of(folder, plan, given),
+        steps=searched.steps if searched else plan.steps,
+        guidance=searched.guidance if searched else None,
+    )
+    config = make_config(
+        given | {"objectives": "latency", "reference": "baseline", "space": "named", "baselines": "none"}, base=base
+    )
+    console = words()
+    console.print(f"loading {config.model} ...", markup=False)
+    session = open_session(config)
+    with interruptible(), counted("contenders", console) as show:
+        found = bench(session, plan, show)
+    installed = find_spec("DeepCache") is not None
+    if as_json:
+        print_json(
+            {
+                "model": config.model,
+                "device": session.info.to_json(),
+                "settings": {
+                    "dtype": session.settings.dtype,
+                    "resolution": list(session.settings.resolution),
+                    "batch": config.latency_batch,
+                    "pairs": config.pairs,
+                    "compile": config.compile,
+                    "scheduler": session.settings.scheduler,
+                },
+                "versions": versions(),
+                "contenders": [row.to_json() for row in contenders(found)],
+            }
+        )
+    else:
+        shown = table("run", ">steps", ">s a picture", ">speed-up")
+        for row in contenders(found):
+            if row.latency is None:
+                shown.add_row(row.name, str(row.steps), "", row.problem or "")
+            else:
+                seconds, speed = row.latency.seconds, row.latency.speedup
+                shown.add_row(
+                    row.name, str(row.steps), f"{seconds.value:.3g} [{seconds.low:.3g}, {seconds.high:.3g}]",
+                    f"{speed.value:.2f}x [{speed.low:.2f}, {speed.high:.2f}]",
+                )  # fmt: skip
+        out().print(shown)
+        settings, side = session.settings, "x".join(map(str, session.settings.resolution))
+        out().print(
+            f"\n{config.model} on {settings.device}, {settings.dtype}, {side} pixels, batch {config.latency_batch}, "
+            f"the denoising loop, {config.pairs} alternating pairs; 95% intervals. The first row is the stock pipeline "
+            "against itself.",
+            markup=False, soft_wrap=True,
+        )  # fmt: skip
+    if not installed:
+        console.print(INSTALL, markup=False)

@@ -1,0 +1,160 @@
+"""`explorer certify`: a study's trial or an export, re-scored on held-out prompts with fresh seeds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from explorer.errors import ExplorerError, StudyError
+from explorer.plan import InheritancePlan
+from explorer.prompts import load_prompts
+from studies.certificate import CERTIFICATE, PAGE, Limits, certificate_folder
+from studies.certify import certify, held_out
+from studies.commands.output import counted, out, print_json, words
+from studies.config import SearchConfig
+from studies.export import exported_plan, find_trial, read_export, write_card
+from studies.interrupts import interruptible
+from studies.session import Session, config_of, open_session
+from studies.settings import StudySettings
+from studies.store import Store
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is certified: the plan, what it was searched with, and where the certificate goes."""
+
+    plan: InheritancePlan
+    words: str
+    config: SearchConfig
+    searched: StudySettings | None
+    folder: Path
+    export: bool
+
+
+def certify_command(
+    target: str,
+    trial: int | None,
+    storage: str,
+    folder: Path | None,
+    count: int | None,
+    limits: Limits,
+    again: bool,
+    given: dict[str, Any],
+    as_json: bool,
+) -> None:
+    """given: options of SearchConfig that the user named; the rest are those of the search."""
+    subject = _subject(target, trial, storage, folder, given)
+    console = words()
+    console.print(f"loading {subject.config.model} ...", markup=False)
+    session = open_session(subject.config)
+    _check_weights(session, subject, given)
+    check_held_out(session, subject.searched)
+    total = count or len(session.evaluator.prompts)
+    console.print(
+        f"certifying {subject.words}: {total} pictures of each run, of {subject.config.prompts}", markup=False
+    )
+    try:
+        with interruptible(), counted("pictures", console) as show:
+            document = certify(
+                session, subject.plan, subject.words, subject.folder, count=total, limits=limits, again=again,
+                on_progress=show,
+            )  # fmt: skip
+    except KeyboardInterrupt:
+        console.print(f"\ninterrupted; what was measured is kept in {subject.folder}, and the same command goes on.")
+        raise
+    if subject.export:
+        write_card(subject.folder, document)
+    if as_json:
+        print_json(document)
+        return
+    out().print(document["claim"]["sentence"], markup=False, soft_wrap=True)
+    out().print(f"\nreport:  {subject.folder / PAGE}\ndata:    {subject.folder / CERTIFICATE}", markup=False)
+
+
+def _subject(target: str, trial: int | None, storage: str, folder: Path | None, given: dict[str, Any]) -> Subject:
+    if trial is None:
+        return _of_export(Path(target), folder, given)
+    with Store.open(storage, read_only=True) as store:
+        study = store.study(target)
+        row = find_trial(store, study, trial)
+        place = folder or certificate_folder(store, study, row.key)
+    plan = exported_plan(study, row)
+    config = certificate_config(study.settings, study.name, given)
+    return Subject(plan, row.words, config, study.settings, place, export=False)
+
+
+def _of_export(export: Path, folder: Path | None, given: dict[str, Any]) -> Subject:
+    if not export.is_dir():
+        raise StudyError(
+            f"there is no folder {export}; give the folder of an `explorer export`, or a study's name and --trial."
+        )
+    plan, metrics = read_export(export)
+    settings = export_settings(export, plan, metrics)
+    name = metrics["plan"] if metrics else plan.describe()
+    if settings is None:
+        config = _changed(SearchConfig(model=model_of(export, plan, given), steps=plan.steps), given)
+    else:
+        config = certificate_config(settings, "certificate", given)
+    return Subject(plan, name, config, settings, folder or export, export=folder is None)
+
+
+def export_settings(export: Path, plan: InheritancePlan, metrics: dict[str, Any] | None) -> StudySettings | None:
+    """The settings of the search in an export's metrics.json; None for a bare plan. Raises StudyError."""
+    if metrics is None:
+        return None
+    try:
+        settings = StudySettings.from_json(metrics["settings"])
+        config_of(settings, "export")
+        return settings
+    except (ExplorerError, KeyError, TypeError, ValueError) as error:
+        raise StudyError(f"{export}/metrics.json cannot be read ({error!r}); export the trial again.") from error
+
+
+def model_of(export: Path, plan: InheritancePlan, given: dict[str, Any]) -> str:
+    """The model to run a plan on: the one that is given, otherwise the one it was made for. Raises StudyError."""
+    model = given.get("model") or (plan.made_for.model if plan.made_for else None)
+    if not model:
+        raise StudyError(f"the plan in {export} does not say which model it was made for; give --model.")
+    return model
+
+
+def certificate_config(settings: StudySettings, study: str, given: dict[str, Any]) -> SearchConfig:
+    """A search's options, with held-out prompts, fresh seeds and what the user gives."""
+    config = config_of(settings, study)
+    if settings.reference not in ("embedded", "baseline", None) and not Path(settings.reference).exists():
+        config = replace(config, reference="baseline")  # an export's, whose folder of pictures is elsewhere
+    return _changed(config, given)
+
+
+def _changed(config: SearchConfig, given: dict[str, Any]) -> SearchConfig:
+    chosen = {name: value for name, value in given.items() if value is not None}
+    return replace(held_out(config, chosen.pop("prompts", None)), **chosen)
+
+
+def _check_weights(session: Session, subject: Subject, given: dict[str, Any]) -> None:
+    """Other weights than the plan was found on are certified only where the user names the model."""
+    found_on = subject.plan.made_for and subject.plan.made_for.fingerprint
+    here = session.settings.extra["weights"]
+    if given.get("model") is None and found_on and found_on != here:
+        raise StudyError(
+            f"the plan was found on {subject.config.model} with weights {found_on}, and here it has {here}; name the "
+            "model with --model to certify it on these weights all the same."
+        )
+
+
+def check_held_out(session: Session, searched: StudySettings | None) -> None:
+    """Raises StudyError when prompts of the search are among those of the certificate."""
+    if searched is None:
+        return
+    mine = [prompt.text for prompt in session.evaluator.prompts]
+    try:
+        theirs = set(load_prompts(searched.prompts, searched.extra.get("prompt count")).texts)
+    except ExplorerError:  # a file that is not on this machine: its hash is all that is known of it
+        theirs = set(mine) if searched.prompts_hash == session.settings.prompts_hash else set()
+    both = [text for text in mine if text in theirs]
+    if both:
+        raise StudyError(
+            f"{len(both)} of the {len(mine)} prompts of {session.settings.prompts} were searched on "
+            f"({both[0][:60]!r} for one); give --prompts that the search has not seen."
+        )

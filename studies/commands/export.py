@@ -1,0 +1,23 @@
+"""`explorer export`: a trial into a folder that works in any diffusers pipeline."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from studies.commands.output import out, print_json
+from studies.export import find_trial, write_export
+from studies.store import Store
+
+
+def export_command(study_name: str, trial: int, folder: Path, storage: str, force: bool, as_json: bool) -> None:
+    with Store.open(storage, read_only=True) as store:
+        study = store.study(study_name)
+        row = find_trial(store, study, trial)
+        files = write_export(store, study, row, folder, force=force)
+    if as_json:
+        print_json({"study": study_name, "trial": trial, "folder": str(folder), "files": [path.name for path in files]})
+        return
+    console = out()
+    console.print(f"{row.words}: {len(files)} files in {folder}\n", markup=False)
+    console.print("  from explorer import inherit", markup=False)
+    console.print(f"  inherit(pipe, {str(folder)!r})", markup=False)

@@ -1,0 +1,81 @@
+"""`explorer tune`: one command from a model and a limit to a certified export."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from explorer.errors import StudyError
+from explorer.models import has_weights
+from studies.budget import parse_budget
+from studies.certificate import Limits
+from studies.certify import held_out
+from studies.commands.output import duration, out, print_json, words
+from studies.config import make_config
+from studies.interrupts import interruptible
+from studies.store import Store
+from studies.tune import OBJECTIVES, Tuning, finish, prepare, search
+from studies.tune_words import outcome_words
+
+
+def tune_command(
+    budget: str,
+    limits: Limits,
+    folder: Path | None,
+    certificate_prompts: str | None,
+    given: dict[str, Any],
+    as_json: bool,
+    began: float,
+) -> None:
+    """given: options of SearchConfig that the user named. began: when the command did, by `time.monotonic()`."""
+    seconds = parse_budget(budget)
+    model = str(given["model"])
+    if not has_weights(model):
+        raise StudyError(f"{model} has random weights, so no quality can be kept; give a model with trained weights.")
+    config = make_config(given | {"objectives": ",".join(OBJECTIVES), "reference": "baseline", "study": "tune"})
+    folder = folder or Path("tuned-" + "".join(c if c.isalnum() else "-" for c in Path(model).name))
+    console = words()
+
+    def say(text: str) -> None:
+        console.print(f"[{duration(max(0.0, tuning.left))} left] {text}", markup=False)
+
+    certifying = replace(held_out(config, certificate_prompts), objectives=("latency", "clip"))
+    tuning = Tuning(config, limits, seconds, folder, say, certifying, began=began)
+    try:
+        with interruptible():
+            say(f"loading {model}")
+            session = prepare(tuning)
+            with Store.open(tuning.work / "explorer.db") as store:
+                study = search(tuning, session, store)
+                result = finish(tuning, session, store, study)
+    except KeyboardInterrupt:
+        console.print(f"\ninterrupted; {folder} is whole, and the same command goes on.", markup=False)
+        raise
+    said = outcome_words(result, limits, config.steps)
+    used = tuning.spent
+    if as_json:
+        chosen = result.chosen
+        print_json(
+            {
+                "model": config.model,
+                "folder": str(folder),
+                "budget_seconds": seconds,
+                "spent_seconds": round(used, 1),
+                "plans": result.plans,
+                "failed": result.failed,
+                "chosen": None
+                if chosen is None
+                else {"trial": chosen.row.number, "words": chosen.row.words, "speedup_in_search": chosen.speedup},
+                "given_up": [each.row.words for each in result.given_up],
+                "certificate": result.certificate and result.certificate["claim"],
+                "words": said,
+            }
+        )
+        return
+    console = out()
+    for sentence in said:
+        console.print(sentence, markup=False, soft_wrap=True)
+    console.print(f"\nspent {duration(used)} of {duration(seconds)}", markup=False)
+    if result.chosen is not None:
+        console.print(f"\n  from explorer import inherit\n  inherit(pipe, {str(folder)!r})", markup=False)

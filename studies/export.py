@@ -1,0 +1,307 @@
+"""A trial taken home: a folder with the plan, its numbers, a card, and what measures and runs it again."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from pprint import pformat
+from typing import Any
+
+from explorer.errors import PlanError, StudyError
+from explorer.plan import InheritancePlan, MadeFor
+from explorer.plan_files import PLAN_FILE
+from studies.card import STRIP, card_text
+from studies.certificate import CERTIFICATE, PAGE, certificate_folder, read_certificate
+from studies.pictures import write_whole
+from studies.rows import TrialRow, trials
+from studies.store import Store, StudyRecord
+from studies.strip import picture_strip
+from studies.summary import plain_row
+from studies.tables import DONE, FAILED
+
+METRICS = "metrics.json"
+CARD = "README.md"
+SCRIPT = "reproduce.sh"
+PIPELINE = "pipeline.py"
+METRICS_KIND = "inheritance-metrics"
+PACKAGES = ("inheritance-explorer", "torch", "diffusers", "transformers", "open_clip_torch")
+
+
+def find_trial(store: Store, study: StudyRecord, number: int) -> TrialRow:
+    """The scored trial of that number. Raises StudyError for one that is not there, has failed, or is not done."""
+    rows = {row.number: row for row in trials(store, study) if row.number is not None}
+    if number not in rows:
+        known = f"0 to {max(rows)}" if rows else "none"
+        raise StudyError(f"the study {study.name!r} has no trial {number} (it has: {known}); see `explorer show`.")
+    row = rows[number]
+    if row.state == FAILED:
+        raise StudyError(f"trial {number} of {study.name!r} failed ({row.reason}), so it cannot be taken home.")
+    if row.state != DONE:
+        raise StudyError(
+            f"trial {number} of {study.name!r} is {row.state} and has no scores yet; let the search go on."
+        )
+    return row
+
+
+def write_export(
+    store: Store, study: StudyRecord, row: TrialRow, folder: str | Path, *, force: bool = False
+) -> list[Path]:
+    """Write the trial's export into `folder` and return its files; the storage is only read.
+
+    folder: new, empty, or an earlier export, whose files are replaced. force: write into any other folder too. A
+    certificate of the trial that lies beside the storage goes along, and the card quotes it.
+
+    Raises:
+        StudyError: when the folder holds something else, or cannot be written.
+        PlanError: when the stored plan cannot be read.
+    """
+    folder = Path(folder)
+    plan = exported_plan(study, row)
+    metrics = metrics_document(store, study, row)
+    _prepare(folder, plan, force)
+    certificate = _bring_certificate(certificate_folder(store, study, row.key), folder)
+    strip = picture_strip(store, study, row, plain_row(trials(store, study), study.settings.steps))
+    files = {
+        PLAN_FILE: _json(plan.to_json()),
+        METRICS: _json(metrics),
+        CARD: card_text(plan, metrics, certificate, strip=strip is not None).encode(),
+        SCRIPT: script_text(plan, metrics).encode(),
+        PIPELINE: pipeline_text(plan).encode(),
+    }
+    if strip is not None:
+        files[STRIP] = strip
+    try:
+        for name, content in files.items():
+            write_whole(folder / name, content)
+        (folder / SCRIPT).chmod(0o755)
+        if strip is None:
+            (folder / STRIP).unlink(missing_ok=True)
+    except OSError as error:
+        raise StudyError(
+            f"cannot write the export to {folder} ({error.strerror or error}); make room there."
+        ) from error
+    written = [folder / name for name in files]
+    return written + [folder / name for name in (CERTIFICATE, PAGE) if certificate and (folder / name).is_file()]
+
+
+def exported_plan(study: StudyRecord, row: TrialRow) -> InheritancePlan:
+    """The trial's plan with what it was made for. Raises PlanError when the stored one cannot be read."""
+    plan = InheritancePlan.from_json(row.plan)
+    settings = study.settings
+    made_for = MadeFor(
+        public_name(settings.model), settings.extra.get("weights"), settings.scheduler, row.evaluations
+    )  # fmt: skip
+    return replace(plan, made_for=made_for, name=row.name or plan.name)
+
+
+def metrics_document(store: Store, study: StudyRecord, row: TrialRow) -> dict[str, Any]:
+    """What metrics.json holds: scores with intervals and counts, seeds, device, versions, the study's settings."""
+    settings = study.settings
+    plain = plain_row(trials(store, study), settings.steps)
+    return {
+        "kind": METRICS_KIND,
+        "schema": 1,
+        "study": study.name,
+        "trial": row.number,
+        "origin": row.origin,
+        "plan": row.words,
+        "key": row.key,
+        "scores": _scores(row),
+        "unaccelerated": None if plain is None else {"name": f"plain@{settings.steps}", "scores": _scores(plain)},
+        "directions": {objective.name: objective.direction for objective in settings.objectives},
+        "prompts": {
+            "name": public_name(settings.prompts),
+            "hash": settings.prompts_hash,
+            "count": settings.extra.get("prompt count"),
+        },
+        "seeds": {"first": settings.seed, "count": settings.extra.get("prompt count")},
+        "device": row.device or settings.device,
+        "settings": shareable(settings.to_json()),
+        "versions": versions() | {"torch when measured": settings.extra.get("torch")},
+    }
+
+
+def _scores(row: TrialRow) -> dict[str, Any]:
+    return {
+        metric: score.to_json() | ({"extractor": row.extractors[metric]} if metric in row.extractors else {})
+        for metric, score in row.scores.items()
+    }
+
+
+def versions() -> dict[str, str]:
+    """The versions of what measures, on this machine now."""
+    found = {"python": sys.version.split()[0]}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def public_name(text: str) -> str:
+    """A model, prompt set or reference as others may read it: of a path on this machine its last part alone."""
+    prefix, _, path = text.rpartition(":") if text.startswith("openclip:") else ("", "", text)
+    return (f"{prefix}:" if prefix else "") + Path(path).name if Path(path).is_absolute() else text
+
+
+def shareable(value: Any) -> Any:
+    """Settings without the paths of this machine."""
+    if isinstance(value, Mapping):
+        return {name: shareable(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [shareable(each) for each in value]
+    return public_name(value) if isinstance(value, str) else value
+
+
+def read_export(folder: str | Path) -> tuple[InheritancePlan, dict[str, Any] | None]:
+    """The plan of an export (or any folder with a plan), and its metrics.json where there is one.
+
+    Raises:
+        PlanError: when the folder holds no plan. StudyError: when metrics.json cannot be read.
+    """
+    plan = InheritancePlan.load(Path(folder) / PLAN_FILE) if Path(folder).is_dir() else None
+    if plan is None:
+        raise PlanError(f"there is no folder {folder}; give the folder of an `explorer export`.")
+    path = Path(folder) / METRICS
+    if not path.is_file():
+        return plan, None
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise StudyError(f"{path} cannot be read ({error}); export the trial again.") from error
+    wanted = {"settings": dict, "scores": dict, "prompts": dict, "seeds": dict, "plan": str}
+    if (
+        not isinstance(document, dict)
+        or document.get("kind") != METRICS_KIND
+        or any(not isinstance(document.get(name), kind) for name, kind in wanted.items())
+    ):
+        raise StudyError(f"{path} is not the metrics of an export; export the trial again.")
+    return plan, document
+
+
+def write_card(folder: Path, certificate: Mapping[str, Any]) -> bool:
+    """Make the export's card quote the certificate. False when the folder is a bare plan, which has no card."""
+    plan, metrics = read_export(folder)
+    if metrics is None:
+        return False
+    text = card_text(plan, metrics, certificate, strip=(folder / STRIP).is_file())
+    try:
+        write_whole(folder / CARD, text.encode())
+    except OSError as error:
+        raise StudyError(f"cannot write {folder / CARD} ({error.strerror or error}); make room there.") from error
+    return True
+
+
+def _prepare(folder: Path, plan: InheritancePlan, force: bool) -> None:
+    """Make the folder; refuse one that holds other things, and drop the certificate of another plan."""
+    try:
+        if folder.exists() and not folder.is_dir():
+            raise StudyError(f"{folder} is a file; give a folder for the export.")
+        folder.mkdir(parents=True, exist_ok=True)
+        standing = any(folder.iterdir())
+        earlier = (folder / PLAN_FILE).is_file()
+        if standing and not earlier and not force:
+            raise StudyError(f"the folder {folder} is not empty and no earlier export; give another --out, or --force.")
+        if earlier and not _same_plan(folder, plan):
+            for name in (CERTIFICATE, PAGE):
+                (folder / name).unlink(missing_ok=True)
+    except OSError as error:
+        raise StudyError(f"cannot make the folder {folder} ({error.strerror or error}); give another --out.") from error
+
+
+def _same_plan(folder: Path, plan: InheritancePlan) -> bool:
+    try:
+        return InheritancePlan.load(folder / PLAN_FILE) == plan
+    except PlanError:
+        return False
+
+
+def _bring_certificate(source: Path, folder: Path) -> dict[str, Any] | None:
+    """The certificate that stands: the storage's, copied along, otherwise that of the folder."""
+    standing = read_certificate(source)
+    if standing is None:
+        return read_certificate(folder)
+    try:
+        for name in (CERTIFICATE, PAGE):
+            if (source / name).is_file():
+                write_whole(folder / name, (source / name).read_bytes())
+    except OSError as error:
+        raise StudyError(f"cannot copy the certificate to {folder} ({error.strerror or error}).") from error
+    return standing
+
+
+def _json(document: Any) -> bytes:
+    return (json.dumps(document, ensure_ascii=False, indent=1) + "\n").encode()
+
+
+def script_text(plan: InheritancePlan, metrics: Mapping[str, Any]) -> str:
+    """The commands that measure the plan again, with the study's settings."""
+    settings = metrics["settings"]
+    extra = settings["extra"]
+    model = settings["model"]
+    known = model == "emoji" or "/" in model
+    given = (
+        f'MODEL="${{MODEL:-{shlex.quote(model)}}}"'
+        if known
+        else ': "${MODEL:?set MODEL to the folder of the model that the plan was made for}"'
+    )
+    measured = {
+        "--device": settings["device"].partition(":")[0],
+        "--dtype": settings["dtype"],
+        "--guidance": f"{settings['guidance']:g}",
+        "--resolution": str(settings["resolution"][0]),
+    }
+    bench = measured | {"--batch": str(extra.get("latency batch", 1)), "--pairs": str(extra.get("timed pairs", 7))}
+    certify = measured | {"--clip-model": extra.get("CLIP model"), "--out": "reproduced"}
+    compiled = f" --compile {shlex.quote(str(settings['compile']))}" if settings.get("compile", "off") != "off" else ""
+    return f"""#!/bin/sh
+# Measures this plan again: its speed against the un-accelerated pipeline, then its quality on held-out prompts.
+# Needs the package inheritance-explorer; MODEL=... names another copy of the model, COUNT=... the pictures.
+set -eu
+cd "$(dirname "$0")"
+{given}
+explorer bench . --model "$MODEL" {_options(bench)}{compiled}
+explorer certify . --model "$MODEL" --count "${{COUNT:-256}}" {_options(certify)}{compiled}
+"""
+
+
+def _options(options: Mapping[str, str | None]) -> str:
+    return " ".join(f"{name} {shlex.quote(value)}" for name, value in options.items() if value is not None)
+
+
+def pipeline_text(plan: InheritancePlan) -> str:
+    """A module for `DiffusionPipeline.from_pretrained(MODEL, custom_pipeline=FOLDER, trust_remote_code=True)`.
+
+    diffusers copies this file alone into its cache, so the plan stands in it; and loads every such file under one
+    module name whose globals the next one replaces, so the plan is an attribute of the class.
+    """
+    base = "StableDiffusionXLPipeline" if plan.architecture.context == 2048 else "StableDiffusionPipeline"
+    data = pformat(json.loads(json.dumps(plan.to_json())), width=110, sort_dicts=False).replace("\n", "\n    ")
+    return f'''"""{base} with an inheritance plan applied. Written by `explorer export`; needs inheritance-explorer.
+
+DiffusionPipeline.from_pretrained(MODEL, custom_pipeline=THIS_FOLDER, trust_remote_code=True)
+"""
+
+import functools
+
+from diffusers import {base}
+
+from explorer import InheritancePlan, inherit
+
+
+class InheritingPipeline({base}):
+    """The plan is at work from the start; `pipe.inheritance.remove()` takes it off."""
+
+    plan = {data}
+
+    @functools.wraps({base}.__init__)
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.inheritance = inherit(self, InheritancePlan.from_json(self.plan))
+'''

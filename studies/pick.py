@@ -1,0 +1,78 @@
+"""Which of a study's plans to take for a limit on quality, and what is next when it does not hold.
+
+A search scores few pictures, so plans are chosen by the point estimate of their paired loss; the certificate, which
+nobody has chosen by, is judged by the interval.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from explorer.estimate import Estimate
+from explorer.quality.bootstrap import mean_estimate
+from studies.certificate import Limits
+from studies.rows import TrialRow, samples, trials
+from studies.store import Store, StudyRecord
+from studies.summary import is_control, plain_row
+from studies.tables import DONE
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A scored plan against the un-accelerated pipeline. loss: of the CLIP score, paired; drift: 1 - SSIM."""
+
+    row: TrialRow
+    speedup: float
+    loss: Estimate
+    drift: float
+    psnr: float
+
+    @property
+    def plain(self) -> bool:
+        """Whether it only takes fewer steps."""
+        return self.row.words.startswith("plain@")
+
+    def keeps(self, limits: Limits, clip: float) -> bool:
+        return self.loss.value <= limits.clip_loss * clip and (limits.drift is None or self.drift <= limits.drift)
+
+
+def candidates(store: Store, study: StudyRecord, clip: str) -> tuple[TrialRow | None, list[Candidate]]:
+    """The un-accelerated trial (None while it is not scored) and every other scored plan, the fastest first."""
+    rows = [row for row in trials(store, study) if row.state == DONE and clip in row.scores and "speedup" in row.scores]
+    plain = plain_row(rows, study.settings.steps)
+    if plain is None:
+        return None, []
+    whole = np.array(samples(store, study, plain.key, clip), dtype=np.float64)
+    found = []
+    for row in rows:
+        values = np.array(samples(store, study, row.key, clip), dtype=np.float64)
+        if row.key == plain.key or values.shape != whole.shape or not len(values):
+            continue
+        loss = mean_estimate(whole - values)
+        speedup, ssim, psnr = (row.scores[name].value for name in ("speedup", "ssim", "psnr"))
+        found.append(Candidate(row, speedup, loss, 1 - ssim, psnr))
+    return plain, sorted(found, key=lambda each: -each.speedup)
+
+
+def eligible(found: list[Candidate], limits: Limits, clip: float, after: list[Candidate]) -> list[Candidate]:
+    """Faster than the un-accelerated pipeline, within the limits by the search's scores, the fastest first.
+
+    after: those whose certificate did not hold. What drifted as far as one of them is not worth a certificate: what is
+    left is closer to the un-accelerated pictures (PSNR, which few pictures tell well).
+    """
+    closest = max((each.psnr for each in after), default=-np.inf)
+    return [each for each in found if each.speedup > 1 and each.psnr > closest and each.keeps(limits, clip)]
+
+
+def fastest_plain(found: list[Candidate], limits: Limits, clip: float) -> Candidate | None:
+    """The fastest way of only taking fewer steps that keeps the limits."""
+    return next((each for each in found if each.plain and is_control(each.row) and each.keeps(limits, clip)), None)
+
+
+def just_beyond(found: list[Candidate], chosen: Candidate | None, limits: Limits, clip: float) -> Candidate | None:
+    """Of the plans that are faster than the chosen one and break the limits, the one that loses least."""
+    least = chosen.speedup if chosen else 1.0
+    faster = [each for each in found if each.speedup > least * 1.02 and not each.keeps(limits, clip)]
+    return min(faster, key=lambda each: each.loss.value, default=None)

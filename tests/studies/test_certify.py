@@ -1,0 +1,327 @@
+"""Certificates: verdicts, what is kept between runs, and the command on a study's trial and on an export."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from explorer.errors import StudyError
+from explorer.estimate import Estimate
+from explorer.quality.features import Features
+from explorer.quality.scorer import Raw
+from studies import Store
+from studies.budget import parse_budget, parse_share
+from studies.certificate import FAILS, HOLDS, OPEN, Limits, Rival, judge, read_certificate
+from studies.certificate_page import page_html
+from studies.certify import FRESH_SEED, held_out
+from studies.certify_data import CertificateData
+from studies.cli import run
+from studies.config import SearchConfig
+from studies.export import find_trial, write_export
+from tests.studies.scored_study import STEPS, fill
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    """A file alone: what is read here does not differ between databases."""
+    with Store.open(tmp_path / "explorer.db") as opened:
+        yield opened
+
+
+def estimate(value: float, reach: float = 0.1) -> Estimate:
+    return Estimate(value, value - reach, value + reach, 64)
+
+
+ZERO = estimate(0.0)
+
+
+@pytest.mark.parametrize(
+    ("speedup", "change", "drift", "limits", "verdict", "words"),
+    [
+        (
+            estimate(2.1),
+            estimate(-0.2, 0.5),
+            ZERO,
+            Limits(0.01),
+            HOLDS,
+            "no measurable CLIP loss (-0.20 [-0.70, 0.30])",
+        ),
+        (estimate(2.1), estimate(-0.5, 0.2), ZERO, Limits(0.01), HOLDS, "at a CLIP loss of 0.50 [0.30, 0.70]"),
+        (estimate(2.1), estimate(0.5, 0.2), ZERO, Limits(0.0), HOLDS, "at a CLIP gain of 0.50"),
+        (estimate(2.1), estimate(-0.5, 0.6), ZERO, Limits(0.01), OPEN, "not shown by 64 pictures (certify more)"),
+        (estimate(2.1), estimate(-2.0, 0.6), ZERO, Limits(0.01), FAILS, "The claim does not hold"),
+        (estimate(1.05), ZERO, ZERO, Limits(0.01), OPEN, "not shown"),
+        (estimate(0.8), ZERO, ZERO, Limits(0.01), FAILS, "slower (0.80 [0.70, 0.90]x)"),
+        (estimate(2.1), ZERO, estimate(0.2, 0.05), Limits(0.01, 0.3), HOLDS, "a drift of 0.20 [0.15, 0.25]"),
+        (estimate(2.1), ZERO, estimate(0.3, 0.05), Limits(0.01, 0.3), OPEN, "a drift (1 - SSIM) of 0.3 is allowed"),
+        (estimate(2.1), ZERO, estimate(0.4, 0.05), Limits(0.01, 0.3), FAILS, "does not hold"),
+    ],
+)
+def test_a_claim_is_judged_by_its_interval(
+    speedup: Estimate, change: Estimate, drift: Estimate, limits: Limits, verdict: str, words: str
+) -> None:
+    claim = judge(50, 80.0, speedup, change, drift, [], limits)
+    assert claim.verdict == verdict and words in claim.sentence and claim.sentence.count(". ") == 0
+    assert claim.to_json()["holds"] == (verdict == HOLDS) and not claim.beats_fewer_steps
+
+
+@pytest.mark.parametrize(
+    ("clip", "psnr", "loss", "beaten", "words"),
+    [
+        (estimate(1.4), estimate(3.0), estimate(1.4), True, "22 plain steps of about the same cost lose 1.40"),
+        (ZERO, estimate(3.0), ZERO, True, "lose nothing measurable"),
+        (ZERO, ZERO, ZERO, False, "so fewer steps do as well"),
+        (estimate(-1.0), estimate(3.0), estimate(-1.0), False, "gain 1.00 [0.90, 1.10], so fewer steps do as well"),
+        (estimate(-1.0), estimate(-3.0), estimate(-1.0), False, "so fewer steps do better"),
+    ],
+)
+def test_fewer_steps_are_told_of(clip: Estimate, psnr: Estimate, loss: Estimate, beaten: bool, words: str) -> None:
+    rival = Rival("22 plain steps", clip, psnr, loss)
+    claim = judge(50, 80.0, estimate(2.0), ZERO, ZERO, [rival], Limits())
+    assert claim.beats_fewer_steps == rival.beaten == beaten and words in claim.sentence
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("30m", 1800), ("2h", 7200), ("90s", 90), ("1h30m", 5400), ("1.5m", 90), (" 2H ", 7200)]
+)
+def test_budgets(text: str, seconds: float) -> None:
+    assert parse_budget(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "30", "m", "-5m", "0s", "5 minutes", "1d", "nan", "9999h", "5m5"])
+def test_bad_budgets(text: str) -> None:
+    with pytest.raises(StudyError, match="--budget must be"):
+        parse_budget(text)
+
+
+@pytest.mark.parametrize(("text", "share"), [("1%", 0.01), ("0.01", 0.01), ("0", 0.0), ("2.5 %", 0.025)])
+def test_shares(text: str, share: float) -> None:
+    assert parse_share("--max-clip-loss", text) == pytest.approx(share)
+
+
+@pytest.mark.parametrize("text", ["", "-1%", "100%", "1", "much", "nan"])
+def test_bad_shares(text: str) -> None:
+    with pytest.raises(StudyError, match="--max-clip-loss must be a share"):
+        parse_share("--max-clip-loss", text)
+
+
+def test_held_out_prompts_and_fresh_seeds() -> None:
+    made = held_out(SearchConfig(prompt_count=8, seed=3, objectives=("latency", "psnr")))
+    assert (made.prompts, made.prompt_count, made.seed) == ("emoji-certificate", None, FRESH_SEED + 3)
+    assert made.objectives == ("latency", "psnr", "clip")
+    assert held_out(SearchConfig(model="a/b")).prompts == "hub-certificate"
+    assert held_out(SearchConfig(prompts="mine.txt"), "other.txt").prompts == "other.txt"
+    with pytest.raises(StudyError, match=r"mine\.txt"):
+        held_out(SearchConfig(prompts="mine.txt"))
+
+
+def raws(count: int, start: int) -> dict[str, Raw]:
+    numbers = np.arange(start, start + count, dtype=np.float64)
+    return {
+        run: Raw(count, {"clip": numbers + shift, "psnr": -numbers}, Features(np.outer(numbers, [1.0, 2.0])))
+        for run, shift in (("full", 0.0), ("plan", -1.0))
+    }
+
+
+def test_kept_values_come_back_in_order_and_a_gap_ends_them(tmp_path: Path) -> None:
+    data = CertificateData(tmp_path)
+    data.open({"steps": 4})
+    for start in (0, 8):
+        data.add(start, raws(8, start))
+    data.add(24, raws(8, 24))  # what came after a lost batch is not counted
+    again = CertificateData(tmp_path)
+    again.open({"steps": 4})
+    assert again.count() == 16
+    whole = again.runs(12)
+    assert whole["plan"].each["clip"].tolist() == [i - 1.0 for i in range(12)] and whole["full"].count == 12
+    features = whole["full"].features
+    assert features is not None and features.values[:, 1].tolist() == [2.0 * i for i in range(12)]
+    assert again.runs(12, features=False)["full"].features is None
+    with pytest.raises(StudyError, match="steps: it has 4, this run 5"):
+        again.open({"steps": 5})
+    again.open({"steps": 5}, again=True)
+    assert again.count() == 0
+
+
+def test_pictures_of_the_worst_are_kept_and_others_dropped(tmp_path: Path) -> None:
+    data = CertificateData(tmp_path)
+    data.open({})
+    data.keep_pictures({(3, "full"): b"a", (3, "plan"): b"b", (4, "plan"): b"c"}, [3, 4])
+    data.keep_pictures({(9, "plan"): b"d", (5, "plan"): b"e"}, [4, 9])
+    assert data.picture(3, "full") is None and data.picture(5, "plan") is None
+    assert (data.picture(4, "plan"), data.picture(9, "plan")) == (b"c", b"d")
+
+
+def test_what_is_damaged_is_told(tmp_path: Path) -> None:
+    data = CertificateData(tmp_path)
+    data.open({})
+    data.add(0, raws(8, 0))
+    (data.folder / "values-000000.safetensors").write_bytes(b"broken")
+    with pytest.raises(StudyError, match="--again"):
+        data.count()
+    for content in ("{", "[]", '{"kind": "x"}', '{"kind": "inheritance-certificate", "schema": 9}'):
+        (tmp_path / "certificate.json").write_text(content)
+        with pytest.raises(StudyError, match=r"certificate\.json"):
+            read_certificate(tmp_path)
+
+
+class Page(HTMLParser):
+    """Tags and links of a page."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.sources: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.sources += [value or "" for name, value in attrs if name in ("src", "href")]
+
+
+SMALL = ["--device", "cpu", "--pairs", "3", "--batch", "8", "--count", "8"]
+
+
+@pytest.fixture(scope="module")
+def certified(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """An export of DC0/P3+f2 on the embedded model, certified by the command; hostile prompts."""
+    folder = tmp_path_factory.mktemp("certified")
+    with Store.open(folder / "explorer.db") as store:
+        study = fill(store)
+        write_export(store, study, find_trial(store, study, 2), folder / "plan")
+    prompts = ["<script>alert(1)</script> bee, flat style", "lion & 'house', 3d style", "anchor, noto style"]
+    (folder / "mine.txt").write_text("\n".join(prompts))
+    arguments = ["certify", str(folder / "plan"), "--prompts", str(folder / "mine.txt"), *SMALL, "--max-drift", "0.9"]
+    assert run(arguments) == 0
+    document = read_certificate(folder / "plan")
+    assert document is not None
+    return folder, document
+
+
+def test_a_certificate_of_an_export(certified: tuple[Path, dict[str, Any]]) -> None:
+    folder, document = certified
+    assert document["count"] == 8 and set(document["runs"]) >= {"full", "plan", "same cost"}
+    full, plan = document["runs"]["full"], document["runs"]["plan"]
+    assert full["steps"] == STEPS and full["scores"]["psnr"]["value"] == 100.0 and full["macs_share"] == 1.0
+    assert 0 < plan["macs_share"] < 1 and plan["evaluations"] == STEPS + 1
+    clip = document["clip"]
+    change = document["differences"]["plan"][clip]
+    assert change["value"] == pytest.approx(plan["scores"][clip]["value"] - full["scores"][clip]["value"])
+    assert change["low"] <= change["value"] <= change["high"] and change["n"] == 8
+    assert document["settings"]["seed"] == FRESH_SEED + 5 and document["claim"]["limits"]["drift"] == 0.9
+    assert all(each["prompt"] for each in document["worst"]) and len(document["worst"]) <= 12
+    card = (folder / "plan" / "README.md").read_text()
+    assert "## Certificate" in card and "## Scores of the search" not in card and "The claim" in card
+
+
+def test_the_report_stands_alone_and_texts_stay_texts(certified: tuple[Path, dict[str, Any]]) -> None:
+    text = (certified[0] / "plan" / "certificate.html").read_text()
+    page = Page(text)
+    assert "script" not in page.tags and "&lt;script&gt;" in text
+    assert page.tags.count("img") >= 2 and all(source.startswith("data:image/png;base64,") for source in page.sources)
+    assert not re.search(r"https?://", text) and certified[1]["claim"]["sentence"].split(":")[0] in text
+
+
+def test_a_page_whose_pictures_are_gone(certified: tuple[Path, dict[str, Any]]) -> None:
+    assert "was not kept" in page_html(certified[1], lambda number, run: None)
+
+
+def test_the_same_command_measures_nothing_again_and_a_larger_count_adds(
+    certified: tuple[Path, dict[str, Any]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, first = certified
+    arguments = ["certify", str(folder / "plan"), "--prompts", str(folder / "mine.txt"), *SMALL[:-2], "--json"]
+    batches = sorted((folder / "plan" / ".certificate").glob("values-*"))
+    before = [path.stat().st_mtime_ns for path in batches]
+    capsys.readouterr()
+    assert run([*arguments, "--count", "8", "--max-drift", "0.9"]) == 0
+    again = json.loads(capsys.readouterr().out)
+    assert (again["runs"], again["claim"]) == (first["runs"], first["claim"])
+    assert run([*arguments, "--count", "12"]) == 0
+    more = json.loads(capsys.readouterr().out)
+    assert more["count"] == 12 and more["runs"]["plan"]["speedup"] == first["runs"]["plan"]["speedup"]
+    assert [path.stat().st_mtime_ns for path in batches] == before
+    assert run([*arguments, "--count", "12", "--guidance", "2"]) == 1
+    assert "guidance: it has 3.0, this run 2.0" in capsys.readouterr().err
+
+
+def test_a_trial_s_certificate_goes_along_with_its_export(
+    certified: tuple[Path, dict[str, Any]], store: Store, tmp_path: Path
+) -> None:
+    study = fill(store)
+    row = find_trial(store, study, 2)
+    place = tmp_path / "explorer-certificates" / "small" / row.key
+    place.mkdir(parents=True)
+    for name in ("certificate.json", "certificate.html"):
+        (place / name).write_bytes((certified[0] / "plan" / name).read_bytes())
+    files = write_export(store, study, row, tmp_path / "plan")
+    assert {"certificate.json", "certificate.html"} <= {path.name for path in files}
+    assert "## Certificate" in (tmp_path / "plan" / "README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["nowhere"], "there is no folder nowhere"),
+        (["empty"], "inheritance.json"),
+        (["nothing", "--trial", "1"], "there is no study 'nothing'"),
+        (["small", "--trial", "9"], "has no trial 9"),
+        (["small", "--trial", "2", "--count", "3"], "at least 8 pictures, got --count 3"),
+        (["small", "--trial", "2", "--prompts", "emoji-search"], "were searched on"),
+        (["small", "--trial", "2", "--max-clip-loss", "lots"], "--max-clip-loss must be a share"),
+        (["small", "--trial", "2", "--max-drift", "7"], "at most 1, got 7"),
+        (["small", "--trial", "2", "--model", "arch:sd15"], "random weights"),
+        (["small", "--trial", "2", "--device", "abacus"], "'abacus' is not a device"),
+        (["other", "--trial", "2"], "with weights 0123456789ab, and here it has"),
+    ],
+)
+def test_bad_certificates_are_one_sentence(
+    arguments: list[str], words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    with Store.open(tmp_path / "explorer.db") as store:
+        fill(store)
+        fill(store, "other", weights="0123456789ab")
+    assert run(["certify", *arguments]) == 1
+    lines = [line for line in capsys.readouterr().err.splitlines() if not line.startswith(("loading", "certifying"))]
+    assert len(lines) == 1 and words in lines[0]
+
+
+def test_a_killed_certificate_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SIGKILL after the first batch: what was kept is not measured again."""
+    with Store.open(tmp_path / "explorer.db") as store:
+        study = fill(store)
+        write_export(store, study, find_trial(store, study, 2), tmp_path / "plan")
+    (tmp_path / "mine.txt").write_text("bee, flat style\nlion, 3d style\n")
+    command = [sys.executable, "-m", "studies.cli", "certify", "plan", "--prompts", "mine.txt", *SMALL[:-2]]
+    # A folder for temporary files of its own: the device's lock in it is not shared with what else runs here.
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2]), "TMPDIR": str(tmp_path)}
+    process = subprocess.Popen(
+        [*command, "--count", "400"], stderr=subprocess.PIPE, text=True, cwd=tmp_path, env=environment
+    )
+    assert process.stderr is not None
+    assert any(line.startswith("[8/400]") for line in process.stderr)
+    process.kill()
+    process.wait()
+    kept = sorted((tmp_path / "plan" / ".certificate").glob("values-*"))
+    before = {path.name: path.read_bytes() for path in kept}
+    assert before and not (tmp_path / "plan" / "certificate.json").exists()
+    count = 8 * (len(kept) + 1)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    assert run([*command[3:], "--count", str(count)]) == 0
+    document = read_certificate(tmp_path / "plan")
+    assert document is not None and document["count"] == count
+    assert {path.name: path.read_bytes() for path in kept} == before

@@ -1,0 +1,214 @@
+"""`explorer tune`: how a budget is split, what is picked and said, and one whole run on the embedded model."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from explorer import InheritancePlan, StudyError
+from explorer.estimate import Estimate
+from studies import Store
+from studies.certificate import HOLDS, OPEN, Limits
+from studies.cli import run
+from studies.pick import Candidate, candidates, eligible, fastest_plain, just_beyond
+from studies.tune import LEAST_PLANS, Result, Speed, Split, first_plans, split_budget
+from studies.tune_words import outcome_words, pictures_needed
+from tests.studies.scored_study import emoji_architecture, fill
+
+SPEED = Speed(loop=0.4, picture=0.5, scoring=0.02)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    """A file alone: what is read here does not differ between databases."""
+    with Store.open(tmp_path / "explorer.db") as opened:
+        yield opened
+
+
+@pytest.mark.parametrize("budget", [300, 1800, 7200, 100_000])
+@pytest.mark.parametrize("speed", [SPEED, Speed(0.05, 0.06, 0.01), Speed(0.6, 0.7, 0.2)])
+def test_what_is_predicted_fits_the_budget(budget: float, speed: Speed) -> None:
+    split = split_budget(budget, 5.0, speed, prompts=64)
+    trial = speed.trial(split.prompts, split.pairs)
+    search = speed.first(split.prompts, split.pairs) + split.plans * trial
+    assert 5 + search + speed.certificate(split.pictures, split.pairs) <= budget * 1.02
+    assert split.plans >= LEAST_PLANS and split.prompts <= 64 and split.pictures >= 8
+
+
+def test_more_time_means_more_of_everything() -> None:
+    splits = [split_budget(budget, 5.0, SPEED, 64) for budget in (300, 900, 3600, 14_400)]
+    for name in ("prompts", "pictures", "plans"):
+        values = [getattr(split, name) for split in splits]
+        assert values[0] < values[-1], name
+    assert [split.prompts for split in splits] == sorted(split.prompts for split in splits)
+    grown = splits[0].grown(2.0)
+    assert (grown.prompts, grown.pairs) == (splits[0].prompts, splits[0].pairs)
+    assert grown.pictures == 2 * splits[0].pictures
+    assert Split(**json.loads(json.dumps(grown.to_json()))) == grown
+
+
+def test_too_small_a_budget_says_what_fits() -> None:
+    with pytest.raises(StudyError, match=r"too small here.*give --budget (\d+)s or more") as caught:
+        split_budget(30, 5.0, SPEED, 64)
+    needed = float(str(caught.value).split("--budget ")[1].split("s")[0])
+    assert split_budget(needed, 5.0, SPEED, 64).plans >= LEAST_PLANS
+
+
+def test_the_first_plans_are_the_controls_and_what_is_worth_trying() -> None:
+    names = [plan.name for plan in first_plans(emoji_architecture(), 20)]
+    assert names[:4] == ["plain@20", "plain@10", "DC0/P3+f2", "plain@8"]
+    assert len(names) == len(set(names)) and len(first_plans(emoji_architecture(), 1)) > LEAST_PLANS
+
+
+# Picking -------------------------------------------------------------------------------------------------------------
+
+
+def test_losses_are_paired_with_the_un_accelerated_pictures(store: Store) -> None:
+    study = fill(store)
+    plain, found = candidates(store, study, "clip_emojiclip")
+    assert plain is not None and plain.name == "plain@4"
+    assert [each.row.name for each in found] == ["CO6/P2", "DC0/P3+f2", "DC0/P2"]
+    # Every picture lost 1, 2 or 3, so the paired interval has no width, however much the prompts differ.
+    assert [each.loss for each in found] == [Estimate(float(loss), loss, loss, 3) for loss in (3, 2, 1)]
+
+
+def candidate(name: str, speedup: float, loss: float, psnr: float, drift: float = 0.1) -> Candidate:
+    from studies.rows import TrialRow
+
+    row = TrialRow(
+        0, name, "done", "baseline", name, [], name, {}, None, None, None, None, {}, {}, {}, None
+    )  # fmt: skip
+    return Candidate(row, speedup, Estimate(loss, loss - 1, loss + 1, 8), drift, psnr)
+
+
+FAST = candidate("DC0/P5", 3.0, 2.0, 25.0, 0.4)
+GOOD = candidate("DC0/P3", 2.0, 0.5, 30.0, 0.2)
+SAFE = candidate("DC0/P2", 1.5, 0.1, 40.0, 0.05)
+PLAIN = candidate("plain@25", 1.9, 0.7, 22.0, 0.3)
+SLOW = candidate("AI/P2", 0.9, 0.0, 50.0)
+FOUND = [FAST, GOOD, PLAIN, SAFE, SLOW]
+
+
+def test_the_fastest_within_the_limits_comes_first() -> None:
+    limits = Limits(0.01)
+    assert eligible(FOUND, limits, 80.0, []) == [GOOD, PLAIN, SAFE]
+    assert eligible(FOUND, Limits(0.01, 0.1), 80.0, []) == [SAFE]
+    # Where one does not hold, only what is closer to the un-accelerated pictures is worth a certificate.
+    assert eligible(FOUND, limits, 80.0, [GOOD]) == [SAFE]
+    assert eligible(FOUND, limits, 80.0, [GOOD, SAFE]) == []
+    assert fastest_plain(FOUND, limits, 80.0) == PLAIN
+    assert just_beyond(FOUND, GOOD, limits, 80.0) == FAST and just_beyond(FOUND, FAST, limits, 80.0) is None
+
+
+def certificate(verdict: str = HOLDS, beats: bool = True) -> dict[str, Any]:
+    clip = {"value": 80.0, "low": 79.0, "high": 81.0, "n": 64}
+    return {
+        "claim": {"verdict": verdict, "sentence": "The sentence.", "beats_fewer_steps": beats},
+        "clip": "clip",
+        "count": 64,
+        "runs": {"full": {"scores": {"clip": clip}}, "plan": {"speedup": {"value": 1.95}}},
+        "differences": {"plan": {"clip": {"value": -0.4, "low": -1.2, "high": 0.4, "n": 64}}},
+    }
+
+
+RESULT = Result(GOOD, certificate(), FOUND, [], [], 60, 0, 80.0)
+
+
+@pytest.mark.parametrize(
+    ("change", "expected", "absent"),
+    [
+        (
+            {},
+            ["Chosen: DC0/P3 (1.95x), the fastest of 60 plans", "The sentence.", "within the limit are plain@25"],
+            "-",
+        ),
+        ({}, ["A larger limit would give more: DC0/P5 was 3.00x at a CLIP loss of 2.5%"], "Only"),
+        ({"certificate": certificate(beats=False)}, ["Nothing beats fewer steps beyond doubt"], "-"),
+        ({"chosen": PLAIN}, ["Nothing beats fewer steps here", "inherits nothing"], "within the limit are"),
+        ({"certificate": certificate(OPEN)}, ["too few pictures to show it", "certify about 256 pictures"], "-"),
+        ({"chosen": None, "certificate": None}, ["Nothing was chosen: none of 60 plans"], "The sentence"),
+        ({"chosen": None, "given_up": [GOOD], "untried": [SAFE]}, ["(DC0/P3)", "certify DC0/P2 (1.50x)"], "Chosen"),
+        ({"plans": 12}, ["Only 12 plans were tried"], "-"),
+    ],
+)
+def test_what_is_said(change: dict[str, Any], expected: list[str], absent: str) -> None:
+    said = "\n".join(outcome_words(replace(RESULT, **change), Limits(0.01), 50))
+    assert all(words in said for words in expected), said
+    assert absent == "-" or absent not in said
+
+
+def test_how_many_pictures_would_settle_it() -> None:
+    # Half the room is taken by the loss of 0.4 of 0.8; the interval reaches 0.8 where 0.4 is left: 4 times as many.
+    assert pictures_needed(certificate(OPEN), Limits(0.01)) == 64 * 4
+    assert pictures_needed(certificate(OPEN), Limits(0.004)) is None
+
+
+# The whole -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_tune_from_beginning_to_end(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A generous limit, so that something is chosen from few pictures; then the same command again."""
+    from studies import tune
+
+    monkeypatch.setattr(tune, "LEAST_PLANS", 2)
+    out = tmp_path / "mine"
+    command = ["tune", "--steps", "4", "--max-clip-loss", "95%", "--out", str(out), "--json", "--budget"]
+    assert run([*command, "1s"]) == 1 and not out.exists()
+    budget = float(capsys.readouterr().err.split("give --budget ")[1].split("s")[0]) * 1.2  # what fits on this machine
+    command.append(f"{budget:.0f}s")
+    started = time.monotonic()
+    assert run(command) == 0
+    took = time.monotonic() - started
+    captured = capsys.readouterr()
+    document = json.loads(captured.out)
+    assert document["plans"] >= 2 and document["spent_seconds"] <= took + 1
+    assert took < 1.5 * budget
+    assert document["words"][0].startswith(("Chosen", "Nothing was chosen"))
+    assert "left] certificate of" in captured.err and "left] search, plan 1: plain@4" in captured.err
+    if document["chosen"] is None:
+        assert not (out / "inheritance.json").exists()
+        return
+    plan = InheritancePlan.from_pretrained(out)
+    assert plan.made_for is not None and plan.made_for.model == "emoji"
+    assert "## Certificate" in (out / "README.md").read_text() and (out / "certificate.html").is_file()
+    assert run(command) == 0
+    again = json.loads(capsys.readouterr().out)
+    assert again["chosen"] == document["chosen"] and again["plans"] == document["plans"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--budget", "soon"], "--budget must be a time"),
+        (["--budget", "3s"], "too small"),
+        (["--model", "arch:sd15"], "random weights"),
+        (["--model", "nothing"], "no such model 'nothing'"),
+        (["--max-clip-loss", "200%"], "--max-clip-loss must be a share"),
+        (["--max-drift", "0"], "more than 0 and at most 1, got 0"),
+        (["--prompts", "mine.txt"], "no held-out set is known"),
+        (["--out", "full"], "not empty and not of an earlier"),
+        (["--out", "file"], "is a file"),
+        (["--steps", "0"], "--steps must be more than zero"),
+    ],
+)
+def test_bad_tunes_are_one_sentence_and_leave_nothing(
+    arguments: list[str], words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "x").write_text("")
+    (tmp_path / "file").write_text("")
+    (tmp_path / "mine.txt").write_text("a\nb\n")
+    before = {path: path.stat().st_size for path in tmp_path.rglob("*")}
+    assert run(["tune", "--steps", "4", *arguments]) == 1
+    errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error")]
+    assert len(errors) == 1 and words in errors[0]
+    assert {path: path.stat().st_size for path in tmp_path.rglob("*")} == before
