@@ -21,10 +21,10 @@ from torch import Tensor, nn
 from explorer.architecture import Architecture
 from explorer.conditions import read_conditions
 from explorer.errors import ModelError, PlanError
-from explorer.mask import Mask
+from explorer.mask import Feature, Mask
 from explorer.plan import InheritancePlan, Run, resolve_run
 from explorer.program import Conditions, Program
-from explorer.variant import Feature, Features, Variant
+from explorer.variant import Features, Variant
 
 _MARK = "_inheritance"
 
@@ -250,7 +250,7 @@ class Inheritance:
             held = self._cache.get(feature)
             if held:
                 sources = tuple(held)[-self.plan.rule.history :]
-                weights = self.plan.rule.coefficients(evaluation, sources)
+                weights = self.plan.rule.coefficients(evaluation, sources, feature)
                 inherited[feature] = combine([held[s] for s in sources], weights)
         return inherited
 
@@ -265,8 +265,8 @@ class Inheritance:
 
 
 def combine(features: list[Tensor], weights: tuple[float, ...]) -> Tensor:
-    """Linear combination of features of one shape; a single feature is given back as it is, without a copy."""
-    if len(features) == 1:
+    """Linear combination of features of one shape; a single one of weight 1 is given back as it is, without a copy."""
+    if weights == (1.0,):
         return features[0]
     total = features[0] * weights[0]
     for feature, weight in zip(features[1:], weights[1:], strict=True):
