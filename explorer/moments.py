@@ -19,7 +19,7 @@ from torch import Tensor
 
 from explorer.errors import PlanError, ScoreError
 from explorer.mask import Feature
-from explorer.pictures import generate
+from explorer.pictures import run
 from explorer.probe import Probe, all_features, storing
 from explorer.program import Conditions
 from explorer.prompts import Prompt
@@ -93,7 +93,7 @@ def collect_moments(
     with probe:
         for start in range(0, len(prompts), batch_size):
             batch = prompts[start : start + batch_size]
-            generate(pipe, batch, seed=seed + start, steps=steps, guidance=guidance, batch_size=len(batch), size=size)
+            run(pipe, batch, seed=seed + start, steps=steps, guidance=guidance, size=size, output_type="latent")
             reader.end_batch(len(batch))
             if progress is not None:
                 progress(start + len(batch), len(prompts))

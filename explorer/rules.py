@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Literal
 
@@ -31,7 +31,7 @@ class Rule:
 
     kind: RuleKind = "copy"
     order: int = 0
-    weights: Coefficients | None = None
+    weights: Coefficients | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         if self.order not in {"copy": (0,), "forecast": (1, 2), "fitted": (1, 2)}[self.kind]:

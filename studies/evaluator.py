@@ -17,13 +17,15 @@ import torch
 from explorer.architecture import Architecture
 from explorer.devices import DeviceInfo
 from explorer.errors import ExplorerError, ScoreError, StudyError
+from explorer.estimate import Estimate
 from explorer.latency import PAIRS, compare
 from explorer.pictures import THUMBNAIL, generate
 from explorer.plan import InheritancePlan
 from explorer.prompts import Prompt
 from explorer.quality.scorer import Scorer
 from explorer.runtime import inherit
-from studies.scored import LATENCY, QUALITY, Part, Picture, Scored
+from studies.scored import LATENCY, PREDICTED, QUALITY, Part, Picture, Scored
+from studies.screen import Screen
 
 KEPT_PICTURES = 16
 """Pictures kept of a candidate: so many of the first prompts and half as many of those that drifted most. Of the
@@ -69,6 +71,8 @@ class CandidateEvaluator:
         self._counts: dict[int, int] = {}
         self._baseline: torch.Tensor | None = None
         self._warm = False
+        self.screen: Screen | None = None
+        """Predicts drift and cost of the plans that are scored, once the study is calibrated."""
 
     def evaluations(self, plan: InheritancePlan) -> int:
         """UNet evaluations of a run of the plan under the pipeline's scheduler (PNDM: one more than its steps)."""
@@ -108,6 +112,13 @@ class CandidateEvaluator:
             quality.pictures,
         )
 
+    def _predicted(self, plan: InheritancePlan) -> dict[str, Estimate]:
+        """The drift that the study's calibration predicts, beside what is measured."""
+        if self.screen is None:
+            return {}
+        drift = self.screen.drift(plan)
+        return {PREDICTED: Estimate(drift, drift, drift, self.screen.calibration.errors.pictures)}
+
     def _latency(self, plan: InheritancePlan) -> Scored:
         with on_device(self.info):
             start = time.perf_counter()
@@ -138,7 +149,11 @@ class CandidateEvaluator:
         else:
             kept = _first_and_worst(len(pictures), scores.each.get("psnr", []))
         return Scored(
-            dict(scores), scores.seconds, extractors, dict(scores.each), [self._picture(i, pictures[i]) for i in kept]
+            dict(scores) | self._predicted(plan),
+            scores.seconds,
+            extractors,
+            dict(scores.each),
+            [self._picture(i, pictures[i]) for i in kept],
         )
 
     def baseline_pictures(self) -> torch.Tensor:

@@ -120,6 +120,11 @@ class Mirror(Generic[P]):
             return {}, {}
         return trial.params, trial.distributions
 
+    def told(self) -> list[FrozenTrial]:
+        """The trials that have values, the oldest first."""
+        with sqlite.in_words(self.store.url):
+            return self.optuna.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+
     # Trials end ------------------------------------------------------------------------------------------------------
 
     def tell(self, number: int, values: list[float], duplicate_of: int | None = None) -> None:

@@ -277,3 +277,26 @@ def test_bad_requests_are_refused(store: Store, study: StudyRecord, change: dict
     with pytest.raises(StudyError, match=words):
         run(store, **change)
     assert worker_rows(store, study) == []
+
+
+def test_where_plans_can_be_ranked_the_best_of_many_is_scored(store: Store) -> None:
+    """Ranked by period: of 24 draws among 8 periods the longest ones are found first, each distinct plan once."""
+    store.create_study("s", toy_settings())
+    ranked: list[int] = []
+
+    def by_period(plans: Any) -> list[int]:
+        ranked.append(len(plans))
+        return sorted(range(len(plans)), key=lambda k: -plans[k].period)
+
+    outcome = run(store, 9, rank=by_period)
+    rows = trials(store, store.study("s"))
+    assert outcome.scored == 9 and len({row.key for row in rows}) == 9
+    assert all(row.plan["period"] >= 7 for row in rows) and min(ranked) > 1
+    told = store.optuna_study(store.study("s")).get_trials(states=(TrialState.COMPLETE,))
+    assert len(told) == 9 and all(trial.params["period"] >= 7 for trial in told)
+
+
+def test_ranked_proposals_end_with_the_space(store: Store) -> None:
+    store.create_study("s", toy_settings())
+    outcome = run(store, 50, rank=lambda plans: range(len(plans)), space=ToySpace(periods=2, widths=2))
+    assert outcome.stopped == "exhausted" and outcome.scored == 1 + 2 * 3
