@@ -1,4 +1,4 @@
-"""What each rule is worth: `python benchmarks/rules.py --steps 20 --json rules.json`.
+"""What each rule is worth: `python -m benchmarks.rules --steps 20 --batch 8`.
 
 Mean PSNR (dB, 8-bit pictures) to the un-accelerated pictures of the same seeds, for some strategies under every rule
 and solver. Fitted weights are calibrated on other prompts and seeds than those that are scored. The share is that of
@@ -8,16 +8,16 @@ the plan's MACs.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 import torch
 from diffusers import DDIMScheduler, PNDMScheduler
 
+from benchmarks.report import options, write_result
 from explorer import anatomy, inherit, load_pipeline, strategy
+from explorer.devices import resolve_device, resolve_dtype
 from explorer.fitting import Fitter
 from explorer.models import default_guidance
 from explorer.moments import collect_moments
@@ -45,13 +45,16 @@ def share(costs: Any, plan: InheritancePlan, evaluations: int) -> float:
 
 
 def measure(solver: str, arguments: argparse.Namespace) -> list[dict[str, Any]]:
-    pipe = load_pipeline(arguments.model, device=arguments.device)
+    device = resolve_device(arguments.device)
+    dtype = str(resolve_dtype(arguments.dtype, device)).removeprefix("torch.")
+    pipe = load_pipeline(arguments.model, device=str(device), dtype=dtype)
     kind, options = SOLVERS[solver]
     pipe.scheduler = kind.from_config(pipe.scheduler.config, **options)
     guidance = default_guidance(arguments.model)
     prompts = load_prompts(arguments.prompts).prompts
     known, held_out = prompts[: arguments.count], prompts[-arguments.count :]
-    run = {"steps": arguments.steps, "guidance": guidance, "batch_size": arguments.batch}
+    size = (arguments.resolution,) * 2 if arguments.resolution else None
+    run = {"steps": arguments.steps, "guidance": guidance, "batch_size": arguments.batch, "size": size}
     started = time.perf_counter()
     moments = collect_moments(pipe, known, seed=1000, **run)
     calibration = time.perf_counter() - started
@@ -85,21 +88,18 @@ def print_table(rows: list[dict[str, Any]]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", default="emoji")
-    parser.add_argument("--prompts", default="emoji-search")
+    parser = options("The drift of some strategies under every rule and solver.")
+    parser.add_argument("--prompts", default="emoji-search", help="a shipped set, a .txt or a .jsonl file")
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--count", type=int, default=8, help="prompts to calibrate on, and as many others to score")
-    parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--device", default="cpu")
     parser.add_argument("--solvers", default=",".join(SOLVERS))
-    parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
+    if arguments.quick:
+        arguments.steps, arguments.count = 4, 2
     rows = [row for solver in arguments.solvers.split(",") for row in measure(solver, arguments)]
     print_table(rows)
-    if arguments.json is not None:
-        document = {"steps": arguments.steps, "prompts": arguments.count, "model": arguments.model, "rows": rows}
-        arguments.json.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    figures = {f"{row['solver']} {row['plan']} {row['rule']}": row["psnr"] for row in rows}
+    write_result("rules", figures, rows, arguments)
 
 
 if __name__ == "__main__":

@@ -113,6 +113,13 @@ def suggest_rule(trial: BaseTrial, setting: Setting) -> str:
     return trial.suggest_categorical("rule", setting.rules)
 
 
+def with_rule(plan: InheritancePlan, rule: str, setting: Setting) -> InheritancePlan:
+    """The plan under the rule of this name, fitted where the rule is and the setting can."""
+    if rule in FITTED_RULES and setting.fit is not None:
+        return setting.fit(plan, rule)
+    return plan.with_rule(Rule.parse(rule))
+
+
 def inherits(plan: InheritancePlan, evaluations: int) -> bool:
     """Whether the plan inherits anything at all in such a run; otherwise its schedule and rule mean nothing."""
     return any(len(plan.mask(choice)) for choice in set(plan.resolve(evaluations)))
@@ -122,6 +129,4 @@ def plan_of(
     setting: Setting, masks: tuple[Mask, ...], schedule: Any, rule: str, steps: int | None = None
 ) -> InheritancePlan:
     plan = InheritancePlan(setting.architecture, setting.steps if steps is None else steps, masks, schedule)
-    if rule in FITTED_RULES and setting.fit is not None:
-        return setting.fit(plan, rule)
-    return plan.with_rule(Rule.parse(rule))
+    return with_rule(plan, rule, setting)

@@ -122,8 +122,9 @@ class Mirror(Generic[P]):
 
     def told(self) -> list[FrozenTrial]:
         """The trials that have values, the oldest first."""
-        with sqlite.in_words(self.store.url):
-            return self.optuna.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        return self.store.with_optuna(
+            lambda: self.optuna.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        )
 
     # Trials end ------------------------------------------------------------------------------------------------------
 
