@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import hashlib
 import io
+import json
 import os
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ from explorer.plan import InheritancePlan
 from explorer.prompts import Prompt
 from explorer.quality.scorer import Scorer
 from explorer.runtime import inherit
+from studies.saved import Saved
 from studies.scored import LATENCY, PREDICTED, QUALITY, Part, Picture, Scored
 from studies.screen import Screen
 
@@ -71,6 +74,9 @@ class CandidateEvaluator:
         self._counts: dict[int, int] = {}
         self._baseline: torch.Tensor | None = None
         self._warm = False
+        self.saved: Saved | None = None
+        """Where text embeddings and un-accelerated pictures are kept for all processes of the study."""
+        self._texts: dict[tuple[str, ...], dict[str, Any]] = {}
         self.screen: Screen | None = None
         """Predicts drift and cost of the plans that are scored, once the study is calibrated."""
 
@@ -160,7 +166,8 @@ class CandidateEvaluator:
         """The un-accelerated pictures of the same prompts and seeds, made once; uint8 (N, 3, H, W)."""
         if self._baseline is None:
             try:
-                self._baseline = self._pictures(self._stock, self.steps)
+                made = self._kept("un-accelerated", lambda: {"pictures": self._pictures(self._stock, self.steps)})
+                self._baseline = made["pictures"]
             except RuntimeError as error:
                 # No plan could be scored beside it: the study stops instead of recording failures.
                 raise StudyError(f"the un-accelerated pipeline cannot make its pictures ({error}).") from error
@@ -169,8 +176,20 @@ class CandidateEvaluator:
     def _pictures(self, pipe: Any, steps: int) -> torch.Tensor:
         return generate(
             pipe, self.prompts, seed=self.seed, steps=steps, guidance=self.guidance, batch_size=self.batch,
-            size=self.size,
+            size=self.size, embed=self._embed,
         )  # fmt: skip
+
+    def _kept(self, name: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        return make() if self.saved is None else self.saved.get(name, make)
+
+    def _embed(self, words: list[str]) -> dict[str, Any]:
+        """The embeddings of a batch, made once: every candidate has the same prompts."""
+        batch = tuple(words)
+        if batch not in self._texts:
+            name = f"text-{hashlib.sha256(json.dumps(words).encode()).hexdigest()[:16]}"
+            made = self._kept(name, lambda: encode(self.pipe, words, self.device))
+            self._texts[batch] = {key: value.to(self.device) for key, value in made.items()}
+        return self._texts[batch]
 
     def _loop(self, pipe: Any, steps: int) -> None:
         """The denoising loop alone: embeddings are made beforehand and latents are not decoded."""

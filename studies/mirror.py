@@ -122,9 +122,7 @@ class Mirror(Generic[P]):
 
     def told(self) -> list[FrozenTrial]:
         """The trials that have values, the oldest first."""
-        return self.store.with_optuna(
-            lambda: self.optuna.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        )
+        return self.store.with_optuna(lambda: self.optuna.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)))
 
     # Trials end ------------------------------------------------------------------------------------------------------
 

@@ -29,8 +29,8 @@ def write(folder: Path, study: str, key: str, pictures: Sequence[Picture]) -> li
         for picture in pictures:
             path = place / f"{picture.number:03d}.png"
             thumbnail = place / f"{picture.number:03d}.thumb.png"
-            _write_whole(folder / path, picture.png)
-            _write_whole(folder / thumbnail, picture.thumbnail)
+            write_whole(folder / path, picture.png)
+            write_whole(folder / thumbnail, picture.thumbnail)
             rows.append(
                 {
                     "number": picture.number,
@@ -48,7 +48,8 @@ def write(folder: Path, study: str, key: str, pictures: Sequence[Picture]) -> li
     return rows
 
 
-def _write_whole(path: Path, content: bytes) -> None:
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file so that nobody ever reads half of it. Raises OSError."""
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")
     try:
         with os.fdopen(handle, "wb") as file:

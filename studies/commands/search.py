@@ -24,6 +24,7 @@ from studies.pictures import FOLDER
 from studies.queue import counts, enqueue
 from studies.ranking import Ranking
 from studies.rows import trials
+from studies.saved import Saved
 from studies.session import Session, config_of, open_session
 from studies.store import Store, StudyRecord
 from studies.summary import without_loss
@@ -102,6 +103,7 @@ def run_one_worker(
             words().print(f"{why}: scoring quality alone; latency is left to the study's device", markup=False)
         if not store.beside_its_file:
             words().print(f"sample pictures go to {store.folder / FOLDER}", markup=False)
+        session.evaluator.saved = Saved.of(store.folder, study, session.settings)
         standing = load(store, record)
         if standing is not None:
             session.use(standing)
@@ -116,7 +118,8 @@ def run_one_worker(
 
 
 def prepare(store: Store, study: StudyRecord, session: Session) -> None:
-    """Use the study's calibration where one stands; make it where the study is to have one."""
+    """Use what the study has saved, and its calibration where one stands; make it where the study is to have one."""
+    session.evaluator.saved = Saved.of(store.folder, study.name, session.settings)
     standing = load(store, study)
     if standing is None and session.config.calibrate:
         from studies.commands.calibrate import with_progress
