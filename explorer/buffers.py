@@ -107,13 +107,18 @@ class FeatureBuffers:
         names = list(features)
         targets = [self._combined[name] for name in names]
         slots = list(self._sources.values())
-        weights = self._rule.coefficients(evaluation, self.sources)
+        rows = [self._rule.coefficients(evaluation, self.sources, name) for name in names]
         torch._foreach_copy_(targets, [self._slots[name][slots[0]] for name in names])
-        if len(slots) == 1:
+        if all(row == (1.0,) for row in rows):
             return
-        torch._foreach_mul_(targets, weights[0])
-        for slot, weight in zip(slots[1:], weights[1:], strict=True):
-            torch._foreach_add_(targets, [self._slots[name][slot] for name in names], alpha=weight)
+        torch._foreach_mul_(targets, [row[0] for row in rows])
+        for k, slot in enumerate(slots[1:], 1):
+            sources = [self._slots[name][slot] for name in names]
+            if all(row[k] == rows[0][k] for row in rows):
+                torch._foreach_add_(targets, sources, alpha=rows[0][k])
+            else:  # fitted weights are each feature's own
+                for target, source, row in zip(targets, sources, rows, strict=True):
+                    target.add_(source, alpha=row[k])
 
     def read(self, features: Iterable[Feature]) -> Mapping[Feature, Tensor]:
         """The buffers that an inherit step reads: the same tensors at every step."""

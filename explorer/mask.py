@@ -12,6 +12,8 @@ from explorer.errors import PlanError
 
 Form = Literal["residual", "output"]
 FORMS: tuple[Form, ...] = get_args(Form)
+Feature = tuple[str, Form]
+"""What a step stores and a later one inherits: a node's residual branch or its output."""
 
 
 @dataclass(frozen=True)

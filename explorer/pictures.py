@@ -17,6 +17,8 @@ SUFFIXES = (".png", ".webp", ".jpg", ".jpeg")
 THUMBNAIL = 96
 """Longest side of a thumbnail, in pixels."""
 
+Embed = Callable[[list[str]], "dict[str, torch.Tensor]"]
+
 
 def generate(
     pipe: Any,
@@ -28,13 +30,15 @@ def generate(
     batch_size: int,
     progress: Callable[[int, int], None] | None = None,
     size: tuple[int, int] | None = None,
+    embed: Embed | None = None,
 ) -> torch.Tensor:
     """The pictures of `prompts`, uint8 (N, 3, H, W) on the CPU, from a diffusers text-to-image pipeline.
 
     Picture i starts from the noise of a CPU generator seeded with seed + i, so it depends neither on the batch size
     nor on the device, and every candidate of a study starts from the same noise. `progress(done, N)` is called after
-    each batch. `size` is (height, width) in pixels, the pipeline's own by default. Raises ScoreError for no prompts,
-    numbers below one, and pictures that hold infinities or NaNs.
+    each batch. `size` is (height, width) in pixels, the pipeline's own by default. `embed` gives the embeddings of a
+    batch as the pipeline's call takes them; without it the pipeline encodes the words itself. Raises ScoreError for no
+    prompts, numbers below one, and pictures that hold infinities or NaNs.
     """
     import torch
 
@@ -44,28 +48,45 @@ def generate(
     for what, given in (("steps", steps), ("batch_size", batch_size)):
         if given < 1:
             raise ScoreError(f"Pictures were asked for with {what}={given}; it must be at least 1.")
+    made = []
+    for start in range(0, len(words), batch_size):
+        batch = words[start : start + batch_size]
+        images = run(pipe, batch, seed=seed + start, steps=steps, guidance=guidance, size=size, embed=embed)
+        made.append(_to_bytes(images, start))
+        if progress is not None:
+            progress(start + len(batch), len(words))
+    return torch.cat(made)
+
+
+def run(
+    pipe: Any,
+    prompts: Sequence[str | Prompt],
+    *,
+    seed: int,
+    steps: int,
+    guidance: float,
+    size: tuple[int, int] | None = None,
+    output_type: str = "pt",
+    embed: Embed | None = None,
+) -> torch.Tensor:
+    """One call of the pipeline on a batch of prompts, the noise of the first of them seeded with `seed`: floats in
+    [0, 1] of shape (N, 3, H, W), or with `output_type="latent"` the final latents."""
+    import torch
+
     shape = {"height": size[0], "width": size[1]} if size else {}
     before = dict(getattr(pipe, "_progress_bar_config", {}))
     pipe.set_progress_bar_config(disable=True)
-    made = []
     try:
-        for start in range(0, len(words), batch_size):
-            batch = words[start : start + batch_size]
-            seeds = range(seed + start, seed + start + len(batch))
-            images = pipe(
-                prompt=batch,
-                generator=[torch.Generator("cpu").manual_seed(each) for each in seeds],
-                num_inference_steps=steps,
-                guidance_scale=guidance,
-                output_type="pt",
-                **shape,
-            ).images
-            made.append(_to_bytes(images, start))
-            if progress is not None:
-                progress(start + len(batch), len(words))
+        return pipe(
+            **({"prompt": texts(prompts)} if embed is None else embed(texts(prompts))),
+            generator=[torch.Generator("cpu").manual_seed(seed + number) for number in range(len(prompts))],
+            num_inference_steps=steps,
+            guidance_scale=guidance,
+            output_type=output_type,
+            **shape,
+        ).images
     finally:
         pipe.set_progress_bar_config(**(before or {"disable": False}))
-    return torch.cat(made)
 
 
 def _to_bytes(images: torch.Tensor, start: int) -> torch.Tensor:

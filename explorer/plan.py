@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from explorer.architecture import Architecture
+from explorer.coefficients import Coefficients
 from explorer.errors import ExplorerError, PlanError, brief
-from explorer.mask import Form, Mask, liveness
+from explorer.mask import Feature, Mask, liveness
 from explorer.plan_files import PLAN_FILE, find_plan, push, read_document, write_plan
 from explorer.plan_text import mask_from_text, mask_to_text, schedule_from_text, schedule_to_text
 from explorer.rules import Rule
@@ -81,11 +82,23 @@ class InheritancePlan:
             raise PlanError(f"a plan has at most {MAX_MASKS} masks, got {len(self.masks)}.")
         for mask in self.masks:
             mask.check(self.architecture)
-        wanted = self._masks_wanted()
+        wanted = self.masks_wanted
         if wanted > len(self.masks):
             raise PlanError(f"the schedule asks for mask {wanted} and the plan has {len(self.masks)}.")
+        if self.rule.weights is not None:
+            self._check_weights(self.rule.weights)
 
-    def _masks_wanted(self) -> int:
+    def _check_weights(self, weights: Coefficients) -> None:
+        """What the masks read has weights, and nothing else has: a file cannot hide entries that mean nothing."""
+        read = {f for mask in self.masks[: self.masks_wanted] for f in liveness(self.architecture, mask).reads}
+        for name, form in sorted(weights.features - read):
+            raise PlanError(f"the weights name {name} ({form}), which no mask reads; fit the plan again.")
+        for name, form in sorted(read - weights.features):
+            raise PlanError(f"the fitted rule has no weights for {name} ({form}); fit the plan again.")
+
+    @property
+    def masks_wanted(self) -> int:
+        """How many of the masks the schedule may choose."""
         if isinstance(self.schedule, Segments):
             return max(choice for choice, _ in self.schedule.runs)
         always_extracts = isinstance(self.schedule, Periodic) and self.schedule.period == 1
@@ -95,7 +108,13 @@ class InheritancePlan:
 
     def resolve(self, evaluations: int) -> tuple[int, ...]:
         """The choice of mask at each of a run's UNet evaluations (0: extract). Raises PlanError when a schedule that
-        was written out does not fit."""
+        was written out, or weights that were fitted, do not fit."""
+        if self.rule.weights is not None and evaluations != self.rule.weights.evaluations:
+            raise PlanError(
+                f"this plan's weights were fitted for {self.rule.weights.evaluations} UNet evaluations and the run has "
+                f"{evaluations}; run it with the step count and scheduler it was made for, or fit it again "
+                "(explorer.fitting.fit)."
+            )
         return self.schedule.resolve(evaluations)
 
     def mask(self, choice: int) -> Mask:
@@ -104,7 +123,7 @@ class InheritancePlan:
     @property
     def extracts_always(self) -> bool:
         """Whether this is the un-accelerated pipeline (a `plain@n` control)."""
-        return self._masks_wanted() == 0 or not any(self.masks)
+        return self.masks_wanted == 0 or not any(self.masks)
 
     def canonical(self, evaluations: int) -> dict[str, Any]:
         """What is computed at each evaluation, without names or unread entries: equal for plans that do the same."""
@@ -144,6 +163,11 @@ class InheritancePlan:
         from explorer.transfer import transfer
 
         return transfer(self, architecture)
+
+    def with_rule(self, rule: Rule) -> InheritancePlan:
+        """The same masks and schedule under another rule; a name shows it (`DC0/P5` becomes `DC0/P5+fit`)."""
+        name = None if self.name is None else self.name.removesuffix(self.rule.suffix) + rule.suffix
+        return replace(self, rule=rule, name=name)
 
     # Files -----------------------------------------------------------------------------------------------------------
 
@@ -272,11 +296,11 @@ class Run:
     """
 
     choices: tuple[int, ...]
-    stores: tuple[frozenset[tuple[str, Form]], ...]
-    last_read: dict[tuple[int, tuple[str, Form]], int]
+    stores: tuple[frozenset[Feature], ...]
+    last_read: dict[tuple[int, Feature], int]
 
 
-def features_read(plan: InheritancePlan) -> frozenset[tuple[str, Form]]:
+def features_read(plan: InheritancePlan) -> frozenset[Feature]:
     """Every feature that an inherit step of the plan may read: what an extract step stores that serves all of them."""
     return frozenset(feature for mask in plan.masks for feature in liveness(plan.architecture, mask).reads)
 
@@ -289,8 +313,8 @@ def resolve_run(plan: InheritancePlan, evaluations: int, start: int = 0) -> Run:
     asked = (0, *plan.resolve(evaluations)[start + 1 :])
     reads = {choice: liveness(plan.architecture, plan.mask(choice)).reads for choice in set(asked)}
     choices = tuple(choice if reads[choice] else 0 for choice in asked)  # an empty mask extracts
-    stores: list[set[tuple[str, Form]]] = [set() for _ in choices]
-    last_read: dict[tuple[int, tuple[str, Form]], int] = {}
+    stores: list[set[Feature]] = [set() for _ in choices]
+    last_read: dict[tuple[int, Feature], int] = {}
     extracts: list[int] = []
     for i, choice in enumerate(choices):
         if not reads[choice]:

@@ -23,12 +23,12 @@ from explorer.compiling import CompileMode, check_compiler, compile_mode, compil
 from explorer.conditions import read_conditions
 from explorer.errors import ExplorerError, ModelError, PlanError
 from explorer.graphs import StaticSteps, why_not
-from explorer.mask import Mask
+from explorer.mask import Feature, Mask
 from explorer.plan import InheritancePlan, Run, features_read, resolve_run
 from explorer.program import Program
 from explorer.targets import check_target, check_untouched
 from explorer.timesteps import Timesteps
-from explorer.variant import Feature, Features, Variant
+from explorer.variant import Features, Variant
 
 _MARK = "_inheritance"
 
@@ -322,7 +322,7 @@ class Inheritance:
             held = self._cache.get(feature)
             if held:
                 sources = tuple(held)[-self.plan.rule.history :]
-                weights = self.plan.rule.coefficients(evaluation, sources)
+                weights = self.plan.rule.coefficients(evaluation, sources, feature)
                 inherited[feature] = combine([held[s] for s in sources], weights)
         return inherited
 
@@ -337,8 +337,8 @@ class Inheritance:
 
 
 def combine(features: list[Tensor], weights: tuple[float, ...]) -> Tensor:
-    """Linear combination of features of one shape; a single feature is given back as it is, without a copy."""
-    if len(features) == 1:
+    """Linear combination of features of one shape; a single one of weight 1 is given back as it is, without a copy."""
+    if weights == (1.0,):
         return features[0]
     total = features[0] * weights[0]
     for feature, weight in zip(features[1:], weights[1:], strict=True):

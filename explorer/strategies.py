@@ -16,8 +16,11 @@ from explorer.architecture import Architecture
 from explorer.errors import PlanError
 from explorer.mask import Mask
 from explorer.plan import InheritancePlan
-from explorer.rules import RULES, Rule
+from explorer.rules import FITTED_RULES, RULES, Rule, rule_of_suffix
 from explorer.schedule import Curve, Periodic, Schedule, parse_mode
+
+Fit = Callable[[InheritancePlan, str], InheritancePlan]
+"""A plan and the name of a fitted rule to the plan with the weights of that rule."""
 
 
 @dataclass(frozen=True)
@@ -144,32 +147,38 @@ def deepcache_curve(steps: int) -> Curve:
     return Curve(extracts=max(2, round(steps / 5)), centre=0.3, power=1.4)
 
 
-def strategy(name: str, *, mode: str = "P5†", steps: int = 50, unet: Any, rule: str = "copy") -> InheritancePlan:
+def strategy(
+    name: str, *, mode: str = "P5†", steps: int = 50, unet: Any, rule: str = "copy", fit: Fit | None = None
+) -> InheritancePlan:
     """The plan of a named strategy for `unet` (a UNet, or an `Architecture`).
 
-    mode: `Pn`, `Pn†` (ASCII `Pnd`), or `N` for DeepCache's non-uniform schedule. rule: copy, forecast1, forecast2.
-    `plain@n` gives the control: the un-accelerated pipeline with n steps (mode and rule do not matter).
-    A full spelling such as `DC0/P3+f2` is read too.
+    mode: `Pn`, `Pn†` (ASCII `Pnd`), or `N` for DeepCache's non-uniform schedule. rule: copy, forecast1, forecast2,
+    or fitted, which needs `fit`: what gives a plan its weights (`explorer.fitting.Fitter`, or `explorer.fitting.fit`
+    with a pipeline and prompts). `plain@n` gives the control: the un-accelerated pipeline with n steps (mode and rule
+    do not matter).
+    A full spelling such as `DC0/P3+f2` or `DC0/P5+fit` is read too.
 
     Raises:
-        PlanError: for an unknown strategy, mode or rule.
+        PlanError: for an unknown strategy, mode or rule, and for a fitted rule without `fit`.
     """
     architecture = unet if isinstance(unet, Architecture) else Architecture.of(unet)
     plain = re.fullmatch(r"plain@([1-9]\d{0,3})", name)
     if plain:
         return InheritancePlan(architecture, int(plain[1]), name=name)
-    spelled = re.fullmatch(r"([A-Z]+\d?)/([^+]+)(?:\+f([12]))?", name)
+    spelled = re.fullmatch(r"([A-Z]+\d?)/([^+]+)(\+.+)?", name)
     if spelled:
-        name, mode, rule = spelled[1], spelled[2], f"forecast{spelled[3]}" if spelled[3] else rule
+        name, mode, rule = spelled[1], spelled[2], rule_of_suffix(spelled[3]) if spelled[3] else rule
     if name not in STRATEGIES:
         raise PlanError(f"unknown strategy {name!r}; expected one of {', '.join(STRATEGIES)} or plain@n.")
     schedule: Schedule = deepcache_curve(steps) if mode == "N" else parse_mode(mode)
-    chosen = Rule.parse(rule)
+    to_fit = rule in FITTED_RULES and fit is not None
+    chosen = Rule() if to_fit else Rule.parse(rule)
     if isinstance(schedule, Periodic) and schedule.period == 1:
         return InheritancePlan(architecture, steps, name=f"{name}/P1")
     mask = STRATEGIES[name].mask(architecture)
     label = "N" if mode == "N" else schedule.name
-    return InheritancePlan(architecture, steps, (mask,), schedule, chosen, f"{name}/{label}{chosen.suffix}")
+    plan = InheritancePlan(architecture, steps, (mask,), schedule, chosen, f"{name}/{label}{chosen.suffix}")
+    return fit(plan, rule) if to_fit and fit is not None else plan
 
 
 def baselines(

@@ -39,7 +39,7 @@ def transfer(plan: InheritancePlan, architecture: Architecture) -> InheritancePl
     if inherited and not inherited & fits:
         raise PlanError(f"cannot transfer {both}: nothing that it inherits exists there; make or search a plan for it.")
     try:
-        moved = replace(plan, architecture=architecture, masks=masks)
+        moved = replace(plan, architecture=architecture, masks=masks, made_for=None)
     except PlanError as error:
         raise PlanError(f"cannot transfer {both}: {error}") from error
     if dropped:

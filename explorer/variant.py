@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from explorer.architecture import Node
-from explorer.mask import FORMS, Form, Mask, liveness
+from explorer.mask import FORMS, Feature, Form, Mask, liveness
 from explorer.program import Conditions, Program
 
-Feature = tuple[str, Form]
 Features = dict[Feature, Tensor]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from explorer.architecture import Architecture
 from explorer.errors import StudyError
+from explorer.strategies import Fit
 from search_spaces.block import BlockSpace
 from search_spaces.joint import JointSpace
 from search_spaces.layer import LayerSpace
@@ -21,8 +22,11 @@ DEFAULT_SPACE = JointSpace.name
 __all__ = ["DEFAULT_SPACE", "SPACES", "Space", "make_space"]
 
 
-def make_space(name: str, architecture: Architecture, steps: int, evaluations: int) -> Space:
+def make_space(name: str, architecture: Architecture, steps: int, evaluations: int, fit: Fit | None = None) -> Space:
     """The space `name` for a study of `steps` pipeline steps, which are `evaluations` of the UNet.
+
+    fit: what gives plans the weights of the rule `fitted`, which the space then has; it must be given in every run of
+    the study or in none.
 
     Raises:
         StudyError: for an unknown name, or steps or evaluations below 1.
@@ -33,4 +37,4 @@ def make_space(name: str, architecture: Architecture, steps: int, evaluations: i
         raise StudyError(
             f"a space needs at least 1 step and 1 evaluation, got {steps} and {evaluations}; give the study's --steps."
         )
-    return _SPACES[name](Setting(architecture, steps, evaluations))
+    return _SPACES[name](Setting(architecture, steps, evaluations, fit))

@@ -34,7 +34,7 @@ class JointSpace(BaseSpace):
 
     def suggest(self, trial: BaseTrial) -> InheritancePlan:
         steps = trial.suggest_categorical("steps", self.steps)
-        rule = suggest_rule(trial)
+        rule = suggest_rule(trial, self.setting)
         count = trial.suggest_int("masks", 1, MOST_MASKS)
         masks = tuple(self.masks.suggest(trial, f"m{k}") for k in range(1, count + 1))
         schedule = self.schedules.suggest(trial, count, self.setting.at(steps))

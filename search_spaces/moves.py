@@ -18,19 +18,22 @@ from explorer.schedule import Periodic, Schedule, Segments
 from search_spaces.joint import STEPS_OF_FIFTY
 from search_spaces.mask_genome import repair
 from search_spaces.schedule_genome import PERIODS, TAILS, written_out
-from search_spaces.space import Setting
+from search_spaces.space import Setting, with_rule
 
 ATTEMPTS = 20
-FORECASTS = ("copy", "forecast1", "forecast2")
 
 
 def neighbour(plan: InheritancePlan, setting: Setting, random: Random) -> InheritancePlan | None:
     """A valid plan one move away that does something else than `plan`; None when none was found."""
     key = plan.key(setting.at(plan.steps))
+    rule = plan.rule.name
+    free = plan.with_rule(Rule("forecast", 1)) if plan.rule.weights is not None else plan
     for _ in range(ATTEMPTS):
         move = random.choice(MOVES)
         try:
-            moved = move(plan, setting, random)
+            moved = move(free, setting, random)
+            if moved is not None and free is not plan and move is not move_rule and rule in setting.rules:
+                moved = with_rule(moved, rule, setting)  # weights belong to one mask and schedule: they are fitted anew
         except PlanError:  # such as a mask whose output ignores the sample
             continue
         if moved is None:
@@ -58,9 +61,9 @@ def move_steps(plan: InheritancePlan, setting: Setting, random: Random) -> Inher
 
 
 def move_rule(plan: InheritancePlan, setting: Setting, random: Random) -> InheritancePlan | None:
-    """Another rule that needs no fitting."""
-    others = [rule for rule in FORECASTS if rule != plan.rule.name]
-    return replace(plan, rule=Rule.parse(random.choice(others)))
+    """Another rule of the space."""
+    others = [rule for rule in setting.rules if rule != plan.rule.name]
+    return with_rule(plan, random.choice(others), setting)
 
 
 def move_period(plan: InheritancePlan, setting: Setting, random: Random) -> InheritancePlan | None:
@@ -92,7 +95,7 @@ def move_step(plan: InheritancePlan, setting: Setting, random: Random) -> Inheri
         choices[at] = choices[at - 1] or next((c for c in choices[at:] if c), 1)
     else:
         choices[at] = 0
-    return replace(plan, masks=masks, schedule=Segments.of(choices), rule=_free(plan.rule))
+    return replace(plan, masks=masks, schedule=Segments.of(choices), rule=plan.rule)
 
 
 def move_group(plan: InheritancePlan, setting: Setting, random: Random) -> InheritancePlan | None:
@@ -148,13 +151,7 @@ def _with_mask(plan: InheritancePlan, number: int, mask: Mask) -> InheritancePla
     if not len(mask):
         return None
     masks = (*plan.masks[:number], mask, *plan.masks[number + 1 :])
-    return replace(plan, masks=masks, rule=_free(plan.rule))
-
-
-def _free(rule: Rule) -> Rule:
-    """The rule itself; fitted weights belong to the masks and the schedule that they were fitted for, and what is
-    nearest to them without a fit is a forecast."""
-    return rule if rule.name in FORECASTS else Rule.parse("forecast1")
+    return replace(plan, masks=masks)
 
 
 MOVES: tuple[Callable[[InheritancePlan, Setting, Random], InheritancePlan | None], ...] = (

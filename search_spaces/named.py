@@ -6,10 +6,9 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from explorer.plan import InheritancePlan
-from explorer.rules import RULES
 from explorer.schedule import Schedule, parse_mode
 from explorer.strategies import STRATEGIES, deepcache_curve, strategy
-from search_spaces.space import BaseSpace, Parameters, Setting, inherits
+from search_spaces.space import BaseSpace, Parameters, Setting, inherits, suggest_rule
 
 if TYPE_CHECKING:
     from optuna.trial import BaseTrial
@@ -36,8 +35,9 @@ class NamedSpace(BaseSpace):
             steps = trial.suggest_categorical("steps", self.steps)
             return strategy(f"{PLAIN}@{steps}", unet=self.setting.architecture)
         mode = trial.suggest_categorical("mode", MODES)
-        rule = trial.suggest_categorical("rule", RULES)
-        return strategy(name, mode=mode, steps=self.setting.steps, unet=self.setting.architecture, rule=rule)
+        rule = suggest_rule(trial, self.setting)
+        setting = self.setting
+        return strategy(name, mode=mode, steps=setting.steps, unet=setting.architecture, rule=rule, fit=setting.fit)
 
     def _guesses(self, plan: InheritancePlan, evaluations: int) -> Iterator[Parameters]:
         if not inherits(plan, evaluations):

@@ -30,7 +30,7 @@ class ScheduleSpace(BaseSpace):
             self.names.setdefault(mask.effective(setting.architecture), name)
 
     def suggest(self, trial: BaseTrial) -> InheritancePlan:
-        rule = suggest_rule(trial)
+        rule = suggest_rule(trial, self.setting)
         count = trial.suggest_int("masks", 1, MOST_MASKS)
         names = [trial.suggest_categorical(f"m{k}.strategy", tuple(self.registry)) for k in range(1, count + 1)]
         schedule = self.schedules.suggest(trial, count, self.setting.evaluations)

@@ -29,7 +29,7 @@ class SingleMaskSpace(BaseSpace):
         self.schedules = ScheduleGenome(setting.evaluations, ("periodic",))
 
     def suggest(self, trial: BaseTrial) -> InheritancePlan:
-        rule = suggest_rule(trial)
+        rule = suggest_rule(trial, self.setting)
         mask = self.masks.suggest(trial, PREFIX)
         schedule = self.schedules.suggest(trial, 1, self.setting.evaluations)
         return plan_of(self.setting, (mask,), schedule, rule)

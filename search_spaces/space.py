@@ -11,8 +11,8 @@ from explorer.architecture import Architecture
 from explorer.errors import PlanError
 from explorer.mask import Mask
 from explorer.plan import InheritancePlan
-from explorer.rules import RULES, Rule
-from explorer.strategies import PLAIN_STEPS
+from explorer.rules import FITTED_RULES, RULES, Rule
+from explorer.strategies import PLAIN_STEPS, Fit
 
 if TYPE_CHECKING:
     from optuna.trial import BaseTrial
@@ -36,11 +36,19 @@ class Space(Protocol):
 
 @dataclass(frozen=True)
 class Setting:
-    """What the plans of a study are for: architecture, pipeline steps, and the UNet evaluations of those steps."""
+    """What the plans of a study are for: architecture, pipeline steps, and the UNet evaluations of those steps.
+
+    fit: what gives a plan the weights of a fitted rule; without it no plan of the space has that rule.
+    """
 
     architecture: Architecture
     steps: int
     evaluations: int
+    fit: Fit | None = None
+
+    @property
+    def rules(self) -> tuple[str, ...]:
+        return RULES if self.fit is None else (*RULES, FITTED_RULES[0])
 
     def at(self, steps: int) -> int:
         """UNet evaluations of a run of `steps` under the study's scheduler.
@@ -91,7 +99,8 @@ class BaseSpace(ABC):
             )
         evaluations = self.setting.at(plan.steps)
         key = plan.key(evaluations)
-        for guess in self._guesses(plan, evaluations):
+        has_rule = plan.rule.name in self.setting.rules or not inherits(plan, evaluations)
+        for guess in self._guesses(plan, evaluations) if has_rule else ():
             if self.suggest(FixedTrial(guess)).key(evaluations) == key:
                 return guess
         raise PlanError(
@@ -100,8 +109,15 @@ class BaseSpace(ABC):
         )
 
 
-def suggest_rule(trial: BaseTrial) -> Rule:
-    return Rule.parse(trial.suggest_categorical("rule", RULES))
+def suggest_rule(trial: BaseTrial, setting: Setting) -> str:
+    return trial.suggest_categorical("rule", setting.rules)
+
+
+def with_rule(plan: InheritancePlan, rule: str, setting: Setting) -> InheritancePlan:
+    """The plan under the rule of this name, fitted where the rule is and the setting can."""
+    if rule in FITTED_RULES and setting.fit is not None:
+        return setting.fit(plan, rule)
+    return plan.with_rule(Rule.parse(rule))
 
 
 def inherits(plan: InheritancePlan, evaluations: int) -> bool:
@@ -110,6 +126,7 @@ def inherits(plan: InheritancePlan, evaluations: int) -> bool:
 
 
 def plan_of(
-    setting: Setting, masks: tuple[Mask, ...], schedule: Any, rule: Rule, steps: int | None = None
+    setting: Setting, masks: tuple[Mask, ...], schedule: Any, rule: str, steps: int | None = None
 ) -> InheritancePlan:
-    return InheritancePlan(setting.architecture, setting.steps if steps is None else steps, masks, schedule, rule)
+    plan = InheritancePlan(setting.architecture, setting.steps if steps is None else steps, masks, schedule)
+    return with_rule(plan, rule, setting)

@@ -77,6 +77,12 @@ def search(
         str | None, typer.Option(help="embedded, baseline (the un-accelerated pictures), statistics file or folder.")
     ] = None,
     baselines: Annotated[str | None, typer.Option(help="all (69 rows and controls), short or none.")] = None,
+    calibrate: Annotated[
+        bool | None, typer.Option("--calibrate/--no-calibrate", help="Calibrate first; adds the rule fitted.")
+    ] = None,
+    proposals: Annotated[
+        str | None, typer.Option(help="sampler, or screened: the best of many by the calibration's prediction.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Search plans: the baselines first, then what the sampler proposes. Resumes; Ctrl-C leaves the study whole."""
@@ -96,11 +102,12 @@ def worker(
     quality_only: Annotated[
         bool, typer.Option("--quality-only", help="Leave latency to others, as a worker of another device does anyway.")
     ] = False,
+    proposals: Annotated[str, typer.Option(help="sampler or screened.")] = "sampler",
 ) -> None:
     """One more process on a study, from any machine that reaches the storage."""
     from studies.commands.search import run_one_worker
 
-    run_one_worker(study, storage, device, trials, timeout, quality_only)
+    run_one_worker(study, storage, device, trials, timeout, quality_only, proposals)
 
 
 @app.command()
@@ -113,6 +120,36 @@ def proxy(
     from studies.commands.proxy import run_proxy
 
     run_proxy(storage, host, port)
+
+
+@app.command()
+def calibrate(
+    study: Annotated[str | None, typer.Option(help="Name; one that stands gives all other settings.")] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", "-m", help="As in `explorer models`, a folder or a hub id.")
+    ] = None,
+    space: Annotated[str | None, typer.Option(help="joint, named, block, layer, unit or schedule.")] = None,
+    objectives: Annotated[str | None, typer.Option(help="Of the study, as for `search`.")] = None,
+    prompts: Annotated[str | None, typer.Option(help="A shipped set, a .txt or a .jsonl file.")] = None,
+    prompt_count: Annotated[int | None, typer.Option(help="Only the first so many prompts.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Steps of the un-accelerated pipeline [50].")] = None,
+    storage: Annotated[str | None, typer.Option(help="SQLite file or SQLAlchemy URL [explorer.db].")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of the pictures and of the sampler [0].")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = None,
+    dtype: Annotated[str | None, typer.Option(help="auto, float32, float16 or bfloat16.")] = None,
+    guidance: Annotated[float | None, typer.Option(help="Guidance scale [the model's].")] = None,
+    resolution: Annotated[int | None, typer.Option(help="Side of a picture in pixels [the model's].")] = None,
+    pictures: Annotated[int | None, typer.Option(help="How many of the study's prompts are run [4].")] = None,
+    points: Annotated[int | None, typer.Option(help="Evaluations of a run at which errors are measured [8].")] = None,
+    again: Annotated[bool, typer.Option("--again", help="Drop the calibration that stands first.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Measure what inheriting does to single steps, once a study. Then plans are fitted and predicted. Resumes."""
+    own = ("pictures", "points", "again", "as_json")
+    given = {name: value for name, value in locals().items() if name not in (*own, "own")}
+    from studies.commands.calibrate import run_calibrate
+
+    run_calibrate(given, pictures=pictures, points=points, again=again, as_json=as_json)
 
 
 @app.command("list")

@@ -14,6 +14,7 @@ STORAGE_VARIABLE = "EXPLORER_STORAGE"  # a URL with a password is better there t
 LATENCY = {"latency": "minimize", "speedup": "maximize"}
 BASELINES = ("all", "short", "none")
 SAMPLERS = ("tpe", "nsga2", "random")
+PROPOSALS = ("sampler", "screened")
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,9 @@ class SearchConfig:
     when quality is measured; latency_batch: when latency is, in `pairs`
     alternating pairs with the un-accelerated pipeline. reference: `embedded`, `baseline` (the un-accelerated
     pictures), a statistics file or a picture folder. prompt_count: the first so many prompts. compile: a mode of
-    `explorer.compiling`; a file may say true (default) or false (off).
+    `explorer.compiling`; a file may say true (default) or false (off). calibrate: begin with a calibration, and let the
+    space have the rule `fitted`. proposals: `sampler`, one by one, or `screened`, the best of many by what the
+    calibration predicts.
     """
 
     study: str = "search"
@@ -53,6 +56,8 @@ class SearchConfig:
     clip_model: str | None = None
     reference: str | None = None
     baselines: str = "all"
+    calibrate: bool = False
+    proposals: str = "sampler"
 
     def __post_init__(self) -> None:
         for name in (
@@ -75,7 +80,7 @@ class SearchConfig:
             raise StudyError(f"--guidance must be more than zero, got {self.guidance}.")
         if self.resolution is not None and self.resolution % 8:
             raise StudyError(f"--resolution must be a multiple of 8 pixels, got {self.resolution}.")
-        for name, known in (("baselines", BASELINES), ("sampler", SAMPLERS)):
+        for name, known in (("baselines", BASELINES), ("sampler", SAMPLERS), ("proposals", PROPOSALS)):
             if getattr(self, name) not in known:
                 raise StudyError(f"unknown --{name} {getattr(self, name)!r}; use one of {', '.join(known)}.")
         try:

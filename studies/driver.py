@@ -18,7 +18,7 @@ from studies.claims import Worker
 from studies.config import LATENCY as LATENCIES
 from studies.interrupts import held, released
 from studies.mirror import Mirror
-from studies.proposals import Exhausted, Proposer
+from studies.proposals import Exhausted, Proposer, Rank
 from studies.queue import Claim, Counts
 from studies.scored import LATENCY, QUALITY, Evaluator, P, Part, Scored, Space
 from studies.store import Store, StudyRecord
@@ -85,13 +85,15 @@ def run_worker(
     on_progress: Callable[[Progress], None] | None = None,
     device: Mapping[str, Any] | None = None,
     quality_only: bool = False,
+    rank: Rank[P] | None = None,
 ) -> Outcome:
     """Score plans of the study in this process: those that are enqueued first, then the sampler's.
 
     read_plan: a plan out of its JSON, `InheritancePlan.from_json`. total_trials: distinct plans, scored or failed,
     that the study is to have in the end, the enqueued ones and those of earlier runs included. timeout: seconds, after
     which no further plan is begun. device: facts of the device that is measured on. quality_only: this is not the
-    study's device, so plans' quality is measured alone and their latency left to a worker that has it.
+    study's device, so plans' quality is measured alone and their latency left to a worker that has it. rank: the order
+    in which proposed plans are worth a measurement; with it the best of many is scored, otherwise each as it comes.
 
     A plan whose scoring raises ExplorerError, RuntimeError or MemoryError is recorded as failed, with the reason. On
     any other exception, KeyboardInterrupt for one, the plan goes back to the queue, the study is left whole, and the
@@ -117,7 +119,7 @@ def run_worker(
         worker = Worker.start(store, study, device)
         run = None
         try:
-            run = _Run(store, study, space, evaluator, read_plan, worker, QUALITY if quality_only else None)
+            run = _Run(store, study, space, evaluator, read_plan, worker, QUALITY if quality_only else None, rank)
             return run.work(total_trials, timeout, on_progress)
         finally:
             with suppress(StudyError):  # in trouble with the storage, whoever opens it next finds this worker gone
@@ -137,6 +139,7 @@ class _Run(Generic[P]):
         read_plan: Callable[[dict[str, Any]], P],
         worker: Worker,
         part: Part | None,
+        rank: Rank[P] | None = None,
     ) -> None:
         self.store, self.study, self.evaluator, self.read_plan = store, study, evaluator, read_plan
         self.worker, self.part = worker, part
@@ -144,8 +147,9 @@ class _Run(Generic[P]):
         sampler = samplers.make(chosen, worker.number, standing)
         self.mirror = Mirror(store, study, space, evaluator.evaluations, worker.id, sampler)
         random_seed = samplers.stream(chosen, worker.number, standing, purpose=1)
+        pooled = None if rank is None else samplers.make(chosen, worker.number, standing)
         self.proposer = Proposer(
-            store, study, space, evaluator.evaluations, self.mirror, random_seed, part, evaluator.screen
+            store, study, space, evaluator.evaluations, self.mirror, random_seed, part, evaluator.screen, rank, pooled
         )
         self.scored = self.failed = 0
         self.exhausted = False

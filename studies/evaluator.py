@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import json
 import os
 import tempfile
 import time
@@ -25,7 +27,9 @@ from explorer.prompts import Prompt
 from explorer.quality.scorer import Scorer, Scores
 from explorer.runtime import Inheritance, inherit
 from explorer.workload import evaluations_of, twin
-from studies.scored import LATENCY, QUALITY, Part, Picture, Scored
+from studies.saved import Saved
+from studies.scored import LATENCY, PREDICTED, QUALITY, Part, Picture, Scored
+from studies.screen import Screen
 
 Painter = Callable[..., torch.Tensor]
 KEPT_PICTURES = 16
@@ -75,6 +79,11 @@ class CandidateEvaluator:
         self._counts: dict[int, int] = {}
         self._baseline: torch.Tensor | None = None
         self._warm = False
+        self.saved: Saved | None = None
+        """Where text embeddings and un-accelerated pictures are kept for all processes of the study."""
+        self._texts: dict[tuple[str, ...], dict[str, Any]] = {}
+        self.predictor: Screen | None = None
+        """Predicts drift and cost of the plans that are scored, once the study is calibrated."""
 
     def evaluations(self, plan: InheritancePlan) -> int:
         """UNet evaluations of a run of the plan under the pipeline's scheduler (PNDM: one more than its steps)."""
@@ -154,6 +163,13 @@ class CandidateEvaluator:
             quality.pictures,
         )
 
+    def _predicted(self, plan: InheritancePlan) -> dict[str, Estimate]:
+        """The drift that the study's calibration predicts, beside what is measured."""
+        if self.predictor is None:
+            return {}
+        drift = self.predictor.drift(plan)
+        return {PREDICTED: Estimate(drift, drift, drift, self.predictor.calibration.errors.pictures)}
+
     def _latency(self, plan: InheritancePlan, handle: Inheritance) -> Scored:
         start = time.perf_counter()
         latency = self.latency_of(self._twin, plan.steps)
@@ -181,7 +197,7 @@ class CandidateEvaluator:
         else:
             kept = _first_and_worst(len(pictures), scores.each.get("psnr", []))
         return Scored(
-            dict(scores), _shared_out(scores, making), extractors, dict(scores.each),
+            dict(scores) | self._predicted(plan), _shared_out(scores, making), extractors, dict(scores.each),
             [self._picture(i, pictures[i]) for i in kept],
         )  # fmt: skip
 
@@ -189,7 +205,8 @@ class CandidateEvaluator:
         """The un-accelerated pictures of the same prompts and seeds, made once; uint8 (N, 3, H, W)."""
         if self._baseline is None:
             try:
-                self._baseline = self._pictures(self._stock, self.steps)
+                made = self._kept("un-accelerated", lambda: {"pictures": self._pictures(self._stock, self.steps)})
+                self._baseline = made["pictures"]
             except RuntimeError as error:
                 # No plan could be scored beside it: the study stops instead of recording failures.
                 raise StudyError(f"the un-accelerated pipeline cannot make its pictures ({error}).") from error
@@ -200,8 +217,20 @@ class CandidateEvaluator:
     ) -> torch.Tensor:
         return generate(
             pipe, self.prompts if prompts is None else prompts, seed=self.seed if seed is None else seed, steps=steps,
-            guidance=self.guidance, batch_size=self.batch, size=self.size,
+            guidance=self.guidance, batch_size=self.batch, size=self.size, embed=self._embed,
         )  # fmt: skip
+
+    def _kept(self, name: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        return make() if self.saved is None else self.saved.get(name, make)
+
+    def _embed(self, words: list[str]) -> dict[str, Any]:
+        """The embeddings of a batch, made once: every candidate has the same prompts."""
+        batch = tuple(words)
+        if batch not in self._texts:
+            name = f"text-{hashlib.sha256(json.dumps(words).encode()).hexdigest()[:16]}"
+            made = self._kept(name, lambda: encode(self.pipe, words, self.device))
+            self._texts[batch] = {key: value.to(self.device) for key, value in made.items()}
+        return self._texts[batch]
 
     def _loop(self, pipe: Any, steps: int) -> None:
         """The denoising loop alone: embeddings are made beforehand and latents are not decoded."""

@@ -10,6 +10,9 @@ from optuna.trial import BaseTrial
 
 from explorer.estimate import Estimate
 
+PREDICTED = "predicted_drift"
+"""The metric under which a plan's predicted drift is kept beside what was measured."""
+
 
 class Plan(Protocol):
     """A candidate; `explorer.InheritancePlan` is the one in use."""

@@ -10,8 +10,10 @@ from typing import Any
 
 from explorer.architecture import Architecture
 from explorer.compiling import compile_mode
+from explorer.costs import anatomy
 from explorer.devices import DeviceInfo, describe, resolve_device, resolve_dtype
 from explorer.errors import ScoreError, StudyError
+from explorer.fitting import Fitter
 from explorer.models import EMOJI, default_guidance, fingerprint, has_weights, load_pipeline
 from explorer.plan import InheritancePlan
 from explorer.prompts import PromptSet, load_prompts
@@ -22,8 +24,10 @@ from explorer.quality.scorer import Scorer
 from explorer.strategies import PAPER_MODES, baselines
 from explorer.workload import evaluations_of, latent_size, random_embeds, vae_factor
 from search_spaces import make_space
+from studies.calibration import Calibration
 from studies.config import LATENCY, SearchConfig
 from studies.evaluator import CandidateEvaluator, on_device
+from studies.screen import Screen
 from studies.settings import Objective, SamplerSettings, StudySettings
 
 BASELINE_REFERENCE = "baseline"
@@ -41,6 +45,15 @@ class Session:
     space: Any
     evaluator: CandidateEvaluator
     info: DeviceInfo
+    fitter: Fitter
+
+    def use(self, calibration: Calibration) -> None:
+        """Fit and predict plans from the study's calibration from now on."""
+        self.fitter.moments.update(calibration.moments)
+        factor = vae_factor(self.evaluator.pipe)
+        height, width = self.settings.resolution
+        costs = anatomy(self.evaluator.pipe.unet, (height // factor, width // factor))
+        self.evaluator.predictor = Screen(calibration, self.evaluator.evaluations, costs.share)
 
     def baselines(self) -> Iterator[InheritancePlan]:
         """The controls and named strategies that every study begins with."""
@@ -71,6 +84,8 @@ def _open(config: SearchConfig, pipe: Any) -> Session:
     device = resolve_device(config.device)
     dtype = str(resolve_dtype(config.dtype, device)).removeprefix("torch.")
     trained = has_weights(config.model)
+    if not trained and config.calibrate:
+        raise StudyError(f"{config.model} has random weights, so there is nothing to calibrate; leave --calibrate out.")
     if not trained and config.quality_objectives:
         raise StudyError(
             f"{config.model} has random weights, so {', '.join(config.quality_objectives)} would mean nothing; "
@@ -88,7 +103,8 @@ def _open(config: SearchConfig, pipe: Any) -> Session:
     if config.steps > most:
         raise StudyError(f"--steps must be at most {most} with this model's scheduler, got {config.steps}.")
     evaluations = evaluations_of(pipe.scheduler, config.steps)
-    space = make_space(config.space, architecture, config.steps, evaluations)
+    fitter = Fitter({})
+    space = make_space(config.space, architecture, config.steps, evaluations, fitter if config.calibrate else None)
     info = describe(device)
     reference = config.reference or ("embedded" if embedded else BASELINE_REFERENCE)
     scorer, loaded = None, None
@@ -150,9 +166,10 @@ def _open(config: SearchConfig, pipe: Any) -> Session:
             "weights": fingerprint(pipe),
             "scheduler settings": _digest(dict(pipe.scheduler.config)),
             "reference pictures": _digest(loaded.mean.tolist()) if loaded else None,
-        },
+        }
+        | ({"calibrated": True} if config.calibrate else {}),  # absent where it is not: as in older studies
     )
-    return Session(config, settings, architecture, space, evaluator, info)
+    return Session(config, settings, architecture, space, evaluator, info, fitter)
 
 
 def config_of(settings: StudySettings, study: str, **run: Any) -> SearchConfig:
@@ -177,6 +194,7 @@ def config_of(settings: StudySettings, study: str, **run: Any) -> SearchConfig:
         extractor=settings.extractor,
         clip_model=settings.extra["CLIP model"],
         reference=settings.reference,
+        calibrate=settings.extra.get("calibrated", False),
         **run,
     )
 

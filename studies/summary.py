@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.stats import spearmanr
 
 from studies.front import dominates, hypervolume
 from studies.rows import TrialRow, front_rows, objective_losses
+from studies.scored import PREDICTED
 from studies.settings import Objective
 from studies.tables import DONE
 
@@ -98,6 +100,31 @@ def gain(rows: list[TrialRow], objectives: tuple[Objective, ...]) -> Gain | None
     points = (losses - low) / np.where(high > low, high - low, 1.0)
     corner = [1.1] * points.shape[1]
     return Gain(hypervolume(points, corner), hypervolume(points[is_baseline], corner))
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Spearman's rank correlation of predicted drift with the loss in `metric`, over `n` plans: 1 is a perfect rank."""
+
+    metric: str
+    spearman: float
+    n: int
+
+
+def agreement(rows: list[TrialRow], objectives: tuple[Objective, ...]) -> Agreement | None:
+    """How well the calibration's predictions rank what was measured: against PSNR where it was taken, otherwise the
+    first objective of quality. None for fewer than three plans that were both predicted and measured."""
+    metrics = {"psnr": "maximize"} | {o.name: o.direction for o in objectives if o.name not in LATENCIES}
+    for metric, direction in metrics.items():
+        both = [row for row in rows if row.state == DONE and {PREDICTED, metric} <= row.scores.keys()]
+        if len(both) < 3:
+            continue
+        sign = -1.0 if direction == "maximize" else 1.0
+        losses = [sign * row.scores[metric].value for row in both]
+        predicted = [row.scores[PREDICTED].value for row in both]
+        if len(set(losses)) > 1 and len(set(predicted)) > 1:
+            return Agreement(metric, float(spearmanr(predicted, losses).statistic), len(both))
+    return None
 
 
 def front_of(rows: list[TrialRow], objectives: tuple[Objective, ...]) -> list[TrialRow]:

@@ -119,3 +119,17 @@ profiles = sa.Table(
     sa.Column("device_id", sa.Integer, sa.ForeignKey("explorer_devices.id"), nullable=False),
     sa.Column("updated", sa.Double, nullable=False),
 )
+
+calibrations = sa.Table(
+    "explorer_calibrations",
+    metadata,
+    _id(),
+    sa.Column("study_id", sa.Integer, sa.ForeignKey("explorer_studies.id"), nullable=False),
+    sa.Column("part", sa.String(100), nullable=False),  # moments/50/0, errors/0, plain/25: resumed part by part
+    sa.Column("facts", sa.JSON, nullable=False),  # what it was made for, and with which design
+    sa.Column("data", sa.LargeBinary, nullable=False),  # arrays, as safetensors
+    sa.Column("sha256", sa.String(64), nullable=False),  # of `data`
+    sa.Column("seconds", sa.Double, nullable=False),  # what it cost
+    sa.Column("created", sa.Double, nullable=False),
+    sa.UniqueConstraint("study_id", "part"),
+)

@@ -18,8 +18,9 @@ from studies.config import STORAGE_VARIABLE
 from studies.database import show_url
 from studies.queue import counts
 from studies.rows import TrialRow, trials
+from studies.settings import Objective
 from studies.store import Store, StudyRecord
-from studies.summary import dominated_baselines, front_of, gain, plain_row, scored_rows, without_loss
+from studies.summary import agreement, dominated_baselines, front_of, gain, plain_row, scored_rows, without_loss
 
 
 def list_command(storage: str, as_json: bool) -> None:
@@ -85,9 +86,15 @@ def study_document(store: Store, study: StudyRecord) -> dict[str, Any]:
         "objectives": [{"name": o.name, "direction": o.direction} for o in settings.objectives],
         "front": [row.number for row in front_of(rows, settings.objectives)],
         "hypervolume": None if volume is None else {"all": volume.all, "baselines": volume.baselines},
+        "prediction": _prediction_document(rows, settings.objectives),
         "settings": settings.to_json(),
         "trials": [_trial_document(row) for row in rows],
     }
+
+
+def _prediction_document(rows: list[TrialRow], objectives: tuple[Objective, ...]) -> dict[str, Any] | None:
+    found = agreement(rows, objectives)
+    return None if found is None else {"metric": found.metric, "spearman": found.spearman, "n": found.n}
 
 
 def _trial_document(row: TrialRow) -> dict[str, Any]:
@@ -138,6 +145,12 @@ def print_front(store: Store, study: StudyRecord) -> None:
     volume = gain(rows, objectives)
     if volume is not None:
         console.print(f"hypervolume of all plans over that of the baselines alone: {volume.ratio:.3f}")
+    predicted = agreement(rows, objectives)
+    if predicted is not None:
+        console.print(
+            f"predicted drift against measured {predicted.metric}: rank correlation {predicted.spearman:.2f} over "
+            f"{predicted.n} plans"
+        )
     _say_when_plain_wins(rows, front, settings.steps)
     for row in [row for row in rows if row.state == "failed"][:5]:
         console.print(f"failed: {row.words}: {row.reason}", markup=False)

@@ -12,6 +12,7 @@ from typing import Any
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from explorer.errors import StudyError
+from studies.calibration import load
 from studies.commands.browse import print_front, study_document
 from studies.commands.output import duration, print_json, words
 from studies.config import STORAGE_VARIABLE, SearchConfig, make_config
@@ -22,7 +23,9 @@ from studies.interrupts import interruptible
 from studies.pictures import FOLDER
 from studies.profiles import use_profile
 from studies.queue import counts, enqueue
+from studies.ranking import Ranking
 from studies.rows import trials
+from studies.saved import Saved
 from studies.session import Session, config_of, open_session
 from studies.store import Store, StudyRecord
 from studies.summary import without_loss
@@ -47,6 +50,7 @@ def run_search(given: dict[str, Any], file: Path | None, *, as_json: bool) -> No
         session = open_session(config)
         use_profile(session, store)
         study = store.create_study(config.study, session.settings)
+        prepare(store, study, session)
         added = enqueue(store, study, list(session.baselines()), session.space, session.evaluator.evaluations)
         _announce(config, store, study, added)
         try:
@@ -74,7 +78,13 @@ def run_search(given: dict[str, Any], file: Path | None, *, as_json: bool) -> No
 
 
 def run_one_worker(
-    study: str, storage: str, device: str, total: int | None, timeout: float | None, quality_only: bool = False
+    study: str,
+    storage: str,
+    device: str,
+    total: int | None,
+    timeout: float | None,
+    quality_only: bool = False,
+    proposals: str = "sampler",
 ) -> None:
     """Score plans of a standing study in this process, with the study's own settings. Where the device is not the
     study's, plans' quality alone.
@@ -87,7 +97,7 @@ def run_one_worker(
     Store.open(storage, read_only=True).close()  # a worker joins what stands, and makes no storage
     with Store.open(storage) as store, interruptible():
         record = store.study(study)
-        config = config_of(record.settings, study, device=device, storage=storage)
+        config = config_of(record.settings, study, device=device, storage=storage, proposals=proposals)
         session = open_session(config)
         elsewhere = store.check_settings(record, session.settings)
         if elsewhere or quality_only:
@@ -96,11 +106,46 @@ def run_one_worker(
         if not store.beside_its_file:
             words().print(f"sample pictures go to {store.folder / FOLDER}", markup=False)
         use_profile(session, store)
+        session.evaluator.saved = Saved.of(store.folder, study, session.settings)
+        standing = load(store, record)
+        if standing is not None:
+            session.use(standing)
+        elif config.calibrate:
+            raise StudyError(f"{study!r} is not calibrated yet; run `explorer calibrate --study {study}` first.")
         outcome = run_worker(
             store, study, session.space, session.evaluator, InheritancePlan.from_json, total, timeout,
             device=session.info.to_json(), quality_only=quality_only or bool(elsewhere),
+            rank=ranking(session, store, record),
         )  # fmt: skip
     words().print(outcome.words)
+
+
+def prepare(store: Store, study: StudyRecord, session: Session) -> None:
+    """Use what the study has saved, and its calibration where one stands; make it where the study is to have one."""
+    session.evaluator.saved = Saved.of(store.folder, study.name, session.settings)
+    standing = load(store, study)
+    if standing is None and session.config.calibrate:
+        from studies.commands.calibrate import with_progress
+
+        standing = with_progress(store, study, session)
+    if standing is not None:
+        session.use(standing)
+
+
+def ranking(session: Session, store: Store, study: StudyRecord) -> Ranking | None:
+    """What ranks proposals; None where each is to be scored as it comes.
+
+    Raises:
+        StudyError: for proposals that are to be screened in a study without a calibration.
+    """
+    if session.config.proposals != "screened":
+        return None
+    if session.evaluator.predictor is None:
+        raise StudyError(
+            f"--proposals screened needs a calibration; run `explorer calibrate --study {study.name}` first, or give "
+            "--calibrate to a new study."
+        )
+    return Ranking(session.evaluator.predictor, store, study)
 
 
 def _announce(config: SearchConfig, store: Store, study: StudyRecord, added: int) -> None:
@@ -125,7 +170,7 @@ def _in_this_process(session: Session, store: Store, study: StudyRecord) -> str:
     with _progress(store, study, config) as show:
         outcome: Outcome = run_worker(
             store, study.name, session.space, session.evaluator, InheritancePlan.from_json, config.trials,
-            config.timeout, show, session.info.to_json(),
+            config.timeout, show, session.info.to_json(), rank=ranking(session, store, study),
         )  # fmt: skip
     return outcome.words
 
@@ -133,6 +178,7 @@ def _in_this_process(session: Session, store: Store, study: StudyRecord) -> str:
 def _in_many(config: SearchConfig, store: Store, study: StudyRecord) -> str:
     command = [sys.executable, "-m", "studies.cli", "worker", "--study", study.name]
     command += ["--device", config.device, "--trials", str(config.trials)]
+    command += ["--proposals", config.proposals]
     if config.timeout is not None:
         command += ["--timeout", str(config.timeout)]
     started, at_start = time.monotonic(), counts(store, study).finished

@@ -9,12 +9,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from explorer.errors import PlanError
+from explorer.fitting import Fitter
 from explorer.plan import InheritancePlan
 from explorer.strategies import strategy
 from search_spaces import make_space
 from search_spaces.moves import MOVES, neighbour
 from search_spaces.space import Setting
 from tests.architectures import ARCHITECTURES, SD15
+from tests.explorer.test_fitting import moments_of
 from tests.search_spaces.trials import DrawnTrial
 
 few = settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
@@ -64,3 +66,17 @@ def test_a_walk_reaches_far_and_stays_valid() -> None:
         plan = moved
         seen.add(plan.key(setting.at(plan.steps)))
     assert len(seen) > 100
+
+
+def test_neighbours_of_a_fitted_plan_are_fitted_anew() -> None:
+    fitter = Fitter({20: moments_of(SD15, 20, 21)})
+    setting, random = Setting(SD15, 20, 21, fitter), Random(2)
+    plan = strategy("CO6/P3+fit", steps=20, unet=SD15, fit=fitter)
+    moved = [neighbour(plan, setting, random) for _ in range(60)]
+    rules = {other.rule.name for other in moved if other is not None}
+    assert "fitted" in rules and len(rules) > 1
+    for other in moved:
+        assert other is not None and (other.rule.name != "fitted" or fitter(other) == other)
+    assert "fitted" in {
+        neighbour(strategy("CO6/P3", steps=20, unet=SD15), setting, random).rule.name for _ in range(90)
+    }

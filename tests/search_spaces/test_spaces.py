@@ -14,6 +14,7 @@ from optuna.trial import FixedTrial
 
 from explorer.architecture import Architecture
 from explorer.errors import PlanError, StudyError
+from explorer.fitting import Fitter
 from explorer.mask import Mask
 from explorer.plan import InheritancePlan
 from explorer.rules import RULES, Rule
@@ -22,6 +23,7 @@ from explorer.strategies import PAPER_STRATEGIES, STRATEGIES, baselines, strateg
 from search_spaces import DEFAULT_SPACE, SPACES, make_space
 from search_spaces.space import Setting, Space
 from tests.architectures import ARCHITECTURES, SD15, SDXL, TINY
+from tests.explorer.test_fitting import moments_of
 from tests.search_spaces.trials import DrawnTrial, valid_masks
 
 few = settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck))
@@ -228,3 +230,17 @@ def test_optuna_enqueues_baselines_and_learns_in_the_space(name: str) -> None:
     study.optimize(objective, n_trials=10)
     assert all(trial.state == optuna.trial.TrialState.COMPLETE for trial in study.trials)
     assert space.suggest(FixedTrial(study.trials[0].params)).key(51) == plan.key(51)
+
+
+@pytest.mark.parametrize("name", ["joint", "named", "schedule", "unit"])
+def test_a_space_with_a_fitter_holds_fitted_plans(name: str) -> None:
+    """The weights follow from mask and schedule, so that a fitted plan is found again by its rule alone."""
+    fitter = Fitter({50: moments_of(SD15, 50, 51)})
+    space = make_space(name, SD15, 50, 51, fitter)
+    plan = strategy("CO6/P3+fit", unet=SD15, fit=fitter)
+    values = space.parameters(plan)
+    assert values["rule"] == "fitted" and space.suggest(FixedTrial(values)).key(51) == plan.key(51)
+    other = strategy("CO6/P3+fit", unet=SD15, fit=Fitter({50: moments_of(SD15, 50, 51, seed=5)}))
+    for outside in (make_space(name, SD15, 50, 51).parameters, lambda _: space.parameters(other)):
+        with pytest.raises(PlanError, match="outside of the space"):
+            outside(plan)

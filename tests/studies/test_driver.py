@@ -291,3 +291,26 @@ def test_what_is_screened_out_stays_in_the_study_with_the_reason(
     assert {row.plan["width"] for row in rows if row.origin == "baseline"} >= {9}
     failed = [trial for trial in store.optuna_study(study).trials if trial.state == TrialState.FAIL]
     assert failed and all(trial.user_attrs["reason"] == "too wide" for trial in failed)
+
+
+def test_where_plans_can_be_ranked_the_best_of_many_is_scored(store: Store) -> None:
+    """Ranked by period: of 24 draws among 8 periods the longest ones are found first, each distinct plan once."""
+    store.create_study("s", toy_settings())
+    ranked: list[int] = []
+
+    def by_period(plans: Any) -> list[int]:
+        ranked.append(len(plans))
+        return sorted(range(len(plans)), key=lambda k: -plans[k].period)
+
+    outcome = run(store, 9, rank=by_period)
+    rows = trials(store, store.study("s"))
+    assert outcome.scored == 9 and len({row.key for row in rows}) == 9
+    assert all(row.plan["period"] >= 7 for row in rows) and min(ranked) > 1
+    told = store.optuna_study(store.study("s")).get_trials(states=(TrialState.COMPLETE,))
+    assert len(told) == 9 and all(trial.params["period"] >= 7 for trial in told)
+
+
+def test_ranked_proposals_end_with_the_space(store: Store) -> None:
+    store.create_study("s", toy_settings())
+    outcome = run(store, 50, rank=lambda plans: range(len(plans)), space=ToySpace(periods=2, widths=2))
+    assert outcome.stopped == "exhausted" and outcome.scored == 1 + 2 * 3

@@ -1,0 +1,163 @@
+"""Makes a study's calibration: un-accelerated runs, part by part, each stored as soon as it is done."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+
+from explorer.errors import StudyError
+from explorer.moments import collect_moments
+from explorer.pictures import run
+from explorer.step_errors import Design, measure_step_errors
+from studies import calibration
+from studies.calibration import Arrays, Calibration
+from studies.evaluator import evaluations_of
+from studies.session import Session
+from studies.store import Store, StudyRecord
+
+PICTURES = 4
+BATCH = 2
+POINTS = 8
+SEED = 1_000_003
+"""Added to the study's seed: weights that were fitted on the pictures that are scored would flatter themselves."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """done, total: UNet evaluations of any kind. seconds_left: None while nothing has been done in this run."""
+
+    done: int
+    total: int
+    seconds: float
+    seconds_left: float | None
+    words: str
+
+
+@dataclass(frozen=True)
+class _Task:
+    part: str
+    work: int
+    words: str
+    make: Callable[[Callable[[int], None]], tuple[Arrays, dict[str, Any]]]
+
+
+def calibrate(
+    store: Store,
+    study: StudyRecord,
+    session: Session,
+    *,
+    pictures: int | None = None,
+    points: int | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> Calibration:
+    """The study's calibration; what of it stands is not made again.
+
+    pictures: prompts of the study that are run, its last ones, with seeds of their own. points: evaluations of a run
+    at which errors are measured. None: as in what stands, otherwise 4 (or all prompts) and 8. Plain runs are made at
+    every step count of the space.
+
+    Raises:
+        StudyError: for a model with random weights, fewer prompts than pictures, or a calibration that stands with
+            other pictures or points.
+    """
+    if session.evaluator.scorer is None:
+        raise StudyError(
+            f"{study.settings.model} has random weights, so there is nothing to calibrate; use a trained one."
+        )
+    standing = calibration.parts(store, study)
+    before: dict[str, int] = next((part.facts["made_with"] for part in standing.values()), {})
+    count = len(session.evaluator.prompts)
+    pictures = before.get("pictures", min(PICTURES, count)) if pictures is None else pictures
+    points = before.get("points", POINTS) if points is None else points
+    if pictures < 1 or points < 2:
+        raise StudyError(f"a calibration needs at least 1 picture and 2 points, got {pictures} and {points}.")
+    if pictures > count:
+        raise StudyError(
+            f"the calibration is to run {pictures} prompts and the study has {count}; give --pictures {count}, or a "
+            "study of more prompts."
+        )
+    made_with = {"pictures": pictures, "points": points}
+    if before not in ({}, made_with):
+        raise StudyError(
+            f"the study {study.name!r} has a calibration of {before['pictures']} pictures at {before['points']} points "
+            "of a run; leave out --pictures and --points to use it, or give --again to make it anew."
+        )
+    tasks = list(_tasks(store, study, session, pictures, points))
+    names = [task.part for task in tasks]
+    started, begun = time.monotonic(), sum(task.work for task in tasks if task.part in standing)
+    done, total = begun, sum(task.work for task in tasks)
+    words = ""
+
+    def report(more: int) -> None:
+        nonlocal done
+        done += more
+        seconds = time.monotonic() - started
+        left = (total - done) * seconds / (done - begun) if done > begun else None
+        if on_progress is not None:
+            on_progress(Progress(done, total, seconds, left, words))
+
+    for task in tasks:
+        if task.part in standing:
+            continue
+        words, at_start = task.words, done
+        report(0)
+        clock = time.perf_counter()
+        arrays, facts = task.make(report)
+        took = time.perf_counter() - clock
+        calibration.save_part(store, study, task.part, facts | {"parts": names, "made_with": made_with}, arrays, took)
+        report(at_start + task.work - done)
+    made = calibration.load(store, study)
+    assert made is not None
+    return made
+
+
+def _tasks(store: Store, study: StudyRecord, session: Session, pictures: int, points: int) -> Iterator[_Task]:
+    evaluator, settings = session.evaluator, study.settings
+    pipe, prompts = evaluator.pipe, evaluator.prompts[-pictures:]
+    how: dict[str, Any] = {"guidance": evaluator.guidance, "size": evaluator.size}
+    evaluations = evaluations_of(pipe.scheduler, settings.steps)
+    design = Design.of(session.architecture, evaluations, count=points)
+    if not design.steps:
+        raise StudyError(f"a run of {evaluations} evaluation has no step that could inherit; give more --steps.")
+    batches = [(start, prompts[start : start + BATCH]) for start in range(0, pictures, BATCH)]
+
+    def moments(start: int, batch: Any, _: Any) -> tuple[Arrays, dict[str, Any]]:
+        made = collect_moments(
+            pipe, batch, steps=settings.steps, seed=settings.seed + SEED + start, batch_size=BATCH, **how
+        )
+        return calibration.moments_arrays(made)
+
+    def errors(start: int, batch: Any, report: Callable[[int], None]) -> tuple[Arrays, dict[str, Any]]:
+        found = calibration.parts(store, study)
+        known = [calibration.moments_of(part) for name, part in found.items() if name.startswith("moments/")]
+        joined = known[0]
+        for more in known[1:]:
+            joined = joined.joined(more)
+        made = measure_step_errors(
+            pipe, batch, design, joined, seed=settings.seed + SEED + start, progress=report, **how
+        )
+        arrays = {f.name: np.atleast_1d(np.asarray(getattr(made, f.name), dtype=np.float64)) for f in fields(made)}
+        return arrays, {"design": calibration.design_json(design)}
+
+    def plain(steps: int, _: Any) -> tuple[Arrays, dict[str, Any]]:
+        seed, batch = settings.seed + SEED, prompts[:BATCH]
+        full, fewer = (
+            run(pipe, batch, seed=seed, steps=count, output_type="latent", **how) for count in (settings.steps, steps)
+        )
+        distance = float(((full.float() - fewer.float()) ** 2).mean())
+        return {"distance": np.array([distance])}, {"plain": steps}
+
+    def bound(make: Any, *given: Any) -> Any:
+        return lambda report: make(*given, report)
+
+    for number, (start, batch) in enumerate(batches):
+        yield _Task(f"moments/{number}", evaluations, "features of un-accelerated runs", bound(moments, start, batch))
+    for number, (start, batch) in enumerate(batches):
+        yield _Task(f"errors/{number}", design.work, "errors of single steps", bound(errors, start, batch))
+    for count in getattr(session.space, "steps", ()):
+        if count != settings.steps:
+            yield _Task(f"plain/{count}", evaluations + count, f"{count} plain steps", bound(plain, count))

@@ -1,0 +1,215 @@
+"""A study's calibration: what its un-accelerated runs tell of any plan. Read here, made by `studies.calibrate`.
+
+It stands in the storage, in parts, so that every worker of the study has it and a killed calibration goes on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import reduce
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import sqlalchemy as sa
+from numpy.typing import NDArray
+
+from explorer.errors import StudyError
+from explorer.mask import Feature, Mask
+from studies import tables
+from studies.settings import StudySettings
+from studies.store import Store, StudyRecord
+
+if TYPE_CHECKING:
+    from explorer.moments import Moments
+    from explorer.step_errors import Design, StepErrors
+
+Arrays = dict[str, NDArray[Any]]
+SAME = ("model", "architecture", "scheduler", "steps", "guidance", "resolution", "dtype")
+SAME_EXTRA = ("weights", "scheduler settings")
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What stands of a study.
+
+    errors: by mask, step, age and rule, by node, and the effect of each step (`explorer.step_errors`), in the order of
+    `design`. moments: of the features, by step count (`explorer.moments`). plain: mean square distance of the final
+    latents of fewer plain steps from those of the study's, by step count. seconds: what all of it cost.
+    """
+
+    design: Design
+    errors: StepErrors
+    moments: Mapping[int, Moments]
+    plain: Mapping[int, float]
+    seconds: float
+
+    def error_map(self, mask: str, rule: str = "copy") -> NDArray[np.float64]:
+        """(steps, ages) of the guided prediction's relative error where one step inherits `mask`: a heat map, with NaN
+        where the run has too few steps behind it. Its axes are `design.steps` and `design.ages`."""
+        place = list(self.design.masks).index(mask), self.design.rules.index(rule)
+        return np.sqrt(self.errors.masks[place[0], :, :, place[1]] / self.errors.noise[:, None])
+
+    def node_map(self) -> NDArray[np.float64]:
+        """(nodes, steps) of the relative error where one node alone is copied at age 2 (`design.nodes`)."""
+        return np.sqrt(self.errors.nodes / self.errors.noise[None, :])
+
+    def effects(self) -> NDArray[np.float64]:
+        """(steps,): how far the final latents move for a unit of error in the guided prediction of a step."""
+        return np.sqrt(self.errors.moved / self.errors.wrong)
+
+
+def identity(settings: StudySettings) -> dict[str, Any]:
+    """What must be equal for a calibration to hold for a study."""
+    data = settings.to_json()
+    return {name: data[name] for name in SAME} | {name: settings.extra.get(name) for name in SAME_EXTRA}
+
+
+@dataclass(frozen=True)
+class Part:
+    """One stored piece: its arrays, what it was made for and its cost in seconds."""
+
+    name: str
+    facts: dict[str, Any]
+    arrays: Arrays
+    seconds: float
+
+
+def parts(store: Store, study: StudyRecord) -> dict[str, Part]:
+    """The stored pieces by name.
+
+    Raises:
+        StudyError: for one that is damaged, or was made for another model, scheduler or step count.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load as load_arrays
+
+    table = tables.calibrations
+    query = sa.select(table).where(table.c.study_id == study.id).order_by(table.c.id)
+    with store.begin() as connection:
+        rows = connection.execute(query).all()
+    made = {}
+    for row in rows:
+        try:
+            if hashlib.sha256(row.data).hexdigest() != row.sha256:
+                raise ValueError("its hash differs")
+            arrays = load_arrays(row.data)
+        except (SafetensorError, ValueError) as error:
+            raise StudyError(
+                f"the calibration of {study.name!r} is damaged ({row.part}: {error}); make it anew with `explorer "
+                f"calibrate --study {study.name} --again`."
+            ) from error
+        _check(study, row.facts)
+        made[row.part] = Part(row.part, row.facts, arrays, row.seconds)
+    return made
+
+
+def _check(study: StudyRecord, facts: Mapping[str, Any]) -> None:
+    wanted = identity(study.settings)
+    for name, value in wanted.items():
+        if facts.get(name) != value:
+            raise StudyError(
+                f"the calibration of {study.name!r} was made for another {name} ({facts.get(name)!r}, and the study "
+                f"has {value!r}); make it anew with `explorer calibrate --study {study.name} --again`."
+            )
+
+
+def save_part(store: Store, study: StudyRecord, name: str, facts: dict[str, Any], arrays: Arrays, took: float) -> None:
+    """Keep a piece; one that another process has stored meanwhile stays."""
+    from safetensors.numpy import save as to_bytes
+
+    data = to_bytes({key: np.ascontiguousarray(value) for key, value in arrays.items()})
+    table = tables.calibrations
+    row = {
+        "study_id": study.id, "part": name, "facts": identity(study.settings) | facts, "data": data,
+        "sha256": hashlib.sha256(data).hexdigest(), "seconds": took, "created": time.time(),
+    }  # fmt: skip
+    with store.begin() as connection:
+        known = sa.select(table.c.id).where(table.c.study_id == study.id, table.c.part == name)
+        if connection.execute(known).first() is None:
+            connection.execute(sa.insert(table).values(row))
+
+
+def drop(store: Store, study: StudyRecord) -> None:
+    """Forget the study's calibration."""
+    with store.begin() as connection:
+        connection.execute(sa.delete(tables.calibrations).where(tables.calibrations.c.study_id == study.id))
+
+
+def load(store: Store, study: StudyRecord) -> Calibration | None:
+    """The study's calibration; None where none stands, or not all of it.
+
+    Raises:
+        StudyError: as `parts`.
+    """
+    standing = parts(store, study)
+    first = next((part for name, part in standing.items() if name.startswith("errors/")), None)
+    if first is None or set(first.facts["parts"]) - standing.keys():
+        return None
+    from explorer.step_errors import StepErrors
+
+    wanted = {name: standing[name] for name in first.facts["parts"]}
+    moments: dict[int, list[Moments]] = {}
+    errors: list[StepErrors] = []
+    plain: dict[int, float] = {}
+    for name, part in wanted.items():
+        if name.startswith("moments/"):
+            moments.setdefault(part.facts["moments"]["steps"], []).append(moments_of(part))
+        elif name.startswith("errors/"):
+            arrays = {key: value for key, value in part.arrays.items() if key != "pictures"}
+            errors.append(StepErrors(**arrays, pictures=int(part.arrays["pictures"][0])))
+        else:
+            plain[part.facts["plain"]] = float(part.arrays["distance"][0])
+    return Calibration(
+        design=design_of(first.facts["design"]),
+        errors=reduce(StepErrors.joined, errors),
+        moments={steps: reduce(lambda one, other: one.joined(other), found) for steps, found in moments.items()},
+        plain=plain,
+        seconds=sum(part.seconds for part in wanted.values()),
+    )
+
+
+# Pieces as arrays and facts ------------------------------------------------------------------------------------------
+
+
+def moments_arrays(moments: Moments) -> tuple[Arrays, dict[str, Any]]:
+    facts = {
+        "features": [list(feature) for feature in moments.gram],
+        "scheduler": moments.scheduler, "steps": moments.steps, "evaluations": moments.evaluations,
+        "guidance": moments.guidance, "pictures": moments.pictures, "architecture": moments.architecture,
+    }  # fmt: skip
+    return {"gram": np.stack(list(moments.gram.values()))}, {"moments": facts}
+
+
+def moments_of(part: Part) -> Moments:
+    from explorer.moments import Moments
+
+    facts = dict(part.facts["moments"])
+    features: list[Feature] = [(name, form) for name, form in facts.pop("features")]
+    return Moments(gram=dict(zip(features, part.arrays["gram"], strict=True)), **facts)
+
+
+def design_json(design: Design) -> dict[str, Any]:
+    return {
+        "evaluations": design.evaluations,
+        "steps": list(design.steps),
+        "masks": {name: dict(mask.entries) for name, mask in design.masks.items()},
+        "nodes": [list(feature) for feature in design.nodes],
+        "ages": list(design.ages),
+        "rules": list(design.rules),
+    }
+
+
+def design_of(data: Mapping[str, Any]) -> Design:
+    from explorer.step_errors import Design
+
+    return Design(
+        evaluations=data["evaluations"],
+        steps=tuple(data["steps"]),
+        masks={name: Mask.of(entries) for name, entries in data["masks"].items()},
+        nodes=tuple((name, form) for name, form in data["nodes"]),
+        ages=tuple(data["ages"]),
+        rules=tuple(data["rules"]),
+    )

@@ -1,0 +1,126 @@
+"""`explorer calibrate`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from rich.progress import BarColumn, Progress, TextColumn
+
+from studies import calibration
+from studies.calibrate import Progress as Standing
+from studies.calibrate import calibrate
+from studies.calibration import Calibration
+from studies.commands.output import duration, out, print_json, table, words
+from studies.config import SearchConfig, make_config
+from studies.interrupts import interruptible
+from studies.session import Session, config_of, open_session
+from studies.store import Store, StudyRecord
+
+SILENT_SECONDS = 10.0
+
+
+def run_calibrate(
+    given: dict[str, Any], *, pictures: int | None, points: int | None, again: bool, as_json: bool
+) -> None:
+    """Make or resume the calibration of a study, which is made as well when it does not stand.
+
+    Raises:
+        ExplorerError: in one sentence; KeyboardInterrupt on Ctrl-C, with what is done stored.
+    """
+    console = words()
+    config = make_config(given)
+    with Store.open(config.storage) as store:
+        if any(study.name == config.study for study in store.studies()):
+            config = make_config(given, None, config_of(store.study(config.study).settings, config.study))
+        else:
+            config = make_config(given | {"calibrate": True})
+        console.print(f"loading {config.model} ...", markup=False)
+        session = open_session(config)
+        study = store.create_study(config.study, session.settings)
+        if again:
+            calibration.drop(store, study)
+        try:
+            made = with_progress(store, study, session, pictures=pictures, points=points)
+        except KeyboardInterrupt:
+            console.print("\ninterrupted; what is done is stored. Resume with the same command.", markup=False)
+            raise
+    if as_json:
+        print_json(document(study, made))
+        return
+    print_calibration(made)
+    storage = "" if config.storage == SearchConfig().storage else f" --storage {config.storage}"
+    console.print(f"\nsearch with it:  explorer search --study {config.study}{storage}", markup=False)
+
+
+def with_progress(store: Store, study: StudyRecord, session: Session, **options: int | None) -> Calibration:
+    """`calibrate` with a line of progress and the time left: redrawn on a terminal, otherwise now and then."""
+    console = words()
+    said = -SILENT_SECONDS
+    columns = (
+        TextColumn("[bold]calibrating"),
+        BarColumn(bar_width=24),
+        TextColumn("{task.fields[words]}", markup=False),
+    )
+    with interruptible(), Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task("calibrating", total=None, words="")
+
+        def show(standing: Standing) -> None:
+            nonlocal said
+            left = "" if standing.seconds_left is None else f", {duration(standing.seconds_left)} left"
+            text = f"{standing.words}{left}"
+            bar.update(task, total=standing.total, completed=standing.done, words=text)
+            if not console.is_terminal and standing.seconds - said >= SILENT_SECONDS:
+                said = standing.seconds
+                console.print(f"[{standing.done}/{standing.total}] calibrating: {text}", markup=False)
+
+        return calibrate(store, study, session, on_progress=show, **options)
+
+
+def document(study: StudyRecord, made: Calibration) -> dict[str, Any]:
+    """What `explorer calibrate --json` prints: relative errors, effects and times; null where nothing was measured."""
+    design, errors = made.design, made.errors
+    return {
+        "study": study.name,
+        "seconds": made.seconds,
+        "pictures": errors.pictures,
+        "evaluations": design.evaluations,
+        "steps": list(design.steps),
+        "ages": list(design.ages),
+        "errors": {
+            mask: {rule: _numbers(made.error_map(mask, rule)) for rule in design.rules} for mask in design.masks
+        },
+        "nodes": {name: _numbers(row) for (name, _), row in zip(design.nodes, made.node_map(), strict=True)},
+        "effects": _numbers(made.effects()),
+        "time_shares": {mask: float(errors.seconds[m] / errors.seconds[-1]) for m, mask in enumerate(design.masks)},
+        "step_seconds": float(errors.seconds[-1]),
+        "plain": {str(steps): float(np.sqrt(square / errors.latents[0])) for steps, square in made.plain.items()},
+    }
+
+
+def _numbers(values: Any) -> Any:
+    if isinstance(values, np.ndarray) and values.ndim:
+        return [_numbers(value) for value in values]
+    return float(values) if np.isfinite(values) else None
+
+
+def print_calibration(made: Calibration) -> None:
+    """Relative error of the guided prediction by mask and rule, at the median step, two evaluations after an extract
+    step; then what each mask costs."""
+    design, errors = made.design, made.errors
+    console = out()
+    age = design.ages[min(1, len(design.ages) - 1)]
+    shown = table("mask", ">time", *(f">{rule}" for rule in design.rules))
+    for m, mask in enumerate(design.masks):
+        cells = []
+        for rule in design.rules:
+            values = made.error_map(mask, rule)[:, design.ages.index(age)]
+            known = values[np.isfinite(values)]
+            cells.append(f"{np.median(known):.1%}" if len(known) else "-")
+        shown.add_row(mask, f"{errors.seconds[m] / errors.seconds[-1]:.0%}", *cells)
+    console.print(shown)
+    console.print(
+        f"\nerror of the guided prediction where one step inherits features {age} evaluations old, median over "
+        f"{len(design.steps)} steps, {errors.pictures} pictures; time of a step, of a full one. Cost: "
+        f"{duration(made.seconds)}."
+    )

@@ -1,0 +1,69 @@
+"""What every worker of a study needs and none should make twice: text embeddings, un-accelerated pictures.
+
+Files beside the database, `explorer-saved/<study>/<digest>/<name>.safetensors`; the digest is of all that they depend
+on. They can be deleted at any time. A tensor comes back to the bit as it was made.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from explorer.errors import StudyError
+from studies.pictures import write_whole
+from studies.settings import StudySettings
+
+if TYPE_CHECKING:
+    import torch
+
+FOLDER = "explorer-saved"
+APART = ("space", "objectives", "sampler", "extractor", "reference")
+"""Settings on which pictures do not depend."""
+MAX_BYTES = 2 * 2**30
+"""What a study may keep: larger tensors are made again by each process."""
+
+Tensors = dict[str, "torch.Tensor"]
+
+
+class Saved:
+    """Tensors of one study on disk. `Saved.of(store.folder, name, settings)`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @classmethod
+    def of(cls, folder: Path, study: str, settings: StudySettings) -> Saved:
+        facts = {name: value for name, value in settings.to_json().items() if name not in APART}
+        digest = hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()[:20]
+        return cls(folder / FOLDER / study / digest)
+
+    def get(self, name: str, make: Callable[[], Tensors]) -> Tensors:
+        """The tensors under `name`, on the CPU; made, and kept for others, where they do not stand or are damaged.
+
+        Raises:
+            StudyError: when the folder cannot be written.
+        """
+        from safetensors import SafetensorError
+        from safetensors.torch import load, save
+
+        path = self.folder / f"{name}.safetensors"
+        with contextlib.suppress(OSError, SafetensorError):
+            return load(path.read_bytes())
+        made = {key: value.detach().cpu().contiguous() for key, value in make().items()}
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            if self._bytes() + sum(value.nbytes for value in made.values()) <= MAX_BYTES:
+                write_whole(path, save(made))
+        except OSError as error:
+            raise StudyError(
+                f"cannot write {path} ({error.strerror or error}); make room or choose another --storage, then run the "
+                "same command to resume."
+            ) from error
+        return made
+
+    def _bytes(self) -> int:
+        return sum(file.stat().st_size for file in self.folder.glob("*.safetensors"))

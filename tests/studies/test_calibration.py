@@ -1,0 +1,233 @@
+"""A study's calibration on the embedded model: what it measures, how it is kept, and what is predicted from it."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+import pytest
+import sqlalchemy as sa
+
+from explorer import InheritancePlan, StudyError, inherit, strategy
+from explorer.estimate import Estimate
+from explorer.pictures import run as run_pipeline
+from explorer.schedule import Segments
+from explorer.step_errors import Design
+from studies import calibration, tables
+from studies.calibrate import SEED, Progress, calibrate
+from studies.calibration import Calibration
+from studies.cli import run
+from studies.config import SearchConfig
+from studies.scored import PREDICTED
+from studies.screen import Prediction, non_dominated_first
+from studies.session import Session, config_of, open_session
+from studies.settings import Objective
+from studies.store import Store
+from studies.summary import agreement
+from tests.architectures import SD15
+from tests.studies.test_summary import row as trial_row
+
+SMALL = {"pictures": 1, "points": 2}
+CONFIG = SearchConfig(
+    study="small", steps=8, prompt_count=4, objectives=("latency", "psnr"), baselines="none", calibrate=True, pairs=3
+)
+
+
+@pytest.fixture(scope="module")
+def session() -> Session:
+    return open_session(CONFIG)
+
+
+@pytest.fixture(scope="module")
+def calibrated(session: Session, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Store, Any, Calibration]]:
+    """Interrupted once, on its way to the errors, and resumed."""
+    with Store.open(tmp_path_factory.mktemp("calibration") / "explorer.db") as store:
+        study = store.create_study("small", session.settings)
+        reports: list[Progress] = []
+
+        def stop(standing: Progress) -> None:
+            if standing.words.startswith("errors"):
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            calibrate(store, study, session, on_progress=stop, **SMALL)
+        assert list(calibration.parts(store, study)) == ["moments/0"]
+        assert calibration.load(store, study) is None
+        made = calibrate(store, study, session, on_progress=reports.append, **SMALL)
+        assert reports[0].done == 9 and reports[-1].done == reports[-1].total and reports[-1].seconds_left == 0
+        session.use(made)
+        yield store, study, made
+
+
+def test_it_is_kept_once_and_read_as_it_was_made(session: Session, calibrated: Any) -> None:
+    store, study, made = calibrated
+    loaded = calibration.load(store, study)
+    assert loaded is not None and loaded.design == made.design and loaded.seconds == made.seconds > 0
+    np.testing.assert_array_equal(loaded.errors.masks, made.errors.masks)
+    assert loaded.plain == made.plain and set(made.plain) == set(session.space.steps) - {8}
+    reports: list[Progress] = []
+    calibrate(store, study, session, on_progress=reports.append, **SMALL)
+    assert reports == []  # nothing is made again
+    assert made.error_map("DC0").shape == (2, len(made.design.ages))
+    assert np.isfinite(made.node_map()).all() and np.isfinite(made.effects()).all()
+    known = made.error_map("CO6", "fitted")
+    assert np.isfinite(known).any() and np.isnan(known[0]).all()  # the first step has no two extract steps behind it
+
+
+def test_errors_and_effects_are_those_of_runs_with_one_inherit_step(session: Session, calibrated: Any) -> None:
+    """The same run made by a plan that inherits at one step, on the stock engine."""
+    _, _, made = calibrated
+    evaluator = session.evaluator
+    step = made.design.steps[0]
+    assert step == 1
+    how: dict[str, Any] = {
+        "seed": session.settings.seed + SEED, "steps": 8, "guidance": evaluator.guidance, "size": evaluator.size,
+        "output_type": "latent",
+    }  # fmt: skip
+    prompts = evaluator.prompts[-1:]
+    choices = [0, 1, *[0] * 7]
+    mask = made.design.masks["DC0"]
+    plain = run_pipeline(evaluator.pipe, prompts, **how)
+    with inherit(evaluator.pipe, InheritancePlan(session.architecture, 8, (mask,), Segments.of(choices))):
+        other = run_pipeline(evaluator.pipe, prompts, **how)
+    assert made.errors.moved[0] == pytest.approx(float(((other - plain) ** 2).mean()), rel=1e-3)
+    assert made.errors.latents[0] == pytest.approx(float((plain**2).mean()), rel=1e-4)
+    assert made.errors.wrong[0] == pytest.approx(made.errors.masks[0, 0, 0, 0], rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"data": b"nothing"}, "damaged .*--again"),
+        ({"facts": {"model": "emoji", "scheduler": "DDIMScheduler"}}, "made for another"),
+    ],
+)
+def test_what_is_damaged_or_of_another_model_is_refused(
+    calibrated: Any, tmp_path: Path, change: dict[str, Any], words: str
+) -> None:
+    store, study, _ = calibrated
+    with Store.open(tmp_path / "copy.db") as other, store.begin() as read:
+        copied = other.create_study("small", study.settings)
+        rows = [dict(r._mapping) for r in read.execute(sa.select(tables.calibrations))]
+        with other.begin() as connection:
+            connection.execute(sa.insert(tables.calibrations), [r | {"study_id": copied.id} for r in rows])
+        assert calibration.load(other, copied) is not None
+        with other.begin() as connection:
+            connection.execute(
+                sa.update(tables.calibrations).where(tables.calibrations.c.id == rows[1]["id"]).values(change)
+            )
+        with pytest.raises(StudyError, match=words):
+            calibration.load(other, copied)
+        calibration.drop(other, copied)
+        assert calibration.parts(other, copied) == {}
+
+
+def test_bad_input_is_explained(session: Session, calibrated: Any) -> None:
+    store, study, _ = calibrated
+    for options, words in (
+        ({"pictures": 9}, "run 9 prompts and the study has 4"),
+        ({"pictures": 0}, "at least 1 picture"),
+        ({"pictures": 1, "points": 3}, "calibration of 1 pictures at 2 points"),
+    ):
+        with pytest.raises(StudyError, match=words):
+            calibrate(store, study, session, **options)
+    with pytest.raises(StudyError, match="random weights"):
+        open_session(SearchConfig(model="arch:sd15", objectives=("latency",), calibrate=True))
+    assert config_of(study.settings, "small").calibrate
+
+
+def test_a_design_fits_any_run() -> None:
+    for evaluations in (2, 3, 7, 51):
+        design = Design.of(SD15, evaluations)
+        assert design.steps[0] == 1 and design.steps[-1] == evaluations - 1
+        assert all(
+            min(design.sources(s, a, r)) >= 0
+            for s in design.steps
+            for a in design.ages
+            for r in design.rules
+            if design.sources(s, a, r)
+        )
+    assert Design.of(SD15, 1).steps == ()
+
+
+# Predictions ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_screen_orders_what_is_plainly_ordered(session: Session, calibrated: Any) -> None:
+    screen = session.evaluator.screen
+    assert screen is not None
+
+    def drift(name: str, **more: Any) -> float:
+        return screen.drift(strategy(name, steps=8, unet=session.architecture, fit=session.fitter, **more))
+
+    assert drift("plain@8") == 0 < drift("DC0/P2") < drift("DC0/P5")
+    assert drift("EX1/P2") < drift("CO6/P2") and drift("plain@5") > 0
+    costs = {name: screen.cost(strategy(name, steps=8, unet=session.architecture)) for name in ("plain@8", "DC0/P2")}
+    assert costs["plain@8"] == 1.0 and 0.2 < costs["DC0/P2"] < 0.9
+    assert math.isclose(screen.cost(strategy("plain@3", unet=session.architecture)), 4 / 9)
+
+
+def test_every_plan_of_the_space_has_a_prediction(session: Session, calibrated: Any) -> None:
+    screen = session.evaluator.screen
+    assert screen is not None
+    draws = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=1))
+    rules = set()
+    for _ in range(40):
+        plan = session.space.suggest(draws.ask())
+        found = screen(plan)
+        rules.add(plan.rule.name)
+        assert math.isfinite(found.drift) and found.drift >= 0 and 0 < found.cost <= 1.2
+        assert (found.drift == 0) == (plan.extracts_always and plan.steps == 8)
+    assert "fitted" in rules
+
+
+def test_the_best_predictions_come_first() -> None:
+    points = [Prediction(1.0, 0.5), Prediction(0.1, 0.5), Prediction(1.0, 0.9), Prediction(0.02, 0.9)]
+    order = non_dominated_first(points, [Prediction(0.0, 1.0), Prediction(0.2, 0.4)])
+    assert set(order[:2]) == {1, 3} and order[-1] == 2
+
+
+def test_agreement_is_of_ranks_and_needs_three() -> None:
+    objectives = (Objective("latency", "minimize"), Objective("clip", "maximize"))
+    values = [{PREDICTED: float(k), "psnr": 40.0 - k**3} for k in range(4)]
+    rows = [
+        trial_row(k, None, 1.0, 1.0, 1.0, scores={name: Estimate(v, v, v, 4) for name, v in each.items()})
+        for k, each in enumerate(values)
+    ]
+    found = agreement(rows, objectives)
+    assert found is not None and (found.metric, found.n) == ("psnr", 4) and found.spearman == pytest.approx(1.0)
+    assert agreement(rows[:2], objectives) is None
+    assert agreement([replace(r, scores={}) for r in rows], objectives) is None
+
+
+# The whole -----------------------------------------------------------------------------------------------------------
+
+
+def test_calibrate_then_search_with_screened_proposals(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    same = ["--study", "s", "--steps", "3", "--prompt-count", "2", "--objectives", "latency,psnr", "--space", "unit"]
+    assert run(["calibrate", *same, "--pictures", "1", "--points", "2", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert {"errors", "effects", "seconds", "nodes", "time_shares"} <= document.keys()
+    assert document["errors"]["DC0"]["copy"][0][0] > 0 and document["errors"]["DC0"]["forecast2"][0][0] is None
+    assert run(["calibrate", "--study", "s", "--pictures", "2"]) == 1
+    assert "calibration of 1 pictures at 2 points" in capsys.readouterr().err
+    assert run(["search", "--study", "s", "--trials", "4", "--baselines", "none", "--pairs", "3"]) == 1  # other pairs
+    assert "timed pairs" in capsys.readouterr().err
+    assert run(["search", "--study", "s", "--trials", "3", "--baselines", "none", "--proposals", "screened"]) == 0
+    capsys.readouterr()
+    assert run(["show", "s", "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert len(shown["trials"]) == 3 and all("predicted_drift" in trial["scores"] for trial in shown["trials"])
+    assert shown["prediction"]["metric"] == "psnr" and -1 <= shown["prediction"]["spearman"] <= 1
+    assert run(["search", "--study", "other", "--trials", "1", "--steps", "3", "--prompt-count", "2", "--objectives",
+                "latency,psnr", "--baselines", "none", "--proposals", "screened"]) == 1  # fmt: skip
+    assert "needs a calibration" in capsys.readouterr().err

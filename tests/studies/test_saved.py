@@ -1,0 +1,85 @@
+"""What a study saves for all of its processes: the same to the bit, made once, and never half a file."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from explorer import StudyError, strategy
+from explorer.pictures import generate
+from studies import saved as saved_module
+from studies.config import SearchConfig
+from studies.saved import Saved
+from studies.session import Session, open_session
+from tests.studies.toy_study import toy_settings
+
+CONFIG = SearchConfig(steps=3, prompt_count=3, objectives=("latency", "psnr"), baselines="none", batch=2, pairs=3)
+
+
+@pytest.fixture(scope="module")
+def session() -> Session:
+    return open_session(CONFIG)
+
+
+def test_tensors_come_back_to_the_bit_and_are_made_once(tmp_path: Path) -> None:
+    saved, made = Saved.of(tmp_path, "s", toy_settings()), []
+
+    def make() -> dict[str, torch.Tensor]:
+        made.append(1)
+        return {"a": torch.randn(3, 5).half(), "b": torch.arange(6).reshape(2, 3).T}
+
+    first = saved.get("x", make)
+    again = Saved.of(tmp_path, "s", toy_settings()).get("x", make)
+    assert len(made) == 1 and all(torch.equal(first[k], again[k]) and first[k].dtype == again[k].dtype for k in first)
+    (path,) = saved.folder.glob("*")  # no part of a file is left
+    path.write_bytes(path.read_bytes()[:-3])
+    saved.get("x", make)
+    assert len(made) == 2 and len(saved.get("x", make)) == 2 and len(made) == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "same"),
+    [({"space": "joint"}, True), ({"seed": 5}, False), ({"steps": 20}, False), ({"guidance": 3.0}, False)],
+)
+def test_the_folder_is_of_what_pictures_depend_on(tmp_path: Path, change: dict[str, Any], same: bool) -> None:
+    one, other = toy_settings(), replace(toy_settings(), **change)
+    assert (Saved.of(tmp_path, "s", one).folder == Saved.of(tmp_path, "s", other).folder) is same
+
+
+def test_the_folder_is_bounded_and_refusals_are_explained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(saved_module, "MAX_BYTES", 100)
+    saved = Saved(tmp_path / "s")
+    assert saved.get("large", lambda: {"a": torch.zeros(100)})["a"].shape == (100,)
+    assert not list(saved.folder.glob("*"))
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StudyError, match="cannot write"):
+        Saved(tmp_path / "file" / "s").get("x", lambda: {"a": torch.zeros(1)})
+
+
+def test_pictures_are_those_of_the_pipeline_itself(session: Session, tmp_path: Path) -> None:
+    """Un-accelerated and accelerated, with embeddings of the first process and out of the second one's file."""
+    evaluator = session.evaluator
+    how: dict[str, Any] = {
+        "seed": 0, "steps": 3, "guidance": evaluator.guidance, "batch_size": 2, "size": evaluator.size,
+    }  # fmt: skip
+    expected = generate(evaluator.pipe, evaluator.prompts, **how)
+    encoded = []
+    encode = evaluator.pipe.text_encoder.forward
+    evaluator.pipe.text_encoder.forward = lambda *a, **k: encoded.append(1) or encode(*a, **k)
+    try:
+        counts = []
+        for _ in range(2):
+            evaluator.saved = Saved(tmp_path / "s")
+            evaluator._baseline, evaluator._texts = None, {}  # as a new process has it
+            assert torch.equal(evaluator.baseline_pictures(), expected)
+            assert torch.equal(evaluator._pictures(evaluator._twin, 3), expected)
+            counts.append(len(encoded))
+    finally:
+        del evaluator.pipe.text_encoder.forward
+    assert counts[0] > 0 and counts[1] == counts[0]
+    with_plan = evaluator.score(strategy("DC0", mode="P2", steps=3, unet=session.architecture))
+    assert 0 < with_plan.estimates["psnr"].value < 100
