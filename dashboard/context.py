@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-import argparse
-import sys
+import os
 
 import streamlit as st
 
 from explorer.errors import StudyError
+from studies.commands.dashboard import STORAGE_VARIABLE
 from studies.queue import Counts, counts
 from studies.rows import TrialRow, trials
 from studies.sqlite import DEFAULT_URL
 from studies.store import Store, StudyRecord
 from studies.tables import FAILED, FINISHED
 
-FRONT, PLAN = "page_front.py", "page_plan.py"
+STUDIES, FRONT, PLAN, COMPARE = "page_studies.py", "page_front.py", "page_plan.py", "page_compare.py"
+ANATOMY, PROGRESS = "page_anatomy.py", "page_progress.py"
+COMPARED = 4  # plans that are set side by side at most
 ROWS_SECONDS = 60.0
-"""Rows are read again after so long even when the numbers of plans in each state are what they were."""
 
 
 def storage() -> str:
-    """The storage that the app was started with: `streamlit run dashboard/app.py -- --storage URL`."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--storage", default=DEFAULT_URL)
-    return str(parser.parse_known_args(sys.argv[1:])[0].storage)
+    """The storage that the app was started with: of the environment, as a URL may hold a password."""
+    return os.environ.get(STORAGE_VARIABLE, DEFAULT_URL)
 
 
 def open_store() -> Store:
@@ -35,19 +34,20 @@ def choose_study(names: list[str]) -> None:
     """The study's box in the sidebar; the choice is kept over pages and stands in the address."""
     asked = st.session_state.get("study") or st.query_params.get("study")
     st.session_state["study"] = asked if asked in names else names[-1]
-    st.sidebar.selectbox("Study", names[::-1], key="study", on_change=_forget_trial)
+    st.sidebar.selectbox("Study", names[::-1], key="study", on_change=_forget_choices)
     _in_address("study", st.session_state["study"])
 
 
 def set_study(name: str) -> None:
     """Choose a study from elsewhere than its box: in a callback alone, which runs before the box is drawn."""
     st.session_state["study"] = name
-    _forget_trial()
+    _forget_choices()
 
 
-def _forget_trial() -> None:
-    st.session_state.pop("trial", None)
-    st.query_params.pop("trial", None)
+def _forget_choices() -> None:
+    for name in ("trial", "compared"):
+        st.session_state.pop(name, None)
+        st.query_params.pop(name, None)
 
 
 def chosen_study(store: Store) -> StudyRecord:
@@ -66,6 +66,22 @@ def chosen_trial() -> int | None:
     if number is not None:
         _in_address("trial", str(number))
     return number
+
+
+def choose_compared(numbers: list[int]) -> None:
+    """Set the trials that the Compare page puts side by side."""
+    st.session_state["compared"] = numbers[:COMPARED]
+
+
+def compared() -> list[int]:
+    """The trials to compare: those chosen in this visit, or that the address names (`?compared=3,7`)."""
+    if "compared" not in st.session_state:
+        asked = st.query_params.get("compared", "").split(",")
+        choose_compared([int(number) for number in asked if number.isdecimal()])
+    numbers: list[int] = st.session_state["compared"]
+    if numbers:
+        _in_address("compared", ",".join(str(number) for number in numbers))
+    return numbers
 
 
 def _in_address(name: str, value: str) -> None:

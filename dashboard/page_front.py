@@ -9,7 +9,7 @@ import streamlit as st
 
 from dashboard.context import PLAN, choose_trial, chosen_study, nothing_scored, open_store, rows_of
 from dashboard.wording import metric_words, number, plain, say
-from studies.charts import GROUPS, front_figure, group_of
+from studies.charts import SERIES, front_figure, group_of
 from studies.rows import TrialRow
 from studies.settings import Objective
 from studies.store import StudyRecord
@@ -74,7 +74,7 @@ def _quality(objectives: tuple[Objective, ...]) -> list[str]:
 
 def _filters(scored: list[TrialRow], objectives: tuple[Objective, ...]) -> tuple[list[TrialRow], tuple[Objective, ...]]:
     """The rows of the chosen groups and the objectives of the chosen panels."""
-    groups = [name for name in GROUPS if any(group_of(row) == name for row in scored)]
+    groups = [name for name in SERIES if any(group_of(row) == name for row in scored)]
     quality = _quality(objectives)
     chosen = st.pills("Groups", groups, selection_mode="multi", default=groups, key="groups")
     if len(quality) > 1:
