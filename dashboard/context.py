@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+from contextlib import nullcontext
 
 import streamlit as st
 
 from explorer.errors import StudyError
 from studies.commands.dashboard import STORAGE_VARIABLE
-from studies.queue import Counts, counts
-from studies.rows import TrialRow, trials
+from studies.board import Board
+from studies.reading import Reading
+from studies.rows import TrialRow
 from studies.sqlite import DEFAULT_URL
 from studies.store import Store, StudyRecord
 from studies.tables import FAILED, FINISHED
@@ -17,7 +19,6 @@ from studies.tables import FAILED, FINISHED
 STUDIES, FRONT, PLAN, COMPARE = "page_studies.py", "page_front.py", "page_plan.py", "page_compare.py"
 ANATOMY, PROGRESS = "page_anatomy.py", "page_progress.py"
 COMPARED = 4  # plans that are set side by side at most
-ROWS_SECONDS = 60.0
 
 
 def storage() -> str:
@@ -90,14 +91,26 @@ def _in_address(name: str, value: str) -> None:
 
 
 def rows_of(store: Store, study: StudyRecord) -> list[TrialRow]:
-    """The study's rows. They are read again when a plan has changed its state, so that clicks do not wait for them."""
-    return _rows(store, str(store.url), study.id, study.created, counts(store, study))
+    """The study's rows as they stand now, without their plans (`studies.rows.trial` reads one whole)."""
+    return board_of(store, study).rows
 
 
-@st.cache_resource(max_entries=4, ttl=ROWS_SECONDS, show_spinner="Reading the trials ...")
-def _rows(_store: Store, url: str, study_id: int, created: float, counted: Counts) -> list[TrialRow]:
-    study = next(study for study in _store.studies() if study.id == study_id)
-    return trials(_store, study)
+def board_of(store: Store, study: StudyRecord) -> Board:
+    """The study's rows and what follows from them, found once for each change."""
+    reading = _reading(str(store.url), study.id, study.created, study)
+    with st.spinner("Reading the trials ...") if not reading.version else nullcontext():
+        version = reading.refresh(store)
+    return _board(str(store.url), study.id, study.created, version, reading)
+
+
+@st.cache_resource(max_entries=8, show_spinner=False)
+def _reading(url: str, study_id: int, created: float, _study: StudyRecord) -> Reading:
+    return Reading(_study)
+
+
+@st.cache_resource(max_entries=8, show_spinner=False)
+def _board(url: str, study_id: int, created: float, version: int, _reading: Reading) -> Board:
+    return Board.of(_reading.rows, _reading.study.settings)
 
 
 def nothing_scored(study: StudyRecord, rows: list[TrialRow]) -> StudyError:

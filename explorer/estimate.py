@@ -10,7 +10,7 @@ from typing import Any
 from explorer.errors import ScoreError
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Estimate:
     """`value` with a 95% interval from `low` to `high`, found from `n` samples (pictures, or pairs of timings).
 

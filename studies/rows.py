@@ -7,17 +7,24 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.engine import Connection
 
+from explorer.errors import StudyError
 from explorer.estimate import Estimate
+from studies.facts import PlanFacts
 from studies.front import Array, losses, non_dominated
 from studies.settings import Objective
 from studies.store import Store, StudyRecord
 from studies.tables import DONE, devices, measurements, pictures, plans, workers
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class TrialRow:
-    """One distinct plan of a study. number: Optuna's trial; None while it waits. started, finished: epoch seconds."""
+    """One distinct plan of a study. number: Optuna's trial; None while it waits. started, finished: epoch seconds.
+
+    plan: its JSON; None where many rows were read for their scores alone (`studies.reading`): `trial` reads it. facts:
+    what filters ask of it, either way.
+    """
 
     number: int | None
     key: str
@@ -26,7 +33,7 @@ class TrialRow:
     name: str | None
     aliases: list[str]
     words: str
-    plan: dict[str, Any]
+    plan: dict[str, Any] | None
     reason: str | None
     worker: int | None
     started: float | None
@@ -35,6 +42,7 @@ class TrialRow:
     seconds: dict[str, float]
     extractors: dict[str, str]
     device: str | None
+    facts: PlanFacts = PlanFacts()
 
     @property
     def speedup(self) -> float | None:
@@ -65,26 +73,49 @@ class WorkerRow:
 
 def trials(store: Store, study: StudyRecord) -> list[TrialRow]:
     """Every distinct plan of the study in the order of the queue, finished or not."""
-    worker_numbers = sa.select(plans, workers.c.number.label("worker")).outerjoin(
+    with store.begin() as connection:
+        return list(read_rows(connection, plans.c.study_id == study.id, keep_plans=True).values())
+
+
+def trial(store: Store, study: StudyRecord, number: int) -> TrialRow:
+    """One trial, its plan included. Raises StudyError when the study has none of that number."""
+    chosen = sa.and_(plans.c.study_id == study.id, plans.c.trial_number == number)
+    with store.begin() as connection:
+        found = list(read_rows(connection, chosen, keep_plans=True).values())
+    if not found:
+        raise StudyError(f"the study {study.name} has no trial {number}; `explorer show {study.name}` lists them.")
+    return found[0]
+
+
+_PLAN_COLUMNS = [column for column in plans.c if column.name not in ("parameters", "attempts", "study_id", "worker_id")]
+_SCORE_COLUMNS = [column for column in measurements.c if column.name not in ("samples", "id", "device_id")]
+
+
+def read_rows(
+    connection: Connection, where: sa.ColumnElement[bool], *, keep_plans: bool
+) -> dict[int, TrialRow]:
+    """The rows of `plans` that `where` chooses, by id, in the order of the queue. Samples are not read.
+
+    keep_plans: whether the plans' JSON stays in the rows; without it, tens of thousands of rows fit into memory.
+    """
+    query = sa.select(*_PLAN_COLUMNS, workers.c.number.label("worker")).outerjoin(
         workers, plans.c.worker_id == workers.c.id
     )
-    query = worker_numbers.where(plans.c.study_id == study.id).order_by(plans.c.id)
     scores = (
-        sa.select(measurements, devices.c.name.label("device"))
+        sa.select(*_SCORE_COLUMNS, devices.c.name.label("device"))
         .join(plans, measurements.c.plan_id == plans.c.id)
         .outerjoin(devices, measurements.c.device_id == devices.c.id)
-        .where(plans.c.study_id == study.id)
+        .where(where)
         .order_by(measurements.c.id)
     )
-    with store.begin() as connection:
-        found = connection.execute(query).all()
-        by_plan: dict[int, list[sa.Row[Any]]] = {}
-        for score in connection.execute(scores):
-            by_plan.setdefault(score.plan_id, []).append(score)
-    return [_trial(row, by_plan.get(row.id, [])) for row in found]
+    by_plan: dict[int, list[sa.Row[Any]]] = {}
+    for score in connection.execute(scores):
+        by_plan.setdefault(score.plan_id, []).append(score)
+    found = connection.execute(query.where(where).order_by(plans.c.id))
+    return {row.id: _trial(row, by_plan.get(row.id, []), keep_plans) for row in found}
 
 
-def _trial(row: sa.Row[Any], scores: list[sa.Row[Any]]) -> TrialRow:
+def _trial(row: sa.Row[Any], scores: list[sa.Row[Any]], keep_plan: bool) -> TrialRow:
     return TrialRow(
         number=row.trial_number,
         key=row.key,
@@ -93,7 +124,7 @@ def _trial(row: sa.Row[Any], scores: list[sa.Row[Any]]) -> TrialRow:
         name=row.name,
         aliases=list(row.aliases),
         words=row.words,
-        plan=row.plan,
+        plan=row.plan if keep_plan else None,
         reason=row.reason,
         worker=row.worker,
         started=row.claimed,
@@ -102,6 +133,7 @@ def _trial(row: sa.Row[Any], scores: list[sa.Row[Any]]) -> TrialRow:
         seconds={score.metric: score.seconds for score in scores if score.seconds is not None},
         extractors={score.metric: score.extractor for score in scores if score.extractor is not None},
         device=next((score.device for score in scores if score.device is not None), None),
+        facts=PlanFacts.of(row.plan),
     )
 
 
