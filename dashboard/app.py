@@ -10,6 +10,7 @@ import streamlit as st
 from PIL import Image
 
 from dashboard.context import ANATOMY, COMPARE, FRONT, PLAN, PROGRESS, STUDIES, choose_study, open_store
+from dashboard.live import follow
 from dashboard.wording import plain, say
 from explorer.errors import ExplorerError
 
@@ -29,14 +30,14 @@ PAGES = {
 def main() -> None:
     colours = np.array([[0, 114, 178], [230, 159, 0]], dtype=np.uint8)
     st.set_page_config("Inheritance Explorer", Image.fromarray(colours[ICON]), layout="wide")
+    st.logo(Image.fromarray(colours[ICON]), size="large")
     here = Path(__file__).parent
-    page = st.navigation(
-        [
-            st.Page(file, title=title, icon=icon, url_path=path, default=path is None)
-            for file, (title, icon, path) in PAGES.items()
-            if (here / file).exists()
-        ]
-    )
+    pages = {
+        st.Page(file, title=title, icon=icon, url_path=path, default=path is None): file
+        for file, (title, icon, path) in PAGES.items()
+        if (here / file).exists()
+    }
+    page = st.navigation(list(pages))
     try:
         with open_store() as store:
             names = [study.name for study in store.studies()]
@@ -45,6 +46,8 @@ def main() -> None:
             say(f"the storage {where} holds no study; run `explorer search` first.")
             return
         choose_study(names)
+        with st.sidebar:
+            follow(next(file for known, file in pages.items() if known is page))
         st.sidebar.caption(f"Storage: {plain(where)}. Read only: nothing on these pages changes it.")
         page.run()
     except ExplorerError as error:

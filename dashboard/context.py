@@ -8,8 +8,8 @@ from contextlib import nullcontext
 import streamlit as st
 
 from explorer.errors import StudyError
-from studies.commands.dashboard import STORAGE_VARIABLE
 from studies.board import Board
+from studies.commands.dashboard import STORAGE_VARIABLE
 from studies.reading import Reading
 from studies.rows import TrialRow
 from studies.sqlite import DEFAULT_URL
@@ -46,7 +46,7 @@ def set_study(name: str) -> None:
 
 
 def _forget_choices() -> None:
-    for name in ("trial", "compared"):
+    for name in ("trial", "compared", "ticked"):
         st.session_state.pop(name, None)
         st.query_params.pop(name, None)
 

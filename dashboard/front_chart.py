@@ -100,7 +100,8 @@ def front_chart(board: Board, shown: Flags, view: View) -> Drawn:
             bars = members if all_bars else members[board.on_front[members] | (name != "searched")]
             if view.bars and len(bars) and len(bars) < len(members):
                 figure.add_trace(_bars_alone(board, bars, view, *colours.series(name), scatter, name))
-            figure.add_trace(_points(board, members, view, name, colours, scatter, view.bars and len(bars) == len(members)))
+            whole = view.bars and len(bars) == len(members)
+            figure.add_trace(_points(board, members, view, name, colours, scatter, whole, set(line)))
     if view.colour:
         low, high = _range(board.columns[view.colour].value[drawn])
         bar = {"title": {"text": axis_words(view.colour), "side": "right"}, "thickness": 12, "outlinewidth": 0}
@@ -123,7 +124,7 @@ def _values(board: Board, metric: str, members: Any) -> list[float]:
 
 
 def _points(
-    board: Board, members: Any, view: View, name: str, colours: Palette, scatter: Any, with_bars: bool
+    board: Board, members: Any, view: View, name: str, colours: Palette, scatter: Any, with_bars: bool, line: set[int]
 ) -> Any:
     colour, symbol = colours.series(name)
     on_front = board.on_front[members]
@@ -134,12 +135,14 @@ def _points(
     if view.colour:
         values = board.columns[view.colour].value[members]
         marker |= {"color": [None if np.isnan(v) else v for v in values], "coloraxis": "coloraxis"}
-    labelled = name in LABELLED and len(members) <= 24
+    # Plain steps always; of the others those on the line, as names that lie on each other cannot be read.
+    labels = [_label(board.measured[i].name) if name == "plain steps" or i in line else "" for i in members]
+    labelled = name in LABELLED and len(members) <= 24 and any(labels)
     bars = {} if not with_bars else _bars(board, members, view, colour)
     return scatter(
         x=_values(board, view.x, members), y=_values(board, view.y, members), name=name, legendgroup=name,
         mode="markers+text" if labelled else "markers", marker=marker,
-        text=[_label(board.measured[i].name) for i in members] if labelled else None,
+        text=labels if labelled else None,
         textposition="top center", textfont={"size": 10, "color": colour},
         customdata=[board.measured[i].number for i in members],
         hovertext=[_hover(board, i, view) for i in members], hoverinfo="text", **bars,
@@ -157,9 +160,15 @@ def _bars(board: Board, members: Any, view: View, colour: str) -> dict[str, Any]
         value, low, high = column.value[members], column.low[members], column.high[members]
         made[axis] = {
             "type": "data", "symmetric": False, "array": (high - value).tolist(), "arrayminus": (value - low).tolist(),
-            "color": colour, "thickness": 0.8, "width": 0,
+            "color": _faint(colour), "thickness": 1, "width": 0,
         }  # fmt: skip
     return made
+
+
+def _faint(colour: str) -> str:
+    """A bar must not hide the points behind it."""
+    red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
+    return f"rgba({red},{green},{blue},0.38)"
 
 
 def _bars_alone(board: Board, members: Any, view: View, colour: str, symbol: str, scatter: Any, name: str) -> Any:
@@ -170,7 +179,9 @@ def _bars_alone(board: Board, members: Any, view: View, colour: str, symbol: str
     )  # fmt: skip
 
 
-def _rings(board: Board, members: Any, view: View, scatter: Any, colour: str, size: int, width: float, name: str) -> Any:
+def _rings(
+    board: Board, members: Any, view: View, scatter: Any, colour: str, size: int, width: float, name: str
+) -> Any:
     return scatter(
         x=_values(board, view.x, members), y=_values(board, view.y, members), mode="markers", name=escape(name),
         marker={"symbol": "circle-open", "size": size, "color": colour, "line": {"width": width, "color": colour}},

@@ -39,9 +39,9 @@ def page() -> None:
     if not len(board):
         raise nothing_scored(study, board.rows)
     st.markdown(summary(study, board))
-    found = wish(board)
-    view = _view(board, found)
-    shown = filters(board, _ranged(board), (view.x, view.y))
+    found = wish(board, study.id)
+    view = _view(board, found, study.id)
+    shown = filters(board, _ranged(board), (view.x, view.y), study.id)
     if shown.any():
         _chart(board, shown, view)
     else:
@@ -77,16 +77,17 @@ def _ranged(board: Board) -> list[str]:
     return ["speedup", *_quality(board)]
 
 
-def _view(board: Board, found: Choice | None) -> View:
+def _view(board: Board, found: Choice | None, study: int) -> View:
     """The boxes over the chart."""
     quality = _quality(board)
     speeds = [metric for metric in ("speedup", "latency") if metric in board.columns]
-    across, up, third, bars = st.columns([2, 3, 3, 2], vertical_alignment="bottom")
-    x = across.selectbox("Across", speeds, key="axis-x", format_func=axis_words)
-    y = up.selectbox("Up", quality or speeds[::-1], key="axis-y", format_func=axis_words)
-    options = [SERIES_COLOUR, *(metric for metric in board.columns if metric not in (x, y))]
-    colour = third.selectbox("Colour", options, key="axis-colour", format_func=axis_words)
-    with_bars = bars.toggle("95% intervals", value=True, key="bars")
+    options = [SERIES_COLOUR, *(metric for metric in board.columns if metric not in speeds[:1])]
+    kept: Any = {"format_func": axis_words, "width": 185, "persist_state": "session"}
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        x = st.selectbox("Across", speeds, key=f"axis-x-{study}", **kept)
+        y = st.selectbox("Up", quality or speeds[::-1], key=f"axis-y-{study}", **kept)
+        colour = st.selectbox("Colour", options, key=f"axis-colour-{study}", **kept)
+        with_bars = st.toggle("95% intervals", value=True, key="bars", persist_state="session")
     rings = []
     opened = st.session_state.get("trial")
     if opened is not None:
@@ -146,9 +147,16 @@ def _table(board: Board) -> None:
     st.subheader(f"The front: {len(board.front)} of {len(board):,} plans", anchor=False)
     quality = [name for name in _quality(board) if any(o.name == name for o in board.objectives)]
     buttons = st.container()
+    # A tick means a plan: when others join the front, the table begins anew with the ticks on the same plans.
+    on_front = [board.measured[i].number for i in board.front]
+    ticked = [on_front.index(number) for number in st.session_state.get("ticked", []) if number in on_front]
     event = st.dataframe(
         front_table(board, quality), hide_index=True, on_select="rerun", selection_mode="multi-row",
-        key="front-table", column_config={f"{metric} 95%": "95%" for metric in ("speedup", *quality)},
+        key=f"front-table-{hash(tuple(on_front))}",
+        selection_default={"selection": {"rows": ticked}}, column_config={
+            "trial": st.column_config.NumberColumn(width="small"), "plan": st.column_config.TextColumn(width="medium"),
+            **{f"{metric} 95%": "95%" for metric in ("speedup", *quality)},
+        },
         alt="The plans of the front with their scores, the fastest first",
     )  # fmt: skip
     st.caption(
@@ -158,6 +166,7 @@ def _table(board: Board) -> None:
     )
     picked = [board.front[i] for i in event["selection"]["rows"] if i < len(board.front)]
     numbers = [number for i in picked if (number := board.measured[i].number) is not None]
+    st.session_state["ticked"] = numbers
     with buttons.container(horizontal=True, vertical_alignment="center"):
         if st.button("Open the plan", disabled=len(numbers) != 1, key="open-plan", icon=":material/grid_on:"):
             _open(numbers[0])

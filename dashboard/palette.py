@@ -16,9 +16,13 @@ SEQUENTIAL = "Cividis"
 """The scale of a third metric: made for colour-blind readers, rising in lightness, so that it also reads in grey."""
 
 
+# Black vanishes on a dark page, and blue and green are too deep on it: the same hues, lighter, with 4.5:1 or more.
+_ON_DARK = {"#000000": "#E6EBF0", "#0072B2": "#4BA3E3", "#009E73": "#2DC49A", "#D55E00": "#F0803C"}
+
+
 @dataclass(frozen=True)
 class Palette:
-    """dark: whether the page's background is. text, faint, grid, paper: the page's own colours as the theme has them."""
+    """dark: whether the page's background is. text, faint, grid, paper, accent: the theme's own colours."""
 
     dark: bool
     text: str
@@ -30,11 +34,15 @@ class Palette:
     def series(self, name: str) -> tuple[str, str]:
         """Colour and symbol of a series of `studies.charts.SERIES`."""
         colour, symbol = SERIES[name]
-        return (self.text if colour == "#000000" else colour), symbol
+        return self.shade(colour), symbol
+
+    def shade(self, colour: str) -> str:
+        """A colour of the charts as this theme shows it."""
+        return _ON_DARK.get(colour, colour) if self.dark else colour
 
     @property
     def warning(self) -> str:
-        return "#D55E00"
+        return self.shade("#D55E00")
 
 
 LIGHT = Palette(False, "#1D2733", "#66727F", "#E3E8ED", "#FFFFFF", "#0072B2")

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from studies.charts import series_of
-from studies.front import Array, losses, non_dominated
+from studies.front import Array, non_dominated
 from studies.rows import TrialRow
 from studies.settings import Objective, StudySettings
 from studies.summary import plain_row, without_loss
@@ -72,14 +72,15 @@ class Board:
         names = [objective.name for objective in self.objectives]
         if not all(name in self.columns for name in names):
             return np.zeros(len(self), dtype=bool)
-        return ~np.isnan(np.stack([self.columns[name].value for name in names])).any(axis=0)
+        return np.asarray(~np.isnan(np.stack([self.columns[name].value for name in names])).any(axis=0), dtype=bool)
 
     @cached_property
     def losses(self) -> Array:
         """(n, k) in the objectives' order, to be minimised; NaN where a plan lacks one."""
         missing = np.full(len(self), np.nan)
         values = [self.columns[o.name].value if o.name in self.columns else missing for o in self.objectives]
-        return losses(np.stack(values, axis=1), [o.direction for o in self.objectives])
+        signs = np.array([-1.0 if o.direction == "maximize" else 1.0 for o in self.objectives])
+        return np.asarray(np.stack(values, axis=1) * signs)
 
     @cached_property
     def on_front(self) -> Flags:
@@ -104,7 +105,7 @@ class Board:
 
     @cached_property
     def beaten(self) -> list[int]:
-        """For each plan of `front` how many baselines it is at least as good as in every objective and better in one."""
+        """For each plan of `front` the number of baselines that are no better in any objective and worse in one."""
         baselines = self.losses[np.array([row.origin == "baseline" for row in self.measured], dtype=bool) & self.whole]
         return [
             int((np.all(self.losses[i] <= baselines, axis=1) & np.any(self.losses[i] < baselines, axis=1)).sum())

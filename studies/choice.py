@@ -132,7 +132,8 @@ def _metric(word: str, metrics: Sequence[str]) -> str:
 
 def _unread(text: str, metrics: Sequence[str]) -> StudyError:
     return StudyError(
-        f"{text!r} cannot be read; say it like “{EXAMPLES[0]}” or “{EXAMPLES[1]}”. The metrics are {', '.join(metrics)}."
+        f"{text!r} cannot be read; say it like “{EXAMPLES[0]}” or “{EXAMPLES[1]}”. "
+        f"The metrics are {', '.join(metrics)}."
     )
 
 
@@ -184,7 +185,8 @@ def _words(choice: Choice, wish: Wish, bounds: dict[Limit, float], of: int) -> s
     goal = "fastest" if wish.goal in LATENCIES else f"best in {wish.goal}"
     if choice.plan is None:
         if choice.nearest is None:
-            return f"No plan has the scores that this needs ({', '.join(sorted({wish.goal, *(b.metric for b in bounds)}))})."
+            needed = sorted({wish.goal, *(limit.metric for limit in bounds)})
+            return f"No plan has the scores that this needs ({', '.join(needed)})."
         scores = ", ".join(f"{limit.metric} {choice.nearest.scores[limit.metric].value:.4g}" for limit in bounds)
         return f"None of {of} plans keeps {limits}. The nearest is trial {choice.nearest.number} with {scores}."
     row = choice.plan
@@ -195,6 +197,8 @@ def _words(choice: Choice, wish: Wish, bounds: dict[Limit, float], of: int) -> s
     )
     among = f"{choice.kept} of {of} plans keep {limits}; the {goal}" if limits else f"The {goal} of {of} plans"
     doubt = (
-        "" if choice.sure or not bounds else " Its 95% interval reaches beyond the limit: certify it before you rely on it."
+        ""
+        if choice.sure or not bounds
+        else " Its 95% interval reaches beyond the limit: certify it before you rely on it."
     )
     return f"{among} is trial {row.number}: {row.speedup:.2f}x{f', {scores}' if scores else ''}.{doubt}"

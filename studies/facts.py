@@ -36,6 +36,9 @@ class PlanFacts:
         )
 
 
+UNKNOWN_FACTS = PlanFacts()
+
+
 def _mode(schedule: Any) -> str:
     if not isinstance(schedule, Mapping):
         return UNKNOWN

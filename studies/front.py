@@ -83,7 +83,7 @@ def hypervolume(points: Array, reference: Sequence[float]) -> float:
     """The volume between the points (n, k) and the reference point (k,) that some point dominates; exact.
 
     Points that are not better than the reference in every objective add nothing. Meant for up to four objectives: it
-    sweeps two and three in O(n log n) (for three with list insertions) and slices along each further one (Knowles' HSO).
+    sweeps two and three in O(n log n) (three with list insertions) and slices along each further one (Knowles' HSO).
 
     Raises:
         StudyError: when points and reference have different numbers of objectives.

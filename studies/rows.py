@@ -11,7 +11,7 @@ from sqlalchemy.engine import Connection
 
 from explorer.errors import StudyError
 from explorer.estimate import Estimate
-from studies.facts import PlanFacts
+from studies.facts import UNKNOWN_FACTS, PlanFacts
 from studies.front import Array, losses, non_dominated
 from studies.settings import Objective
 from studies.store import Store, StudyRecord
@@ -42,7 +42,7 @@ class TrialRow:
     seconds: dict[str, float]
     extractors: dict[str, str]
     device: str | None
-    facts: PlanFacts = PlanFacts()
+    facts: PlanFacts = UNKNOWN_FACTS
 
     @property
     def speedup(self) -> float | None:
@@ -91,9 +91,7 @@ _PLAN_COLUMNS = [column for column in plans.c if column.name not in ("parameters
 _SCORE_COLUMNS = [column for column in measurements.c if column.name not in ("samples", "id", "device_id")]
 
 
-def read_rows(
-    connection: Connection, where: sa.ColumnElement[bool], *, keep_plans: bool
-) -> dict[int, TrialRow]:
+def read_rows(connection: Connection, where: sa.ColumnElement[bool], *, keep_plans: bool) -> dict[int, TrialRow]:
     """The rows of `plans` that `where` chooses, by id, in the order of the queue. Samples are not read.
 
     keep_plans: whether the plans' JSON stays in the rows; without it, tens of thousands of rows fit into memory.
@@ -108,14 +106,14 @@ def read_rows(
         .where(where)
         .order_by(measurements.c.id)
     )
-    by_plan: dict[int, list[sa.Row[Any]]] = {}
+    by_plan: dict[int, list[Any]] = {}
     for score in connection.execute(scores):
         by_plan.setdefault(score.plan_id, []).append(score)
     found = connection.execute(query.where(where).order_by(plans.c.id))
     return {row.id: _trial(row, by_plan.get(row.id, []), keep_plans) for row in found}
 
 
-def _trial(row: sa.Row[Any], scores: list[sa.Row[Any]], keep_plan: bool) -> TrialRow:
+def _trial(row: Any, scores: list[Any], keep_plan: bool) -> TrialRow:
     return TrialRow(
         number=row.trial_number,
         key=row.key,

@@ -74,6 +74,7 @@ def flags(port: int) -> list[str]:
         "server.port": str(port),
         "server.headless": "true",
         "server.fileWatcherType": "none",
+        "runner.magicEnabled": "false",
         "server.maxUploadSize": "1",
         "browser.gatherUsageStats": "false",
         "browser.serverAddress": "localhost",
