@@ -15,10 +15,11 @@ from dashboard.wording import axis_words, number
 from studies.board import Board, Flags
 from studies.charts import SERIES
 from studies.choice import direction_of
-from studies.front import losses, non_dominated
+from studies.front import non_dominated
 
-MOST = 4000  # points drawn; beyond them, one stands for those that would lie on it
-WEBGL = 1500  # from so many points the graphics card draws them
+# Points drawn; beyond them one stands for those that would lie on it. Drawn as SVG, which every browser can: with 50,000
+# plans the chart stands as soon as with 4,000 points in WebGL, which browsers without a graphics card do not draw at all.
+MOST = 2000
 BARS = 250  # up to so many points all have their intervals drawn; beyond, those of the front and the baselines
 GRID = (220, 140)
 LABELLED = ("plain steps", "DeepCache", "encoder propagation")
@@ -43,7 +44,8 @@ def front_line(board: Board, shown: Flags, view: View) -> list[int]:
     """Positions of the shown plans that none beats in the two metrics of the axes, in the order of x."""
     positions = np.flatnonzero(shown)
     axes = np.stack([board.columns[view.x].value[positions], board.columns[view.y].value[positions]], axis=1)
-    kept = non_dominated(losses(axes.tolist(), [direction_of(m, board.objectives) for m in (view.x, view.y)]))
+    signs = [1.0 if better(metric, board) == "lower" else -1.0 for metric in (view.x, view.y)]
+    kept = non_dominated(axes * np.array(signs))
     line = positions[kept]
     return [int(i) for i in line[np.argsort(board.columns[view.x].value[line], kind="stable")]]
 
@@ -91,28 +93,27 @@ def front_chart(board: Board, shown: Flags, view: View) -> Drawn:
     drawn = thinned(board, shown, view, [*line, *front.tolist(), *(i for i in chosen if shown[i])])
     count = int(drawn.sum())
     figure = go.Figure()
-    scatter: Any = go.Scattergl if count > WEBGL else go.Scatter
-    figure.add_trace(_line(board, line, view, colours, scatter))
+    figure.add_trace(_line(board, line, view, colours))
     all_bars = view.bars and count <= BARS
     for name in SERIES:
         members = np.flatnonzero(drawn & (board.series == name))
         if len(members):
             bars = members if all_bars else members[board.on_front[members] | (name != "searched")]
             if view.bars and len(bars) and len(bars) < len(members):
-                figure.add_trace(_bars_alone(board, bars, view, *colours.series(name), scatter, name))
+                figure.add_trace(_bars_alone(board, bars, view, *colours.series(name), name))
             whole = view.bars and len(bars) == len(members)
-            figure.add_trace(_points(board, members, view, name, colours, scatter, whole, set(line)))
+            figure.add_trace(_points(board, members, view, name, colours, whole, set(line)))
     if view.colour:
         low, high = _range(board.columns[view.colour].value[drawn])
         bar = {"title": {"text": axis_words(view.colour), "side": "right"}, "thickness": 12, "outlinewidth": 0}
         figure.update_layout(coloraxis={"colorscale": SEQUENTIAL, "cmin": low, "cmax": high, "colorbar": bar})
     ties = np.flatnonzero(drawn & board.tied)
     if len(ties):
-        figure.add_trace(_rings(board, ties, view, scatter, colours.faint, 12, 1.2, "tied within noise"))
+        figure.add_trace(_rings(board, ties, view, colours.faint, 12, 1.2, "tied within noise"))
     for trial, words in view.chosen:
         if trial in board.by_number and drawn[board.by_number[trial]]:
             at = [board.by_number[trial]]
-            figure.add_trace(_rings(board, at, view, scatter, colours.warning, 19, 2.5, words))
+            figure.add_trace(_rings(board, at, view, colours.warning, 19, 2.5, words))
     figure.update_xaxes(title_text=axis_words(view.x), ticksuffix="x" if view.x == "speedup" else "")
     figure.update_yaxes(title_text=f"{axis_words(view.y)}, {better(view.y, board)} is better")
     style(figure, 560, clickmode="event+select", hovermode="closest", dragmode="zoom")
@@ -124,8 +125,8 @@ def _values(board: Board, metric: str, members: Any) -> list[float]:
 
 
 def _points(
-    board: Board, members: Any, view: View, name: str, colours: Palette, scatter: Any, with_bars: bool, line: set[int]
-) -> Any:
+    board: Board, members: Any, view: View, name: str, colours: Palette, with_bars: bool, line: set[int]
+) -> go.Scatter:
     colour, symbol = colours.series(name)
     on_front = board.on_front[members]
     marker: dict[str, Any] = {
@@ -139,7 +140,7 @@ def _points(
     labels = [_label(board.measured[i].name) if name == "plain steps" or i in line else "" for i in members]
     labelled = name in LABELLED and len(members) <= 24 and any(labels)
     bars = {} if not with_bars else _bars(board, members, view, colour)
-    return scatter(
+    return go.Scatter(
         x=_values(board, view.x, members), y=_values(board, view.y, members), name=name, legendgroup=name,
         mode="markers+text" if labelled else "markers", marker=marker,
         text=labels if labelled else None,
@@ -171,26 +172,24 @@ def _faint(colour: str) -> str:
     return f"rgba({red},{green},{blue},0.38)"
 
 
-def _bars_alone(board: Board, members: Any, view: View, colour: str, symbol: str, scatter: Any, name: str) -> Any:
-    return scatter(
+def _bars_alone(board: Board, members: Any, view: View, colour: str, symbol: str, name: str) -> go.Scatter:
+    return go.Scatter(
         x=_values(board, view.x, members), y=_values(board, view.y, members), mode="markers",
         marker={"symbol": symbol, "size": 1, "color": colour}, legendgroup=name, showlegend=False, hoverinfo="skip",
         **_bars(board, members, view, colour),
     )  # fmt: skip
 
 
-def _rings(
-    board: Board, members: Any, view: View, scatter: Any, colour: str, size: int, width: float, name: str
-) -> Any:
-    return scatter(
+def _rings(board: Board, members: Any, view: View, colour: str, size: int, width: float, name: str) -> go.Scatter:
+    return go.Scatter(
         x=_values(board, view.x, members), y=_values(board, view.y, members), mode="markers", name=escape(name),
         marker={"symbol": "circle-open", "size": size, "color": colour, "line": {"width": width, "color": colour}},
         hoverinfo="skip", customdata=[board.measured[i].number for i in members],
     )  # fmt: skip
 
 
-def _line(board: Board, line: list[int], view: View, colours: Palette, scatter: Any) -> Any:
-    return scatter(
+def _line(board: Board, line: list[int], view: View, colours: Palette) -> go.Scatter:
+    return go.Scatter(
         x=_values(board, view.x, line), y=_values(board, view.y, line), mode="lines", name="front of this chart",
         line={"color": colours.faint, "width": 1.4, "dash": "dot"}, hoverinfo="skip",
     )  # fmt: skip

@@ -149,17 +149,17 @@ def choose(rows: Sequence[TrialRow], wish: Wish, control: TrialRow | None, *, su
     wanted = {limit.metric for limit in wish.limits} | {wish.goal, "speedup"}
     known = [row for row in rows if wanted <= row.scores.keys()]
     bounds = {limit: limit.bound(control, direction_of(limit.metric)) for limit in wish.limits}
+    tests = [(limit.metric, bound, direction_of(limit.metric)) for limit, bound in bounds.items()]
+    sign = 1 if direction_of(wish.goal) == "minimize" else -1
 
     def excess(row: TrialRow, certain: bool) -> float:
         """By how much the worst limit is missed, in units of its bound; 0 when all are kept."""
-        missed = [
-            _behind(row.scores[limit.metric], bound, direction_of(limit.metric), certain) / (abs(bound) or 1.0)
-            for limit, bound in bounds.items()
-        ]
-        return max([0.0, *missed])
+        worst = 0.0
+        for metric, bound, direction in tests:
+            worst = max(worst, _behind(row.scores[metric], bound, direction, certain) / (abs(bound) or 1.0))
+        return worst
 
     def merit(row: TrialRow) -> tuple[float, float]:
-        sign = 1 if direction_of(wish.goal) == "minimize" else -1
         return sign * row.scores[wish.goal].value, -(row.speedup or 0.0)
 
     kept = [row for row in known if excess(row, sure) == 0.0]

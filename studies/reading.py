@@ -6,7 +6,10 @@ finished when they were read, and those that are newer.
 
 from __future__ import annotations
 
+import gc
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import sqlalchemy as sa
 
@@ -16,6 +19,19 @@ from studies.store import Store, StudyRecord
 from studies.tables import FINISHED, plans
 
 CHUNK = 500  # ids in one query
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """No garbage collection meanwhile: of a million new objects that all stay it would look at each again and again
+    (50,000 plans: 4.9 s with it, 2.9 s without)."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
 
 
 class Reading:
@@ -33,7 +49,7 @@ class Reading:
 
     def refresh(self, store: Store) -> int:
         """Read what has changed; returns the version. Raises StudyError when the storage cannot be read."""
-        with self._lock, store.begin() as connection:
+        with self._lock, uncollected(), store.begin() as connection:
             counts, top = count(connection, self.study), max(self._by_id, default=0)
             # Plans that wait, run or end change the counts, unless one takes another's place: `changed` sees that.
             if counts == self.counts and not self._changed(connection):

@@ -88,7 +88,9 @@ def trial(store: Store, study: StudyRecord, number: int) -> TrialRow:
 
 
 _PLAN_COLUMNS = [column for column in plans.c if column.name not in ("parameters", "attempts", "study_id", "worker_id")]
-_SCORE_COLUMNS = [column for column in measurements.c if column.name not in ("samples", "id", "device_id")]
+_SCORE_COLUMNS = [
+    measurements.c[name] for name in ("plan_id", "metric", "value", "low", "high", "n", "extractor", "seconds")
+]
 
 
 def read_rows(connection: Connection, where: sa.ColumnElement[bool], *, keep_plans: bool) -> dict[int, TrialRow]:
@@ -106,14 +108,34 @@ def read_rows(connection: Connection, where: sa.ColumnElement[bool], *, keep_pla
         .where(where)
         .order_by(measurements.c.id)
     )
-    by_plan: dict[int, list[Any]] = {}
-    for score in connection.execute(scores):
-        by_plan.setdefault(score.plan_id, []).append(score)
-    found = connection.execute(query.where(where).order_by(plans.c.id))
-    return {row.id: _trial(row, by_plan.get(row.id, []), keep_plans) for row in found}
+    by_plan: dict[int, _Scores] = {}
+    for plan_id, metric, value, low, high, n, extractor, seconds, device in connection.execute(scores).all():
+        held = by_plan.get(plan_id)
+        if held is None:
+            held = by_plan[plan_id] = _Scores()
+        held.estimates[metric] = Estimate(value, low, high, n)
+        if seconds is not None:
+            held.seconds[metric] = seconds
+        if extractor is not None:
+            held.extractors[metric] = extractor
+        held.device = held.device or device
+    found = connection.execute(query.where(where).order_by(plans.c.id)).all()
+    return {row.id: _trial(row, by_plan.get(row.id) or _Scores(), keep_plans) for row in found}
 
 
-def _trial(row: Any, scores: list[Any], keep_plan: bool) -> TrialRow:
+class _Scores:
+    """What the measurements of one plan say."""
+
+    __slots__ = ("device", "estimates", "extractors", "seconds")
+
+    def __init__(self) -> None:
+        self.estimates: dict[str, Estimate] = {}
+        self.seconds: dict[str, float] = {}
+        self.extractors: dict[str, str] = {}
+        self.device: str | None = None
+
+
+def _trial(row: Any, scores: _Scores, keep_plan: bool) -> TrialRow:
     return TrialRow(
         number=row.trial_number,
         key=row.key,
@@ -127,10 +149,10 @@ def _trial(row: Any, scores: list[Any], keep_plan: bool) -> TrialRow:
         worker=row.worker,
         started=row.claimed,
         finished=row.finished,
-        scores={score.metric: Estimate(score.value, score.low, score.high, score.n) for score in scores},
-        seconds={score.metric: score.seconds for score in scores if score.seconds is not None},
-        extractors={score.metric: score.extractor for score in scores if score.extractor is not None},
-        device=next((score.device for score in scores if score.device is not None), None),
+        scores=scores.estimates,
+        seconds=scores.seconds,
+        extractors=scores.extractors,
+        device=scores.device,
         facts=PlanFacts.of(row.plan),
     )
 
