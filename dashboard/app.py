@@ -38,20 +38,24 @@ def main() -> None:
         if (here / file).exists()
     }
     page = st.navigation(list(pages))
+    names: list[str] = []
     try:
         with open_store() as store:
             names = [study.name for study in store.studies()]
             where = store.where
         if not names:
             say(f"the storage {where} holds no study; run `explorer search` first.")
+            st.code("explorer search --trials 60", language="bash")
             return
         choose_study(names)
         with st.sidebar:
-            follow(next(file for known, file in pages.items() if known is page))
+            follow(pages[page])
         st.sidebar.caption(f"Storage: {plain(where)}. Read only: nothing on these pages changes it.")
         page.run()
     except ExplorerError as error:
         say(error)
+        if names and pages[page] != PROGRESS:
+            st.page_link(PROGRESS, label="What was tried, what failed and why", icon=PAGES[PROGRESS][1])
 
 
 if __name__ == "__main__":

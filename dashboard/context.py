@@ -99,18 +99,12 @@ def board_of(store: Store, study: StudyRecord) -> Board:
     """The study's rows and what follows from them, found once for each change."""
     reading = _reading(str(store.url), study.id, study.created, study)
     with st.spinner("Reading the trials ...") if not reading.version else nullcontext():
-        version = reading.refresh(store)
-    return _board(str(store.url), study.id, study.created, version, reading)
+        return reading.board(store)
 
 
-@st.cache_resource(max_entries=8, show_spinner=False)
+@st.cache_resource(max_entries=64, show_spinner=False)
 def _reading(url: str, study_id: int, created: float, _study: StudyRecord) -> Reading:
     return Reading(_study)
-
-
-@st.cache_resource(max_entries=8, show_spinner=False)
-def _board(url: str, study_id: int, created: float, version: int, _reading: Reading) -> Board:
-    return Board.of(_reading.rows, _reading.study.settings)
 
 
 def nothing_scored(study: StudyRecord, rows: list[TrialRow]) -> StudyError:

@@ -17,8 +17,8 @@ from studies.charts import SERIES
 from studies.choice import direction_of
 from studies.front import non_dominated
 
-# Points drawn; beyond them one stands for those that would lie on it. Drawn as SVG, which every browser can: with 50,000
-# plans the chart stands as soon as with 4,000 points in WebGL, which browsers without a graphics card do not draw at all.
+# Points drawn; beyond them one stands for those that would lie on it. They are SVG, which every browser draws: it
+# stands as soon as a chart of 4,000 points in WebGL, of which browsers without a graphics card draw nothing.
 MOST = 2000
 BARS = 250  # up to so many points all have their intervals drawn; beyond, those of the front and the baselines
 GRID = (220, 140)

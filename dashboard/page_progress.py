@@ -18,7 +18,7 @@ from dashboard.wording import axis_words, plain, say
 from studies.board import Board
 from studies.choice import direction_of
 from studies.claims import ALIVE
-from studies.history import history
+from studies.history import history, seconds_of
 from studies.importance import Effects, by_block, describe, effects
 from studies.rows import TrialRow, worker_rows
 from studies.settings import differences
@@ -47,7 +47,7 @@ def page() -> None:
 def _counts(store: Store, study: StudyRecord, board: Board) -> None:
     states = [row.state for row in board.rows]
     alive = workers_alive(worker_rows(store, study), time.time())
-    spent = sum((row.finished or 0.0) - (row.started or 0.0) for row in board.rows if row.finished and row.started)
+    spent = sum(seconds_of(row) for row in board.rows)
     shown = [("Done", f"{states.count('done'):,}"), ("Failed", f"{states.count(FAILED):,}"),
              ("Running", f"{states.count('running'):,}"), ("Waiting", f"{states.count('waiting'):,}"),
              ("Workers alive", f"{alive}"), (seconds_words(study, short=True), duration(spent))]  # fmt: skip

@@ -10,26 +10,25 @@ import streamlit as st
 
 from dashboard.context import FRONT, PROGRESS, board_of, open_store, set_study
 from dashboard.wording import plain
-from studies.board import Board
 from studies.claims import ALIVE, STALE_SECONDS
-from studies.history import history
+from studies.history import History
 from studies.queue import Counts, counts
 from studies.rows import TrialRow, WorkerRow, worker_rows
 from studies.store import Store, StudyRecord
-from studies.summary import LATENCIES, scale_of
+from studies.summary import LATENCIES
 
 
 @dataclass(frozen=True)
 class Overview:
     """A study in a few numbers. best: the fastest row without measurable loss; last: seconds since the epoch; growth:
-    hypervolume in the order of the plans, empty while no baseline is scored."""
+    hypervolume in the order of the plans, None while no baseline is scored."""
 
     study: StudyRecord
     counts: Counts
     workers_alive: int
     best: TrialRow | None
     last: float
-    growth: list[float]
+    growth: History | None
 
 
 def overview(store: Store, study: StudyRecord, now: float | None = None) -> Overview:
@@ -41,12 +40,7 @@ def overview(store: Store, study: StudyRecord, now: float | None = None) -> Over
         *(w.heartbeat for w in workers),
     ]
     alive = workers_alive(workers, time.time() if now is None else now)
-    return Overview(study, counts(store, study), alive, kept[0] if kept else None, max(times), growth(board))
-
-
-def growth(board: Board) -> list[float]:
-    scale = scale_of(board.measured, board.objectives)
-    return [] if scale is None else history(board.rows, board.objectives, scale).volume
+    return Overview(study, counts(store, study), alive, kept[0] if kept else None, max(times), board.growth)
 
 
 def workers_alive(workers: list[WorkerRow], now: float) -> int:
@@ -102,7 +96,7 @@ def table(overviews: list[Overview], now: float) -> list[dict[str, Any]]:
         {
             "study": shown.study.name,
             "lossless": shown.best.speedup if shown.best else None,
-            "growth": shown.growth or None,
+            "growth": shown.growth.volume if shown.growth else None,
             "done": shown.counts.done,
             "failed": shown.counts.failed,
             "running": shown.counts.running,

@@ -11,9 +11,10 @@ import numpy.typing as npt
 
 from studies.charts import series_of
 from studies.front import Array, non_dominated
+from studies.history import History, history
 from studies.rows import TrialRow
 from studies.settings import Objective, StudySettings
-from studies.summary import plain_row, without_loss
+from studies.summary import plain_row, scale_of, without_loss
 from studies.tables import DONE
 from studies.ties import tied
 
@@ -116,6 +117,12 @@ class Board:
     def lossless(self) -> list[TrialRow]:
         """`studies.summary.without_loss`: the fastest first."""
         return without_loss(self.measured, self.objectives, self.settings.steps)
+
+    @cached_property
+    def growth(self) -> History | None:
+        """How the front grew, on the study's own scale; None while no baseline is scored."""
+        scale = scale_of(self.measured, self.objectives)
+        return None if scale is None else history(self.rows, self.objectives, scale)
 
     def _bounds(self, objective: Objective) -> tuple[Array, Array]:
         column = self.columns[objective.name]

@@ -24,10 +24,15 @@ class History:
     volume: list[float]
 
 
+def seconds_of(row: TrialRow) -> float:
+    """What a finished plan cost its worker; 0 for one that is not finished."""
+    return 0.0 if row.started is None or row.finished is None else max(0.0, row.finished - row.started)
+
+
 def history(rows: Sequence[TrialRow], objectives: tuple[Objective, ...], scale: Scale) -> History:
     """The growth of the front in the order in which plans were finished; what failed counts as time, not as volume."""
     ended = sorted((row for row in rows if row.finished is not None), key=lambda row: row.finished or 0.0)
-    spent = np.cumsum([max(0.0, (row.finished or 0.0) - (row.started or row.finished or 0.0)) for row in ended])
+    spent = np.cumsum([seconds_of(row) for row in ended])
     names = {objective.name for objective in objectives}
     step = max(1, -(-len(ended) // CHECKPOINTS))
     made = History([], [], [])

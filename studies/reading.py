@@ -13,6 +13,7 @@ from contextlib import contextmanager
 
 import sqlalchemy as sa
 
+from studies.board import Board
 from studies.queue import Counts, count
 from studies.rows import TrialRow, read_rows
 from studies.store import Store, StudyRecord
@@ -37,15 +38,24 @@ def uncollected() -> Iterator[None]:
 class Reading:
     """The rows of one study, without their plans' JSON. Safe to share between threads.
 
-    version rises whenever something has changed, so that what was found from the rows can be kept until then.
+    version rises whenever something has changed.
     """
 
     def __init__(self, study: StudyRecord) -> None:
         self.study, self.version, self.counts = study, 0, Counts()
         self.rows: list[TrialRow] = []
+        self._board: tuple[int, Board] | None = None
         self._by_id: dict[int, TrialRow] = {}
         self._open: set[int] = set()
         self._lock = threading.Lock()
+
+    def board(self, store: Store) -> Board:
+        """What follows from the rows as they stand now; made anew when something has changed."""
+        version = self.refresh(store)
+        with self._lock:
+            if self._board is None or self._board[0] != version:
+                self._board = (self.version, Board.of(self.rows, self.study.settings))
+            return self._board[1]
 
     def refresh(self, store: Store) -> int:
         """Read what has changed; returns the version. Raises StudyError when the storage cannot be read."""

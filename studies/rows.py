@@ -109,7 +109,8 @@ def read_rows(connection: Connection, where: sa.ColumnElement[bool], *, keep_pla
         .order_by(measurements.c.id)
     )
     by_plan: dict[int, _Scores] = {}
-    for plan_id, metric, value, low, high, n, extractor, seconds, device in connection.execute(scores).all():
+    measured: list[Any] = list(connection.execute(scores).all())
+    for plan_id, metric, value, low, high, n, extractor, seconds, device in measured:
         held = by_plan.get(plan_id)
         if held is None:
             held = by_plan[plan_id] = _Scores()
