@@ -109,7 +109,7 @@ def front_chart(board: Board, shown: Flags, view: View) -> Drawn:
         figure.update_layout(coloraxis={"colorscale": SEQUENTIAL, "cmin": low, "cmax": high, "colorbar": bar})
     ties = np.flatnonzero(drawn & board.tied)
     if len(ties):
-        figure.add_trace(_rings(board, ties, view, colours.faint, 12, 1.2, "tied within noise"))
+        figure.add_trace(_rings(board, ties, view, colours.faint, 12 if len(ties) <= BARS else 9, 1, "tied within noise"))
     for trial, words in view.chosen:
         if trial in board.by_number and drawn[board.by_number[trial]]:
             at = [board.by_number[trial]]

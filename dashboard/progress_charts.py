@@ -48,7 +48,7 @@ def growth_chart(lines: Sequence[Line], over: str, unit: str) -> go.Figure:
         if len(members) > 1:
             figure.add_trace(_median(members, over, sampler, colour))
     figure.update_xaxes(title_text="plans finished" if over == "trials" else unit, rangemode="tozero")
-    figure.update_yaxes(title_text="hypervolume, higher is better", rangemode="tozero")
+    figure.update_yaxes(title_text="hypervolume, higher is better")
     return style(figure, 420, showlegend=True, font={"color": shown.text})
 
 

@@ -188,14 +188,14 @@ def _words(choice: Choice, wish: Wish, bounds: dict[Limit, float], of: int) -> s
             needed = sorted({wish.goal, *(limit.metric for limit in bounds)})
             return f"No plan has the scores that this needs ({', '.join(needed)})."
         scores = ", ".join(f"{limit.metric} {choice.nearest.scores[limit.metric].value:.4g}" for limit in bounds)
-        return f"None of {of} plans keeps {limits}. The nearest is trial {choice.nearest.number} with {scores}."
+        return f"None of {of:,} plans keeps {limits}. The nearest is trial {choice.nearest.number} with {scores}."
     row = choice.plan
     scores = ", ".join(
         f"{metric} {row.scores[metric].value:.4g} ({row.scores[metric].low:.4g} to {row.scores[metric].high:.4g})"
         for metric in dict.fromkeys([*(limit.metric for limit in bounds), wish.goal])
         if metric != "speedup"
     )
-    among = f"{choice.kept} of {of} plans keep {limits}; the {goal}" if limits else f"The {goal} of {of} plans"
+    among = f"{choice.kept:,} of {of:,} plans keep {limits}; the {goal}" if limits else f"The {goal} of {of:,} plans"
     doubt = (
         ""
         if choice.sure or not bounds
