@@ -100,7 +100,8 @@ def front_chart(board: Board, shown: Flags, view: View) -> Drawn:
         if len(members):
             bars = members if all_bars else members[board.on_front[members] | (name != "searched")]
             if view.bars and len(bars) and len(bars) < len(members):
-                figure.add_trace(_bars_alone(board, bars, view, *colours.series(name), name))
+                hue, symbol = colours.series(name)
+                figure.add_trace(_bars_alone(board, bars, view, colours.faint if view.colour else hue, symbol, name))
             whole = view.bars and len(bars) == len(members)
             figure.add_trace(_points(board, members, view, name, colours, whole, set(line)))
     if view.colour:
@@ -109,7 +110,9 @@ def front_chart(board: Board, shown: Flags, view: View) -> Drawn:
         figure.update_layout(coloraxis={"colorscale": SEQUENTIAL, "cmin": low, "cmax": high, "colorbar": bar})
     ties = np.flatnonzero(drawn & board.tied)
     if len(ties):
-        figure.add_trace(_rings(board, ties, view, colours.faint, 12 if len(ties) <= BARS else 9, 1, "tied within noise"))
+        figure.add_trace(
+            _rings(board, ties, view, colours.faint, 12 if len(ties) <= BARS else 9, 1, "tied within noise")
+        )
     for trial, words in view.chosen:
         if trial in board.by_number and drawn[board.by_number[trial]]:
             at = [board.by_number[trial]]
@@ -135,11 +138,13 @@ def _points(
     }  # fmt: skip
     if view.colour:
         values = board.columns[view.colour].value[members]
-        marker |= {"color": [None if np.isnan(v) else v for v in values], "coloraxis": "coloraxis"}
+        # The scale's dark end would vanish on a dark page without an edge.
+        edge = {"width": 0.8, "color": colours.faint}
+        marker |= {"color": [None if np.isnan(v) else v for v in values], "coloraxis": "coloraxis", "line": edge}
     # Plain steps always; of the others those on the line, as names that lie on each other cannot be read.
     labels = [_label(board.measured[i].name) if name == "plain steps" or i in line else "" for i in members]
     labelled = name in LABELLED and len(members) <= 24 and any(labels)
-    bars = {} if not with_bars else _bars(board, members, view, colour)
+    bars = {} if not with_bars else _bars(board, members, view, colours.faint if view.colour else colour)
     return go.Scatter(
         x=_values(board, view.x, members), y=_values(board, view.y, members), name=name, legendgroup=name,
         mode="markers+text" if labelled else "markers", marker=marker,

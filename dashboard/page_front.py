@@ -82,7 +82,7 @@ def _view(board: Board, found: Choice | None, study: int) -> View:
     quality = _quality(board)
     speeds = [metric for metric in ("speedup", "latency") if metric in board.columns]
     options = [SERIES_COLOUR, *(metric for metric in board.columns if metric not in speeds[:1])]
-    kept: Any = {"format_func": axis_words, "width": 185, "persist_state": "session"}
+    kept: Any = {"format_func": axis_words, "width": 164, "persist_state": "session"}
     with st.container(horizontal=True, vertical_alignment="bottom"):
         x = st.selectbox("Across", speeds, key=f"axis-x-{study}", **kept)
         y = st.selectbox("Up", quality or speeds[::-1], key=f"axis-y-{study}", **kept)
