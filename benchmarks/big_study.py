@@ -1,6 +1,6 @@
 """Make a study of tens of thousands of plans and measure how long the dashboard takes to open it.
 
-    python benchmarks/big_study.py --trials 1000 50000 --out results.json
+    python -m benchmarks.big_study --trials 1000 50000 --out results.json
 
 The tables are the real ones, written as the queue writes them; the plans are drawn from the joint space (a pool of
 them: what they compute does not matter here) and the scores are synthetic, with a front of realistic size. Measured, in

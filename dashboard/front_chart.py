@@ -106,7 +106,7 @@ def front_chart(board: Board, shown: Flags, view: View) -> Drawn:
             figure.add_trace(_points(board, members, view, name, colours, whole, set(line)))
     if view.colour:
         low, high = _range(board.columns[view.colour].value[drawn])
-        bar = {"title": {"text": axis_words(view.colour), "side": "right"}, "thickness": 12, "outlinewidth": 0}
+        bar = {"title": {"text": escape(axis_words(view.colour)), "side": "right"}, "thickness": 12, "outlinewidth": 0}
         figure.update_layout(coloraxis={"colorscale": SEQUENTIAL, "cmin": low, "cmax": high, "colorbar": bar})
     ties = np.flatnonzero(drawn & board.tied)
     if len(ties):
@@ -117,8 +117,8 @@ def front_chart(board: Board, shown: Flags, view: View) -> Drawn:
         if trial in board.by_number and drawn[board.by_number[trial]]:
             at = [board.by_number[trial]]
             figure.add_trace(_rings(board, at, view, colours.warning, 19, 2.5, words))
-    figure.update_xaxes(title_text=axis_words(view.x), ticksuffix="x" if view.x == "speedup" else "")
-    figure.update_yaxes(title_text=f"{axis_words(view.y)}, {better(view.y, board)} is better")
+    figure.update_xaxes(title_text=escape(axis_words(view.x)), ticksuffix="x" if view.x == "speedup" else "")
+    figure.update_yaxes(title_text=f"{escape(axis_words(view.y))}, {better(view.y, board)} is better")
     style(figure, 560, clickmode="event+select", hovermode="closest", dragmode="zoom")
     return Drawn(figure, count, all_bars)
 

@@ -86,7 +86,7 @@ def effects_chart(found: Effects, metric: str, better_low: bool) -> go.Figure:
         )
     )  # fmt: skip
     figure.update_yaxes(autorange="reversed", dtick=1, tickfont={"size": 11}, showgrid=False)
-    figure.update_xaxes(title_text=f"change of {axis_words(metric)}", zeroline=True,
+    figure.update_xaxes(title_text=f"change of {escape(axis_words(metric))}", zeroline=True,
                         zerolinecolor=shown.faint)  # fmt: skip
     style(figure, 90 + 18 * len(names), showlegend=False, bargap=0.3)
     return figure.update_xaxes(zeroline=True)
