@@ -71,8 +71,8 @@ def parse_wish(sentence: str, metrics: Sequence[str]) -> Wish:
     """A wish in words over the study's metrics, which may be called by their beginnings (`clip`, `fd`).
 
     Read are, in any order: `at most 1% CLIP loss`, `clip loss <= 0.01`, `psnr >= 30`, `psnr at least 30`,
-    `fd at most 20`, `drift <= x` (LPIPS where it was measured), `at least 2x`, `best clip`, `as fast as possible`
-    (which is meant when no goal is said).
+    `fd at most 20`, `drift <= x` (LPIPS where it was measured, otherwise 1 - SSIM), `at least 2x`, `best clip`,
+    `as fast as possible` (which is meant when no goal is said).
 
     Raises:
         StudyError: for words that are none of these, with those that are.
@@ -108,8 +108,10 @@ def _limit(part: str, metrics: Sequence[str]) -> Limit:
     if found := _SPEED.fullmatch(part):
         return Limit("speedup", float(found[1]))
     if found := _BOUND.fullmatch(part):
-        metric = _metric(found[1], metrics)
         least = re.fullmatch(_LEAST, found[2]) is not None
+        if found[1] == "drift" and not least and "ssim" in metrics and "lpips" not in {m[:5] for m in metrics}:
+            return Limit("ssim", round(1 - float(found[3]), 12))
+        metric = _metric(found[1], metrics)
         if least != (direction_of(metric) == "maximize"):
             better = "more" if direction_of(metric) == "maximize" else "less"
             raise StudyError(f"of {metric} {better} is better, so {part!r} asks for a bad picture; turn it round.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -40,22 +41,35 @@ UNKNOWN_FACTS = PlanFacts()
 
 
 def _mode(schedule: Any) -> str:
+    """Of a schedule as an object, or as a short text (`P5@2 tail=0.2`, `N10 centre=...`, `0 1*4 0`)."""
+    if isinstance(schedule, str):
+        if found := re.match(r"P(\d+)", schedule):
+            return _periodic(int(found[1]), "tail=" in schedule)
+        return "N" if schedule.startswith("N") else "free" if schedule[:1].isdigit() else UNKNOWN
     if not isinstance(schedule, Mapping):
         return UNKNOWN
     kind = schedule.get("kind")
     if kind == "periodic" and isinstance(schedule.get("period"), int):
-        period = schedule["period"]
-        return "none" if period == 1 else f"P{period}{'†' if schedule.get('tail') else ''}"
+        return _periodic(schedule["period"], bool(schedule.get("tail")))
     return {"curve": "N", "segments": "free"}.get(str(kind), UNKNOWN)
 
 
+def _periodic(period: int, tail: bool) -> str:
+    return "none" if period == 1 else f"P{period}{'†' if tail else ''}"
+
+
 def _form(masks: Any) -> str:
-    if not isinstance(masks, list) or not all(isinstance(mask, Mapping) for mask in masks):
+    """Of masks as objects of unit and form, or as short texts, in which `=` marks an output."""
+    if not isinstance(masks, list) or not all(isinstance(mask, Mapping | str) for mask in masks):
         return UNKNOWN
-    forms = {form for mask in masks for form in mask.values()}
+    forms = {form for mask in masks for form in (_forms(mask) if isinstance(mask, str) else mask.values())}
     if forms == {"residual", "output"}:
         return "both"
     return str(next(iter(forms))) if len(forms) == 1 else UNKNOWN if forms else "none"
+
+
+def _forms(mask: str) -> set[str]:
+    return {"output" if word.endswith("=") else "residual" for word in mask.split()}
 
 
 def _rule(rule: Any) -> str:

@@ -80,7 +80,7 @@ def flags(port: int) -> list[str]:
         "browser.serverAddress": "localhost",
         "client.showErrorDetails": "none",
         "client.showErrorLinks": "false",
-        "client.toolbarMode": "minimal",
+        "client.toolbarMode": "viewer",
         "theme.base": str(_folder() / "theme.toml"),
     }
     hosts = [f"--server.allowedHosts={name}" for name in ("localhost", HOST)]

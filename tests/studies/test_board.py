@@ -160,6 +160,29 @@ def test_facts_of_free_and_mixed_plans() -> None:
 
 
 @pytest.mark.parametrize(
+    ("masks", "schedule", "rule", "facts"),
+    [
+        (["mid dn0.l1"], "P5@2 tail=0.2", {"kind": "copy"}, PlanFacts("P5†", "residual", "copy", 9)),
+        (
+            ["mid", "up3.l2.attn="],
+            "0 1*4 0 2*4",
+            {"kind": "fitted", "order": 2},
+            PlanFacts("free", "both", "fitted", 9),
+        ),
+        (
+            ["up3="],
+            "N3 centre=0.3 power=1.4",
+            {"kind": "forecast", "order": 1},
+            PlanFacts("N", "output", "forecast1", 9),
+        ),
+        ([], "P1", {"kind": "copy"}, PlanFacts("none", "none", "none", 9)),
+    ],
+)
+def test_facts_of_short_texts(masks: list[str], schedule: str, rule: dict[str, Any], facts: PlanFacts) -> None:
+    assert PlanFacts.of({"steps": 9, "masks": masks, "schedule": schedule, "rule": rule}) == facts
+
+
+@pytest.mark.parametrize(
     "document", [None, 3, {}, {"schedule": 1, "masks": 2, "rule": []}, {"masks": [{}], "schedule": {"kind": "moon"}}]
 )
 def test_facts_of_anything(document: Any) -> None:

@@ -57,8 +57,10 @@ def test_any_text_is_a_wish_or_refused(text: str) -> None:
         assert str(error)
 
 
-def test_drift_is_lpips_where_it_was_measured() -> None:
+def test_drift_is_lpips_where_it_was_measured_otherwise_of_ssim() -> None:
     assert parse_wish("drift <= 0.1", [*METRICS, "lpips"]) == Wish((Limit("lpips", 0.1),))
+    assert parse_wish("drift <= 0.1", [*METRICS, "ssim"]) == Wish((Limit("ssim", 0.9),))
+    assert parse_wish("as fast as possible at drift <= 0.25", [*METRICS, "ssim"]) == Wish((Limit("ssim", 0.75),))
 
 
 def test_the_fastest_that_keeps_the_limit() -> None:
