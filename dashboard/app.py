@@ -9,7 +9,7 @@ import numpy as np
 import streamlit as st
 from PIL import Image
 
-from dashboard.context import ANATOMY, COMPARE, FRONT, PLAN, PROGRESS, STUDIES, choose_study, open_store
+from dashboard.context import ANATOMY, COMPARE, FRONT, PLAN, PROGRESS, STUDIES, choose_study, enter, open_store
 from dashboard.live import follow
 from dashboard.wording import plain, say
 from explorer.errors import ExplorerError
@@ -38,6 +38,7 @@ def main() -> None:
         if (here / file).exists()
     }
     page = st.navigation(list(pages))
+    enter(pages[page])
     names: list[str] = []
     try:
         with open_store() as store:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import nullcontext
+from typing import NoReturn
 
 import streamlit as st
 
@@ -48,6 +49,7 @@ def set_study(name: str) -> None:
 def _forget_choices() -> None:
     for name in ("trial", "compared", "ticked"):
         st.session_state.pop(name, None)
+        st.session_state.get("_addressed", {}).pop(name, None)
         st.query_params.pop(name, None)
 
 
@@ -85,9 +87,26 @@ def compared() -> list[int]:
     return numbers
 
 
+def go(page: str) -> NoReturn:
+    """Show another page, with what is chosen in its address at once: one step back leads here again."""
+    names = ("study", "trial") if page == PLAN else ("study",)
+    chosen = {name: st.session_state.get(name) for name in names}
+    st.switch_page(page, query_params={name: str(value) for name, value in chosen.items() if value is not None})
+
+
+def enter(page: str) -> None:
+    """Say which page is shown, by its file, before anything of it goes into the address."""
+    if st.session_state.get("_page") != page:
+        st.session_state["_page"], st.session_state["_addressed"] = page, {}
+
+
 def _in_address(name: str, value: str) -> None:
-    if st.query_params.get(name) != value:
-        st.query_params[name] = value
+    """Once a visit of a page: whoever goes back to an address without it must not be led forward again."""
+    addressed: dict[str, str] = st.session_state.setdefault("_addressed", {})
+    if addressed.get(name) != value:
+        addressed[name] = value
+        if st.query_params.get(name) != value:
+            st.query_params[name] = value
 
 
 def rows_of(store: Store, study: StudyRecord) -> list[TrialRow]:

@@ -6,7 +6,7 @@ import re
 
 import streamlit as st
 
-from dashboard.context import PLAN, choose_trial
+from dashboard.context import PLAN, choose_trial, go
 from dashboard.wording import plain
 from explorer.errors import StudyError
 from studies.board import Board
@@ -75,7 +75,7 @@ def wish(board: Board, study: int) -> Choice | None:
             label = f"Open trial {shown.number}"
             if button.button(label, key="wish-open", width="stretch", type="primary" if found.plan else "secondary"):
                 choose_trial(shown.number)
-                st.switch_page(PLAN)
+                go(PLAN)
         return found
 
 

@@ -15,6 +15,7 @@ from dashboard.context import (
     choose_compared,
     choose_trial,
     chosen_study,
+    go,
     nothing_scored,
     open_store,
 )
@@ -140,7 +141,7 @@ def clicked(event: Mapping[str, Any]) -> int | None:
 def _open(trial: int | None) -> None:
     if trial is not None:
         choose_trial(trial)
-        st.switch_page(PLAN)
+        go(PLAN)
 
 
 def _table(board: Board) -> None:
@@ -173,7 +174,7 @@ def _table(board: Board) -> None:
         able = 2 <= len(numbers) <= COMPARED
         if st.button("Compare", disabled=not able, key="compare", icon=":material/compare:"):
             choose_compared(numbers)
-            st.switch_page(COMPARE)
+            go(COMPARE)
         if not numbers:
             st.caption(f"Tick one row to open its plan, two to {COMPARED} to compare them.")
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import streamlit as st
 
-from dashboard.context import FRONT, PROGRESS, board_of, open_store, set_study
+from dashboard.context import FRONT, PROGRESS, board_of, go, open_store, set_study
 from dashboard.wording import plain
 from studies.claims import ALIVE, STALE_SECONDS
 from studies.history import History
@@ -135,7 +135,7 @@ def _card(shown: Overview) -> None:
                 kind: Literal["primary", "secondary"] = "primary" if page == FRONT else "secondary"
                 if st.button(label, key=f"open-{page}-{shown.study.id}", icon=f":material/{icon}:", type=kind,
                              on_click=set_study, args=(shown.study.name,)):  # fmt: skip
-                    st.switch_page(page)
+                    go(page)
 
 
 def _best_words(shown: Overview) -> str:

@@ -61,7 +61,7 @@ def style(figure: go.Figure, height: int, **layout: Any) -> go.Figure:
     """
     shown = palette()
     axis = {"gridcolor": shown.grid, "zeroline": False, "automargin": True, "title_standoff": 10}
-    legend = {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0, "xanchor": "left"}
+    legend = {"orientation": "h", "y": -0.18, "yanchor": "top", "x": 0, "xanchor": "left"}  # the buttons are above
     figure.update_xaxes(**axis)
     figure.update_yaxes(**axis)
     figure.update_layout(
