@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,8 @@ from studies.tables import DONE, devices, measurements, pictures, plans, workers
 @dataclass(frozen=True, slots=True)
 class TrialRow:
     """One distinct plan of a study. number: Optuna's trial; None while it waits. started, finished: epoch seconds.
+    devices: by metric, what it was measured on; device: the one of the latency, while there is none that of another
+    score.
 
     plan: its JSON; None where many rows were read for their scores alone (`studies.reading`): `trial` reads it. facts:
     what filters ask of it, either way.
@@ -42,6 +44,7 @@ class TrialRow:
     seconds: dict[str, float]
     extractors: dict[str, str]
     device: str | None
+    devices: dict[str, str] = field(default_factory=dict)
     facts: PlanFacts = UNKNOWN_FACTS
 
     @property
@@ -119,7 +122,8 @@ def read_rows(connection: Connection, where: sa.ColumnElement[bool], *, keep_pla
             held.seconds[metric] = seconds
         if extractor is not None:
             held.extractors[metric] = extractor
-        held.device = held.device or device
+        if device is not None:
+            held.devices[metric] = device
     found = connection.execute(query.where(where).order_by(plans.c.id)).all()
     return {row.id: _trial(row, by_plan.get(row.id) or _Scores(), keep_plans) for row in found}
 
@@ -127,13 +131,13 @@ def read_rows(connection: Connection, where: sa.ColumnElement[bool], *, keep_pla
 class _Scores:
     """What the measurements of one plan say."""
 
-    __slots__ = ("device", "estimates", "extractors", "seconds")
+    __slots__ = ("devices", "estimates", "extractors", "seconds")
 
     def __init__(self) -> None:
         self.estimates: dict[str, Estimate] = {}
         self.seconds: dict[str, float] = {}
         self.extractors: dict[str, str] = {}
-        self.device: str | None = None
+        self.devices: dict[str, str] = {}
 
 
 def _trial(row: Any, scores: _Scores, keep_plan: bool) -> TrialRow:
@@ -153,7 +157,8 @@ def _trial(row: Any, scores: _Scores, keep_plan: bool) -> TrialRow:
         scores=scores.estimates,
         seconds=scores.seconds,
         extractors=scores.extractors,
-        device=scores.device,
+        device=scores.devices.get("latency") or next(iter(scores.devices.values()), None),
+        devices=scores.devices,
         facts=PlanFacts.of(row.plan),
     )
 

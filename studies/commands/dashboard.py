@@ -20,7 +20,7 @@ from studies.commands.output import words
 from studies.store import Store
 from studies.workers import interruptible
 
-STORAGE_VARIABLE = "EXPLORER_DASHBOARD_STORAGE"
+STORAGE_VARIABLE = "EXPLORER_STORAGE"
 """How the app learns its storage: a URL may hold a password, and a process's arguments are everybody's to read."""
 HOST = "127.0.0.1"
 START_SECONDS = 60.0
