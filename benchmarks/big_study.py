@@ -33,7 +33,7 @@ from explorer.plan import InheritancePlan
 from explorer.strategies import baselines
 from search_spaces import make_space
 from studies import Objective, Store, StudyRecord, StudySettings
-from studies.commands.dashboard import STORAGE_VARIABLE
+from studies.config import STORAGE_VARIABLE
 from studies.tables import devices, measurements, plans, workers
 
 STEPS, POOL, BATCH = 50, 600, 5000

@@ -10,7 +10,7 @@ import streamlit as st
 
 from explorer.errors import StudyError
 from studies.board import Board
-from studies.commands.dashboard import STORAGE_VARIABLE
+from studies.config import STORAGE_VARIABLE
 from studies.reading import Reading
 from studies.rows import TrialRow
 from studies.sqlite import DEFAULT_URL

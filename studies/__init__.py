@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from studies.driver import Outcome, Progress, run_worker
+    from studies.interrupts import interruptible
     from studies.queue import Counts, counts, enqueue
     from studies.rows import TrialRow, front_rows, trials
     from studies.scored import Evaluator, Picture, Plan, Scored, Space
     from studies.settings import Objective, SamplerSettings, StudySettings
     from studies.store import Store, StudyRecord
-    from studies.workers import WorkerExit, interruptible, run_workers
+    from studies.workers import WorkerExit, run_workers
 
 _HOMES = {
     "Counts": "queue",
@@ -37,7 +38,7 @@ _HOMES = {
     "counts": "queue",
     "enqueue": "queue",
     "front_rows": "rows",
-    "interruptible": "workers",
+    "interruptible": "interrupts",
     "run_worker": "driver",
     "run_workers": "workers",
     "trials": "rows",

@@ -8,15 +8,15 @@ import socket
 import threading
 import time
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import psutil
 import sqlalchemy as sa
+from sqlalchemy.engine import Connection
 
 from explorer.errors import StudyError
-from studies import queue
+from studies import postgresql, queue
 from studies.store import Store, StudyRecord
 from studies.tables import plans, workers
 
@@ -47,7 +47,8 @@ class Worker:
         """Register this process. device: facts of the device that it measures on."""
         device_id = None if device is None else store.device(device)
         me = psutil.Process()
-        with store.begin() as connection:
+
+        def register(connection: Connection, _again: bool) -> tuple[int, int]:
             queue.lock(connection, study)
             query = sa.select(sa.func.count()).select_from(workers).where(workers.c.study_id == study.id)
             number = int(connection.execute(query).scalar_one())
@@ -57,13 +58,15 @@ class Worker:
                 "host": host(),
                 "pid": me.pid,
                 "process_started": me.create_time(),
-                "heartbeat": time.time(),
+                "heartbeat": postgresql.now(connection),
                 "state": ALIVE,
                 "device_id": device_id,
             }
             key = connection.execute(sa.insert(workers).values(row)).inserted_primary_key
-        assert key is not None
-        worker = cls(store, study, int(key[0]), number, device_id)
+            assert key is not None
+            return int(key[0]), number
+
+        worker = cls(store, study, *store.transact(register), device_id)
         worker._thread.start()
         return worker
 
@@ -76,18 +79,21 @@ class Worker:
                 return
             if time.monotonic() - last >= BEAT_SECONDS:
                 last = time.monotonic()
-                with suppress(StudyError):  # the main thread meets the same trouble and tells it
-                    self._write(state=ALIVE, heartbeat=time.time())
+                try:
+                    with self.store.begin() as connection:
+                        self._write(connection, ALIVE)
+                except StudyError:  # the main thread meets the same trouble and tells it
+                    self.store.patience.troubled = time.monotonic()
 
-    def _write(self, **change: Any) -> None:
-        with self.store.begin() as connection:
-            connection.execute(sa.update(workers).where(workers.c.id == self.id).values(change))
+    def _write(self, connection: Connection, state: str) -> None:
+        change = {"state": state, "heartbeat": postgresql.now(connection)}
+        connection.execute(sa.update(workers).where(workers.c.id == self.id).values(change))
 
     def stop(self) -> None:
         """End the heartbeat and say so in the row."""
         self._stopping.set()
         self._thread.join()
-        self._write(state=STOPPED, heartbeat=time.time())
+        self.store.transact(lambda connection, _: self._write(connection, STOPPED))
 
 
 @dataclass(frozen=True)
@@ -98,10 +104,11 @@ class Found:
     requeued: int = 0
 
 
-def is_dead(row: sa.Row[Any], here: str, now: float) -> bool:
-    """Whether the worker of this row is gone: by its pid on this host, by its heartbeat elsewhere."""
+def is_dead(row: sa.Row[Any], here: str, now: float | None) -> bool:
+    """Whether the worker of this row is gone: by its pid on this host, by its heartbeat elsewhere. now: None where
+    heartbeats say nothing, as the storage was gone and they could not be written."""
     if row.host != here:
-        return bool(now - row.heartbeat > STALE_SECONDS)
+        return now is not None and bool(now - row.heartbeat > STALE_SECONDS)
     try:
         process = psutil.Process(row.pid)
         same = abs(process.create_time() - row.process_started) < 1.0  # otherwise the pid has been given anew
@@ -117,9 +124,12 @@ def recover(store: Store, study: StudyRecord) -> Found:
 
     It is one transaction, so of two workers that look at once, one finds and the other sees what it did.
     """
-    here, now = host(), time.time()
-    with store.begin() as connection:
+    here = host()
+
+    def find(connection: Connection, _again: bool) -> Found:
         queue.lock(connection, study)
+        steady = time.monotonic() - store.patience.troubled > STALE_SECONDS
+        now = postgresql.now(connection) if steady else None
         mine = workers.c.study_id == study.id
         alive = connection.execute(sa.select(workers).where(mine, workers.c.state == ALIVE)).all()
         dead = [row.id for row in alive if is_dead(row, here, now)]
@@ -127,11 +137,12 @@ def recover(store: Store, study: StudyRecord) -> Found:
             connection.execute(sa.update(workers).where(workers.c.id.in_(dead)).values(state=DEAD))
         gone = sa.select(workers.c.id).where(mine, workers.c.state != ALIVE)
         requeued = queue.requeue(connection, plans.c.study_id == study.id, plans.c.worker_id.in_(gone))
-    return Found(len(dead), requeued)
+        return Found(len(dead), requeued)
+
+    return store.transact(find)
 
 
 def gone_workers(store: Store, study: StudyRecord) -> set[int]:
     """The ids of the study's workers that have stopped or died."""
     query = sa.select(workers.c.id).where(workers.c.study_id == study.id, workers.c.state != ALIVE)
-    with store.begin() as connection:
-        return set(connection.execute(query).scalars())
+    return {row.id for row in store.read(query)}

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from explorer.errors import ExplorerError
+from studies.config import STORAGE_VARIABLE
 
 INTERRUPTED = 130
 
@@ -28,7 +29,7 @@ Model = Annotated[
     str, typer.Option("--model", "-m", help="emoji, arch:sd15, arch:sd21, arch:sdxl, a diffusers folder or a hub id.")
 ]
 Steps = Annotated[int, typer.Option("--steps", help="num_inference_steps of the un-accelerated pipeline.")]
-Storage = Annotated[str, typer.Option("--storage", help="SQLite file or SQLAlchemy URL.")]
+Storage = Annotated[str, typer.Option("--storage", envvar=STORAGE_VARIABLE, help="SQLite file or SQLAlchemy URL.")]
 DEFAULT_STORAGE = "sqlite:///explorer.db"
 
 
@@ -49,7 +50,9 @@ def search(
     trials: Annotated[int | None, typer.Option(help="The study's total of plans, not an addition [200].")] = None,
     timeout: Annotated[float | None, typer.Option(help="Begin no further plan after so many seconds.")] = None,
     workers: Annotated[int | None, typer.Option(help="Processes on this machine [1].")] = None,
-    storage: Annotated[str | None, typer.Option(help="SQLite file or SQLAlchemy URL [explorer.db].")] = None,
+    storage: Annotated[
+        str | None, typer.Option(envvar=STORAGE_VARIABLE, help="SQLite file or SQLAlchemy URL [explorer.db].")
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Of the pictures and of the sampler [0].")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = None,
     dtype: Annotated[str | None, typer.Option(help="auto, float32, float16 or bfloat16.")] = None,
@@ -79,16 +82,31 @@ def search(
 
 @app.command()
 def worker(
-    study: Annotated[str, typer.Argument(help="A study that stands.")],
+    study: Annotated[str, typer.Option("--study", help="A study that stands.")],
     storage: Storage = DEFAULT_STORAGE,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
     trials: Annotated[int | None, typer.Option(help="The study's total of plans.")] = None,
     timeout: Annotated[float | None, typer.Option(help="Begin no further plan after so many seconds.")] = None,
+    quality_only: Annotated[
+        bool, typer.Option("--quality-only", help="Leave latency to others, as a worker of another device does anyway.")
+    ] = False,
 ) -> None:
-    """One more process on a study: here, or on another machine with the same kind of device."""
+    """One more process on a study, from any machine that reaches the storage."""
     from studies.commands.search import run_one_worker
 
-    run_one_worker(study, storage, device, trials, timeout)
+    run_one_worker(study, storage, device, trials, timeout, quality_only)
+
+
+@app.command()
+def proxy(
+    storage: Storage = DEFAULT_STORAGE,
+    host: Annotated[str, typer.Option(help="Address to listen on; the network must be trusted.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on.")] = 13000,
+) -> None:
+    """Optuna's gRPC proxy in front of a storage, for hundreds of workers: they name it in EXPLORER_OPTUNA_PROXY."""
+    from studies.commands.proxy import run_proxy
+
+    run_proxy(storage, host, port)
 
 
 @app.command("list")

@@ -15,15 +15,20 @@ from typing import Any, Generic
 from explorer.errors import ExplorerError, StudyError
 from studies import claims, queue, samplers
 from studies.claims import Worker
+from studies.config import LATENCY as LATENCIES
+from studies.interrupts import held, released
 from studies.mirror import Mirror
 from studies.proposals import Exhausted, Proposer
 from studies.queue import Claim, Counts
-from studies.scored import Evaluator, P, Scored, Space
+from studies.scored import LATENCY, QUALITY, Evaluator, P, Part, Scored, Space
 from studies.store import Store, StudyRecord
-from studies.tables import DONE, FAILED
+from studies.tables import DONE, FAILED, UNTIMED
 
 RECOVER_SECONDS = 5.0
-POLL_SECONDS = 0.2
+POLL_SECONDS, LONGEST_POLL_SECONDS = 0.2, 2.0
+UNTIMED_MOST = 16
+"""Plans that may wait for their latency before workers of other devices propose no more: the sampler learns of a plan
+only once both parts stand, and more would not make the study's device any faster."""
 
 TOTAL, TIMEOUT, EXHAUSTED = "total", "timeout", "exhausted"
 
@@ -79,19 +84,22 @@ def run_worker(
     timeout: float | None = None,
     on_progress: Callable[[Progress], None] | None = None,
     device: Mapping[str, Any] | None = None,
+    quality_only: bool = False,
 ) -> Outcome:
     """Score plans of the study in this process: those that are enqueued first, then the sampler's.
 
     read_plan: a plan out of its JSON, `InheritancePlan.from_json`. total_trials: distinct plans, scored or failed,
     that the study is to have in the end, the enqueued ones and those of earlier runs included. timeout: seconds, after
-    which no further plan is begun. device: facts of the device that is measured on.
+    which no further plan is begun. device: facts of the device that is measured on. quality_only: this is not the
+    study's device, so plans' quality is measured alone and their latency left to a worker that has it.
 
     A plan whose scoring raises ExplorerError, RuntimeError or MemoryError is recorded as failed, with the reason. On
     any other exception, KeyboardInterrupt for one, the plan goes back to the queue, the study is left whole, and the
     exception goes on.
 
     Raises:
-        StudyError: when there is no such study, when it has another space, or when it cannot be written.
+        StudyError: when there is no such study, when it has another space or no quality to measure, or when it cannot
+            be written.
     """
     for name, value in (("number of trials", total_trials), ("timeout", timeout)):
         if value is not None and value <= 0:
@@ -99,18 +107,24 @@ def run_worker(
     study = store.study(study_name)
     if study.settings.space != space.name:
         raise StudyError(f"the study {study.name!r} searches the space {study.settings.space!r}, not {space.name!r}.")
+    if quality_only and all(objective.name in LATENCIES for objective in study.settings.objectives):
+        raise StudyError(
+            f"the study {study.name!r} measures latency alone, on {study.settings.device}; a worker of another device "
+            "has nothing to do for it."
+        )
     samplers.make(study.settings.sampler)
-    worker = Worker.start(store, study, device)
-    run = None
-    try:
-        run = _Run(store, study, space, evaluator, read_plan, worker)
-        return run.work(total_trials, timeout, on_progress)
-    finally:
-        with suppress(StudyError):  # in trouble with the database, whoever opens it next finds that this worker is gone
-            worker.stop()
-            claims.recover(store, study)
-            if run is not None:
-                run.mirror.reconcile()  # an interrupt may have come between a plan's record and its trial's
+    with held():  # an interrupt comes while a plan is scored or waited for, not in the middle of a record
+        worker = Worker.start(store, study, device)
+        run = None
+        try:
+            run = _Run(store, study, space, evaluator, read_plan, worker, QUALITY if quality_only else None)
+            return run.work(total_trials, timeout, on_progress)
+        finally:
+            with suppress(StudyError):  # in trouble with the storage, whoever opens it next finds this worker gone
+                worker.stop()
+                claims.recover(store, study)
+                if run is not None:
+                    run.mirror.reconcile()  # an error may have come between a plan's record and its trial's
 
 
 class _Run(Generic[P]):
@@ -122,14 +136,15 @@ class _Run(Generic[P]):
         evaluator: Evaluator[P],
         read_plan: Callable[[dict[str, Any]], P],
         worker: Worker,
+        part: Part | None,
     ) -> None:
         self.store, self.study, self.evaluator, self.read_plan = store, study, evaluator, read_plan
-        self.worker = worker
+        self.worker, self.part = worker, part
         chosen, standing = study.settings.sampler, queue.counts(store, study).finished
         sampler = samplers.make(chosen, worker.number, standing)
         self.mirror = Mirror(store, study, space, evaluator.evaluations, worker.id, sampler)
         random_seed = samplers.stream(chosen, worker.number, standing, purpose=1)
-        self.proposer = Proposer(store, study, space, evaluator.evaluations, self.mirror, random_seed)
+        self.proposer = Proposer(store, study, space, evaluator.evaluations, self.mirror, random_seed, part)
         self.scored = self.failed = 0
         self.exhausted = False
         self.recovered = float("-inf")
@@ -143,21 +158,27 @@ class _Run(Generic[P]):
                 on_progress(progress(queue.counts(self.store, self.study), total, at_start, seconds, **event))
 
         report()
+        pause = POLL_SECONDS
         while timeout is None or time.monotonic() - started < timeout:
             self._recover()
             work = self._next(total)
             if work is not None:
                 claim, plan, number = work
+                pause = POLL_SECONDS
                 report(words=claim.words, **self._score(claim, plan, number))
                 continue
             counts = queue.counts(self.store, self.study)
-            if total is not None and counts.finished >= total:
-                return self._outcome(TOTAL, f"{counts.finished} of {total} trials are finished")
+            left = counts.untimed if self.part == QUALITY else 0
+            if total is not None and counts.finished + left >= total:
+                waits = f", {left} wait for their latency on the study's device" if left else ""
+                return self._outcome(TOTAL, f"{counts.finished} of {total} trials are finished{waits}")
             if not self._may_propose(counts, total):
-                if counts.running == 0 and counts.waiting == 0:
-                    words = f"the space seems exhausted: no new plan was found after {counts.finished} trials"
+                if self.exhausted and counts.waiting == 0 and counts.begun == counts.finished + left:
+                    words = f"the space seems exhausted: no new plan was found after {counts.finished + left} trials"
                     return self._outcome(EXHAUSTED, words)
-                time.sleep(POLL_SECONDS)  # others are scoring what is left; one that dies leaves its plan to us
+                with released():
+                    time.sleep(pause)  # others are scoring what is left; one that dies leaves its plan to us
+                pause = min(1.5 * pause, LONGEST_POLL_SECONDS)
                 report()
         return self._outcome(TIMEOUT, f"the time of {timeout:g} s is over")
 
@@ -172,11 +193,13 @@ class _Run(Generic[P]):
             self.mirror.reconcile()
 
     def _may_propose(self, counts: Counts, total: int | None) -> bool:
-        return not self.exhausted and (total is None or counts.finished + counts.running < total)
+        if self.exhausted or (self.part == QUALITY and counts.untimed >= UNTIMED_MOST):
+            return False
+        return total is None or counts.begun < total
 
     def _next(self, total: int | None) -> tuple[Claim, P | None, int | None] | None:
         """A claimed plan, from the queue (read when scored) or proposed, with its trial's number if it has one."""
-        claim = queue.claim_waiting(self.store, self.study, self.worker.id, total)
+        claim = queue.claim_waiting(self.store, self.study, self.worker.id, total, self.part)
         if claim is not None:
             return claim, None, None
         if not self._may_propose(queue.counts(self.store, self.study), total):
@@ -198,29 +221,40 @@ class _Run(Generic[P]):
             else:
                 held = queue.finish(self.store, self.study, claim, scored, self.worker.device_id)
         except (KeyboardInterrupt, StudyError):
-            queue.release(self.store, claim)
-            if number is not None:
-                self.mirror.fail(number, "interrupted")
+            with suppress(StudyError):  # in trouble with the storage, whoever opens it next does this
+                queue.release(self.store, claim)
+                self._end_trial(claim, number, "interrupted")
             raise
         except BaseException as error:
-            queue.give_up(self.store, claim)
-            if number is not None:
-                self.mirror.fail(number, f"{type(error).__name__}: {error}")
+            with suppress(StudyError):
+                queue.give_up(self.store, claim)
+                self._end_trial(claim, number, f"{type(error).__name__}: {error}")
             raise
         if not held:  # this worker was taken for dead, and the plan is another one's
-            self.mirror.fail(number, "the plan was given to another worker")
+            self._end_trial(claim, number, "the plan was given to another worker")
             return {"state": None, "reason": None}
         if isinstance(scored, str):
             self.failed += 1
             self.mirror.fail(number, scored)
             return {"state": FAILED, "reason": scored}
         self.scored += 1
-        self.mirror.tell(number, [scored.estimates[o.name].value for o in self.study.settings.objectives])
+        if claim.part == QUALITY:
+            return {"state": UNTIMED, "reason": None}
+        self.mirror.tell(number, queue.values_of(self.store, self.study, claim.id))
         return {"state": DONE, "reason": None}
+
+    def _end_trial(self, claim: Claim, number: int | None, reason: str) -> None:
+        """End the trial of a plan that goes back into the queue; one whose quality stands waits with its plan."""
+        if number is not None and claim.part != LATENCY:
+            self.mirror.fail(number, reason)
 
     def _try(self, claim: Claim, plan: P | None) -> Scored | str:
         """What was measured, or why nothing could be."""
         try:
-            return self.evaluator.score(self.read_plan(claim.plan) if plan is None else plan)
+            candidate = self.read_plan(claim.plan) if plan is None else plan
+            with released():
+                # An evaluator that measures whole plans alone does for every study of one device.
+                part = () if claim.part is None else (claim.part,)
+                return self.evaluator.score(candidate, *part)
         except (ExplorerError, RuntimeError, MemoryError) as error:
             return str(error).strip() or type(error).__name__

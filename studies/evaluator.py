@@ -23,7 +23,7 @@ from explorer.plan import InheritancePlan
 from explorer.prompts import Prompt
 from explorer.quality.scorer import Scorer
 from explorer.runtime import inherit
-from studies.scored import Picture, Scored
+from studies.scored import LATENCY, QUALITY, Part, Picture, Scored
 
 KEPT_PICTURES = 16
 """Pictures kept of a candidate: so many of the first prompts and half as many of those that drifted most. Of the
@@ -76,23 +76,39 @@ class CandidateEvaluator:
             self._counts[plan.steps] = evaluations_of(self.pipe.scheduler, plan.steps)
         return self._counts[plan.steps]
 
-    def score(self, plan: InheritancePlan) -> Scored:
-        """Latency, speed-up and every metric of the scorer, with what each took.
+    def score(self, plan: InheritancePlan, part: Part | None = None) -> Scored:
+        """Latency, speed-up and every metric of the scorer, with what each took; one part of it where that is asked.
+        The un-accelerated pictures are this device's own: those of two devices differ by rounding.
 
         Raises:
             ExplorerError or RuntimeError: when the plan cannot run or be scored; the pipeline is left as it was.
         """
         try:
             with inherit(self._twin, plan, compile=self.compile):
-                return self._score(plan)
+                return self._score(plan, part)
         except (ExplorerError, RuntimeError):
             raise
         except Exception as error:  # diffusers and the compiler raise many types for a run that cannot be
             first = (str(error).strip() or "no message").splitlines()[0]
             raise ScoreError(f"the plan cannot run ({type(error).__name__}: {first})") from error
 
-    def _score(self, plan: InheritancePlan) -> Scored:
+    def _score(self, plan: InheritancePlan, part: Part | None) -> Scored:
         """With the plan applied to the twin."""
+        if part == QUALITY:
+            return self._quality(plan)
+        latency = self._latency(plan)
+        if part == LATENCY or self.scorer is None:
+            return latency
+        quality = self._quality(plan)
+        return Scored(
+            {**latency.estimates, **quality.estimates},
+            {**latency.seconds, **quality.seconds},
+            quality.extractors,
+            {**latency.samples, **quality.samples},
+            quality.pictures,
+        )
+
+    def _latency(self, plan: InheritancePlan) -> Scored:
         with on_device(self.info):
             start = time.perf_counter()
             latency = compare(
@@ -106,23 +122,24 @@ class CandidateEvaluator:
             self._warm = True
         estimates = {"latency": latency.seconds, "speedup": latency.speedup}
         spent = {"latency": time.perf_counter() - start}
-        samples: dict[str, list[Any]] = {"latency": [list(pair) for pair in latency.samples]}
+        return Scored(estimates, spent, {}, {"latency": [list(pair) for pair in latency.samples]})
+
+    def _quality(self, plan: InheritancePlan) -> Scored:
         if self.scorer is None:
-            return Scored(estimates, spent, {}, samples)
+            raise ScoreError("a model with random weights has no quality to score; measure its latency alone.")
         with on_device(self.info, shared=True):
             baseline = self.baseline_pictures()
             pictures = self._pictures(self._twin, plan.steps)
             scores = self.scorer.score(pictures, self.prompts, baseline)
-        estimates.update(scores)
-        spent.update(scores.seconds)
-        samples.update(scores.each)
         extractors = {name: self.scorer.extractor for name in scores if name not in scores.each}
         extractors.update({name: self.scorer.clip_model for name in scores if name.startswith("clip")})
         if plan.extracts_always and plan.steps == self.steps:
             kept = list(range(len(pictures)))  # what every other plan's pictures stand beside
         else:
             kept = _first_and_worst(len(pictures), scores.each.get("psnr", []))
-        return Scored(estimates, spent, extractors, samples, [self._picture(i, pictures[i]) for i in kept])
+        return Scored(
+            dict(scores), scores.seconds, extractors, dict(scores.each), [self._picture(i, pictures[i]) for i in kept]
+        )
 
     def baseline_pictures(self) -> torch.Tensor:
         """The un-accelerated pictures of the same prompts and seeds, made once; uint8 (N, 3, H, W)."""

@@ -18,11 +18,11 @@ from optuna.samplers import BaseSampler
 from optuna.trial import FixedTrial, FrozenTrial, TrialState, create_trial
 
 from explorer.errors import ExplorerError
-from studies import claims, queue, samplers, sqlite
+from studies import claims, queue, samplers
 from studies.queue import Claim
-from studies.scored import P, Space
+from studies.scored import LATENCY, P, Space
 from studies.store import Store, StudyRecord
-from studies.tables import DONE, plans
+from studies.tables import DONE, RUNNING, UNTIMED, plans
 
 ORPHAN_SECONDS = 60.0  # a trial that was asked for and never given a worker's id is left over after this
 WORKER_DIED = "worker died"
@@ -48,19 +48,30 @@ class Mirror(Generic[P]):
 
     def ask(self) -> optuna.Trial:
         """A trial for the sampler's next proposal."""
-        with sqlite.in_words(self.store.url):
+
+        def ask() -> optuna.Trial:
             trial = self.optuna.ask()
             trial.set_user_attr("worker", self.worker_id)
             return trial
 
+        return self.store.with_optuna(ask)
+
+    def suggest(self, trial: optuna.Trial) -> P:
+        """The space's plan for the sampler's suggestions, each of which is written as it is made."""
+        return self.store.with_optuna(lambda: self.space.suggest(trial))
+
     def describe(self, trial: optuna.Trial, claim: Claim) -> None:
-        with sqlite.in_words(self.store.url):
+        def describe() -> None:
             for name, value in _attributes(claim).items():
                 trial.set_user_attr(name, value)
 
+        self.store.with_optuna(describe)
+
     def begin(self, claim: Claim) -> int:
         """A running trial for a plan out of the queue, with the parameters that give it where the space has some;
-        returns its number."""
+        returns its number. A plan whose quality stands has one already, which goes on."""
+        if claim.part == LATENCY and claim.number is not None and self._take_over(claim.number):
+            return claim.number
         parameters, distributions = self._replay(claim)
         template = create_trial(
             state=TrialState.RUNNING,
@@ -70,12 +81,32 @@ class Mirror(Generic[P]):
             system_attrs=samplers.seed_attributes(self.optuna.sampler) if parameters else {},
         )
         template.datetime_start = datetime.datetime.now()
-        with sqlite.in_words(self.store.url):
+
+        def create() -> int:
             storage = self.store.optuna_storage
             trial_id = storage.create_new_trial(storage.get_study_id_from_name(self.study.name), template)
-            number = storage.get_trial(trial_id).number
+            return storage.get_trial(trial_id).number
+
+        number = self.store.with_optuna(create)
         queue.set_number(self.store, claim, number)
         return number
+
+    def _take_over(self, number: int) -> bool:
+        """Make a running trial this worker's; False when it has ended."""
+
+        def take_over() -> bool:
+            storage = self.store.optuna_storage
+            try:
+                storage.set_trial_user_attr(self._trial_id(number), "worker", self.worker_id)
+            except UpdateFinishedTrialError:
+                return False
+            return True
+
+        return self.store.with_optuna(take_over)
+
+    def _trial_id(self, number: int) -> int:
+        storage = self.store.optuna_storage
+        return storage.get_trial_id_from_study_id_trial_number(storage.get_study_id_from_name(self.study.name), number)
 
     def _replay(self, claim: Claim) -> tuple[dict[str, Any], dict[str, BaseDistribution]]:
         if claim.parameters is None:
@@ -100,23 +131,24 @@ class Mirror(Generic[P]):
         self._end(number, attributes if duplicate_of is None else attributes | {"duplicate_of": duplicate_of}, None)
 
     def _end(self, number: int, attributes: dict[str, Any], values: list[float] | None) -> None:
-        with sqlite.in_words(self.store.url):
-            storage = self.store.optuna_storage
-            study_id = storage.get_study_id_from_name(self.study.name)
-            trial_id = storage.get_trial_id_from_study_id_trial_number(study_id, number)
+        state = TrialState.FAIL if values is None else TrialState.COMPLETE
+
+        def end() -> None:
+            trial_id = self._trial_id(number)
             try:
                 for name, value in attributes.items():
-                    storage.set_trial_user_attr(trial_id, name, value)
-                state = TrialState.FAIL if values is None else TrialState.COMPLETE
+                    self.store.optuna_storage.set_trial_user_attr(trial_id, name, value)
                 self.optuna.tell(number, values, state, skip_if_finished=True)
             except UpdateFinishedTrialError:
                 pass  # another worker settled it first, from the same rows
 
+        self.store.with_optuna(end)
+
     def reconcile(self) -> int:
         """Settle the trials that gone workers left running: with their plan's values when it is done, otherwise as
-        failed (the plan itself is in the queue again). Returns how many."""
-        with sqlite.in_words(self.store.url):
-            running = self.optuna.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        failed (the plan itself is in the queue again). Those of plans that wait for their latency go on. Returns how
+        many were settled."""
+        running = self.store.with_optuna(lambda: self.optuna.get_trials(deepcopy=False, states=(TrialState.RUNNING,)))
         if not running:
             return 0
         gone = claims.gone_workers(self.store, self.study)
@@ -124,18 +156,20 @@ class Mirror(Generic[P]):
         for trial in running:
             owner = trial.user_attrs.get("worker")
             if owner in gone or (owner is None and _age(trial) > ORPHAN_SECONDS):
-                self._settle(trial)
-                settled += 1
+                settled += self._settle(trial)
         return settled
 
-    def _settle(self, trial: FrozenTrial) -> None:
+    def _settle(self, trial: FrozenTrial) -> bool:
         query = sa.select(plans).where(plans.c.study_id == self.study.id, plans.c.trial_number == trial.number)
-        with self.store.begin() as connection:
-            row = connection.execute(query).first()
+        found = self.store.read(query)
+        row = found[0] if found else None
+        if row is not None and row.state in (UNTIMED, RUNNING):
+            return False
         if row is not None and row.state == DONE:
             self.tell(trial.number, queue.values_of(self.store, self.study, row.id))
         else:
             self.fail(trial.number, (row.reason if row is not None else None) or WORKER_DIED)
+        return True
 
 
 def _attributes(claim: Claim) -> dict[str, Any]:

@@ -13,13 +13,13 @@ import optuna
 from optuna.samplers import RandomSampler
 from optuna.trial import BaseTrial
 
-from explorer.errors import ExplorerError
+from explorer.errors import ExplorerError, StudyError
 from studies import queue
 from studies.mirror import Mirror
 from studies.queue import Claim, Full, Standing
-from studies.scored import P, Space
+from studies.scored import P, Part, Space
 from studies.store import Store, StudyRecord
-from studies.tables import DONE
+from studies.tables import DONE, FAILED
 
 PATIENCE = 6  # duplicates in a row before plans are drawn at random
 DRAWS = 500  # random draws without a new plan before the space counts as exhausted
@@ -40,9 +40,10 @@ class Proposer(Generic[P]):
         evaluations: Callable[[P], int],
         mirror: Mirror[P],
         random_seed: int,
+        part: Part | None = None,
     ) -> None:
         self.store, self.study, self.space, self.evaluations, self.mirror = store, study, space, evaluations, mirror
-        self.random_seed = random_seed
+        self.random_seed, self.part = random_seed, part
         self.duplicates = 0
         self._in_a_row = 0
 
@@ -57,13 +58,15 @@ class Proposer(Generic[P]):
             return self._draw(worker_id, total)
         trial = self.mirror.ask()
         try:
-            plan = self.space.suggest(trial)
+            plan = self.mirror.suggest(trial)
             row = self._row(plan, trial)
+        except StudyError:
+            raise  # the storage's trouble, not the plan's
         except ExplorerError as error:
             self.mirror.fail(trial.number, str(error))
             self._in_a_row += 1
             return None
-        claim = queue.claim_new(self.store, self.study, worker_id, total, row, trial.number)
+        claim = queue.claim_new(self.store, self.study, worker_id, total, row, trial.number, self.part)
         if isinstance(claim, Claim):
             self.mirror.describe(trial, claim)
             self._in_a_row = 0
@@ -83,7 +86,7 @@ class Proposer(Generic[P]):
         if standing.state == DONE:
             self.mirror.tell(number, queue.values_of(self.store, self.study, standing.id), standing.number)
         else:
-            words = "failed already" if standing.state == "failed" else "is being scored by another worker"
+            words = "failed already" if standing.state == FAILED else "is being scored by another worker"
             self.mirror.fail(number, f"the plan {words}", standing.number)
 
     def _draw(self, worker_id: int, total: int | None) -> tuple[Claim, P, int] | None:
@@ -102,7 +105,7 @@ class Proposer(Generic[P]):
                 continue
             if row["key"] in known:
                 continue
-            claim = queue.claim_new(self.store, self.study, worker_id, total, row, None)
+            claim = queue.claim_new(self.store, self.study, worker_id, total, row, None, self.part)
             if isinstance(claim, Full):
                 return None
             if isinstance(claim, Claim):

@@ -3,6 +3,9 @@
 The queue is the table `explorer_plans`, not Optuna's waiting trials: a claim is one transaction on one row, so that
 two workers never score one plan, and a plan is never lost between two tables. The row's worker is the claim: whoever
 finishes must still hold it, so a worker that was taken for dead cannot record a plan that another one has since.
+
+A worker on the study's device scores a plan whole. One on another device claims its quality alone; the plan then waits,
+`untimed`, for a worker on the study's device, which claims its latency.
 """
 
 from __future__ import annotations
@@ -17,13 +20,13 @@ from sqlalchemy.engine import Connection
 
 from explorer.errors import ExplorerError, StudyError
 from studies import pictures
-from studies.scored import P, Scored, Space
+from studies.config import LATENCY as LATENCIES
+from studies.scored import LATENCY, QUALITY, P, Part, Scored, Space
 from studies.store import Store, StudyRecord
-from studies.tables import DONE, FAILED, FINISHED, RUNNING, WAITING, measurements, plans, studies
+from studies.tables import DONE, FAILED, FINISHED, RUNNING, UNTIMED, WAITING, measurements, plans, studies
 from studies.tables import pictures as picture_rows
 
 ATTEMPTS = 3  # workers that a plan may end before it is given up
-_BACK: dict[str, Any] = {"state": WAITING, "worker_id": None, "claimed": None, "trial_number": None}
 
 
 @dataclass(frozen=True)
@@ -34,15 +37,22 @@ class Counts:
     running: int = 0
     done: int = 0
     failed: int = 0
+    untimed: int = 0
 
     @property
     def finished(self) -> int:
         return self.done + self.failed
 
+    @property
+    def begun(self) -> int:
+        """Plans that count towards a total: finished, or some part of them measured or being measured."""
+        return self.finished + self.running + self.untimed
+
 
 @dataclass(frozen=True)
 class Claim:
-    """A plan that this worker, and no other, is to score."""
+    """A plan that this worker, and no other, is to score. part: what of it (None: all). number: of the trial that
+    stands for it already, once its quality has been measured."""
 
     id: int
     key: str
@@ -52,6 +62,8 @@ class Claim:
     origin: str
     name: str | None
     worker_id: int
+    part: Part | None = None
+    number: int | None = None
 
 
 @dataclass(frozen=True)
@@ -70,7 +82,7 @@ class Full:
 
 def lock(connection: Connection, study: StudyRecord) -> None:
     """Let one worker at a time change the study's queue. (SQLite's immediate transaction has done it already.)"""
-    connection.execute(sa.select(studies.c.id).where(studies.c.id == study.id).with_for_update())
+    connection.execute(sa.select(studies.c.id).where(studies.c.id == study.id).with_for_update(key_share=True))
 
 
 def count(connection: Connection, study: StudyRecord) -> Counts:
@@ -79,8 +91,8 @@ def count(connection: Connection, study: StudyRecord) -> Counts:
 
 
 def counts(store: Store, study: StudyRecord) -> Counts:
-    with store.begin() as connection:
-        return count(connection, study)
+    """How many of the study's plans are in which state, now."""
+    return store.transact(lambda connection, _: count(connection, study))
 
 
 def row_of(study: StudyRecord, key: str, plan: P, parameters: dict[str, Any] | None, origin: str) -> dict[str, Any]:
@@ -117,8 +129,9 @@ def enqueue(
         except ExplorerError:
             parameters = None
         rows.append(row_of(study, plan.key(evaluations(plan)), plan, parameters, origin))
-    added = 0
-    with store.begin() as connection:
+
+    def add(connection: Connection, _again: bool) -> int:
+        added = 0
         lock(connection, study)
         standing = sa.select(plans.c.id, plans.c.name, plans.c.aliases).where(plans.c.study_id == study.id)
         for row in rows:
@@ -130,53 +143,78 @@ def enqueue(
                 change = {"aliases": [*found.aliases, row["name"]]} if found.name else {"name": row["name"]}
                 query = sa.update(plans).where(plans.c.id == found.id)
                 connection.execute(query.values(origin=origin, **change))
-    return added
+        return added
+
+    return store.transact(add)
 
 
-def _has_room(connection: Connection, study: StudyRecord, total: int | None) -> bool:
-    if total is None:
-        return True
-    counted = count(connection, study)
-    return counted.finished + counted.running < total
+def claim_waiting(
+    store: Store, study: StudyRecord, worker_id: int, total: int | None, part: Part | None = None
+) -> Claim | None:
+    """A plan out of the queue, now this worker's; None when there is none or the study's total is reached.
 
+    part: None on the study's device: the first plan that waits for its latency alone, otherwise the first that waits,
+    to be scored whole. QUALITY elsewhere: the first that waits, for its quality.
+    """
+    stamp = time.time()
 
-def claim_waiting(store: Store, study: StudyRecord, worker_id: int, total: int | None) -> Claim | None:
-    """The first plan that waits, now this worker's; None when none waits or the study's total is reached."""
-    with store.begin() as connection:
+    def claim(connection: Connection, again: bool) -> Claim | None:
         lock(connection, study)
-        if not _has_room(connection, study, total):
+        mine = sa.select(plans).where(plans.c.study_id == study.id)
+        if again:
+            held = mine.where(plans.c.state == RUNNING, plans.c.worker_id == worker_id, plans.c.claimed == stamp)
+            if (row := connection.execute(held).first()) is not None:
+                return _claim(row, worker_id, LATENCY if row.trial_number is not None else part)
+        counted = count(connection, study)
+        untimed = part is None and counted.untimed > 0
+        if total is not None and total <= (counted.finished + counted.running if untimed else counted.begun):
             return None
-        query = sa.select(plans).where(plans.c.study_id == study.id, plans.c.state == WAITING)
-        row = connection.execute(query.order_by(plans.c.id).limit(1)).first()
+        query = mine.where(plans.c.state == (UNTIMED if untimed else WAITING)).order_by(plans.c.id).limit(1)
+        row = connection.execute(query).first()
         if row is None:
             return None
-        change = {"state": RUNNING, "worker_id": worker_id, "claimed": time.time(), "trial_number": None}
+        change: dict[str, Any] = {"state": RUNNING, "worker_id": worker_id, "claimed": stamp}
         connection.execute(sa.update(plans).where(plans.c.id == row.id).values(change))
-        return _claim(row, worker_id)
+        return _claim(row, worker_id, LATENCY if untimed else part)
+
+    return store.transact(claim)
 
 
 def claim_new(
-    store: Store, study: StudyRecord, worker_id: int, total: int | None, row: dict[str, Any], number: int | None
+    store: Store,
+    study: StudyRecord,
+    worker_id: int,
+    total: int | None,
+    row: dict[str, Any],
+    number: int | None,
+    part: Part | None = None,
 ) -> Claim | Standing | Full:
     """Add a proposed plan (a `row_of`) as this worker's, unless it stands already or the study's total is reached."""
-    with store.begin() as connection:
+    stamp = time.time()
+
+    def claim(connection: Connection, again: bool) -> Claim | Standing | Full:
         lock(connection, study)
         query = sa.select(plans).where(plans.c.study_id == study.id, plans.c.key == row["key"])
         found = connection.execute(query).first()
         if found is not None and found.state != WAITING:
+            if again and (found.state, found.worker_id, found.claimed) == (RUNNING, worker_id, stamp):
+                return _claim(found, worker_id, part)
             return Standing(found.id, found.key, found.state, found.trial_number)
-        if not _has_room(connection, study, total):
+        if total is not None and count(connection, study).begun >= total:
             return Full()
-        change = {"state": RUNNING, "worker_id": worker_id, "claimed": time.time(), "trial_number": number}
+        change = {"state": RUNNING, "worker_id": worker_id, "claimed": stamp, "trial_number": number}
         if found is None:
             connection.execute(sa.insert(plans).values(row | change))
         else:
             connection.execute(sa.update(plans).where(plans.c.id == found.id).values(change))
-        return _claim(connection.execute(query).one(), worker_id)
+        return _claim(connection.execute(query).one(), worker_id, part)
+
+    return store.transact(claim)
 
 
-def _claim(row: sa.Row[Any], worker_id: int) -> Claim:
-    return Claim(row.id, row.key, row.plan, row.parameters, row.words, row.origin, row.name, worker_id)
+def _claim(row: sa.Row[Any], worker_id: int, part: Part | None) -> Claim:
+    number = row.trial_number if part == LATENCY else None
+    return Claim(row.id, row.key, row.plan, row.parameters, row.words, row.origin, row.name, worker_id, part, number)
 
 
 def _settle(connection: Connection, claim: Claim, **change: Any) -> bool:
@@ -184,24 +222,31 @@ def _settle(connection: Connection, claim: Claim, **change: Any) -> bool:
     return connection.execute(sa.update(plans).where(*held).values(change)).rowcount == 1
 
 
+def _settled(connection: Connection, claim: Claim, state: str, finished: float) -> bool:
+    """Whether this very change stands already, by a try whose answer was lost."""
+    query = sa.select(plans.c.id).where(plans.c.id == claim.id, plans.c.worker_id == claim.worker_id)
+    return connection.execute(query.where(plans.c.state == state, plans.c.finished == finished)).first() is not None
+
+
 def set_number(store: Store, claim: Claim, number: int) -> None:
-    with store.begin() as connection:
-        _settle(connection, claim, trial_number=number)
+    store.transact(lambda connection, _: _settle(connection, claim, trial_number=number))
 
 
 def finish(store: Store, study: StudyRecord, claim: Claim, scored: Scored, device_id: int | None = None) -> bool:
-    """Record what was measured, all or nothing. False when the claim was lost, in which case nothing is recorded.
+    """Record what was measured, all or nothing: the plan is done, or untimed after its quality alone. False when the
+    claim was lost, in which case nothing is recorded.
 
     Raises:
         StudyError: when an objective of the study was not measured, or the database or the pictures' folder cannot be
             written.
     """
-    missing = [objective.name for objective in study.settings.objectives if objective.name not in scored.estimates]
+    missing = [name for name in _objectives(study, claim.part) if name not in scored.estimates]
     if missing:
         raise StudyError(
             f"the plan was scored without {', '.join(missing)}, which the study {study.name!r} needs; "
             f"it has {', '.join(scored.estimates) or 'no metric'}."
         )
+    store.check_stands()
     files = pictures.write(store.folder, study.name, claim.key, scored.pictures)
     rows = [
         estimate.to_json()
@@ -215,31 +260,56 @@ def finish(store: Store, study: StudyRecord, claim: Claim, scored: Scored, devic
         }
         for metric, estimate in scored.estimates.items()
     ]
-    with store.begin() as connection:
-        if not _settle(connection, claim, state=DONE, reason=None, finished=time.time()):
-            return False
+    state, stamp = UNTIMED if claim.part == QUALITY else DONE, time.time()
+
+    def record(connection: Connection, again: bool) -> bool:
+        if not _settle(connection, claim, state=state, reason=None, finished=stamp):
+            return again and _settled(connection, claim, state, stamp)
         connection.execute(sa.insert(measurements), rows)
         if files:
             connection.execute(sa.insert(picture_rows), [file | {"plan_id": claim.id} for file in files])
-    return True
+        return True
+
+    return store.transact(record)
+
+
+def _objectives(study: StudyRecord, part: Part | None) -> list[str]:
+    """The names of the objectives that measuring this part gives."""
+    names = [objective.name for objective in study.settings.objectives]
+    return names if part is None else [name for name in names if (name in LATENCIES) == (part == LATENCY)]
 
 
 def fail(store: Store, claim: Claim, reason: str) -> bool:
     """Record that the plan could not be scored, and why. False when the claim was lost."""
-    with store.begin() as connection:
-        return _settle(connection, claim, state=FAILED, reason=reason, finished=time.time())
+    stamp = time.time()
+
+    def record(connection: Connection, again: bool) -> bool:
+        settled = _settle(connection, claim, state=FAILED, reason=reason, finished=stamp)
+        return settled or (again and _settled(connection, claim, FAILED, stamp))
+
+    return store.transact(record)
+
+
+def _back() -> dict[str, Any]:
+    """What puts a plan that is being scored back as it was: untimed, with its trial, when its quality stands."""
+    measured = sa.exists().where(measurements.c.plan_id == plans.c.id)
+    return {
+        "state": sa.case((measured, UNTIMED), else_=WAITING),
+        "trial_number": sa.case((measured, plans.c.trial_number), else_=None),
+        "worker_id": None,
+        "claimed": None,
+    }
 
 
 def release(store: Store, claim: Claim) -> bool:
     """Give the plan back to the queue, as if it had not been claimed. False when the claim was lost."""
-    with store.begin() as connection:
-        return _settle(connection, claim, **_BACK)
+    return store.transact(lambda connection, _: _settle(connection, claim, **_back()))
 
 
 def give_up(store: Store, claim: Claim) -> None:
     """Give the plan back after its scoring ended this worker; after some such attempts it counts as failed."""
-    with store.begin() as connection:
-        requeue(connection, plans.c.id == claim.id, plans.c.worker_id == claim.worker_id)
+    mine = (plans.c.id == claim.id, plans.c.worker_id == claim.worker_id)
+    store.transact(lambda connection, _: requeue(connection, *mine))
 
 
 def requeue(connection: Connection, *which: sa.ColumnElement[bool]) -> int:
@@ -249,23 +319,19 @@ def requeue(connection: Connection, *which: sa.ColumnElement[bool]) -> int:
     reason = f"{ATTEMPTS} workers ended while they scored it"
     given_up = last.values(state=FAILED, reason=reason, attempts=plans.c.attempts + 1, finished=time.time())
     count = connection.execute(given_up).rowcount
-    return (
-        count
-        + connection.execute(sa.update(plans).where(*which).values(**_BACK, attempts=plans.c.attempts + 1)).rowcount
-    )
+    back = sa.update(plans).where(*which).values(**_back(), attempts=plans.c.attempts + 1)
+    return count + connection.execute(back).rowcount
 
 
 def values_of(store: Store, study: StudyRecord, plan_id: int) -> list[float]:
     """The objectives' measured values of a plan that is done, in the study's order."""
     names = [objective.name for objective in study.settings.objectives]
     query = sa.select(measurements.c.metric, measurements.c.value).where(measurements.c.plan_id == plan_id)
-    with store.begin() as connection:
-        found = {row.metric: row.value for row in connection.execute(query)}
+    found = {row.metric: row.value for row in store.read(query)}
     return [float(found[name]) for name in names]
 
 
 def finished_keys(store: Store, study: StudyRecord) -> set[str]:
-    """The keys of every plan that nobody needs to propose again: finished, or being scored."""
-    query = sa.select(plans.c.key).where(plans.c.study_id == study.id, plans.c.state.in_([*FINISHED, RUNNING]))
-    with store.begin() as connection:
-        return set(connection.execute(query).scalars())
+    """The keys of every plan that nobody needs to propose again: finished, untimed, or being scored."""
+    standing = plans.c.state.in_([*FINISHED, UNTIMED, RUNNING])
+    return {row.key for row in store.read(sa.select(plans.c.key).where(plans.c.study_id == study.id, standing))}

@@ -76,15 +76,14 @@ class WorkerRow:
 
 def trials(store: Store, study: StudyRecord) -> list[TrialRow]:
     """Every distinct plan of the study in the order of the queue, finished or not."""
-    with store.begin() as connection:
-        return list(read_rows(connection, plans.c.study_id == study.id, keep_plans=True).values())
+    mine = plans.c.study_id == study.id
+    return list(store.transact(lambda connection, _: read_rows(connection, mine, keep_plans=True)).values())
 
 
 def trial(store: Store, study: StudyRecord, number: int) -> TrialRow:
     """One trial, its plan included. Raises StudyError when the study has none of that number."""
     chosen = sa.and_(plans.c.study_id == study.id, plans.c.trial_number == number)
-    with store.begin() as connection:
-        found = list(read_rows(connection, chosen, keep_plans=True).values())
+    found = list(store.transact(lambda connection, _: read_rows(connection, chosen, keep_plans=True)).values())
     if not found:
         raise StudyError(f"the study {study.name} has no trial {number}; `explorer show {study.name}` lists them.")
     return found[0]
@@ -181,8 +180,7 @@ def front_rows(rows: list[TrialRow], objectives: tuple[Objective, ...]) -> list[
 def sample_pictures(store: Store, study: StudyRecord, key: str) -> list[PictureRow]:
     """The stored pictures of a plan, by prompt."""
     query = sa.select(pictures).join(plans).where(plans.c.study_id == study.id, plans.c.key == key)
-    with store.begin() as connection:
-        found = connection.execute(query.order_by(pictures.c.number)).all()
+    found = store.read(query.order_by(pictures.c.number))
     return [
         PictureRow(row.number, store.folder / row.path, store.folder / row.thumbnail, row.prompt, row.seed)
         for row in found
@@ -192,13 +190,11 @@ def sample_pictures(store: Store, study: StudyRecord, key: str) -> list[PictureR
 def samples(store: Store, study: StudyRecord, key: str, metric: str) -> list[Any]:
     """The raw samples of a plan's measurement; empty when none were kept."""
     query = sa.select(measurements.c.samples).join(plans).where(plans.c.study_id == study.id, plans.c.key == key)
-    with store.begin() as connection:
-        found = connection.execute(query.where(measurements.c.metric == metric)).scalar()
-    return list(found or [])
+    found = store.read(query.where(measurements.c.metric == metric))
+    return list((found[0].samples if found else None) or [])
 
 
 def worker_rows(store: Store, study: StudyRecord) -> list[WorkerRow]:
     """Every worker that the study has had."""
     query = sa.select(workers).where(workers.c.study_id == study.id).order_by(workers.c.number)
-    with store.begin() as connection:
-        return [WorkerRow(row.number, row.host, row.pid, row.state, row.heartbeat) for row in connection.execute(query)]
+    return [WorkerRow(row.number, row.host, row.pid, row.state, row.heartbeat) for row in store.read(query)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 from optuna.trial import BaseTrial
 
@@ -25,6 +25,11 @@ class Plan(Protocol):
     def describe(self) -> str:
         """The plan in words."""
 
+
+Part = Literal["latency", "quality"]
+"""What a worker measures of a plan when it does not measure all: latencies belong to the study's device alone."""
+LATENCY: Part = "latency"
+QUALITY: Part = "quality"
 
 P = TypeVar("P", bound=Plan)
 P_in = TypeVar("P_in", bound=Plan, contravariant=True)
@@ -72,8 +77,10 @@ class Scored:
 class Evaluator(Protocol[P_in]):
     """Scores plans on one device."""
 
-    def score(self, plan: P_in) -> Scored:
-        """Raises ExplorerError or RuntimeError when the plan cannot be scored: the study records it and goes on."""
+    def score(self, plan: P_in, part: Part | None = None) -> Scored:
+        """Measure one part of the plan's scores, or all (None).
+
+        Raises ExplorerError or RuntimeError when the plan cannot be scored: the study records it and goes on."""
 
     def evaluations(self, plan: P_in) -> int:
         """UNet evaluations of a run of the plan (PNDM: one more than its steps)."""

@@ -21,7 +21,7 @@ from explorer.quality.scorer import Scorer
 from explorer.strategies import PAPER_MODES, baselines
 from search_spaces import make_space
 from studies.config import LATENCY, SearchConfig
-from studies.evaluator import CandidateEvaluator, evaluations_of, random_embeds
+from studies.evaluator import CandidateEvaluator, evaluations_of, on_device, random_embeds
 from studies.settings import Objective, SamplerSettings, StudySettings
 
 BASELINE_REFERENCE = "baseline"
@@ -56,7 +56,9 @@ def open_session(config: SearchConfig) -> Session:
         ExplorerError: the first thing that cannot be had, in one sentence.
     """
     try:
-        return _open(config)
+        # While latencies are measured here, loading waits, and they for it: both would take the other's time.
+        with on_device(describe(resolve_device(config.device)), shared=True):
+            return _open(config)
     except (RuntimeError, MemoryError) as error:  # such as a GPU without the memory for the model
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise StudyError(f"{config.model} cannot be made ready on {config.device} ({first}).") from error

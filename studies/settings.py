@@ -9,6 +9,8 @@ from typing import Any
 from explorer.errors import StudyError
 
 DIRECTIONS = ("minimize", "maximize")
+OF_THE_DEVICE = ("device", "driver", "torch", "threads")
+"""What a latency depends on and a picture does not, but for rounding."""
 
 
 @dataclass(frozen=True)
@@ -104,9 +106,29 @@ def differences(stored: StudySettings, asked: StudySettings) -> list[tuple[str, 
 
 def check_same(name: str, stored: StudySettings, asked: StudySettings) -> None:
     """Raises StudyError, saying both sides, unless `asked` measures exactly what the study `name` measures."""
+    _refuse(name, differences(stored, asked))
+
+
+def check_elsewhere(name: str, stored: StudySettings, asked: StudySettings) -> str:
+    """In what the device of `asked` differs from the study's, in words; empty when it is the same.
+
+    Raises:
+        StudyError: when anything else differs, so that even the quality would be another one.
+    """
     different = differences(stored, asked)
+    device = [difference for difference in different if difference[0] in OF_THE_DEVICE]
+    if len(device) < len(different):
+        _refuse(name, different)
+    return _words(device)
+
+
+def _refuse(name: str, different: list[tuple[str, Any, Any]]) -> None:
     if different:
-        what = "; ".join(f"{label}: the study has {there!r}, this run {here!r}" for label, there, here in different)
         raise StudyError(
-            f"the study {name!r} measures something else ({what}); use its settings or another --study name."
+            f"the study {name!r} measures something else ({_words(different)}); use its settings or another --study "
+            "name."
         )
+
+
+def _words(different: list[tuple[str, Any, Any]]) -> str:
+    return "; ".join(f"{label}: the study has {there!r}, this run {here!r}" for label, there, here in different)

@@ -7,24 +7,30 @@ import json
 import os
 import re
 import time
-from collections.abc import Iterator, Mapping
+import warnings
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import optuna
 import sqlalchemy as sa
 from optuna.samplers import BaseSampler
-from optuna.storages import BaseStorage, get_storage
+from optuna.storages import BaseStorage, GrpcStorageProxy, get_storage
 from optuna.study import StudyDirection
 from sqlalchemy.engine import URL, Connection, Engine
 
 from explorer.errors import StudyError
-from studies import schema, sqlite, tables
-from studies.settings import StudySettings, check_same
+from studies import database, postgresql, schema, sqlite, tables
+from studies.interrupts import held
+from studies.patience import Patience, patience_seconds
+from studies.settings import StudySettings, check_elsewhere, check_same
+from studies.troubles import in_words, shown
 
+PICTURES_VARIABLE = "EXPLORER_PICTURES"
+T = TypeVar("T")
 _NAME = re.compile(r"\w[\w .+-]{0,98}\w|\w")
 
 
@@ -46,6 +52,8 @@ class Store:
 
     def __init__(self, url: URL, engine: Engine, read_only: bool) -> None:
         self.url, self.engine, self.read_only = url, engine, read_only
+        self.patience = Patience(0.0)  # a storage that cannot be opened is said at once
+        self._file: tuple[int, int] | None = None
 
     @classmethod
     def open(cls, url_or_path: str | os.PathLike[str] = sqlite.DEFAULT_URL, read_only: bool = False) -> Store:
@@ -57,14 +65,18 @@ class Store:
             StudyError: when it cannot be opened or written, is no database, is of a newer schema, or (reading) has no
                 studies of the explorer.
         """
-        url = sqlite.parse_url(url_or_path)
-        store = cls(url, sqlite.reading_engine(url) if read_only else sqlite.writing_engine(url), read_only)
+        seconds = patience_seconds()
+        url = database.parse_url(url_or_path)
+        store = cls(url, database.reading_engine(url) if read_only else database.writing_engine(url), read_only)
         try:
             if read_only:
                 store._check_readable()
             else:
                 with store.begin() as connection:
+                    postgresql.lock_tables(connection)
                     schema.migrate(connection, store.where)
+                store.patience = Patience(seconds)
+                store._file = sqlite.identity(url) if sqlite.is_sqlite(url) else None
         except BaseException:
             store.close()
             raise
@@ -81,23 +93,73 @@ class Store:
     @property
     def where(self) -> str:
         """The URL without its password, for messages."""
-        return self.url.render_as_string(hide_password=True)
+        return shown(self.url)
+
+    @property
+    def beside_its_file(self) -> bool:
+        """Whether the storage is a file, so that the pictures lie beside it, and not a server."""
+        return sqlite.is_sqlite(self.url)
 
     @property
     def folder(self) -> Path:
-        """What the pictures' paths are relative to: the SQLite file's folder, otherwise the working folder."""
-        return Path(str(self.url.database)).absolute().parent if sqlite.is_sqlite(self.url) else Path.cwd()
+        """What the pictures' paths are relative to: the SQLite file's folder; for a server, which has none, the folder
+        that `EXPLORER_PICTURES` names (one that all machines share), otherwise the working folder."""
+        if self.beside_its_file:
+            return sqlite.file_of(self.url).absolute().parent
+        return Path(os.environ.get(PICTURES_VARIABLE) or Path.cwd()).absolute()
 
     @contextmanager
     def begin(self) -> Iterator[Connection]:
-        """One transaction: committed at the end, rolled back on any exception."""
-        with sqlite.in_words(self.url), self.engine.begin() as connection:
+        """One transaction: committed at the end, rolled back on any exception. It is tried once."""
+        self.check_stands()
+        with held(), in_words(self.url), self.engine.begin() as connection:
             yield connection
+
+    def check_stands(self) -> None:
+        """Raises StudyError when the SQLite file has been deleted or replaced, as its open connections would go on
+        writing what nobody can read any more."""
+        if self._file is not None and sqlite.identity(self.url) != self._file:
+            raise StudyError(
+                f"the storage {self.where} has been deleted or moved while it was in use; put it back, or name another "
+                "--storage, and run the command again."
+            )
+
+    def transact(self, work: Callable[[Connection, bool], T]) -> T:
+        """The result of `work` in one transaction, which is tried again while the storage is gone.
+
+        work: gets the connection and whether an earlier try may have been committed (its answer was lost).
+
+        Raises:
+            StudyError: when the storage does not come back in time.
+        """
+
+        def once(again: bool) -> T:
+            with self.begin() as connection:
+                return work(connection, again)
+
+        return self.patience.keep_trying(once)
+
+    def read(self, query: sa.Select[Any]) -> list[sa.Row[Any]]:
+        """The rows of a query, read with patience."""
+        return self.transact(lambda connection, _: list(connection.execute(query).all()))
+
+    def with_optuna(self, work: Callable[[], T]) -> T:
+        """The result of `work`, which calls Optuna and may be done twice, tried again while the storage is gone."""
+
+        def once(_again: bool) -> T:
+            self.check_stands()
+            with held(), in_words(self.url):
+                return work()
+
+        return self.patience.keep_trying(once)
 
     def close(self) -> None:
         self.engine.dispose()
         if "optuna_storage" in self.__dict__:
             storage = self.__dict__.pop("optuna_storage")
+            if isinstance(storage, GrpcStorageProxy):
+                storage.close()
+                return
             storage._backend.remove_session()
             storage._backend.engine.dispose()
 
@@ -111,21 +173,26 @@ class Store:
 
     @cached_property
     def optuna_storage(self) -> BaseStorage:
-        """Optuna's storage on the same database, with the same recipe."""
+        """Optuna's storage on the same database, with the same recipe, or through the proxy that
+        `EXPLORER_OPTUNA_PROXY` names. What is scored is decided by our own tables either way."""
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        return get_storage(sqlite.optuna_storage(self.url))
+        if address := os.environ.get(database.PROXY_VARIABLE):
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            return database.optuna_proxy(address)
+        return get_storage(database.optuna_storage(self.url))
 
     def optuna_study(self, study: StudyRecord, sampler: BaseSampler | None = None) -> optuna.Study:
         """Optuna's study of the same name; made when it does not stand yet."""
         directions = [StudyDirection[objective.direction.upper()] for objective in study.settings.objectives]
-        with sqlite.in_words(self.url):
-            made = optuna.create_study(
+        made = self.with_optuna(
+            lambda: optuna.create_study(
                 study_name=study.name,
                 storage=self.optuna_storage,
                 sampler=sampler,
                 directions=directions,
                 load_if_exists=True,
             )
+        )
         if made.directions != directions:
             raise StudyError(
                 f"the storage {self.where} has an Optuna study {study.name!r} with other objectives that the explorer "
@@ -146,10 +213,8 @@ class Store:
                 f"{name!r} cannot name a study; use up to 100 letters, digits, spaces and . _ + - that begin and end "
                 "with a letter or digit."
             )
-        with self.begin() as connection:
-            if _find(connection, name) is None:
-                row = {"name": name, "settings": settings.to_json(), "created": time.time()}
-                connection.execute(sa.insert(tables.studies).values(row))
+        row = {"name": name, "settings": settings.to_json(), "created": time.time()}
+        self.transact(lambda connection, _: _add(connection, tables.studies, tables.studies.c.name == name, row))
         study = self.study(name)
         check_same(name, study.settings, settings)
         self.optuna_study(study)
@@ -157,45 +222,51 @@ class Store:
 
     def study(self, name: str) -> StudyRecord:
         """The study `name`. Raises StudyError, naming those that stand, when there is none."""
-        with self.begin() as connection:
-            found = _find(connection, name)
-        if found is None:
+        found = self.read(sa.select(tables.studies).where(tables.studies.c.name == name))
+        if not found:
             names = ", ".join(study.name for study in self.studies()) or "none"
             raise StudyError(f"there is no study {name!r} in {self.where} (it has: {names}); run `explorer list`.")
-        return found
+        return _record(found[0])
 
     def studies(self) -> list[StudyRecord]:
         """Every study, the oldest first."""
-        with self.begin() as connection:
-            return [_record(row) for row in connection.execute(sa.select(tables.studies).order_by(tables.studies.c.id))]
+        return [_record(row) for row in self.read(sa.select(tables.studies).order_by(tables.studies.c.id))]
 
-    def check_settings(self, study: StudyRecord, settings: StudySettings) -> None:
-        """Raises StudyError, saying both sides, unless a worker with `settings` measures what the study measures."""
-        check_same(study.name, study.settings, settings)
+    def check_settings(self, study: StudyRecord, settings: StudySettings) -> str:
+        """In what the device of a worker with `settings` differs from the study's, in words: such a worker may measure
+        quality, not latency. Empty on the study's device.
+
+        Raises:
+            StudyError: saying both sides, when the worker would measure anything else than the study does.
+        """
+        return check_elsewhere(study.name, study.settings, settings)
 
     def device(self, facts: Mapping[str, Any]) -> int:
         """The id of the device with these facts (`explorer.devices.DeviceInfo.to_json()`); made when it is new."""
         text = json.dumps(dict(facts), sort_keys=True)
         fingerprint = hashlib.sha256(text.encode()).hexdigest()
-        with self.begin() as connection:
-            known = sa.select(tables.devices.c.id).where(tables.devices.c.fingerprint == fingerprint)
-            found = connection.execute(known).scalar()
-            if found is None:
-                row = {
-                    "fingerprint": fingerprint,
-                    "name": str(facts.get("name", "unknown")),
-                    "details": dict(facts),
-                    "created": time.time(),
-                }
-                connection.execute(sa.insert(tables.devices).values(row))
-                found = connection.execute(known).scalar()
-        assert found is not None
-        return int(found)
+        row = {
+            "fingerprint": fingerprint,
+            "name": str(facts.get("name", "unknown")),
+            "details": dict(facts),
+            "created": time.time(),
+        }
+        same = tables.devices.c.fingerprint == fingerprint
+        return self.transact(lambda connection, _: _add(connection, tables.devices, same, row))
 
 
-def _find(connection: Connection, name: str) -> StudyRecord | None:
-    row = connection.execute(sa.select(tables.studies).where(tables.studies.c.name == name)).first()
-    return None if row is None else _record(row)
+def _add(connection: Connection, table: sa.Table, same: sa.ColumnElement[bool], row: dict[str, Any]) -> int:
+    """The id of the row that is the `same`; made when there is none, by one of the processes that want it at once."""
+    known = sa.select(table.c.id).where(same)
+    found = connection.execute(known).scalar()
+    if found is None:
+        try:
+            with connection.begin_nested():
+                connection.execute(sa.insert(table).values(row))
+        except sa.exc.IntegrityError:
+            pass  # another process was quicker; its row is there once its transaction has ended
+        found = connection.execute(known).scalar_one()
+    return int(found)
 
 
 def _record(row: sa.Row[Any]) -> StudyRecord:

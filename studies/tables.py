@@ -1,15 +1,16 @@
 """The explorer's tables, beside Optuna's own in one database. A change here needs a migration in `migrations/`.
 
 Times are seconds since the epoch (UTC). `explorer_plans` is the queue and the record at once: a row's state says
-whether the plan waits, is being scored by `worker_id`, or is finished, and `UNIQUE (study_id, key)` is what keeps a
-plan from being scored twice, whatever the number of workers.
+whether the plan waits, is being scored by `worker_id`, waits for its latency alone (`untimed`: its quality stands,
+measured on another device), or is finished, and `UNIQUE (study_id, key)` is what keeps a plan from being scored twice,
+whatever the number of workers.
 """
 
 from __future__ import annotations
 
 import sqlalchemy as sa
 
-WAITING, RUNNING, DONE, FAILED = "waiting", "running", "done", "failed"
+WAITING, RUNNING, UNTIMED, DONE, FAILED = "waiting", "running", "untimed", "done", "failed"
 FINISHED = (DONE, FAILED)
 
 metadata = sa.MetaData()

@@ -8,10 +8,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from types import FrameType
 from typing import IO
 
 from explorer.errors import StudyError
@@ -40,31 +38,17 @@ class WorkerExit:
         return f"worker {self.index} ended with status {self.status}" + (f": {self.words}" if self.words else "")
 
 
-@contextmanager
-def interruptible() -> Iterator[None]:
-    """Within it SIGINT and SIGTERM both raise KeyboardInterrupt in the main thread, even where the shell that started
-    this process had told it to ignore them (as for jobs in the background)."""
-
-    def interrupt(_number: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
 def run_workers(
     n: int,
     command_for: Callable[[int], Sequence[str]],
+    environment: Mapping[str, str] | None = None,
     on_poll: Callable[[int], None] | None = None,
     poll_seconds: float = 0.5,
 ) -> list[WorkerExit]:
     """Run `n` processes, the command of the i-th being `command_for(i)`, until all have ended.
 
-    Prints nothing and gives the workers no terminal. on_poll: called with the number of workers alive. On
+    Prints nothing and gives the workers no terminal. environment: variables of theirs beside this process's own, the
+    way for what nobody else may read off the process table. on_poll: called with the number of workers alive. On
     KeyboardInterrupt every worker is interrupted once and waited for, then the exception goes on; a second one ends
     them at once (the study survives that as well). Workers end by themselves when this process is killed.
 
@@ -77,7 +61,7 @@ def run_workers(
     try:
         for index in range(n):
             errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed below, with the others
-            running.append((index, _start(command_for(index), errors), errors))
+            running.append((index, _start(command_for(index), environment or {}, errors), errors))
         while alive := sum(process.poll() is None for _, process, _ in running):
             if on_poll is not None:
                 on_poll(alive)
@@ -91,7 +75,7 @@ def run_workers(
             errors.close()
 
 
-def _start(command: Sequence[str], errors: IO[bytes]) -> subprocess.Popen[bytes]:
+def _start(command: Sequence[str], environment: Mapping[str, str], errors: IO[bytes]) -> subprocess.Popen[bytes]:
     try:
         # A session of its own: the terminal's Ctrl-C reaches this process alone, which passes it on once.
         return subprocess.Popen(
@@ -99,7 +83,7 @@ def _start(command: Sequence[str], errors: IO[bytes]) -> subprocess.Popen[bytes]
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=errors,
-            env=os.environ | {PARENT_VARIABLE: str(os.getpid())},
+            env=os.environ | dict(environment) | {PARENT_VARIABLE: str(os.getpid())},
             start_new_session=sys.platform != "win32",
         )
     except OSError as error:

@@ -10,6 +10,7 @@ from rich.markup import escape
 
 from explorer.estimate import Estimate
 from studies.commands.output import out, print_json, table
+from studies.database import show_url
 from studies.queue import counts
 from studies.rows import TrialRow, trials
 from studies.store import Store, StudyRecord
@@ -31,6 +32,7 @@ def list_command(storage: str, as_json: bool) -> None:
             "failed": count.failed,
             "running": count.running,
             "waiting": count.waiting,
+            "untimed": count.untimed,
             "created": datetime.fromtimestamp(study.created).astimezone().isoformat(timespec="seconds"),
         }
         for study, count in found
@@ -44,7 +46,7 @@ def list_command(storage: str, as_json: bool) -> None:
             row["study"], row["model"], row["device"], row["space"], ", ".join(row["objectives"]),
             *(str(row[state]) for state in ("done", "failed", "waiting")), row["created"],
         )  # fmt: skip
-    out().print(shown if rows else f"no study in {storage}; begin one with `explorer search`.")
+    out().print(shown if rows else f"no study in {show_url(storage)}; begin one with `explorer search`.")
 
 
 def show_command(name: str, storage: str, html: Path | None, png: Path | None, as_json: bool) -> None:
@@ -93,6 +95,7 @@ def _trial_document(row: TrialRow) -> dict[str, Any]:
         "words": row.words,
         "key": row.key,
         "speedup": row.speedup,
+        "devices": row.devices,
         "scores": {metric: score.to_json() for metric, score in row.scores.items()},
         "reason": row.reason,
         "plan": row.plan,

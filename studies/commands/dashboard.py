@@ -17,11 +17,10 @@ from urllib.parse import quote
 
 from explorer.errors import StudyError
 from studies.commands.output import words
+from studies.config import STORAGE_VARIABLE
+from studies.interrupts import interruptible
 from studies.store import Store
-from studies.workers import interruptible
 
-STORAGE_VARIABLE = "EXPLORER_STORAGE"
-"""How the app learns its storage: a URL may hold a password, and a process's arguments are everybody's to read."""
 HOST = "127.0.0.1"
 START_SECONDS = 60.0
 
@@ -43,7 +42,7 @@ def dashboard_command(storage: str, port: int, study: str | None = None) -> None
     _check_free(port)
     process = subprocess.Popen(
         [sys.executable, "-m", "streamlit", "run", str(_folder() / "app.py"), *flags(port)],
-        env=os.environ | {STORAGE_VARIABLE: storage},
+        env=os.environ | {STORAGE_VARIABLE: storage},  # a password there is no argument that everybody may read
         stdout=subprocess.DEVNULL,
     )
     address = f"http://localhost:{port}" + (f"/front?study={quote(study)}" if study else "")

@@ -14,15 +14,18 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from explorer.errors import StudyError
 from studies.commands.browse import print_front, study_document
 from studies.commands.output import duration, print_json, words
-from studies.config import SearchConfig, make_config
+from studies.config import STORAGE_VARIABLE, SearchConfig, make_config
+from studies.database import show_url
 from studies.driver import Outcome, progress, run_worker
 from studies.driver import Progress as Standing
+from studies.interrupts import interruptible
+from studies.pictures import FOLDER
 from studies.queue import counts, enqueue
 from studies.rows import trials
 from studies.session import Session, config_of, open_session
 from studies.store import Store, StudyRecord
 from studies.summary import without_loss
-from studies.workers import interruptible, run_workers
+from studies.workers import run_workers
 
 
 def run_search(given: dict[str, Any], file: Path | None, *, as_json: bool) -> None:
@@ -63,13 +66,16 @@ def run_search(given: dict[str, Any], file: Path | None, *, as_json: bool) -> No
             print_json(study_document(store, study))
         else:
             print_front(store, study)
-    storage = "" if config.storage == SearchConfig().storage else f" --storage {config.storage}"
+    storage = "" if config.storage == SearchConfig().storage else f" --storage {show_url(config.storage)}"
     console.print(f"\nlook at it:  explorer show {config.study}{storage} --html front.html", markup=False)
     console.print(f"in a browser:  explorer dashboard{storage}", markup=False)
 
 
-def run_one_worker(study: str, storage: str, device: str, total: int | None, timeout: float | None) -> None:
-    """Score plans of a standing study in this process, with the study's own settings.
+def run_one_worker(
+    study: str, storage: str, device: str, total: int | None, timeout: float | None, quality_only: bool = False
+) -> None:
+    """Score plans of a standing study in this process, with the study's own settings. Where the device is not the
+    study's, plans' quality alone.
 
     Raises:
         StudyError: when this machine would measure something else than the study does; both sides are named.
@@ -81,10 +87,15 @@ def run_one_worker(study: str, storage: str, device: str, total: int | None, tim
         record = store.study(study)
         config = config_of(record.settings, study, device=device, storage=storage)
         session = open_session(config)
-        store.check_settings(record, session.settings)
+        elsewhere = store.check_settings(record, session.settings)
+        if elsewhere or quality_only:
+            why = f"this is not the study's device ({elsewhere})" if elsewhere else "as asked"
+            words().print(f"{why}: scoring quality alone; latency is left to the study's device", markup=False)
+        if not store.beside_its_file:
+            words().print(f"sample pictures go to {store.folder / FOLDER}", markup=False)
         outcome = run_worker(
             store, study, session.space, session.evaluator, InheritancePlan.from_json, total, timeout,
-            device=session.info.to_json(),
+            device=session.info.to_json(), quality_only=quality_only or bool(elsewhere),
         )  # fmt: skip
     words().print(outcome.words)
 
@@ -117,7 +128,7 @@ def _in_this_process(session: Session, store: Store, study: StudyRecord) -> str:
 
 
 def _in_many(config: SearchConfig, store: Store, study: StudyRecord) -> str:
-    command = [sys.executable, "-m", "studies.cli", "worker", study.name, "--storage", config.storage]
+    command = [sys.executable, "-m", "studies.cli", "worker", "--study", study.name]
     command += ["--device", config.device, "--trials", str(config.trials)]
     if config.timeout is not None:
         command += ["--timeout", str(config.timeout)]
@@ -127,7 +138,7 @@ def _in_many(config: SearchConfig, store: Store, study: StudyRecord) -> str:
         def poll(_alive: int) -> None:
             show(progress(counts(store, study), config.trials, at_start, time.monotonic() - started))
 
-        exits = run_workers(config.workers, lambda _index: command, poll)
+        exits = run_workers(config.workers, lambda _index: command, {STORAGE_VARIABLE: config.storage}, poll)
     crashed = [str(each) for each in exits if each.crashed]
     finished = counts(store, study).finished
     if crashed and finished < config.trials:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from studies.commands.dashboard import STORAGE_VARIABLE
+from studies.config import STORAGE_VARIABLE
 from tests.dashboard.small_study import storage
 
 APP = Path(__file__).parents[2] / "dashboard" / "app.py"

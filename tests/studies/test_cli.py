@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from explorer import InheritancePlan
 from explorer.models import MODELS
@@ -117,6 +118,31 @@ def test_two_workers_share_a_study(capsys: pytest.CaptureFixture[str]) -> None:
     assert {row.worker for row in rows if row.state == "done"} == {0, 1}
 
 
+def test_a_worker_of_another_device_scores_quality_and_the_study_adds_latency(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Told by its number of threads, which on a CPU is part of the device; the storage comes by the environment."""
+    monkeypatch.setenv("EXPLORER_STORAGE", "sqlite:///explorer.db")
+    assert run(["search", "--study", "parts", "--trials", "1", *SMALL]) == 0
+    threads = torch.get_num_threads()
+    torch.set_num_threads(threads + 1)
+    try:
+        assert run(["worker", "--study", "parts", "--trials", "3"]) == 0
+    finally:
+        torch.set_num_threads(threads)
+    said = capsys.readouterr().err
+    assert f"threads: the study has {threads}, this run {threads + 1}): scoring quality alone" in said
+    assert "2 wait for their latency on the study's device" in said
+    waiting = [trial for trial in document(capsys, "show", "parts")["trials"] if trial["state"] == "untimed"]
+    assert len(waiting) == 2 and all("latency" not in trial["scores"] for trial in waiting)
+    assert run(["worker", "--study", "parts", "--trials", "3", "--quality-only"]) == 0  # nothing is left for it
+    assert run(["search", "--study", "parts", "--trials", "3", *SMALL]) == 0
+    found = [trial for trial in document(capsys, "show", "parts")["trials"] if trial["state"] == "done"]
+    assert len(found) == 3
+    assert all({"latency", "speedup", "fd_emojiclip", "psnr"} <= trial["scores"].keys() for trial in found)
+    assert [trial["scores"]["psnr"] for trial in found[1:]] == [trial["scores"]["psnr"] for trial in waiting]
+
+
 def test_interrupting_leaves_the_study_whole(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = [sys.executable, "-m", "studies.cli", "search", "--study", "cut", "--trials", "30", *SMALL]
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
@@ -212,7 +238,7 @@ def test_bad_input_is_one_sentence_and_status_1(what: str, tmp_path: Path, capsy
         (["strategies", "--steps", "0"], "--steps must be more than zero"),
         (["anatomy", "--model", "emoji", "--resolution", "-8"], "--resolution"),
         (["dashboard", "--storage", "none.db"], "none.db"),
-        (["worker", "other"], "explorer search"),
+        (["worker", "--study", "other"], "explorer search"),
     ],
 )
 def test_other_commands_refuse_as_clearly(
@@ -223,7 +249,7 @@ def test_other_commands_refuse_as_clearly(
 
 
 @pytest.mark.parametrize(
-    "arguments", [["search", "--no-such-option"], ["nothing"], ["show"], ["search", "--trials", "x"]]
+    "arguments", [["search", "--no-such-option"], ["nothing"], ["show"], ["worker"], ["search", "--trials", "x"]]
 )
 def test_wrong_usage_is_status_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert run(arguments) == 2

@@ -14,7 +14,8 @@ import pytest
 
 from explorer.errors import StudyError
 from studies import Store
-from studies.commands.dashboard import HOST, STORAGE_VARIABLE, dashboard_command, flags
+from studies.commands.dashboard import HOST, dashboard_command, flags
+from studies.config import STORAGE_VARIABLE
 
 ROOT = Path(__file__).parents[2]
 

@@ -25,6 +25,7 @@ from studies import (
     trials,
 )
 from studies.rows import objective_losses, sample_pictures, samples, worker_rows
+from studies.scored import Part
 from tests.studies.toy_study import ToyEvaluator, ToyPlan, ToySpace, toy_settings
 
 BASELINES = [
@@ -167,11 +168,11 @@ class Stops(ToyEvaluator):
     after: int = 3
     calls: int = 0
 
-    def score(self, plan: ToyPlan) -> Scored:
+    def score(self, plan: ToyPlan, part: Part | None = None) -> Scored:
         self.calls += 1
         if self.calls == self.after:
             raise self.error
-        return super().score(plan)
+        return super().score(plan, part)
 
 
 @pytest.mark.parametrize("after", [3, 8])  # in the queue; in the search
@@ -202,7 +203,7 @@ def test_a_plan_that_ends_every_worker_is_given_up(store: Store, study: StudyRec
 
 def test_an_objective_that_is_not_measured_stops_the_run(store: Store) -> None:
     class Half(ToyEvaluator):
-        def score(self, plan: ToyPlan) -> Scored:
+        def score(self, plan: ToyPlan, part: Part | None = None) -> Scored:
             return Scored({"latency": Estimate(1.0, 1.0, 1.0, 1)})
 
     study = store.create_study("s", toy_settings())

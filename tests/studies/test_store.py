@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
@@ -27,11 +28,14 @@ from studies import (
     tables,
     trials,
 )
+from studies.database import parse_url, show_url, writing_engine
 from tests.studies.toy_study import ToyEvaluator, ToyPlan, ToySpace, toy_settings
 
+LATER = ("attempts",)  # columns of the plans that the first schema did not have
 OLDER = Path(__file__).parent / "data" / "schema-0001.sql"
 
 
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 def test_the_recipe_is_on_both_engines(store: Store) -> None:
     study = store.create_study("s", toy_settings())
     engines = [store.engine, store.optuna_storage._backend.engine]  # type: ignore[attr-defined]
@@ -149,15 +153,38 @@ def test_migrations_lead_to_the_tables_of_the_code(store: Store) -> None:
 
 
 @pytest.mark.parametrize("read_only", [False, True])
-def test_a_newer_schema_is_refused(tmp_path: Path, read_only: bool) -> None:
-    path = tmp_path / "newer.db"
-    Store.open(path).close()
-    connection = sqlite3.connect(path)
-    connection.execute("UPDATE explorer_schema SET version_num = '9999'")
-    connection.commit()
-    connection.close()
-    with pytest.raises(StudyError, match=r"schema 9999 .* up to 0002; upgrade"):
-        Store.open(path, read_only=read_only)
+def test_a_newer_schema_is_refused(url: str, read_only: bool) -> None:
+    with Store.open(url) as store, store.begin() as connection:
+        connection.execute(sa.text("UPDATE explorer_schema SET version_num = '9999'"))
+    with pytest.raises(StudyError, match=rf"schema 9999 .* up to {schema.HEAD}; upgrade"):
+        Store.open(url, read_only=read_only)
+
+
+@pytest.mark.parametrize("read_only", [False, True])
+def test_the_first_schema_of_a_new_kind_of_database_is_migrated(new_url: str, read_only: bool) -> None:
+    """Every step of the migrations runs on every kind of database, on rows that stand."""
+    engine = writing_engine(parse_url(new_url))
+    with engine.begin() as connection:
+        command.upgrade(schema.config(connection), "0001")
+        study = {"id": 1, "name": "s", "settings": toy_settings().to_json(), "created": 0.0}
+        connection.execute(sa.insert(tables.studies).values(study))
+        columns = [column for column in tables.plans.c if column.name not in LATER]
+        for number, plan in enumerate([ToyPlan(2, 3), ToyPlan(3, 3)], start=1):
+            row = {"study_id": 1, "key": plan.key(51), "plan": plan.to_json(), "words": "a plan", "origin": "search"}
+            older = sa.table("explorer_plans", *(sa.column(column.name, column.type) for column in columns))
+            row |= {"id": number, "aliases": [], "state": "waiting"}
+            connection.execute(sa.insert(older).values(row))
+        if not sqlite.is_sqlite(engine.url):  # rows were given their ids here, which a sequence does not see
+            for table in ("explorer_studies", "explorer_plans"):
+                connection.execute(sa.text(f"SELECT setval('{table}_id_seq', 10)"))
+    engine.dispose()
+    with Store.open(new_url, read_only=read_only) as store:
+        assert counts(store, store.study("s")).waiting == 2
+        with store.begin() as connection:
+            assert schema.version(connection) == schema.HEAD != "0001"
+    with Store.open(new_url) as store:
+        run_worker(store, "s", ToySpace(), ToyEvaluator(), ToyPlan.from_json, total_trials=3)
+        assert counts(store, store.study("s")).done == 3
 
 
 def test_a_migration_that_fails_leaves_the_older_schema(tmp_path: Path) -> None:
@@ -184,7 +211,7 @@ def test_a_migration_that_fails_leaves_the_older_schema(tmp_path: Path) -> None:
         ("no://such/kind", "unknown kind"),
         ("://", "cannot be read"),
         ("/", "is a folder"),
-        ("postgresql://nobody:secret@127.0.0.1:1/none", "postgresql"),
+        ("postgresql://nobody:secret@127.0.0.1:1/none", "check that it is reachable"),
     ],
 )
 def test_places_that_cannot_be_opened_give_a_sentence(url: str, words: str) -> None:
@@ -272,10 +299,10 @@ def test_a_read_only_folder_can_be_read_and_not_written(tmp_path: Path, exists: 
         place.chmod(0o755)
 
 
-def test_a_reader_neither_writes_nor_waits_for_a_writer(tmp_path: Path) -> None:
-    with Store.open(tmp_path / "explorer.db") as writer:
+def test_a_reader_neither_writes_nor_waits_for_a_writer(url: str) -> None:
+    with Store.open(url) as writer:
         writer.create_study("s", toy_settings())
-        with Store.open(tmp_path / "explorer.db", read_only=True) as reader, writer.begin() as connection:
+        with Store.open(url, read_only=True) as reader, writer.begin() as connection:
             connection.execute(sa.update(tables.studies).values(name="renamed"))
             assert [study.name for study in reader.studies()] == ["s"]
             with pytest.raises(StudyError, match="read-only"), reader.begin() as other:
@@ -293,5 +320,23 @@ def test_a_newer_settings_field_is_no_trouble() -> None:
 
 
 def test_urls() -> None:
-    assert sqlite.parse_url("some/explorer.db").database == "some/explorer.db"
-    assert not sqlite.is_sqlite(sqlite.parse_url("postgresql://host/name"))
+    assert parse_url("some/explorer.db").database == "some/explorer.db"
+    assert not sqlite.is_sqlite(parse_url("postgresql://host/name"))
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://me:secret@host/name",
+        "postgresql://me:secret@host:port/name",  # cannot be read
+        "postgresql://me:sec@secret@host/name",
+        "postgresql://host/name?user=me&password=secret",
+        "nosuch://me:secret@host/name",
+    ],
+)
+def test_no_message_has_a_password(url: str) -> None:
+    try:
+        said = show_url(url)
+    except StudyError as error:
+        said = str(error)
+    assert "host" in said and "***" in said and "secret" not in said

@@ -14,7 +14,8 @@ from optuna.trial import BaseTrial
 
 from explorer.errors import PlanError, ScoreError
 from explorer.estimate import Estimate
-from studies.scored import Picture, Scored
+from studies.config import LATENCY
+from studies.scored import Part, Picture, Scored
 from studies.settings import Objective, SamplerSettings, StudySettings
 
 
@@ -83,7 +84,7 @@ class ToyEvaluator:
     def evaluations(self, plan: ToyPlan) -> int:
         return plan.steps + 1
 
-    def score(self, plan: ToyPlan) -> Scored:
+    def score(self, plan: ToyPlan, part: Part | None = None) -> Scored:
         time.sleep(self.seconds)
         if plan.width in self.broken:
             raise ScoreError(f"width {plan.width} cannot be scored")
@@ -93,14 +94,16 @@ class ToyEvaluator:
         values = {"latency": latency, "speedup": 1 / latency, "fd_toy": error, "clip": 30 - error}
         if self.log is not None:
             with self.log.open("a") as file:
-                file.write(f"{plan.key(self.evaluations(plan))} {os.getpid()}\n")
+                file.write(f"{plan.key(self.evaluations(plan))} {os.getpid()} {part or 'all'}\n")
+        if part is not None:
+            values = {name: value for name, value in values.items() if (name in LATENCY) == (part == "latency")}
         picture = Picture(0, b"\x89PNG whole", b"\x89PNG small", "a red car", 7)
         return Scored(
             estimates={name: Estimate(value, value - 0.01, value + 0.01, 8) for name, value in values.items()},
-            seconds={"latency": 0.5},
-            extractors={"fd_toy": "toy"},
-            samples={"latency": [latency, latency * 1.01]},
-            pictures=[picture] if self.pictures else [],
+            seconds={name: 0.5 for name in values if name == "latency"},
+            extractors={name: "toy" for name in values if name == "fd_toy"},
+            samples={name: [latency, latency * 1.01] for name in values if name == "latency"},
+            pictures=[picture] if self.pictures and part != "latency" else [],
         )
 
 

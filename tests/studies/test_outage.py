@@ -1,0 +1,237 @@
+"""A storage that goes away in the middle: waited for, then a clear stop, and the study is whole."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from optuna.trial import TrialState
+
+from explorer.errors import StudyError
+from studies import Counts, Store, counts, enqueue, queue, run_worker
+from studies.patience import VARIABLE, Patience
+from studies.rows import worker_rows
+from studies.troubles import StorageGone
+from tests.studies.cluster import Server
+from tests.studies.conftest import text_of
+from tests.studies.test_parts import plans, whole
+from tests.studies.test_queue import worker_row
+from tests.studies.toy_study import ToyEvaluator, ToyPlan, ToySpace, toy_settings
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def outage_url(server: Server, template: str) -> Iterator[str]:
+    if not server.own:
+        pytest.skip("the server that the environment names is not this test's to stop")
+    made = server.database(template)
+    yield text_of(made)
+    server.drop(made)
+
+
+def worker(url: str, total: int, log: Path) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "tests.studies.toy_worker", url, "s", str(total), "0.05", str(log)]
+    return subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+
+
+def fill(url: str, n: int) -> None:
+    with Store.open(url) as store:
+        study = store.create_study("s", toy_settings())
+        enqueue(store, study, plans(n), ToySpace(), ToyEvaluator().evaluations)
+
+
+def wait_for_finished(url: str, n: int, workers: int = 1) -> None:
+    """Until n plans are finished and so many workers have begun."""
+    with Store.open(url) as store:
+        study = store.study("s")
+        while counts(store, study).finished < n or len(worker_rows(store, study)) < workers:
+            time.sleep(0.05)
+
+
+def test_workers_go_on_when_the_server_is_back(outage_url: str, server: Server, tmp_path: Path) -> None:
+    n = 80
+    fill(outage_url, n)
+    workers = [worker(outage_url, n, tmp_path / "log") for _ in range(2)]
+    try:
+        wait_for_finished(outage_url, 4, workers=2)
+        server.stop()
+        time.sleep(1.5)
+        server.start()
+        said = [each.communicate(timeout=120)[1] for each in workers]
+    finally:
+        for each in workers:
+            each.kill()
+        if not (server.folder / "data" / "postmaster.pid").exists():  # type: ignore[operator]
+            server.start()
+    assert [each.returncode for each in workers] == [0, 0], said
+    assert all("Trying again for 300 s" in words and "the storage is back after" in words for words in said)
+    assert "Traceback" not in "".join(said) and "telling" not in "".join(said)
+    with Store.open(outage_url) as store:
+        whole(store, store.study("s"), n)
+    scored = [line.split()[0] for line in (tmp_path / "log").read_text().splitlines()]
+    assert len(scored) == len(set(scored)) == n  # what was in hand was recorded, not scored again
+
+
+def test_workers_stop_when_the_server_stays_away_and_the_study_resumes(
+    outage_url: str, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    n = 14
+    fill(outage_url, n)
+    monkeypatch.setenv(VARIABLE, "1.5")
+    process = worker(outage_url, n, tmp_path / "log")
+    try:
+        wait_for_finished(outage_url, 3)
+        server.stop()
+        words = process.communicate(timeout=60)[1].strip().splitlines()
+    finally:
+        process.kill()
+        server.start()
+    assert process.returncode == 1
+    assert "Trying again for 2 s" in words[0]
+    assert "did not come back in 2 s" in words[-1] and "to resume" in words[-1]
+    assert len(words) == 2 and "telling" not in "".join(words)
+    with Store.open(outage_url) as store:
+        study = store.study("s")
+        run_worker(store, "s", ToySpace(), ToyEvaluator(), ToyPlan.from_json, total_trials=n)
+        assert counts(store, study) == Counts(done=n)
+        whole(store, study, n)
+        assert not [t for t in store.optuna_study(study).trials if t.state == TrialState.RUNNING]
+
+
+def cut_after(store: Store, work: Callable[[], Any]) -> Any:
+    """Do `work` while the first commit's answer is lost: it stands, and its caller does not know."""
+    cut: list[bool] = []
+
+    def lose(connection: sa.Connection) -> None:
+        if not cut:
+            cut.append(True)
+            connection.connection.dbapi_connection.commit()  # type: ignore[union-attr]
+            raise StorageGone("the connection was cut.")
+
+    sa.event.listen(store.engine, "commit", lose)
+    try:
+        return work()
+    finally:
+        sa.event.remove(store.engine, "commit", lose)
+        assert cut
+
+
+@pytest.mark.parametrize("url", ["postgresql"], indirect=True)
+def test_what_was_committed_unknown_to_its_caller_is_not_done_twice(store: Store) -> None:
+    study = store.create_study("s", toy_settings())
+    enqueue(store, study, plans(2), ToySpace(), ToyEvaluator().evaluations)
+    me = worker_row(store, study)
+    claim = cut_after(store, lambda: queue.claim_waiting(store, study, me, 2))
+    assert claim is not None and counts(store, study) == Counts(waiting=1, running=1)
+    scored = ToyEvaluator().score(plans(1)[0])
+    assert cut_after(store, lambda: queue.finish(store, study, claim, scored)) is True
+    row = queue.row_of(study, "new", ToyPlan(7, 7), None, "search")
+    new = cut_after(store, lambda: queue.claim_new(store, study, me, 3, row, 5))
+    assert isinstance(new, queue.Claim) and new.key == "new"
+    assert cut_after(store, lambda: queue.fail(store, new, "too wide")) is True
+    assert counts(store, study) == Counts(waiting=1, done=1, failed=1)
+
+
+def test_patience_ends_once_and_for_all(capsys: pytest.CaptureFixture[str]) -> None:
+    patience = Patience(0.3)
+
+    def gone(_again: bool) -> None:
+        raise StorageGone("the storage is gone.")
+
+    with pytest.raises(StudyError, match=r"did not come back in 0 s \(the storage is gone\)"):
+        patience.keep_trying(gone)
+    started = time.monotonic()
+    with pytest.raises(StorageGone):
+        patience.keep_trying(gone)
+    assert time.monotonic() - started < 0.1
+    assert capsys.readouterr().err.count("\n") == 1
+    assert Patience(5.0).keep_trying(lambda again: again) is False
+
+
+@pytest.mark.parametrize("value", ["soon", "-1", "inf"])
+def test_patience_is_a_number(value: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv(VARIABLE, value)
+    with pytest.raises(StudyError, match=f"{VARIABLE} must be a number of seconds"):
+        Store.open(tmp_path / "explorer.db")
+    assert list(tmp_path.iterdir()) == []
+
+
+# SQLite --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("what", ["folder", "file"])
+def test_a_deleted_file_stops_the_run_with_a_sentence(tmp_path: Path, what: str) -> None:
+    place = tmp_path / "place"
+    place.mkdir()
+    url = f"sqlite:///{place / 'explorer.db'}"
+    fill(url, 200)
+    process = worker(url, 200, tmp_path / "log")
+    try:
+        wait_for_finished(url, 3)
+        if what == "folder":
+            shutil.rmtree(place)
+        else:
+            (place / "explorer.db").rename(tmp_path / "moved.db")
+        words = process.communicate(timeout=60)[1].strip().splitlines()
+    finally:
+        process.kill()
+    assert process.returncode == 1 and len(words) == 1
+    assert "has been deleted or moved while it was in use" in words[0]
+    assert not (place / "explorer.db").exists()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_file_that_becomes_read_only_stops_the_run_with_a_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "explorer.db"
+    fill(f"sqlite:///{path}", 5)
+    with Store.open(path) as store:
+        path.chmod(0o444)
+        with pytest.raises(StudyError, match="read-only"):
+            run_worker(store, "s", ToySpace(), ToyEvaluator(), ToyPlan.from_json, total_trials=5)
+
+
+def test_a_disk_that_fills_up_stops_the_run_and_the_study_resumes(tmp_path: Path) -> None:
+    with Store.open(tmp_path / "explorer.db") as store:
+        study = store.create_study("s", toy_settings())
+
+        def no_more_pages(connection: sqlite3.Connection, _record: object) -> None:
+            pages = connection.execute("PRAGMA page_count").fetchone()[0]
+            connection.execute(f"PRAGMA max_page_count={pages + 6}")
+
+        store.engine.dispose()
+        sa.event.listen(store.engine, "connect", no_more_pages)
+        with pytest.raises(StudyError, match="the disk is full; free some space"):
+            run_worker(store, "s", ToySpace(500, 500), ToyEvaluator(), ToyPlan.from_json, total_trials=200)
+    with Store.open(tmp_path / "explorer.db") as store:
+        done = counts(store, study).done
+        run_worker(store, "s", ToySpace(500, 500), ToyEvaluator(), ToyPlan.from_json, total_trials=done + 3)
+        whole(store, study, done + 3)
+
+
+def test_an_interrupt_ends_the_wait(capsys: pytest.CaptureFixture[str]) -> None:
+    import signal
+
+    patience = Patience(60.0)
+    threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def gone(_again: bool) -> None:
+        raise StorageGone("the storage is gone.")
+
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            patience.keep_trying(gone)
+    finally:
+        signal.signal(signal.SIGINT, previous)
+    assert patience.over
