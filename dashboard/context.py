@@ -2,31 +2,29 @@
 
 from __future__ import annotations
 
-import argparse
 import os
-import sys
+from contextlib import nullcontext
+from typing import NoReturn
 
 import streamlit as st
 
 from explorer.errors import StudyError
+from studies.board import Board
 from studies.config import STORAGE_VARIABLE
-from studies.queue import Counts, counts
-from studies.rows import TrialRow, trials
+from studies.reading import Reading
+from studies.rows import TrialRow
 from studies.sqlite import DEFAULT_URL
 from studies.store import Store, StudyRecord
 from studies.tables import FAILED, FINISHED
 
-FRONT, PLAN = "page_front.py", "page_plan.py"
-ROWS_SECONDS = 60.0
-"""Rows are read again after so long even when the numbers of plans in each state are what they were."""
+STUDIES, FRONT, PLAN, COMPARE = "page_studies.py", "page_front.py", "page_plan.py", "page_compare.py"
+ANATOMY, PROGRESS = "page_anatomy.py", "page_progress.py"
+COMPARED = 4  # plans that are set side by side at most
 
 
 def storage() -> str:
-    """The storage that the app was started with: `streamlit run dashboard/app.py -- --storage URL`, or the variable
-    EXPLORER_STORAGE, which no list of processes shows."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--storage", default=os.environ.get(STORAGE_VARIABLE, DEFAULT_URL))
-    return str(parser.parse_known_args(sys.argv[1:])[0].storage)
+    """The storage that the app was started with: of the environment, as a URL may hold a password."""
+    return os.environ.get(STORAGE_VARIABLE, DEFAULT_URL)
 
 
 def open_store() -> Store:
@@ -38,19 +36,21 @@ def choose_study(names: list[str]) -> None:
     """The study's box in the sidebar; the choice is kept over pages and stands in the address."""
     asked = st.session_state.get("study") or st.query_params.get("study")
     st.session_state["study"] = asked if asked in names else names[-1]
-    st.sidebar.selectbox("Study", names[::-1], key="study", on_change=_forget_trial)
+    st.sidebar.selectbox("Study", names[::-1], key="study", on_change=_forget_choices)
     _in_address("study", st.session_state["study"])
 
 
 def set_study(name: str) -> None:
     """Choose a study from elsewhere than its box: in a callback alone, which runs before the box is drawn."""
     st.session_state["study"] = name
-    _forget_trial()
+    _forget_choices()
 
 
-def _forget_trial() -> None:
-    st.session_state.pop("trial", None)
-    st.query_params.pop("trial", None)
+def _forget_choices() -> None:
+    for name in ("trial", "compared", "ticked"):
+        st.session_state.pop(name, None)
+        st.session_state.get("_addressed", {}).pop(name, None)
+        st.query_params.pop(name, None)
 
 
 def chosen_study(store: Store) -> StudyRecord:
@@ -71,20 +71,59 @@ def chosen_trial() -> int | None:
     return number
 
 
+def choose_compared(numbers: list[int]) -> None:
+    """Set the trials that the Compare page puts side by side."""
+    st.session_state["compared"] = numbers[:COMPARED]
+
+
+def compared() -> list[int]:
+    """The trials to compare: those chosen in this visit, or that the address names (`?compared=3,7`)."""
+    if "compared" not in st.session_state:
+        asked = st.query_params.get("compared", "").split(",")
+        choose_compared([int(number) for number in asked if number.isdecimal()])
+    numbers: list[int] = st.session_state["compared"]
+    if numbers:
+        _in_address("compared", ",".join(str(number) for number in numbers))
+    return numbers
+
+
+def go(page: str) -> NoReturn:
+    """Show another page, with what is chosen in its address at once: one step back leads here again."""
+    names = ("study", "trial") if page == PLAN else ("study",)
+    chosen = {name: st.session_state.get(name) for name in names}
+    st.switch_page(page, query_params={name: str(value) for name, value in chosen.items() if value is not None})
+
+
+def enter(page: str) -> None:
+    """Say which page is shown, by its file, before anything of it goes into the address."""
+    if st.session_state.get("_page") != page:
+        st.session_state["_page"], st.session_state["_addressed"] = page, {}
+
+
 def _in_address(name: str, value: str) -> None:
-    if st.query_params.get(name) != value:
-        st.query_params[name] = value
+    """Once a visit of a page: whoever goes back to an address without it must not be led forward again."""
+    addressed: dict[str, str] = st.session_state.setdefault("_addressed", {})
+    if addressed.get(name) != value:
+        addressed[name] = value
+        if st.query_params.get(name) != value:
+            st.query_params[name] = value
 
 
 def rows_of(store: Store, study: StudyRecord) -> list[TrialRow]:
-    """The study's rows. They are read again when a plan has changed its state, so that clicks do not wait for them."""
-    return _rows(store, str(store.url), study.id, study.created, counts(store, study))
+    """The study's rows as they stand now, without their plans (`studies.rows.trial` reads one whole)."""
+    return board_of(store, study).rows
 
 
-@st.cache_resource(max_entries=4, ttl=ROWS_SECONDS, show_spinner="Reading the trials ...")
-def _rows(_store: Store, url: str, study_id: int, created: float, counted: Counts) -> list[TrialRow]:
-    study = next(study for study in _store.studies() if study.id == study_id)
-    return trials(_store, study)
+def board_of(store: Store, study: StudyRecord) -> Board:
+    """The study's rows and what follows from them, found once for each change."""
+    reading = _reading(str(store.url), study.id, study.created, study)
+    with st.spinner("Reading the trials ...") if not reading.version else nullcontext():
+        return reading.board(store)
+
+
+@st.cache_resource(max_entries=64, show_spinner=False)
+def _reading(url: str, study_id: int, created: float, _study: StudyRecord) -> Reading:
+    return Reading(_study)
 
 
 def nothing_scored(study: StudyRecord, rows: list[TrialRow]) -> StudyError:

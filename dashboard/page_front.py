@@ -1,4 +1,4 @@
-"""Front: measured speed-up against each quality objective; a click on a point opens its plan."""
+"""Front: measured speed against quality, which plan to take, and the way to each plan."""
 
 from __future__ import annotations
 
@@ -7,97 +7,125 @@ from typing import Any
 
 import streamlit as st
 
-from dashboard.context import PLAN, choose_trial, chosen_study, nothing_scored, open_store, rows_of
-from dashboard.wording import metric_words, number, plain, say
-from studies.charts import GROUPS, front_figure, group_of
-from studies.rows import TrialRow
-from studies.settings import Objective
+from dashboard.context import (
+    COMPARE,
+    COMPARED,
+    PLAN,
+    board_of,
+    choose_compared,
+    choose_trial,
+    chosen_study,
+    go,
+    nothing_scored,
+    open_store,
+)
+from dashboard.front_chart import Drawn, View, front_chart
+from dashboard.front_filters import filters
+from dashboard.front_wish import wish
+from dashboard.palette import CONFIG
+from dashboard.wording import axis_words, metric_words, number, plain, say
+from studies.board import Board, Flags
+from studies.choice import Choice
 from studies.store import StudyRecord
-from studies.summary import LATENCIES, dominated_baselines, front_of, plain_row, scored_rows, without_loss
+from studies.summary import LATENCIES
 
-PANELS = 2  # shown at first: more of them side by side are too narrow to read
+SERIES_COLOUR = "series"
 
 
 def page() -> None:
     st.title("Front")
     with open_store() as store:
         study = chosen_study(store)
-        rows = rows_of(store, study)
-    objectives = study.settings.objectives
-    scored = [row for row in scored_rows(rows, objectives) if row.speedup is not None]
-    if not scored:
-        raise nothing_scored(study, rows)
-    front = front_of(rows, objectives)
-    st.markdown(summary(study, rows, scored, front))
-    shown, panels = _filters(scored, objectives)
-    if not shown:
-        say("no group is chosen, so there is nothing to draw; choose one above.")
+        board = board_of(store, study)
+    if not len(board):
+        raise nothing_scored(study, board.rows)
+    st.markdown(summary(study, board))
+    found = wish(board, study.id)
+    view = _view(board, found, study.id)
+    shown = filters(board, _ranged(board), (view.x, view.y), study.id)
+    if shown.any():
+        _chart(board, shown, view)
     else:
-        _chart(shown, panels)
-    st.subheader(f"The front: {len(front)} of {len(scored)} plans", anchor=False)
-    event = st.dataframe(
-        front_table(rows, front, objectives), hide_index=True, on_select="rerun", selection_mode="single-row",
-        key="front-table", column_config={f"{metric} 95%": "95%" for metric in ("speedup", *_quality(objectives))},
-        alt="The plans of the front with their scores, the fastest first",
-    )  # fmt: skip
-    st.caption(
-        "The plans that no other one matches in every objective and beats in one, fastest first. After each value its "
-        "95% interval; N is how many pictures it was found from. Tick a row to open its plan. "
-        "`beats` counts the baselines that are no better in any objective and worse in one."
-    )
-    picked = event["selection"]["rows"]
-    if picked and picked[0] < len(front):
-        _open(front[picked[0]].number)
+        say("the filters leave no plan, so there is nothing to draw; widen them above.")
+    _table(board)
 
 
-def summary(study: StudyRecord, rows: list[TrialRow], scored: list[TrialRow], front: list[TrialRow]) -> str:
+def summary(study: StudyRecord, board: Board) -> str:
     """What the chart says, in sentences, as Markdown."""
     settings = study.settings
     words = [
         plain(f"{settings.model} on {settings.device}, {settings.steps} steps of {settings.scheduler}:"),
-        f" **{len(scored)}** plans are scored, **{len(front)}** are on the front.",
+        f" **{len(board):,}** plans are scored, **{len(board.front)}** are on the front.",
     ]
-    best = without_loss(rows, settings.objectives, settings.steps)
-    if best:
-        words.append(f" Fastest at no measurable loss: **{best[0].speedup:.2f}x**, {plain(best[0].words)}.")
-    control = plain_row(rows, settings.steps)
-    winners = [row for row in front if group_of(row) == "plain steps" and row is not control]
+    if board.lossless:
+        best = board.lossless[0]
+        words.append(f" Fastest at no measurable loss: **{best.speedup:.2f}x**, {plain(best.words)}.")
+    winners = [board.measured[i] for i in board.front if board.series[i] == "plain steps"]
+    winners = [row for row in winners if row is not board.control]
     if winners:
-        names = ", ".join(plain(row.name) for row in winners)
+        names = ", ".join(plain(row.words) for row in winners)
         words.append(f" Fewer plain steps, without any inheritance, hold {len(winners)} of them: {names}.")
     return "".join(words)
 
 
-def _quality(objectives: tuple[Objective, ...]) -> list[str]:
-    return [objective.name for objective in objectives if objective.name not in LATENCIES]
+def _quality(board: Board) -> list[str]:
+    """The study's quality objectives, then the other scores that stand."""
+    names = [objective.name for objective in board.objectives if objective.name in board.columns]
+    return [name for name in dict.fromkeys([*names, *board.columns]) if name not in LATENCIES]
 
 
-def _filters(scored: list[TrialRow], objectives: tuple[Objective, ...]) -> tuple[list[TrialRow], tuple[Objective, ...]]:
-    """The rows of the chosen groups and the objectives of the chosen panels."""
-    groups = [name for name in GROUPS if any(group_of(row) == name for row in scored)]
-    quality = _quality(objectives)
-    chosen = st.pills("Groups", groups, selection_mode="multi", default=groups, key="groups")
-    if len(quality) > 1:
-        picked = st.pills("Quality", quality, selection_mode="multi", default=quality[:PANELS], key="quality")
-        quality = picked or quality[:1]
-    panels = tuple(objective for objective in objectives if objective.name in quality)
-    return [row for row in scored if group_of(row) in chosen], panels or objectives
+def _ranged(board: Board) -> list[str]:
+    return ["speedup", *_quality(board)]
 
 
-def _chart(shown: list[TrialRow], panels: tuple[Objective, ...]) -> None:
-    figure = front_figure(shown, panels, "")
-    figure.update_layout(height=520, margin={"t": 24, "b": 90, "l": 8, "r": 8}, clickmode="event+select")
+def _view(board: Board, found: Choice | None, study: int) -> View:
+    """The boxes over the chart."""
+    quality = _quality(board)
+    speeds = [metric for metric in ("speedup", "latency") if metric in board.columns]
+    options = [SERIES_COLOUR, *(metric for metric in board.columns if metric not in speeds[:1])]
+    kept: Any = {"format_func": axis_words, "width": 164, "persist_state": "session"}
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        x = st.selectbox("Across", speeds, key=f"axis-x-{study}", **kept)
+        y = st.selectbox("Up", quality or speeds[::-1], key=f"axis-y-{study}", **kept)
+        colour = st.selectbox("Colour", options, key=f"axis-colour-{study}", **kept)
+        with_bars = st.toggle("95% intervals", value=True, key="bars", persist_state="session")
+    rings = []
+    opened = st.session_state.get("trial")
+    if opened is not None:
+        rings.append((int(opened), "opened last"))
+    if found is not None and found.plan is not None and found.plan.number is not None:
+        rings.append((found.plan.number, "the plan to take"))
+    return View(x, y, None if colour == SERIES_COLOUR else colour, with_bars, tuple(rings))
+
+
+def _chart(board: Board, shown: Flags, view: View) -> None:
+    drawn = front_chart(board, shown, view)
     event = st.plotly_chart(
-        figure, on_select="rerun", selection_mode="points", key="front-chart",
-        alt="Measured speed-up of each plan against its quality, with 95% intervals",
+        drawn.figure, on_select="rerun", selection_mode="points", key="front-chart", config=CONFIG,
+        alt=f"{axis_words(view.x)} of each plan against {axis_words(view.y)}, with 95% intervals",
     )  # fmt: skip
-    st.caption(
-        "One point is one plan: further right is faster, by measurement. Thin bars are 95% intervals: where "
-        "they overlap, a difference may be chance. The dotted line joins the points of a panel that no other point "
-        "shown beats in it. Plain steps (diamonds, with their number of steps) are the un-accelerated pipeline with "
-        "fewer steps, the control that inheritance must beat. **Click a point to open its plan.**"
-    )
+    st.caption(chart_words(drawn, int(shown.sum()), view))
     _open(clicked(event))
+
+
+def chart_words(drawn: Drawn, shown: int, view: View) -> str:
+    """The caption, as Markdown."""
+    direction = "further right is faster" if view.x == "speedup" else "further left is faster"
+    words = [f"One point is one plan; {direction}, by measurement. **Click a point to open its plan.**"]
+    if view.bars:
+        which = "" if drawn.all_bars else " (of the front and the baselines only, as there are so many)"
+        words.append(f"Thin bars are 95% intervals{which}: where they overlap, a difference may be chance.")
+    words.append(
+        "The dotted line joins the plans that no other one shown beats in these two metrics; full points are on the "
+        "study's front in all of its objectives, faint ones off it. Rings: plans off the front that the "
+        "intervals cannot tell from it. Plain steps (diamonds, with their number of steps) are the un-accelerated "
+        "pipeline with fewer steps, the control that inheritance must beat."
+    )
+    if drawn.points < shown:
+        words.append(
+            f"{drawn.points:,} of {shown:,} plans are drawn: off the front one point stands for those next to it."
+        )
+    return " ".join(words)
 
 
 def clicked(event: Mapping[str, Any]) -> int | None:
@@ -113,23 +141,55 @@ def clicked(event: Mapping[str, Any]) -> int | None:
 def _open(trial: int | None) -> None:
     if trial is not None:
         choose_trial(trial)
-        st.switch_page(PLAN)
+        go(PLAN)
 
 
-def front_table(rows: list[TrialRow], front: list[TrialRow], objectives: tuple[Objective, ...]) -> list[dict[str, Any]]:
+def _table(board: Board) -> None:
+    st.subheader(f"The front: {len(board.front)} of {len(board):,} plans", anchor=False)
+    quality = [name for name in _quality(board) if any(o.name == name for o in board.objectives)]
+    buttons = st.container()
+    # A tick means a plan: when others join the front, the table begins anew with the ticks on the same plans.
+    on_front = [board.measured[i].number for i in board.front]
+    ticked = [on_front.index(number) for number in st.session_state.get("ticked", []) if number in on_front]
+    event = st.dataframe(
+        front_table(board, quality), hide_index=True, on_select="rerun", selection_mode="multi-row",
+        key=f"front-table-{hash(tuple(on_front))}",
+        selection_default={"selection": {"rows": ticked}}, column_config={
+            "trial": st.column_config.NumberColumn(width="small"), "plan": st.column_config.TextColumn(width="medium"),
+            **{f"{metric} 95%": "95%" for metric in ("speedup", *quality)},
+        },
+        alt="The plans of the front with their scores, the fastest first",
+    )  # fmt: skip
+    st.caption(
+        "The plans that no other one matches in every objective and beats in one, fastest first. After each value its "
+        "95% interval; N is how many pictures it was found from. "
+        "`beats` counts the baselines that are no better in any objective and worse in one."
+    )
+    picked = [board.front[i] for i in event["selection"]["rows"] if i < len(board.front)]
+    numbers = [number for i in picked if (number := board.measured[i].number) is not None]
+    st.session_state["ticked"] = numbers
+    with buttons.container(horizontal=True, vertical_alignment="center"):
+        if st.button("Open the plan", disabled=len(numbers) != 1, key="open-plan", icon=":material/grid_on:"):
+            _open(numbers[0])
+        able = 2 <= len(numbers) <= COMPARED
+        if st.button("Compare", disabled=not able, key="compare", icon=":material/compare:"):
+            choose_compared(numbers)
+            go(COMPARE)
+        if not numbers:
+            st.caption(f"Tick one row to open its plan, two to {COMPARED} to compare them.")
+
+
+def front_table(board: Board, quality: list[str]) -> list[dict[str, Any]]:
     """A line for each plan of the front: numbers stay numbers, so that a column can be sorted."""
-    quality = _quality(objectives)
     lines = []
-    for row in front:
-        line: dict[str, Any] = {"trial": row.number, "plan": row.words}
-        line["beats"] = len(dominated_baselines(rows, row, objectives))
+    for i, beaten in zip(board.front, board.beaten, strict=True):
+        row = board.measured[i]
+        line: dict[str, Any] = {"trial": row.number, "plan": row.words, "beats": beaten}
         for metric in ("speedup", *quality):
-            if metric in row.scores:
-                score = row.scores[metric]
-                line[metric_words(metric)] = float(number(score.value))
-                line[f"{metric} 95%"] = f"{number(score.low)}–{number(score.high)}"
-        counts = {row.scores[metric].n for metric in quality}
-        line["N"] = ", ".join(str(count) for count in sorted(counts))
+            score = row.scores[metric]
+            line[metric_words(metric)] = float(number(score.value))
+            line[f"{metric} 95%"] = f"{number(score.low)}–{number(score.high)}"
+        line["N"] = ", ".join(str(count) for count in sorted({row.scores[metric].n for metric in quality}))
         lines.append(line)
     return lines
 

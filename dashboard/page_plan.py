@@ -15,7 +15,7 @@ from explorer.errors import PlanError, StudyError
 from explorer.plan import InheritancePlan
 from studies.charts import group_of
 from studies.pictures import read_picture
-from studies.rows import TrialRow
+from studies.rows import TrialRow, trial
 from studies.store import Store, StudyRecord
 from studies.summary import front_of, plain_row
 from studies.tables import DONE
@@ -28,7 +28,7 @@ def page() -> None:
     with open_store() as store:
         study = chosen_study(store)
         rows = rows_of(store, study)
-        row = _choose(study, rows)
+        row = _choose(store, study, rows)
         st.header(plain(row.words), anchor=False)
         st.caption(plain(_origin(row)))
         if row.state != DONE:
@@ -41,7 +41,7 @@ def page() -> None:
             _scores(row, control)
 
 
-def _choose(study: StudyRecord, rows: list[TrialRow]) -> TrialRow:
+def _choose(store: Store, study: StudyRecord, rows: list[TrialRow]) -> TrialRow:
     """The chosen trial, with a box to choose another: those of the front, and the one that is open."""
     numbered = {row.number: row for row in rows if row.number is not None}
     front = [row.number for row in front_of(rows, study.settings.objectives) if row.number is not None]
@@ -61,7 +61,7 @@ def _choose(study: StudyRecord, rows: list[TrialRow]) -> TrialRow:
         "Trial (the front's, fastest first)", options, key="trial-box", on_change=_box_changed,
         format_func=lambda n: _option(numbered[n]),
     )  # fmt: skip
-    return numbered[number]
+    return trial(store, study, number)
 
 
 def _box_changed() -> None:

@@ -4,35 +4,43 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from typing import Any, Literal
 
 import streamlit as st
 
-from dashboard.context import FRONT, open_store, rows_of, set_study
+from dashboard.context import FRONT, PROGRESS, board_of, go, open_store, set_study
 from dashboard.wording import plain
 from studies.claims import ALIVE, STALE_SECONDS
+from studies.history import History
 from studies.queue import Counts, counts
 from studies.rows import TrialRow, WorkerRow, worker_rows
 from studies.store import Store, StudyRecord
-from studies.summary import LATENCIES, without_loss
+from studies.summary import LATENCIES
 
 
 @dataclass(frozen=True)
 class Overview:
-    """A study in a few numbers. best: the fastest row without measurable loss; last: seconds since the epoch."""
+    """A study in a few numbers. best: the fastest row without measurable loss; last: seconds since the epoch; growth:
+    hypervolume in the order of the plans, None while no baseline is scored."""
 
     study: StudyRecord
     counts: Counts
     workers_alive: int
     best: TrialRow | None
     last: float
+    growth: History | None
 
 
 def overview(store: Store, study: StudyRecord, now: float | None = None) -> Overview:
-    rows, workers = rows_of(store, study), worker_rows(store, study)
-    kept = without_loss(rows, study.settings.objectives, study.settings.steps)
-    times = [study.created, *(row.finished or row.started or 0.0 for row in rows), *(w.heartbeat for w in workers)]
+    board, workers = board_of(store, study), worker_rows(store, study)
+    kept = board.lossless
+    times = [
+        study.created,
+        *(row.finished or row.started or 0.0 for row in board.rows),
+        *(w.heartbeat for w in workers),
+    ]
     alive = workers_alive(workers, time.time() if now is None else now)
-    return Overview(study, counts(store, study), alive, kept[0] if kept else None, max(times))
+    return Overview(study, counts(store, study), alive, kept[0] if kept else None, max(times), board.growth)
 
 
 def workers_alive(workers: list[WorkerRow], now: float) -> int:
@@ -53,43 +61,86 @@ def page() -> None:
     st.title("Studies")
     with open_store() as store:
         overviews = [overview(store, study) for study in reversed(store.studies())]
-    for shown in overviews:
-        _card(shown)
+    names = [shown.study.name for shown in overviews]
+    chosen = names.index(str(st.session_state["study"]))
+    key = f"studies-{len(names)}-{overviews[chosen].study.id}"  # another choice elsewhere begins with another tick
+
+    def tick() -> None:
+        rows = st.session_state[key]["selection"]["rows"]
+        if rows:
+            set_study(names[rows[0]])
+
+    st.dataframe(
+        table(overviews, time.time()), hide_index=True, on_select=tick, selection_mode="single-row", key=key,
+        selection_default={"selection": {"rows": [chosen]}}, alt="Every study of the storage, the newest first",
+        column_config={
+            "study": st.column_config.TextColumn(pinned=True),
+            "lossless": st.column_config.NumberColumn("best speed-up", format="%.2fx",
+                                                      help="The fastest plan at no measurable loss."),
+            "growth": st.column_config.LineChartColumn("hypervolume", help="How the front grew, plan by plan."),
+        },
+    )  # fmt: skip
     st.caption(
-        "Speed-up is measured: the un-accelerated pipeline's time over the plan's, side by side on the study's device. "
-        "No measurable loss: every quality objective is at least as good as the worse end of the un-accelerated "
-        "pipeline's 95% interval. A worker is alive when its heart has beaten in the last "
-        f"{STALE_SECONDS:.0f} seconds."
+        "Tick a row to choose a study. Best speed-up: the fastest plan at no measurable loss, that is with every "
+        "quality objective at least as good as the worse end of the un-accelerated pipeline's 95% interval. "
+        "Hypervolume: how much of the objectives' space the front covers, from the first plan to the last; each study "
+        "has a scale of its own. "
+        f"A worker is alive when its heart has beaten in the last {STALE_SECONDS:.0f} seconds."
     )
+    _card(overviews[chosen])
+
+
+def table(overviews: list[Overview], now: float) -> list[dict[str, Any]]:
+    """A line for each study."""
+    return [
+        {
+            "study": shown.study.name,
+            "lossless": shown.best.speedup if shown.best else None,
+            "growth": shown.growth.volume if shown.growth else None,
+            "done": shown.counts.done,
+            "failed": shown.counts.failed,
+            "running": shown.counts.running,
+            "waiting": shown.counts.waiting,
+            "workers": shown.workers_alive,
+            "last activity": ago(now - shown.last),
+            "model": shown.study.settings.model,
+            "device": shown.study.settings.device,
+        }
+        for shown in overviews
+    ]
 
 
 def _card(shown: Overview) -> None:
     settings = shown.study.settings
     with st.container(border=True):
-        name, button = st.columns([4, 1], vertical_alignment="center")
-        name.subheader(plain(shown.study.name), anchor=False)
-        key, label = f"open-{shown.study.id}", "Open the front"
-        if button.button(label, key=key, width="stretch", on_click=set_study, args=(shown.study.name,)):
-            st.switch_page(FRONT)
+        st.subheader(plain(shown.study.name), anchor=False)
         objectives = ", ".join(objective.name for objective in settings.objectives)
         st.caption(
             plain(f"{settings.model} on {settings.device}, {settings.dtype}, {settings.steps} steps of "
                   f"{settings.scheduler}, {' x '.join(map(str, settings.resolution))} pixels; prompts: "
-                  f"{settings.prompts}; objectives: {objectives}; last activity: {ago(time.time() - shown.last)}")
+                  f"{settings.prompts}; objectives: {objectives}; sampler: {settings.sampler.name}; last activity: "
+                  f"{ago(time.time() - shown.last)}")
         )  # fmt: skip
-        best, *numbers = st.columns([2, 1, 1, 1, 1, 1])
-        best.metric("Best at no measurable loss", f"{shown.best.speedup:.2f}x" if shown.best else "none yet")
         count = shown.counts
         values = [("Done", count.done), ("Failed", count.failed), ("Running", count.running)]
-        values += [("Waiting", count.waiting), ("Workers alive", shown.workers_alive)]
-        for column, (label, value) in zip(numbers, values, strict=True):
-            column.metric(label, value)
-        best.caption(_best_words(shown))
+        values += [("Waiting", count.waiting), ("Workers", shown.workers_alive)]
+        with st.container(horizontal=True):
+            best = f"{shown.best.speedup:.2f}x" if shown.best else "none yet"
+            st.metric("Best at no measurable loss", best, width=200)
+            for label, value in values:
+                st.metric(label, value, width=96)
+        st.caption(_best_words(shown))
+        with st.container(horizontal=True):
+            for label, page, icon in (("Open the front", FRONT, "scatter_plot"), ("Progress", PROGRESS, "trending_up")):
+                kind: Literal["primary", "secondary"] = "primary" if page == FRONT else "secondary"
+                if st.button(label, key=f"open-{page}-{shown.study.id}", icon=f":material/{icon}:", type=kind,
+                             on_click=set_study, args=(shown.study.name,)):  # fmt: skip
+                    go(page)
 
 
 def _best_words(shown: Overview) -> str:
     if shown.best is not None:
-        return plain(shown.best.words)
+        return f"The best: {plain(shown.best.words)}"
     quality = [o for o in shown.study.settings.objectives if o.name not in LATENCIES]
     if not quality:
         return "this study measures no quality"

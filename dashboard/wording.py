@@ -48,6 +48,11 @@ def metric_words(metric: str) -> str:
     return f"{metric} ({UNITS[metric]})" if metric in UNITS else metric
 
 
+def axis_words(metric: str) -> str:
+    """A metric's name for an axis, with its unit."""
+    return {"speedup": "measured speed-up", "latency": "latency (s per picture)"}.get(metric, metric_words(metric))
+
+
 def file_name(*parts: Any) -> str:
     """A name for a download, of letters, digits and `.-_` alone."""
     return "-".join(re.sub(r"[^\w.-]+", "-", str(part), flags=re.ASCII).strip("-") or "x" for part in parts)

@@ -10,7 +10,7 @@ from typing import Any
 from explorer.errors import ScoreError
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Estimate:
     """`value` with a 95% interval from `low` to `high`, found from `n` samples (pictures, or pairs of timings).
 
@@ -24,6 +24,8 @@ class Estimate:
     n: int
 
     def __post_init__(self) -> None:
+        if self.low <= self.value <= self.high and self.n >= 1 and self.high - self.low < math.inf:
+            return  # what nearly all are, told at once: a study's reader makes hundreds of thousands of them
         if not all(math.isfinite(number) for number in (self.value, self.low, self.high)):
             raise ScoreError(
                 f"The estimate {self.value} ({self.low} to {self.high}) is not finite; check the pictures it came from."

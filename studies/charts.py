@@ -14,25 +14,35 @@ from studies.rows import TrialRow
 from studies.settings import Objective
 from studies.summary import LATENCIES, scored_rows
 
-# Okabe and Ito's palette, which colour-blind people can tell apart.
-GROUPS = {
+# Colour tells where a plan comes from, the symbol its family. Okabe and Ito's palette, which colour-blind people can
+# tell apart.
+SERIES = {
     "searched": ("#0072B2", "circle"),
     "plain steps": ("#000000", "diamond"),
     "DeepCache": ("#E69F00", "square"),
     "encoder propagation": ("#CC79A7", "cross"),
-    "A-SDM": ("#009E73", "triangle-up"),
+    "A-SDM layer": ("#009E73", "triangle-up"),
+    "A-SDM unit": ("#009E73", "triangle-down"),
+    "A-SDM block": ("#009E73", "pentagon"),
+    "A-SDM concurrent": ("#009E73", "star"),
 }
+# The paper's strategies by its own headings: Sec. V-A layers, V-B units, V-C blocks (loops), V-D concurrent.
+_PAPER = {"LI": "layer", "AI": "unit", "RI": "unit", "CO": "concurrent"}
+
+
+def series_of(origin: str, name: str | None, words: str) -> str:
+    """Which of the charts' series a plan belongs to, by its origin, name and words."""
+    if words.startswith("plain@"):
+        return "plain steps"
+    if origin != "baseline" or name is None:
+        return "searched"
+    if name.startswith("DC"):
+        return "DeepCache"
+    return "encoder propagation" if name.startswith("EP") else f"A-SDM {_PAPER.get(name[:2], 'block')}"
 
 
 def group_of(row: TrialRow) -> str:
-    """Which of the chart's groups a plan belongs to."""
-    if row.words.startswith("plain@"):
-        return "plain steps"
-    if row.origin != "baseline" or row.name is None:
-        return "searched"
-    if row.name.startswith("DC"):
-        return "DeepCache"
-    return "encoder propagation" if row.name.startswith("EP") else "A-SDM"
+    return series_of(row.origin, row.name, row.words)
 
 
 def front_figure(rows: list[TrialRow], objectives: tuple[Objective, ...], title: str) -> go.Figure:
@@ -49,7 +59,7 @@ def front_figure(rows: list[TrialRow], objectives: tuple[Objective, ...], title:
     figure = make_subplots(rows=1, cols=len(quality), horizontal_spacing=0.09)
     for column, objective in enumerate(quality, start=1):
         better = "lower is better" if objective.direction == "minimize" else "higher is better"
-        for name, (colour, symbol) in GROUPS.items():
+        for name, (colour, symbol) in SERIES.items():
             members = [row for row in scored if group_of(row) == name]
             if members:
                 figure.add_trace(_points(name, members, objective, colour, symbol, column == 1), row=1, col=column)

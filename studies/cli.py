@@ -353,11 +353,12 @@ def profile(
 def dashboard(
     storage: Storage = DEFAULT_STORAGE,
     port: Annotated[int, typer.Option(help="Port on the loopback address.")] = 8501,
+    study: Annotated[str | None, typer.Option(help="The study whose front the address opens.")] = None,
 ) -> None:
-    """Open the studies of a storage in the browser."""
-    from studies.commands.browse import dashboard_command
+    """Look at the studies of a storage in the browser: fronts, pictures, plans, progress. Prints the address."""
+    from studies.commands.dashboard import dashboard_command
 
-    dashboard_command(storage, port)
+    dashboard_command(storage, port, study)
 
 
 def main() -> None:

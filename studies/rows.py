@@ -7,19 +7,26 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.engine import Connection
 
+from explorer.errors import StudyError
 from explorer.estimate import Estimate
+from studies.facts import UNKNOWN_FACTS, PlanFacts
 from studies.front import Array, losses, non_dominated
 from studies.settings import Objective
 from studies.store import Store, StudyRecord
 from studies.tables import DONE, devices, measurements, pictures, plans, workers
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class TrialRow:
     """One distinct plan of a study. number: Optuna's trial; None while it waits. started, finished: epoch seconds.
     devices: by metric, what it was measured on; device: the one of the latency, while there is none that of another
-    score."""
+    score.
+
+    plan: its JSON; None where many rows were read for their scores alone (`studies.reading`): `trial` reads it. facts:
+    what filters ask of it, either way.
+    """
 
     number: int | None
     key: str
@@ -28,7 +35,7 @@ class TrialRow:
     name: str | None
     aliases: list[str]
     words: str
-    plan: dict[str, Any]
+    plan: dict[str, Any] | None
     reason: str | None
     worker: int | None
     started: float | None
@@ -38,6 +45,7 @@ class TrialRow:
     extractors: dict[str, str]
     device: str | None
     devices: dict[str, str] = field(default_factory=dict)
+    facts: PlanFacts = UNKNOWN_FACTS
 
     @property
     def speedup(self) -> float | None:
@@ -74,26 +82,70 @@ class WorkerRow:
 
 def trials(store: Store, study: StudyRecord) -> list[TrialRow]:
     """Every distinct plan of the study in the order of the queue, finished or not."""
-    worker_numbers = sa.select(plans, workers.c.number.label("worker")).outerjoin(
+    mine = plans.c.study_id == study.id
+    return list(store.transact(lambda connection, _: read_rows(connection, mine, keep_plans=True)).values())
+
+
+def trial(store: Store, study: StudyRecord, number: int) -> TrialRow:
+    """One trial, its plan included. Raises StudyError when the study has none of that number."""
+    chosen = sa.and_(plans.c.study_id == study.id, plans.c.trial_number == number)
+    found = list(store.transact(lambda connection, _: read_rows(connection, chosen, keep_plans=True)).values())
+    if not found:
+        raise StudyError(f"the study {study.name} has no trial {number}; `explorer show {study.name}` lists them.")
+    return found[0]
+
+
+_PLAN_COLUMNS = [column for column in plans.c if column.name not in ("parameters", "attempts", "study_id", "worker_id")]
+_SCORE_COLUMNS = [
+    measurements.c[name] for name in ("plan_id", "metric", "value", "low", "high", "n", "extractor", "seconds")
+]
+
+
+def read_rows(connection: Connection, where: sa.ColumnElement[bool], *, keep_plans: bool) -> dict[int, TrialRow]:
+    """The rows of `plans` that `where` chooses, by id, in the order of the queue. Samples are not read.
+
+    keep_plans: whether the plans' JSON stays in the rows; without it, tens of thousands of rows fit into memory.
+    """
+    query = sa.select(*_PLAN_COLUMNS, workers.c.number.label("worker")).outerjoin(
         workers, plans.c.worker_id == workers.c.id
     )
-    query = worker_numbers.where(plans.c.study_id == study.id).order_by(plans.c.id)
     scores = (
-        sa.select(measurements, devices.c.name.label("device"))
+        sa.select(*_SCORE_COLUMNS, devices.c.name.label("device"))
         .join(plans, measurements.c.plan_id == plans.c.id)
         .outerjoin(devices, measurements.c.device_id == devices.c.id)
-        .where(plans.c.study_id == study.id)
+        .where(where)
         .order_by(measurements.c.id)
     )
-    found, measured = store.transact(lambda c, _: (c.execute(query).all(), c.execute(scores).all()))
-    by_plan: dict[int, list[sa.Row[Any]]] = {}
-    for score in measured:
-        by_plan.setdefault(score.plan_id, []).append(score)
-    return [_trial(row, by_plan.get(row.id, [])) for row in found]
+    by_plan: dict[int, _Scores] = {}
+    measured: list[Any] = list(connection.execute(scores).all())
+    for plan_id, metric, value, low, high, n, extractor, seconds, device in measured:
+        held = by_plan.get(plan_id)
+        if held is None:
+            held = by_plan[plan_id] = _Scores()
+        held.estimates[metric] = Estimate(value, low, high, n)
+        if seconds is not None:
+            held.seconds[metric] = seconds
+        if extractor is not None:
+            held.extractors[metric] = extractor
+        if device is not None:
+            held.devices[metric] = device
+    found = connection.execute(query.where(where).order_by(plans.c.id)).all()
+    return {row.id: _trial(row, by_plan.get(row.id) or _Scores(), keep_plans) for row in found}
 
 
-def _trial(row: sa.Row[Any], scores: list[sa.Row[Any]]) -> TrialRow:
-    on = {score.metric: score.device for score in scores if score.device is not None}
+class _Scores:
+    """What the measurements of one plan say."""
+
+    __slots__ = ("devices", "estimates", "extractors", "seconds")
+
+    def __init__(self) -> None:
+        self.estimates: dict[str, Estimate] = {}
+        self.seconds: dict[str, float] = {}
+        self.extractors: dict[str, str] = {}
+        self.devices: dict[str, str] = {}
+
+
+def _trial(row: Any, scores: _Scores, keep_plan: bool) -> TrialRow:
     return TrialRow(
         number=row.trial_number,
         key=row.key,
@@ -102,16 +154,17 @@ def _trial(row: sa.Row[Any], scores: list[sa.Row[Any]]) -> TrialRow:
         name=row.name,
         aliases=list(row.aliases),
         words=row.words,
-        plan=row.plan,
+        plan=row.plan if keep_plan else None,
         reason=row.reason,
         worker=row.worker,
         started=row.claimed,
         finished=row.finished,
-        scores={score.metric: Estimate(score.value, score.low, score.high, score.n) for score in scores},
-        seconds={score.metric: score.seconds for score in scores if score.seconds is not None},
-        extractors={score.metric: score.extractor for score in scores if score.extractor is not None},
-        device=on.get("latency") or next(iter(on.values()), None),
-        devices=on,
+        scores=scores.estimates,
+        seconds=scores.seconds,
+        extractors=scores.extractors,
+        device=scores.devices.get("latency") or next(iter(scores.devices.values()), None),
+        devices=scores.devices,
+        facts=PlanFacts.of(row.plan),
     )
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import spearmanr
 
-from studies.front import dominates, hypervolume
+from studies.front import Array, dominates, hypervolume
 from studies.rows import TrialRow, front_rows, objective_losses
 from studies.scored import PREDICTED
 from studies.settings import Objective
@@ -74,6 +74,31 @@ def dominated_baselines(rows: list[TrialRow], row: TrialRow, objectives: tuple[O
 
 
 @dataclass(frozen=True)
+class Scale:
+    """The range of each objective over the controls, (k,) each: what makes volumes of different studies comparable."""
+
+    low: Array
+    high: Array
+
+    def apply(self, losses: Array) -> Array:
+        return np.asarray((losses - self.low) / np.where(self.high > self.low, self.high - self.low, 1.0))
+
+    @property
+    def corner(self) -> list[float]:
+        """The reference point: a tenth of the range beyond the worst control."""
+        return [1.1] * len(self.low)
+
+
+def scale_of(rows: list[TrialRow], objectives: tuple[Objective, ...]) -> Scale | None:
+    """From the scored baselines and fewer plain steps among `rows`; None while there is none."""
+    controls = [row for row in scored_rows(rows, objectives) if is_control(row)]
+    if not controls:
+        return None
+    losses = objective_losses(controls, objectives)
+    return Scale(losses.min(axis=0), losses.max(axis=0))
+
+
+@dataclass(frozen=True)
 class Gain:
     """Hypervolume of all plans and of the baselines alone, to one reference point, each objective scaled to its range
     over the baselines. Fewer plain steps count as a baseline also where the search proposed them."""
@@ -91,15 +116,13 @@ def gain(rows: list[TrialRow], objectives: tuple[Objective, ...]) -> Gain | None
 
     The reference point lies a tenth of the baselines' range beyond their worst value in each objective.
     """
-    scored = scored_rows(rows, objectives)
-    is_baseline = np.array([is_control(row) for row in scored])
-    if not is_baseline.any():
+    scale = scale_of(rows, objectives)
+    if scale is None:
         return None
-    losses = objective_losses(scored, objectives)
-    low, high = losses[is_baseline].min(axis=0), losses[is_baseline].max(axis=0)
-    points = (losses - low) / np.where(high > low, high - low, 1.0)
-    corner = [1.1] * points.shape[1]
-    return Gain(hypervolume(points, corner), hypervolume(points[is_baseline], corner))
+    scored = scored_rows(rows, objectives)
+    points = scale.apply(objective_losses(scored, objectives))
+    controls = np.array([is_control(row) for row in scored])
+    return Gain(hypervolume(points, scale.corner), hypervolume(points[controls], scale.corner))
 
 
 @dataclass(frozen=True)

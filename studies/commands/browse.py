@@ -1,20 +1,15 @@
-"""`explorer list`, `show` and `dashboard`: reading what a storage holds."""
+"""`explorer list` and `show`: reading what a storage holds."""
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from rich.markup import escape
 
-from explorer.errors import StudyError
 from explorer.estimate import Estimate
 from studies.commands.output import out, print_json, table
-from studies.config import STORAGE_VARIABLE
 from studies.database import show_url
 from studies.queue import counts
 from studies.rows import TrialRow, trials
@@ -170,31 +165,3 @@ def _interval(score: Estimate, digits: int) -> str:
 
 def _few(names: list[str], most: int = 3) -> str:
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
-
-
-def dashboard_command(storage: str, port: int) -> None:
-    """Start Streamlit on the loopback address with this storage; returns when it ends."""
-    from importlib.util import find_spec
-
-    if not 1 <= port <= 65535:
-        raise StudyError(f"--port must be from 1 to 65535, got {port}.")
-    Store.open(storage, read_only=True).close()
-    spec = find_spec("dashboard")
-    if spec is None or not spec.submodule_search_locations:
-        raise StudyError("the dashboard is not installed; install the whole package again.")
-    app = Path(next(iter(spec.submodule_search_locations))) / "app.py"
-    options = {
-        "server.address": "127.0.0.1",
-        "server.port": str(port),
-        "server.headless": "true",
-        "server.allowedHosts": "localhost",
-        "browser.gatherUsageStats": "false",
-        "client.showErrorDetails": "none",
-        "client.toolbarMode": "minimal",
-        "theme.primaryColor": "#0072B2",
-    }
-    flags = [f"--{name}={value}" for name, value in options.items()]
-    command = [sys.executable, "-m", "streamlit", "run", str(app), *flags]
-    environment = os.environ | {STORAGE_VARIABLE: storage}  # a password there is no argument that `ps` shows
-    if subprocess.run(command, check=False, env=environment).returncode not in (0, -2, 130):
-        raise StudyError(f"the dashboard could not run on port {port}; is the port taken? Give another --port.")

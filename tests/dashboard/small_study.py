@@ -140,7 +140,7 @@ def fill(store: Store, name: str, names: Iterable[str] = PLANS, *, broken: bool 
         enqueue(store, study, plans, OutsideSpace(), evaluations, origin)
     worker = Worker.start(store, study, {"name": "a small machine"})
     keys = {plan_of(key, made).key(evaluations(plan_of(key, made))): key for key, (_, _, made) in chosen.items()}
-    number = 0
+    number = queue.counts(store, study).finished
     while (claim := queue.claim_waiting(store, study, worker.id, None)) is not None:
         queue.set_number(store, claim, number)
         if broken:

@@ -4,21 +4,16 @@ from __future__ import annotations
 
 import json
 import sqlite3
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from dashboard.page_front import clicked
 from dashboard.page_plan import plan_text
-from dashboard.page_studies import ago, workers_alive
 from dashboard.wording import plain
 from explorer.plan import InheritancePlan
-from studies import Objective, Store
-from studies.claims import STALE_SECONDS
-from studies.rows import WorkerRow
+from studies import Store
 from tests.dashboard.small_study import HOSTILE, PROMPTS, fill, plan_of, psnr
 
 Open = Callable[..., AppTest]
@@ -35,76 +30,6 @@ def whole(app: AppTest, title: str) -> AppTest:
     assert not app.exception
     assert [shown.value for shown in app.title] == [title]
     return app
-
-
-def test_studies_shows_what_stands(open_app: Open, small_storage: Path) -> None:
-    app = whole(open_app(small_storage), "Studies")
-    shown = {metric.label: metric.value for metric in app.metric}
-    assert shown == {
-        "Best at no measurable loss": "1.50x", "Done": "7", "Failed": "0", "Running": "0", "Waiting": "0",
-        "Workers alive": "0",
-    }  # fmt: skip
-    assert "P2\\+f2" in texts(app)
-    assert "a small machine" in texts(app)
-
-
-def test_a_study_opens_its_front(open_app: Open, tmp_path: Path) -> None:
-    with Store.open(tmp_path / "two.db") as store:
-        fill(store, "first", ["plain@20", "DC0/P3"])
-        fill(store, "second", ["plain@20"])
-    app = open_app(tmp_path / "two.db")
-    assert app.selectbox[0].value == "second"
-    app.button[1].click().run()
-    whole(app, "Front")
-    assert app.session_state["study"] == "first"
-    assert app.query_params["study"] == "first"
-
-
-def test_front_draws_every_scored_plan_with_its_number(open_app: Open, small_storage: Path) -> None:
-    app = whole(open_app(small_storage, FRONT), "Front")
-    figure = json.loads(app.get("plotly_chart")[0].proto.spec)
-    points = [number for trace in figure["data"] for number in trace.get("customdata", [])]
-    assert sorted(points) == sorted([*range(7), *range(7)])  # two panels
-    assert {trace["name"] for trace in figure["data"]} >= {"searched", "plain steps", "DeepCache", "A-SDM"}
-    table = app.dataframe[0].value
-    assert list(table["trial"]) == [1, 4, 2, 5, 0]
-    assert table["speedup (x)"].is_monotonic_decreasing
-    assert "hold 1 of them: plain\\@10" in texts(app)
-
-
-def test_front_filters_by_group(open_app: Open, small_storage: Path) -> None:
-    app = open_app(small_storage, FRONT)
-    app.button_group(key="groups").set_value(["DeepCache"]).run()
-    figure = json.loads(app.get("plotly_chart")[0].proto.spec)
-    assert [number for trace in figure["data"] for number in trace.get("customdata", [])] == [2, 2]
-    app.button_group(key="groups").set_value([]).run()
-    assert not app.get("plotly_chart")
-    assert "no group is chosen" in texts(app)
-
-
-def test_a_click_on_the_chart_opens_the_plan(open_app: Open, small_storage: Path) -> None:
-    app = open_app(small_storage, FRONT)
-    app.session_state["front-chart"] = {
-        "selection": {"points": [{"customdata": 4}], "point_indices": [0], "box": [], "lasso": []}
-    }
-    app.run()
-    whole(app, "Plan")
-    assert app.session_state["trial"] == 4
-    assert [shown.value for shown in app.header] == [plain("CO6/P5†")]
-
-
-@pytest.mark.parametrize(
-    ("points", "number"),
-    [
-        ([], None),
-        ([{"x": 1.0}], None),
-        ([{"customdata": 3}], 3),
-        ([{"customdata": [3]}], 3),
-        ([{"customdata": []}], None),
-    ],
-)
-def test_the_clicked_trial(points: list[dict[str, object]], number: int | None) -> None:
-    assert clicked({"selection": {"points": points}}) == number
 
 
 def test_plan_by_its_address(open_app: Open, small_storage: Path) -> None:
@@ -161,38 +86,6 @@ def test_an_unknown_trial_is_one_sentence(open_app: Open, small_storage: Path) -
     ]
 
 
-def test_workers_are_alive_while_their_hearts_beat() -> None:
-    now = 1000.0
-    rows = [
-        WorkerRow(0, "here", 1, "running", now - 1),
-        WorkerRow(1, "here", 2, "running", now - STALE_SECONDS - 1),
-        WorkerRow(2, "here", 3, "stopped", now - 1),
-        WorkerRow(3, "here", 4, "dead", now - 1),
-    ]
-    assert workers_alive(rows, now) == 1
-
-
-@pytest.mark.parametrize(
-    ("seconds", "words"),
-    [(0, "just now"), (-5, "just now"), (60, "1 minute ago"), (7300, "2 hours ago"), (90000, "1 day ago")],
-)
-def test_ago(seconds: float, words: str) -> None:
-    assert ago(seconds) == words
-
-
-def test_new_scores_are_seen(open_app: Open, tmp_path: Path) -> None:
-    path = tmp_path / "growing.db"
-    with Store.open(path) as store:
-        study = fill(store, "growing", ["plain@20"])
-        app = open_app(path)
-        assert app.metric[1].value == "1"
-        fill(store, "growing", ["plain@20", "DC0/P3"])
-        app.run()
-        assert app.metric[1].value == "2"
-        assert study.name == "growing"
-    assert time.time() > study.created
-
-
 def _newer(path: Path) -> None:
     Store.open(path).close()
     with sqlite3.connect(path) as connection:
@@ -224,18 +117,6 @@ def test_a_bad_storage_is_one_sentence(case: str, open_app: Open, tmp_path: Path
     assert len(app.info) == 1
     assert words in app.info[0].value.replace("\\", "")
     assert not app.title
-
-
-@pytest.mark.parametrize("objective", [Objective("latency", "minimize"), Objective("speedup", "maximize")])
-def test_a_study_of_time_alone_has_a_front(objective: Objective, open_app: Open, tmp_path: Path) -> None:
-    with Store.open(tmp_path / "fast.db") as store:
-        fill(store, "fast", ["plain@20", "DC0/P3"], objectives=(objective,))
-    app = whole(open_app(tmp_path / "fast.db"), "Studies")
-    assert app.metric[0].value == "none yet"
-    assert "this study measures no quality" in texts(app)
-    app = whole(open_app(tmp_path / "fast.db", FRONT), "Front")
-    assert len(app.get("plotly_chart")) == 1
-    assert list(app.dataframe[0].value["trial"]) == [1]
 
 
 @pytest.mark.parametrize("page", [FRONT, PLAN])

@@ -68,7 +68,7 @@ def test_hypervolume_grows_with_what_the_search_adds() -> None:
 @pytest.mark.parametrize(
     ("name", "group"),
     [(None, "searched"), ("plain@20", "plain steps"), ("DC1/P3+f2", "DeepCache"), ("EP/P2", "encoder propagation"),
-     ("IN1/P5", "A-SDM")],
+     ("IN1/P5", "A-SDM block"), ("LI2/P5†", "A-SDM layer"), ("RI/P2", "A-SDM unit"), ("CO6/P5†", "A-SDM concurrent")],
 )  # fmt: skip
 def test_groups(name: str | None, group: str) -> None:
     assert group_of(row(0, name, 1, 1, 1)) == group

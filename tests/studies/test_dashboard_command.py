@@ -1,0 +1,87 @@
+"""`explorer dashboard`: what it refuses, what it tells Streamlit, and that it leaves nothing running."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from explorer.errors import StudyError
+from studies import Store
+from studies.commands.dashboard import HOST, dashboard_command, flags
+from studies.config import STORAGE_VARIABLE
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> Path:
+    Store.open(tmp_path / "some.db").close()
+    from tests.studies.toy_study import toy_settings
+
+    with Store.open(tmp_path / "some.db") as store:
+        store.create_study("toy", toy_settings())
+    return tmp_path / "some.db"
+
+
+def test_what_cannot_be_served_is_one_sentence(storage: Path) -> None:
+    with pytest.raises(StudyError, match="from 1 to 65535"):
+        dashboard_command(str(storage), 0)
+    with pytest.raises(StudyError, match="no database"):
+        dashboard_command(str(storage.with_name("none.db")), 8501)
+    with pytest.raises(StudyError, match="no study 'other'"):
+        dashboard_command(str(storage), 8501, "other")
+
+
+def test_a_taken_port_names_a_free_one(storage: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind((HOST, 0))
+        taken.listen()
+        with pytest.raises(StudyError, match=r"another dashboard may run there.*--port \d+"):
+            dashboard_command(str(storage), taken.getsockname()[1])
+
+
+def test_the_server_is_private_and_quiet() -> None:
+    given = flags(8123)
+    for flag in (
+        "--server.address=127.0.0.1", "--browser.gatherUsageStats=false", "--client.showErrorDetails=none",
+        "--server.allowedHosts=localhost", "--server.allowedHosts=127.0.0.1", "--server.port=8123",
+    ):  # fmt: skip
+        assert flag in given
+    theme = next(flag for flag in given if flag.startswith("--theme.base="))
+    assert Path(theme.partition("=")[2]).is_file()
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="reads /proc")
+def test_the_address_is_printed_and_nothing_is_left_running(storage: Path) -> None:
+    """The storage is in no process's arguments; ending the command ends the server."""
+    with socket.socket() as free:
+        free.bind((HOST, 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-c", "from studies.commands.dashboard import dashboard_command as d; "
+               f"d({str(storage)!r}, {port}, 'toy')"]  # fmt: skip
+    process = subprocess.Popen(
+        command, cwd=ROOT, stderr=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": "."}
+    )
+    assert process.stderr is not None
+    line = ""
+    while "http" not in line:
+        line = process.stderr.readline()
+        assert line, "the dashboard ended"
+    assert f"http://localhost:{port}/front?study=toy" in line
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    served = [Path(f"/proc/{child}/cmdline").read_bytes() for child in children]
+    assert any(b"streamlit" in arguments for arguments in served)
+    assert not any(b"some.db" in arguments for arguments in served)
+    assert f"{STORAGE_VARIABLE}={storage}".encode() in Path(f"/proc/{children[0]}/environ").read_bytes()
+    assert urllib.request.urlopen(f"http://{HOST}:{port}/_stcore/health", timeout=10).read() == b"ok"
+    process.send_signal(signal.SIGTERM)
+    process.wait(30)
+    process.stderr.close()
+    assert not any(Path(f"/proc/{child}").exists() for child in children)
