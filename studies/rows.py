@@ -54,7 +54,7 @@ class TrialRow:
     @property
     def evaluations(self) -> int | None:
         """UNet evaluations of the plan's run; None in studies of before they were kept."""
-        count = self.plan.get("evaluations")
+        count = None if self.plan is None else self.plan.get("evaluations")
         return count if isinstance(count, int) else None
 
 
