@@ -9,16 +9,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
-
-import torch
-from torch.utils.flop_counter import FlopCounterMode
+from typing import TYPE_CHECKING, Any
 
 from explorer.architecture import Architecture, Node
 from explorer.errors import ModelError
 from explorer.mask import Mask, liveness
-from explorer.program import Conditions, Program
 from explorer.workload import TEXT_TOKENS
+
+if TYPE_CHECKING:
+    from explorer.program import Program
 
 
 @dataclass(frozen=True)
@@ -74,6 +73,29 @@ class Anatomy:
         """MACs of an inherit step over those of a full step."""
         return self.step_macs(mask) / self.macs
 
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "architecture": self.architecture.to_json(),
+            "latent": list(self.latent),
+            "nodes": [node.to_json() for node in self.nodes],
+            "parameters": self.parameters,
+            "macs": self.macs,
+        }
+
+    @classmethod
+    def from_json(cls, data: Any) -> Anatomy:
+        """Inverse of `to_json`, without loading torch. Raises ModelError when `data` is something else."""
+        try:
+            architecture = Architecture.from_json(data["architecture"])
+            nodes = tuple(NodeCost(**{**node, "shape": tuple(node["shape"])}) for node in data["nodes"])
+            height, width = data["latent"]
+            found = cls(architecture, (int(height), int(width)), nodes, int(data["parameters"]), int(data["macs"]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise ModelError(f"this anatomy cannot be read ({error}); measure it again.") from error
+        if [node.name for node in nodes] != [node.name for node in architecture.nodes]:
+            raise ModelError("this anatomy names other nodes than its architecture has; measure it again.")
+        return found
+
 
 def anatomy(unet: Any, latent: int | tuple[int, int] | None = None) -> Anatomy:
     """Read the costs of `unet` at a latent size (default: its configured sample size).
@@ -81,6 +103,8 @@ def anatomy(unet: Any, latent: int | tuple[int, int] | None = None) -> Anatomy:
     Raises:
         ModelError: when the UNet is not supported, by the name of what is not.
     """
+    from explorer.program import Program
+
     architecture = Architecture.of(unet)
     size = unet.config.sample_size if latent is None else latent
     height, width = (size, size) if isinstance(size, int) else size
@@ -109,6 +133,8 @@ def anatomy(unet: Any, latent: int | tuple[int, int] | None = None) -> Anatomy:
 
 def _empty_like(unet: Any) -> Any:
     """The same UNet without data: adapters and processors of a real one do not enter its anatomy."""
+    import torch
+
     with torch.device("meta"):
         return type(unet).from_config(unet.config).eval()
 
@@ -120,12 +146,16 @@ def _parameters(unet: Any, program: Program, node: Node) -> int:
     return count
 
 
-@torch.no_grad()
 def _count_macs(
     unet: Any, program: Program, height: int, width: int
 ) -> tuple[Mapping[str, int], Mapping[str, int], Mapping[str, tuple[int, int, int]], int]:
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from explorer.program import Conditions
+
     config = unet.config
-    with torch.device("meta"):
+    with torch.no_grad(), torch.device("meta"):
         sample = torch.empty(1, config.in_channels, height, width)
         context = torch.empty(1, TEXT_TOKENS, program.architecture.context)
         added = {}

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 
 WAITING, RUNNING, UNTIMED, DONE, FAILED = "waiting", "running", "untimed", "done", "failed"
 FINISHED = (DONE, FAILED)
+PARENTS = "parents"  # the attribute of one of Optuna's trials that names those it was crossed from
 
 metadata = sa.MetaData()
 
@@ -105,6 +106,17 @@ pictures = sa.Table(
     sa.Column("prompt", sa.Text, nullable=True),
     sa.Column("seed", sa.BigInteger, nullable=True),
     sa.UniqueConstraint("plan_id", "number"),
+)
+
+findings = sa.Table(
+    "explorer_findings",
+    metadata,
+    _id(),
+    sa.Column("study_id", sa.Integer, sa.ForeignKey("explorer_studies.id"), nullable=False),
+    sa.Column("kind", sa.String(40), nullable=False),  # anatomy | sensitivity | floor
+    sa.Column("value", sa.JSON, nullable=False),
+    sa.Column("created", sa.Double, nullable=False),
+    sa.UniqueConstraint("study_id", "kind"),
 )
 
 profiles = sa.Table(

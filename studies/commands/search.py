@@ -12,6 +12,7 @@ from typing import Any
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from explorer.errors import StudyError
+from studies import findings
 from studies.calibration import load
 from studies.commands.browse import print_front, study_document
 from studies.commands.output import duration, print_json, words
@@ -55,6 +56,7 @@ def run_search(given: dict[str, Any], file: Path | None, *, as_json: bool) -> No
         _announce(config, store, study, added)
         try:
             with interruptible():
+                findings.record(store, study, session)
                 if config.workers == 1:
                     message = _in_this_process(session, store, study)
                 else:

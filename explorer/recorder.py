@@ -1,0 +1,64 @@
+"""A pipeline that computes everything and says how much each unit's residual changed since the evaluation before."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from explorer.architecture import Architecture
+from explorer.errors import ScoreError
+from explorer.mask import Mask
+from explorer.plan import InheritancePlan, Run
+from explorer.program import Conditions
+from explorer.runtime import Inheritance
+from explorer.variant import Feature, Features, Variant
+
+
+class Recorder(Inheritance):
+    """An un-accelerated plan at work on `pipe`, as of `inherit`: a context manager that restores the pipeline.
+
+    The residuals of the last evaluation are held, and no longer; no value is read from the device during a run.
+    """
+
+    def __init__(self, pipe: Any) -> None:
+        architecture = Architecture.of(pipe.unet)
+        super().__init__(pipe, InheritancePlan(architecture, 1), scheduler=None, compile=False)
+        self.units = architecture.units
+        self._features: list[Feature] = [(unit, "residual") for unit in self.units]
+        self._everything = Variant(self._program, Mask(), frozenset(self._features))
+        self._before: Features = {}
+        self._changes: list[Tensor] = []
+
+    def changes(self) -> NDArray[np.float64]:
+        """(units, evaluations) of the recorded run. Raises ScoreError when nothing ran."""
+        if not self._changes:
+            raise ScoreError("the run never evaluated the UNet, so no sensitivity was measured.")
+        return torch.stack(self._changes, dim=1).double().cpu().numpy()
+
+    @torch.no_grad()
+    def _step(self, run: Run, sample: Tensor, at: Conditions, *_: Any) -> Tensor:
+        noise, branches = self._everything(sample, at, {})
+        self._changes.append(torch.stack([_change(branches[each], self._before.get(each)) for each in self._features]))
+        self._before = branches
+        self._evaluation += 1
+        return noise
+
+    def remove(self) -> None:
+        super().remove()
+        self._before = {}
+
+
+def _change(now: Tensor, before: Tensor | None) -> Tensor:
+    """||now - before|| / ||now||, the mean over the batch, in single precision, as half precision would overflow; NaN
+    with nothing before."""
+    if before is None:
+        return torch.full((), float("nan"), device=now.device)
+    if before.shape != now.shape:
+        raise ScoreError(f"the run changed its shape from {tuple(before.shape)} to {tuple(now.shape)} on the way.")
+    difference = torch.linalg.vector_norm((now - before).flatten(1), dim=1, dtype=torch.float32)
+    size = torch.linalg.vector_norm(now.flatten(1), dim=1, dtype=torch.float32)
+    return (difference / size.clamp_min(1e-12)).mean()

@@ -1,0 +1,133 @@
+"""What is found once for a study, whatever its plans: the UNet's anatomy, its sensitivity, the floor of a distance."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from explorer.costs import Anatomy
+from explorer.errors import ModelError, ScoreError, StudyError
+from explorer.estimate import Estimate
+from explorer.sensitivity import Sensitivity
+from studies.store import Store, StudyRecord
+from studies.tables import findings
+
+if TYPE_CHECKING:
+    from studies.session import Session
+
+ANATOMY, SENSITIVITY, FLOOR = "anatomy", "sensitivity", "floor"
+PICTURES = 4
+"""Pictures of the un-accelerated run that the sensitivity is measured on: the study's first prompts."""
+
+
+def anatomy_of(store: Store, study: StudyRecord) -> Anatomy | None:
+    """The costs of the study's UNet at the study's resolution; None when they were not kept."""
+    found = _read(store, study, ANATOMY)
+    return None if found is None else _whole(Anatomy.from_json, found)
+
+
+def sensitivity_of(store: Store, study: StudyRecord) -> Sensitivity | None:
+    """How much the study's units change from step to step; None when it was not measured."""
+    found = _read(store, study, SENSITIVITY)
+    return None if found is None else _whole(Sensitivity.from_json, found)
+
+
+def floors_of(store: Store, study: StudyRecord) -> dict[str, Estimate]:
+    """Metric -> its value between two sets of real pictures, as many as the study's prompts."""
+    found = _read(store, study, FLOOR)
+    if not isinstance(found, dict):
+        return {}
+    read = {metric: _whole(Estimate.from_json, value) for metric, value in found.items()}
+    return {metric: estimate for metric, estimate in read.items() if estimate is not None}
+
+
+def record(store: Store, study: StudyRecord, session: Session) -> list[str]:
+    """Find and keep what the study lacks; returns what was found. A model with random weights has an anatomy alone.
+
+    Takes one un-accelerated run of a few pictures. Raises StudyError when it cannot be kept.
+    """
+    made = []
+    for kind, find in _WAYS.items():
+        if _read(store, study, kind) is None:
+            value = find(session)
+            if value is not None:
+                keep(store, study, kind, value)
+                made.append(kind)
+    return made
+
+
+def _find_anatomy(session: Session) -> dict[str, Any]:
+    from explorer.costs import anatomy
+    from explorer.workload import latent_size, vae_factor
+
+    pipe = session.evaluator.pipe
+    return anatomy(pipe.unet, latent_size(session.settings.resolution, vae_factor(pipe))).to_json()
+
+
+def _find_sensitivity(session: Session) -> dict[str, Any] | None:
+    from explorer.pictures import generate
+    from explorer.sensitivity import measure
+    from explorer.workload import twin
+    from studies.evaluator import on_device
+
+    evaluator = session.evaluator
+    if evaluator.scorer is None:
+        return None
+    pipe, prompts = twin(evaluator.pipe), evaluator.prompts[:PICTURES]
+
+    def run() -> None:
+        generate(
+            pipe, prompts, seed=evaluator.seed, steps=evaluator.steps, guidance=evaluator.guidance,
+            batch_size=len(prompts), size=evaluator.size,
+        )  # fmt: skip
+
+    try:
+        with on_device(session.info, shared=True):
+            return measure(pipe, run, len(prompts)).to_json()
+    except RuntimeError as error:  # such as a GPU without the memory for it: no plan could be scored beside it
+        raise StudyError(f"the un-accelerated pipeline cannot make its pictures ({error}).") from error
+
+
+def _find_floor(session: Session) -> dict[str, Any] | None:
+    scorer = session.evaluator.scorer
+    # Pictures that are their own reference have no floor: the un-accelerated pipeline is at 0.
+    if scorer is None or scorer.reference is None:
+        return None
+    names = [objective.name for objective in session.settings.objectives if objective.name.startswith(("fd", "fid"))]
+    try:
+        return {name: scorer.floor(len(session.evaluator.prompts)).to_json() for name in names}
+    except ScoreError:  # too few real pictures for two sets of that size
+        return {}
+
+
+_WAYS: dict[str, Callable[[Session], dict[str, Any] | None]] = {
+    ANATOMY: _find_anatomy,
+    SENSITIVITY: _find_sensitivity,
+    FLOOR: _find_floor,
+}
+
+
+def _whole(read: Callable[[Any], Any], value: Any) -> Any:
+    """What `read` makes of a stored value; None when it is damaged: it is found again by the next search."""
+    try:
+        return read(value)
+    except (ModelError, ScoreError):
+        return None
+
+
+def _read(store: Store, study: StudyRecord, kind: str) -> Any:
+    query = sa.select(findings.c.value).where(findings.c.study_id == study.id, findings.c.kind == kind)
+    with store.begin() as connection:
+        return connection.execute(query).scalar()
+
+
+def keep(store: Store, study: StudyRecord, kind: str, value: Any) -> None:
+    """Keep it, unless another process kept one meanwhile."""
+    row = {"study_id": study.id, "kind": kind, "value": value, "created": time.time()}
+    standing = sa.select(findings.c.id).where(findings.c.study_id == study.id, findings.c.kind == kind)
+    with store.begin() as connection:
+        if connection.execute(standing).first() is None:
+            connection.execute(sa.insert(findings).values(row))

@@ -1,0 +1,64 @@
+"""What is found once a study: by a search, kept in the storage, read without the model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import sqlalchemy as sa
+
+from explorer import ModelError, anatomy
+from explorer.architecture import Architecture
+from explorer.costs import Anatomy
+from studies import Store, StudyRecord, findings, tables
+from studies.config import make_config
+from studies.session import Session, open_session
+from tests.architectures import sd15_anatomy
+
+
+@pytest.fixture(scope="module")
+def session() -> Session:
+    given = {"study": "once", "model": "emoji", "steps": 3, "prompt_count": 2, "objectives": "latency,fd", "pairs": 3}
+    return open_session(make_config(given, None))
+
+
+@pytest.fixture
+def standing(session: Session, tmp_path: Path) -> tuple[Store, StudyRecord]:
+    store = Store.open(tmp_path / "explorer.db")
+    return store, store.create_study("once", session.settings)
+
+
+def test_a_search_finds_them_once(session: Session, standing: tuple[Store, StudyRecord]) -> None:
+    store, study = standing
+    with store:
+        assert findings.anatomy_of(store, study) is None and findings.sensitivity_of(store, study) is None
+        assert findings.floors_of(store, study) == {}
+        assert findings.record(store, study, session) == ["anatomy", "sensitivity", "floor"]
+        assert findings.record(store, study, session) == []
+        assert findings.anatomy_of(store, study) == anatomy(session.evaluator.pipe.unet, 8)
+        found = findings.sensitivity_of(store, study)
+        assert found is not None and found.units == Architecture.of(session.evaluator.pipe.unet).units
+        assert found.evaluations == 4 and found.pictures == 2  # PNDM evaluates once more than its steps
+        assert np.nanmin(found.values) > 0 and np.nanmax(found.values) < 10
+        floors = findings.floors_of(store, study)
+        assert list(floors) == ["fd_emojiclip"] and floors["fd_emojiclip"].n == 2
+
+
+def test_what_is_damaged_counts_as_missing(session: Session, standing: tuple[Store, StudyRecord]) -> None:
+    store, study = standing
+    with store:
+        findings.record(store, study, session)
+        with store.begin() as connection:
+            connection.execute(sa.update(tables.findings).values(value={"units": 3, "fd": "x"}))
+        assert findings.anatomy_of(store, study) is None
+        assert findings.sensitivity_of(store, study) is None
+        assert findings.floors_of(store, study) == {}
+
+
+def test_an_anatomy_is_kept_as_json() -> None:
+    found = sd15_anatomy()
+    assert Anatomy.from_json(found.to_json()) == found
+    for change in ({"nodes": []}, {"latent": 3}, {"nodes": [{}]}, {"architecture": None}):
+        with pytest.raises(ModelError):
+            Anatomy.from_json(found.to_json() | change)
