@@ -1,4 +1,4 @@
-"""What a plan computes, as a picture: the UNet's nodes by the evaluations of a run."""
+"""What a plan computes, as a picture: the UNet's nodes by the evaluations of a run, with what each evaluation costs."""
 
 from __future__ import annotations
 
@@ -7,21 +7,26 @@ from dataclasses import dataclass
 import numpy as np
 import plotly.graph_objects as go
 from numpy.typing import NDArray
+from plotly.subplots import make_subplots
 
+from dashboard.palette import palette, style
+from dashboard.step_costs import StepCosts
 from explorer.architecture import Architecture
 from explorer.mask import Mask, liveness
 from explorer.plan import InheritancePlan
 from explorer.schedule import Segments
 
 COMPUTED, RESIDUAL, OUTPUT, NOT_RUN = range(4)
-# Of Okabe and Ito's palette, with a light grey for what does not run: apart for colour-blind people, and in grey print.
+# Of Okabe and Ito's palette, with a faint grey for what does not run: apart for colour-blind people, in grey print, and
+# on a light and a dark page.
 LEGEND = (
     ("computed", "#0072B2"),
     ("residual inherited", "#E69F00"),
-    ("output inherited", "#8F3B6E"),
-    ("not run", "#E4E4E4"),
+    ("output inherited", "#CC79A7"),
+    ("not run", "rgba(128,128,128,0.22)"),
 )
 SHOWN = ("res", "attn", "down", "up")
+ROW, BARS, EDGES = 13, 110, 120  # pixels: a node's row, the bars above, titles and margins
 
 
 @dataclass(frozen=True)
@@ -47,7 +52,7 @@ class Steps:
 
 
 def evaluations_of(plan: InheritancePlan, key: str) -> int | None:
-    """The UNet evaluations of the plan's run, which the study keeps in the plan's key alone; None if none fits it.
+    """The UNet evaluations of the plan's run where its study kept them in the plan's key alone; None if none fits it.
 
     A scheduler evaluates as often as there are steps, or once more (PNDM), or about twice (Heun).
     """
@@ -75,28 +80,55 @@ def _column(architecture: Architecture, mask: Mask, nodes: tuple[str, ...]) -> l
     return [states.get(name, NOT_RUN) for name in nodes]
 
 
-def steps_figure(steps: Steps) -> go.Figure:
-    """The heat map: a column an evaluation, a row a node, input at the top, with a legend of the four states."""
-    words = np.array([name for name, _ in LEGEND])[steps.states]
-    scale = [[edge / 4, colour] for i, (_, colour) in enumerate(LEGEND) for edge in (i, i + 1)]
-    figure = go.Figure(
-        go.Heatmap(
-            z=steps.states, x=list(range(steps.evaluations)), y=list(steps.nodes), zmin=-0.5, zmax=3.5,
-            colorscale=scale, showscale=False, xgap=1, ygap=1, customdata=words,
-            hovertemplate="evaluation %{x}, %{y}: %{customdata}<extra></extra>",
-        )
-    )  # fmt: skip
+def steps_figure(steps: Steps, costs: StepCosts | None = None) -> go.Figure:
+    """The heat map: a column an evaluation, a row a node, input at the top; above each column what it costs."""
+    inner = ROW * len(steps.nodes)
+    share = BARS / (BARS + inner)
+    figure = make_subplots(
+        rows=2, cols=1, shared_xaxes=True, row_heights=[share, 1 - share], vertical_spacing=24 / (BARS + inner)
+    ) if costs is not None else make_subplots(rows=1, cols=1)  # fmt: skip
+    if costs is not None:
+        figure.add_trace(_bars(costs), row=1, col=1)
+        figure.update_yaxes(title_text=costs.unit, rangemode="tozero", nticks=4, row=1, col=1)
+    last = 2 if costs is not None else 1
+    figure.add_trace(_cells(steps.nodes, steps.states), row=last, col=1)
     for name, colour in LEGEND:
         marker = {"symbol": "square", "size": 12, "color": colour}
-        figure.add_trace(go.Scatter(x=[None], y=[None], mode="markers", marker=marker, name=name))
-    figure.update_yaxes(autorange="reversed", tickfont={"size": 10}, dtick=1, showgrid=False, zeroline=False)
-    figure.update_xaxes(title_text="UNet evaluation of the run", showgrid=False, zeroline=False, range=_x_range(steps))
-    figure.update_layout(
-        template="simple_white", height=110 + 14 * len(steps.nodes), margin={"t": 40, "b": 50, "l": 8, "r": 8},
-        legend={"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0},
-    )  # fmt: skip
+        figure.add_trace(go.Scatter(x=[None], y=[None], mode="markers", marker=marker, name=name), row=last, col=1)
+    style(figure, (BARS if costs is not None else 0) + EDGES + inner, bargap=0.15)
+    figure.update_xaxes(showgrid=False, range=[-0.5, steps.evaluations - 0.5])
+    figure.update_xaxes(title_text="UNet evaluation of the run", row=last, col=1)
+    figure.update_yaxes(row=last, col=1, **row_axis(steps.nodes))
     return figure
 
 
-def _x_range(steps: Steps) -> list[float]:
-    return [-0.5, steps.evaluations - 0.5]
+def row_axis(nodes: tuple[str, ...]) -> dict[str, object]:
+    """A y axis with every node's name, the input at the top."""
+    return {
+        "autorange": "reversed", "tickfont": {"size": 9}, "showgrid": False, "tickmode": "array",
+        "tickvals": list(nodes), "title_text": None,
+    }  # fmt: skip
+
+
+def _cells(nodes: tuple[str, ...], states: NDArray[np.int8]) -> go.Heatmap:
+    words = np.array([name for name, _ in LEGEND])[states]
+    return go.Heatmap(
+        z=states, x=list(range(states.shape[1])), y=list(nodes), zmin=-0.5, zmax=3.5,
+        colorscale=stepped([colour for _, colour in LEGEND]), showscale=False, xgap=1, ygap=1, customdata=words,
+        hovertemplate="evaluation %{x}, %{y}: %{customdata}<extra></extra>",
+    )  # fmt: skip
+
+
+def stepped(colours: list[str]) -> list[list[object]]:
+    """A colour scale of flat steps: value i of so many in colour i."""
+    count = len(colours)
+    return [[edge / count, colour] for i, colour in enumerate(colours) for edge in (i, i + 1)]
+
+
+def _bars(costs: StepCosts) -> go.Bar:
+    full = max(costs.values)
+    return go.Bar(
+        x=list(range(len(costs.values))), y=list(costs.values), marker_color=palette().faint, showlegend=False,
+        customdata=[value / full if full else 0.0 for value in costs.values],
+        hovertemplate=f"evaluation %{{x}}: %{{y:.4g}} {costs.unit}, %{{customdata:.0%}} of the dearest<extra></extra>",
+    )  # fmt: skip

@@ -9,27 +9,24 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from explorer.architecture import Architecture
 from explorer.errors import ScoreError
-from explorer.mask import Mask
-from explorer.plan import InheritancePlan, Run
+from explorer.mask import Feature
+from explorer.probe import Probe, storing
 from explorer.program import Conditions
-from explorer.runtime import Inheritance
-from explorer.variant import Feature, Features, Variant
+from explorer.variant import Features
 
 
-class Recorder(Inheritance):
-    """An un-accelerated plan at work on `pipe`, as of `inherit`: a context manager that restores the pipeline.
+class Recorder(Probe):
+    """Watches the residuals of un-accelerated runs of `pipe`.
 
     The residuals of the last evaluation are held, and no longer; no value is read from the device during a run.
     """
 
     def __init__(self, pipe: Any) -> None:
-        architecture = Architecture.of(pipe.unet)
-        super().__init__(pipe, InheritancePlan(architecture, 1), scheduler=None, compile=False)
-        self.units = architecture.units
+        super().__init__(pipe, self._record)
+        self.units = self.program.architecture.units
         self._features: list[Feature] = [(unit, "residual") for unit in self.units]
-        self._everything = Variant(self._program, Mask(), frozenset(self._features))
+        self._everything = storing(self.program, tuple(self._features))
         self._before: Features = {}
         self._changes: list[Tensor] = []
 
@@ -40,11 +37,10 @@ class Recorder(Inheritance):
         return torch.stack(self._changes, dim=1).double().cpu().numpy()
 
     @torch.no_grad()
-    def _step(self, run: Run, sample: Tensor, at: Conditions, *_: Any) -> Tensor:
+    def _record(self, evaluation: int, sample: Tensor, at: Conditions) -> Tensor:
         noise, branches = self._everything(sample, at, {})
         self._changes.append(torch.stack([_change(branches[each], self._before.get(each)) for each in self._features]))
         self._before = branches
-        self._evaluation += 1
         return noise
 
     def remove(self) -> None:

@@ -21,6 +21,7 @@ from optuna.trial import FrozenTrial, TrialState
 from explorer.errors import StudyError
 from studies.front import dominates, losses
 from studies.settings import SamplerSettings
+from studies.tables import PARENTS
 
 NAMES = ("tpe", "nsga2", "random")
 
@@ -95,6 +96,8 @@ class ConditionalNSGAII(NSGAIISampler):
         first, second = self._select(study, parents), self._select(study, parents)
         if self._generator.random() >= self._crossover_probability:
             second = first
+        crossed = sorted({first.number, second.number})
+        study._storage.set_trial_user_attr(trial._trial_id, PARENTS, crossed)
         return self._cross(first.params, second.params, search_space)
 
     def _select(self, study: optuna.Study, parents: list[FrozenTrial]) -> FrozenTrial:

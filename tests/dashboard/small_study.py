@@ -8,15 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from diffusers import UNet2DConditionModel
 from numpy.typing import NDArray
 from PIL import Image
 
 from explorer.architecture import Architecture
+from explorer.costs import anatomy
 from explorer.errors import PlanError
 from explorer.estimate import Estimate
 from explorer.plan import InheritancePlan
+from explorer.sensitivity import Sensitivity
 from explorer.strategies import strategy
-from studies import Objective, Picture, Scored, Store, StudyRecord, StudySettings, enqueue, queue
+from studies import Objective, Picture, Scored, Store, StudyRecord, StudySettings, enqueue, findings, queue
 from studies.claims import Worker
 
 STEPS = 20
@@ -128,7 +132,12 @@ def scored(speedup: float, noise: float) -> Scored:
     pictures = [
         Picture(i, _png(drawn(i, noise)), _png(drawn(i, noise), 48), prompt, seed=i) for i, prompt in enumerate(PROMPTS)
     ]
-    return Scored(estimates, {"latency": 1.5}, {"fd_toy": "toy-extractor"}, {"psnr": each}, pictures)
+    samples = {
+        "psnr": each,
+        "clip": [30 - noise / 20 + i for i in range(n)],  # what a prompt does is larger than what a plan does
+        "latency": [[1.0, 1 / speedup / (1 + i / 500)] for i in range(-3, 4)],
+    }
+    return Scored(estimates, {"latency": 1.5}, {"fd_toy": "toy-extractor"}, samples, pictures)
 
 
 def fill(store: Store, name: str, names: Iterable[str] = PLANS, *, broken: bool = False, **change: Any) -> StudyRecord:
@@ -153,9 +162,21 @@ def fill(store: Store, name: str, names: Iterable[str] = PLANS, *, broken: bool 
     return study
 
 
+def found(store: Store, study: StudyRecord) -> None:
+    """What a search finds once: the anatomy of the study's UNet, a sensitivity that rises with the unit, a floor."""
+    with torch.device("meta"):
+        unet = UNet2DConditionModel(**UNET, norm_num_groups=8, sample_size=8)
+    values = np.linspace(0.1, 0.5, len(ARCHITECTURE.units))[:, None] * np.ones((1, STEPS + 1))
+    values[:, 0] = np.nan
+    findings.keep(store, study, findings.ANATOMY, anatomy(unet).to_json())
+    sensitivity = Sensitivity(ARCHITECTURE.units, values, 4, 1.5)
+    findings.keep(store, study, findings.SENSITIVITY, sensitivity.to_json())
+    findings.keep(store, study, findings.FLOOR, {"fd_toy": Estimate(5.0, 4.0, 6.0, 12).to_json()})
+
+
 def storage(folder: Path) -> Path:
     """A storage with one whole study."""
     path = folder / "explorer.db"
     with Store.open(path) as store:
-        fill(store, "small")
+        found(store, fill(store, "small"))
     return path

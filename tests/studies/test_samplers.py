@@ -4,7 +4,8 @@ import optuna
 import pytest
 
 from explorer.errors import StudyError
-from studies import SamplerSettings, Store, enqueue, run_worker
+from studies import SamplerSettings, Store, enqueue, run_worker, trials
+from studies.lineage import lineage
 from studies.samplers import NAMES, make, stream
 from tests.studies.toy_study import ToyEvaluator, ToyPlan, ToySpace, toy_settings
 
@@ -80,3 +81,16 @@ def test_a_search_with_each_sampler_reaches_its_total(store: Store, name: str) -
     store.create_study("s", toy_settings(sampler=settings))
     outcome = run_worker(store, "s", ToySpace(40, 40), ToyEvaluator(), ToyPlan.from_json, total_trials=20)
     assert outcome.scored == 20
+
+
+def test_a_genetic_sampler_notes_the_parents(store: Store) -> None:
+    settings = SamplerSettings("nsga2", {"population_size": 6})
+    study = store.create_study("s", toy_settings(sampler=settings))
+    run_worker(store, "s", ToySpace(), ToyEvaluator(), ToyPlan.from_json, total_trials=20)
+    rows = trials(store, study)
+    found = {row.number: lineage(store, study, row).parents for row in rows}
+    crossed = {number: parents for number, parents in found.items() if parents}
+    assert len(crossed) > 3
+    for number, parents in crossed.items():
+        assert number is not None and len(parents) <= 2 and max(parents) < number
+    assert "crossed from trial" in lineage(store, study, next(r for r in rows if r.number in crossed)).words()

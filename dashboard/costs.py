@@ -1,0 +1,61 @@
+"""What a study's UNet costs, for every page: as the search kept it, otherwise counted here from the model's name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import streamlit as st
+
+from dashboard.step_costs import Timing
+from explorer.costs import Anatomy
+from explorer.errors import ExplorerError, ModelError, ScoreError
+from studies import findings
+from studies.profiles import newest_profile
+from studies.settings import StudySettings
+from studies.store import Store, StudyRecord
+
+PIXELS = 8  # a side of a picture for one of its latents, in every model that is known by name
+
+
+def anatomy_of(store: Store, study: StudyRecord) -> Anatomy:
+    """Raises ModelError, in one sentence, where it was not kept and the model is not to be had here."""
+    kept = findings.anatomy_of(store, study)
+    return kept if kept is not None else _counted(study.settings)
+
+
+@st.cache_resource(max_entries=4, show_spinner="Counting what each unit costs ...", hash_funcs={StudySettings: repr})
+def _counted(settings: StudySettings) -> Anatomy:
+    """For studies of before it was kept: the model's configuration is read, and none of its weights."""
+    from explorer.costs import anatomy
+    from explorer.models import load_empty_unet
+
+    model = settings.model
+    try:
+        if model != "emoji" and not model.startswith("arch:") and not Path(model).is_dir():
+            raise ModelError(f"{model} is no folder of this machine")  # a page fetches nothing from a hub
+        height, width = settings.resolution
+        found = anatomy(load_empty_unet(model), (height // PIXELS, width // PIXELS))
+    except (ExplorerError, OSError) as error:
+        raise ModelError(
+            f"what the units of {model} cost is not kept in this study, and it cannot be counted here "
+            f"({str(error).rstrip('.')}); run the search on once, which keeps it."
+        ) from error
+    if found.architecture.signature != settings.architecture:
+        raise ModelError(f"the model {model} that is here has another architecture than the study's.")
+    return found
+
+
+def timing_of(store: Store, study: StudyRecord) -> Timing | None:
+    """The newest profile of the study's model at its resolution, when it was measured on the study's device in its
+    dtype; None where no such profile stands."""
+    settings = study.settings
+    try:
+        found = newest_profile(store, settings.model, settings.architecture, settings.resolution)
+        if found is None:
+            return None
+        where = f"{found.device.kind}: {found.device.name}"
+        if (where, found.workload.dtype) != (settings.device, settings.dtype):
+            return None
+        return Timing(found.cost_model, f"{found.device.name}, {found.workload.dtype}, batch {found.workload.batch}")
+    except ScoreError:  # of an older version, or interrupted: `explorer profile` makes it anew
+        return None

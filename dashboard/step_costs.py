@@ -1,0 +1,68 @@
+"""What each evaluation of a plan's run costs: in measured time where a profile stands, otherwise counted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from explorer.cost_model import CostModel
+from explorer.costs import Anatomy
+from explorer.mask import Mask
+from explorer.plan import InheritancePlan, resolve_run
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Measured times of a study's UNet: the cost model of a profile, and where it was measured."""
+
+    model: CostModel
+    where: str
+
+
+@dataclass(frozen=True)
+class StepCosts:
+    """values: one an evaluation, in `unit`. full: of one that computes everything. words: what they are, for a caption;
+    ratio_name, ratio_words: the same of the ratio."""
+
+    values: tuple[float, ...]
+    unit: str
+    full: float
+    words: str
+    ratio_name: str
+    ratio_words: str
+
+    @property
+    def ratio(self) -> float:
+        """What as many evaluations that compute everything would cost over what these do."""
+        return len(self.values) * self.full / sum(self.values)
+
+
+def counted(plan: InheritancePlan, evaluations: int, anatomy: Anatomy) -> StepCosts:
+    """Multiply-accumulates a sample of each evaluation: a count, not a time, which hardware turns into less gain.
+
+    Raises PlanError when the plan's schedule does not fit so many evaluations.
+    """
+    choices = resolve_run(plan, evaluations).choices
+    each = {choice: anatomy.step_macs(plan.mask(choice)) / 1e9 for choice in set(choices)}
+    return StepCosts(
+        tuple(each[choice] for choice in choices), "GMACs", anatomy.macs / 1e9,
+        "Bars: multiply-accumulates of each evaluation, counted, not timed: no profile of this device is stored "
+        "(`explorer profile` makes one).",
+        "UNet's speed-up by MACs", "against as many full evaluations, by what is computed",
+    )  # fmt: skip
+
+
+def timed(plan: InheritancePlan, evaluations: int, timing: Timing) -> StepCosts:
+    """Milliseconds of each evaluation by a profile's cost model, the rule's combination of features included.
+
+    Raises PlanError when the plan's schedule does not fit so many evaluations.
+    """
+    values, extracts = [], 0
+    for choice in resolve_run(plan, evaluations).choices:
+        extracts += choice == 0
+        terms = min(plan.rule.history, extracts)
+        values.append(timing.model.step_seconds(plan.mask(choice), terms) * 1e3)
+    return StepCosts(
+        tuple(values), "ms", timing.model.step_seconds(Mask()) * 1e3,
+        f"Bars: milliseconds of each evaluation, from the node times of a profile measured on {timing.where}.",
+        "UNet's speed-up by its profile", "against as many full evaluations, by measured node times",
+    )  # fmt: skip

@@ -1,0 +1,81 @@
+"""The Plan page's way out: an export as a zip, the two lines of use, the commands that make it again."""
+
+from __future__ import annotations
+
+import io
+import shlex
+import tempfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import streamlit as st
+
+from dashboard.context import storage
+from dashboard.wording import file_name
+from explorer.plan import InheritancePlan
+from studies.rows import TrialRow, trial
+from studies.sqlite import DEFAULT_URL
+from studies.store import Store, StudyRecord
+
+
+def take_home(study: StudyRecord, row: TrialRow, plan: InheritancePlan) -> None:
+    folder = file_name(study.name, "trial", row.number)
+    with st.container(border=True):
+        st.subheader("Take it home", anchor=False)
+        code, command = st.columns(2)
+        with code:
+            st.code(two_lines(folder), language="python")
+            st.caption(f"`pipe` is your diffusers pipeline; draw as always, with `num_inference_steps={plan.steps}`.")
+        with command:
+            st.code(export_command(study, row, folder), language="bash", wrap_lines=True)
+            st.caption(
+                "The same export from the command line; its `reproduce.sh` measures the plan's speed again, and its "
+                "quality on held-out prompts."
+            )
+        assert row.number is not None
+        zipped = zip_of(storage(), study.name, row.number, folder)
+        st.download_button(
+            "Export the plan", zipped, f"{folder}.zip", "application/zip", on_click="ignore", type="primary",
+            icon=":material/download:", key="export",
+        )  # fmt: skip
+        st.caption(
+            "A zip with the plan, its scores, a card, a script that measures it again and a pipeline for diffusers; "
+            "what `explorer export` writes."
+        )
+
+
+def two_lines(folder: str) -> str:
+    """The use of an export's folder."""
+    return f'from explorer import inherit\ninherit(pipe, "{folder}")'
+
+
+def export_command(study: StudyRecord, row: TrialRow, folder: str) -> str:
+    where = storage()
+    words = ["explorer", "export", study.name, "--trial", str(row.number), "--out", folder]
+    if where != DEFAULT_URL and "@" not in where:  # a URL with a password belongs on no page
+        words += ["--storage", where]
+    return f"{shlex.join(words)}\nsh {shlex.quote(folder)}/reproduce.sh"
+
+
+def zip_of(url: str, study: str, number: int, folder: str) -> Callable[[], bytes]:
+    """Makes the zip when somebody clicks: `folder` with what `write_export` writes, from a storage that is only read.
+
+    The callable raises ExplorerError when the trial cannot be exported.
+    """
+
+    def make() -> bytes:
+        from studies.export import write_export
+
+        with Store.open(url, read_only=True) as store, tempfile.TemporaryDirectory() as place:
+            record = store.study(study)
+            target = Path(place) / folder
+            write_export(store, record, trial(store, record, number), target)
+            stream = io.BytesIO()
+            with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+                for path in sorted(target.rglob("*")):
+                    if path.is_file():
+                        archive.write(path, f"{folder}/{path.relative_to(target)}")
+            return stream.getvalue()
+
+    return make

@@ -1,0 +1,72 @@
+"""Where a plan comes from: who proposed it, out of what, with which choices."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from studies.rows import TrialRow
+from studies.store import Store, StudyRecord
+from studies.tables import PARENTS, plans
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """proposed: a baseline's family, or the sampler with its seed. parents: trials whose choices a genetic sampler
+    crossed. choices: parameter -> value, as the space was asked for them; empty for plans outside of it.
+    seconds: what scoring it took."""
+
+    proposed: str
+    parents: tuple[int, ...]
+    choices: dict[str, Any]
+    worker: int | None
+    seconds: float | None
+
+    def words(self) -> str:
+        """One sentence."""
+        parts = [self.proposed]
+        if self.parents:
+            parts.append("crossed from " + " and ".join(f"trial {number}" for number in self.parents))
+        if self.worker is not None:
+            parts.append(f"scored by worker {self.worker}")
+        if self.seconds is not None:
+            parts.append(f"in {self.seconds:.1f} s")
+        return ", ".join(parts)
+
+
+def lineage(store: Store, study: StudyRecord, row: TrialRow) -> Lineage:
+    """Read a plan's lineage. Raises StudyError when the storage cannot be read."""
+    sampler = study.settings.sampler
+    proposed = (
+        "a baseline that every study begins with"
+        if row.origin == "baseline"
+        else f"proposed by the sampler {sampler.name} (seed {sampler.seed}) in the space {study.settings.space}"
+    )
+    with store.begin() as connection:
+        chosen = sa.select(plans.c.parameters).where(plans.c.study_id == study.id, plans.c.key == row.key)
+        choices = connection.execute(chosen).scalar()
+        parents = _parents(connection, study, row.number)
+    seconds = None if row.started is None or row.finished is None else row.finished - row.started
+    return Lineage(proposed, parents, dict(choices) if isinstance(choices, dict) else {}, row.worker, seconds)
+
+
+_ATTRIBUTE = sa.text(
+    "SELECT a.value_json FROM trial_user_attributes a JOIN trials t ON a.trial_id = t.trial_id "
+    "JOIN studies s ON t.study_id = s.study_id WHERE s.study_name = :study AND t.number = :number AND a.key = :key"
+)
+
+
+def _parents(connection: sa.Connection, study: StudyRecord, number: int | None) -> tuple[int, ...]:
+    """What a genetic sampler noted at Optuna's trial; its tables are read as they are, as opening Optuna's storage
+    would write to a new database."""
+    if number is None or not sa.inspect(connection).has_table("trial_user_attributes"):
+        return ()
+    found = connection.execute(_ATTRIBUTE, {"study": study.name, "number": number, "key": PARENTS}).scalar()
+    try:
+        numbers = json.loads(found) if found else []
+    except ValueError:
+        return ()
+    return tuple(each for each in numbers if isinstance(each, int)) if isinstance(numbers, list) else ()
