@@ -1,0 +1,161 @@
+"""Compare: two to four plans on the same prompts, their scores with paired differences, and their masks overlaid."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from dashboard.compare_pictures import show_grid
+from dashboard.compare_scores import Differences, compare_table, difference_figure, metrics_of
+from dashboard.context import (
+    COMPARED,
+    PLAN,
+    board_of,
+    choose_compared,
+    choose_trial,
+    chosen_study,
+    chosen_trial,
+    compared,
+    nothing_scored,
+    open_store,
+)
+from dashboard.overlay_picture import LETTERS, overlay, overlay_figure
+from dashboard.palette import CONFIG
+from dashboard.rivals import rival
+from dashboard.steps_picture import Steps, evaluations_of, steps_of
+from dashboard.wording import plain, say
+from explorer.errors import PlanError
+from explorer.plan import InheritancePlan
+from studies.board import Board
+from studies.paired import difference
+from studies.rows import TrialRow, trial
+from studies.store import Store, StudyRecord
+
+
+def page() -> None:
+    st.title("Compare")
+    with open_store() as store:
+        study = chosen_study(store)
+        board = board_of(store, study)
+        if not len(board):
+            raise nothing_scored(study, board.rows)
+        numbers = _choose(board)
+        if len(numbers) < 2:
+            say(f"choose two to {COMPARED} plans above, or tick them in the table of the Front page.")
+            return
+        named = {letter: trial(store, study, number) for letter, number in zip(LETTERS, numbers, strict=False)}
+        _heads(named)
+        _scores(store, study, named)
+        show_grid(store, study, named, board.control)
+        _masks(named)
+
+
+def _choose(board: Board) -> list[int]:
+    """The box of plans: those of the front, the baselines, and whatever was chosen elsewhere."""
+    scored = {row.number: row for row in board.measured if row.number is not None}
+    standing = [number for number in dict.fromkeys(compared() or start(board)) if number in scored]
+    front = [board.measured[i].number for i in board.front]
+    baselines = [row.number for row in board.measured if row.origin == "baseline"]
+    options = [n for n in dict.fromkeys([*standing, *front, *baselines]) if n is not None]
+    st.session_state["compare-box"] = standing[:COMPARED]
+    chosen = st.multiselect(
+        "Plans", options, key="compare-box", max_selections=COMPARED, on_change=_box_changed,
+        format_func=lambda n: f"trial {n}: {scored[n].speedup or 0:.2f}x, {scored[n].words}",
+        help="The front's plans and the baselines. The first is what the others are held against.",
+    )  # fmt: skip
+    choose_compared(chosen)
+    return compared()  # which writes them into the address
+
+
+def start(board: Board) -> list[int]:
+    """What is compared when nobody has chosen: the plan opened last, or else the fastest without loss, and the fewer
+    plain steps that come next to it in speed."""
+    opened = chosen_trial()
+    scored = {row.number: row for row in board.measured if row.number is not None}
+    first = scored.get(opened) if opened is not None else None
+    if first is None:
+        first = board.lossless[0] if board.lossless else board.measured[board.front[0]] if board.front else None
+    if first is None:
+        return []
+    other = rival(first, board)
+    return [row.number for row in (first, other) if row is not None and row.number is not None]
+
+
+def _box_changed() -> None:
+    choose_compared(list(st.session_state["compare-box"]))
+
+
+def _heads(named: dict[str, TrialRow]) -> None:
+    for column, (letter, row) in zip(st.columns(len(named)), named.items(), strict=True):
+        with column.container(border=True, gap="small"):
+            speed = "" if row.speedup is None else f"{row.speedup:.2f}x"
+            st.metric(f"**{letter}**, trial {row.number}", speed)
+            st.caption(plain(row.words))
+            if st.button("Open", key=f"open-{letter}", icon=":material/grid_on:") and row.number is not None:
+                choose_trial(row.number)
+                st.switch_page(PLAN)
+
+
+def _scores(store: Store, study: StudyRecord, named: dict[str, TrialRow]) -> None:
+    objectives = study.settings.objectives
+    metrics = metrics_of(list(named.values()), objectives)
+    first, *others = named
+    differences: Differences = {
+        (letter, metric): difference(store, study, named[letter], named[first], metric)
+        for letter in others
+        for metric in metrics
+    }
+    st.subheader(f"What differs from {first}", anchor=False)
+    if not metrics:
+        say("these plans have no score in common.")
+        return
+    st.plotly_chart(
+        difference_figure(named, metrics, differences, objectives), key="differences", config=CONFIG,
+        alt=f"The difference of each plan from {first} in every metric, with 95% intervals",
+    )  # fmt: skip
+    st.caption(
+        f"Each mark is a plan less {first}, with its 95% interval, in the metric's own unit. Blue, pointing up: "
+        "measurably better; red, pointing down: measurably worse; grey circles: tied, as the interval holds 0. "
+        "Scores of single pictures are paired, prompt by prompt, which cancels what a prompt does; others are taken as "
+        "independent."
+    )
+    st.dataframe(
+        compare_table(named, metrics, differences), hide_index=True, alt="The scores of the plans side by side"
+    )
+    st.caption(
+        "Values with 95% intervals; ↑ measurably better, ↓ measurably worse, = tied; N counts pictures (of latency and "
+        "speed-up: pairs of timings)."
+    )
+
+
+def _masks(named: dict[str, TrialRow]) -> None:
+    st.subheader("What they compute", anchor=False)
+    each: dict[str, Steps] = {}
+    for letter, row in named.items():
+        try:
+            plan = InheritancePlan.from_json(row.plan)
+            each[letter] = steps_of(plan, row.evaluations or evaluations_of(plan, row.key) or plan.steps)
+        except PlanError as error:
+            say(f"the plan of {letter} cannot be drawn: {error}")
+            return
+    if len({steps.nodes for steps in each.values()}) > 1:
+        say("these plans are of different architectures, so their masks cannot be laid over each other.")
+        return
+    shown = overlay(list(each.values()))
+    st.plotly_chart(
+        overlay_figure(shown), key="overlay", config=CONFIG, alt="Where the plans compute the same units and where not"
+    )
+    stretched = (
+        " Runs of different lengths are laid over each other by their course: a column shows what each plan does at "
+        "that part of its run."
+        if shown.stretched
+        else ""
+    )
+    st.caption(
+        "Each column is one evaluation of the UNet, each row one of its units or samplers, from the input at the top. "
+        f"The plans do the same in {shown.agree:.0%} of the cells; what is not computed is inherited, or not run at "
+        f"all.{stretched}"
+    )
+
+
+if __name__ == "__main__":
+    page()
