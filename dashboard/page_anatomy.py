@@ -75,8 +75,9 @@ def page() -> None:
         alt="The cost of each unit against how much it changes from step to step",
     )  # fmt: skip
     st.caption(
-        f"One point is one unit: to the right it costs more ({plain(cost.words)}), further down it changes less from step to "
-        f"step. Ringed are the six with the least change for their cost: {', '.join(steady(found, cost.values))}."
+        f"One point is one unit: to the right it costs more ({plain(cost.words)}), further down it changes less from "
+        "step to step. Ringed are the six with the least change for their cost: "
+        f"{', '.join(steady(found, cost.values))}."
     )
 
 
