@@ -14,6 +14,7 @@ from studies.profiles import newest_profile
 from studies.settings import StudySettings
 from studies.store import Store, StudyRecord
 
+PROFILE_SECONDS = 120.0  # after which a newer profile is looked for
 PIXELS = 8  # a side of a picture for one of its latents, in every model that is known by name
 
 
@@ -48,9 +49,16 @@ def _counted(settings: StudySettings) -> Anatomy:
 def timing_of(store: Store, study: StudyRecord) -> Timing | None:
     """The newest profile of the study's model at its resolution, when it was measured on the study's device in its
     dtype; None where no such profile stands."""
-    settings = study.settings
+    return _timing(store, str(store.url), study.settings)
+
+
+@st.cache_resource(
+    max_entries=4, ttl=PROFILE_SECONDS, show_spinner="Reading the profile ...", hash_funcs={StudySettings: repr}
+)
+def _timing(_store: Store, url: str, settings: StudySettings) -> Timing | None:
+    """Kept for a while: a cost model is fitted in seconds."""
     try:
-        found = newest_profile(store, settings.model, settings.architecture, settings.resolution)
+        found = newest_profile(_store, settings.model, settings.architecture, settings.resolution)
         if found is None:
             return None
         where = f"{found.device.kind}: {found.device.name}"

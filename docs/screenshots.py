@@ -146,8 +146,9 @@ def take(browser: Any, url: str, shot: Shot, path: Path) -> None:
 
 
 def settled(page: Any) -> None:
-    page.wait_for_function("!document.querySelector('[data-testid=stStatusWidget]')")
-    page.wait_for_function("!document.querySelector('[data-testid=stSpinner]')")
+    """Wait until the page's script has run and its charts are drawn."""
+    page.wait_for_timeout(500)  # a script that is asked for by a new size begins a little later
+    page.wait_for_selector("[data-testid=stApp][data-test-script-state=notRunning]", state="attached")
     page.wait_for_timeout(SETTLE)
 
 

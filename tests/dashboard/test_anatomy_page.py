@@ -12,10 +12,13 @@ from streamlit.testing.v1 import AppTest
 
 from dashboard.anatomy_picture import sensitivity_figure, steady, treemap
 from dashboard.page_anatomy import measures_of
+from explorer.profiler import workload_of
 from explorer.sensitivity import Sensitivity
 from studies import Store
+from studies.profiles import measured_profile
 from tests.architectures import sd15_anatomy
-from tests.dashboard.small_study import ARCHITECTURE, fill
+from tests.conftest import make_pipeline
+from tests.dashboard.small_study import ARCHITECTURE, fill, found
 from tests.dashboard.test_pages import texts, whole
 
 Open = Callable[..., AppTest]
@@ -87,3 +90,25 @@ def test_the_heat_map_divides_by_cost() -> None:
     np.testing.assert_allclose(divided.customdata[1], 0.2 / 3.0)
     np.testing.assert_allclose(divided.z, np.log10(divided.customdata))
     assert steady(found, costs, 2) == [units[-1], units[-2]]
+
+
+def test_a_profile_of_the_studys_device_gives_times(open_app: Open, tmp_path: Path) -> None:
+    pipe = make_pipeline()  # of the small study's architecture
+    with Store.open(tmp_path / "timed.db") as store:
+        work = workload_of(pipe, device="cpu")
+        profile = measured_profile(store, pipe, "emoji", work, steps=4, rounds=3)
+        here = f"{profile.device.kind}: {profile.device.name}"
+        same = {"resolution": work.resolution, "dtype": work.dtype}
+        found(store, fill(store, "here", ["plain@20", "DC0/P3"], device=here, **same))
+        found(store, fill(store, "elsewhere", ["plain@20"], device="cuda: another", **same))
+    app = whole(open_app(tmp_path / "timed.db", ANATOMY, study="here"), "Anatomy")
+    assert app.button_group(key="anatomy-size").value == "Time"
+    tree = json.loads(app.get("plotly_chart")[0].proto.spec)["data"][0]
+    shown = dict(zip(tree["ids"], tree["values"], strict=True))
+    timed = profile.cost_model.nodes
+    assert shown["unet"] == pytest.approx(sum(timed.values()) * 1e3)
+    assert all(shown[name] == pytest.approx(seconds * 1e3) for name, seconds in timed.items() if seconds > 0)
+    app = whole(open_app(tmp_path / "timed.db", "page_plan.py", study="here", trial="1"), "Plan")
+    assert "from the node times of a profile measured on" in texts(app)
+    app = whole(open_app(tmp_path / "timed.db", ANATOMY, study="elsewhere"), "Anatomy")
+    assert app.button_group(key="anatomy-size").options == ["Parameters", "MACs"]
