@@ -2,7 +2,7 @@
 
     python docs/screenshots.py --storage demo/explorer.db --study demo
 
-Needs Chromium and Playwright (the `test` extra). Each picture is of the page as a person first sees it.
+Writes docs/images/dashboard-*.png. Needs Chromium and Playwright (the `test` extra).
 """
 
 from __future__ import annotations
@@ -52,6 +52,7 @@ SHOTS = (
     Shot("plan-steps", "plan", 1330, begins="What is computed, and when"),
     Shot("plan-phone", "plan", 1500, width=PHONE),
     Shot("compare", "compare", 1550),
+    Shot("compare-pictures", "compare", 700, begins="The same prompts, the same seeds"),
     Shot("anatomy", "anatomy", 1520),
     Shot("progress", "progress", 1150),
 )
@@ -77,7 +78,7 @@ def main() -> None:
     with served(given.storage) as address, browsing(chromium) as browser:
         for shot in SHOTS:
             if not given.only or shot.name in given.only:
-                path = given.out / f"{shot.name}.png"
+                path = given.out / f"dashboard-{shot.name}.png"
                 take(browser, f"{address}/{shot.page}?{asks}", shot, path)
                 print(f"{path}: {path.stat().st_size // 1024} kB", flush=True)
 
