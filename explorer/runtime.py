@@ -58,10 +58,11 @@ def inherit(
         PlanError: when the plan was made for another architecture, or a plan is applied already.
         ModelError: when the target has no supported UNet, or another tool has patched it.
     """
+    mode = compile_mode(compile)
     chosen = plan if isinstance(plan, InheritancePlan) else InheritancePlan.from_pretrained(plan)
     if transfer:
         chosen = chosen.transfer(Architecture.of(getattr(target, "unet", target)))
-    return Inheritance(target, chosen, scheduler=scheduler, compile=compile_mode(compile), fallback=fallback)
+    return Inheritance(target, chosen, scheduler=scheduler, compile=mode, fallback=fallback)
 
 
 class Inheritance:

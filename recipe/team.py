@@ -105,8 +105,12 @@ class Team:
         return losses
 
     def _help(self, member: int, parent: int) -> None:
-        while True:
-            self._wait()
-            if self.order[0] == 0.0 or os.getppid() != parent:
-                return
-            self._together(member, int(self.order[1]), float(self.order[2]))
+        try:
+            while True:
+                self._wait()
+                if self.order[0] == 0.0 or os.getppid() != parent:
+                    return
+                self._together(member, int(self.order[1]), float(self.order[2]))
+        except BaseException:
+            self.barrier.abort()  # the others would wait for this one
+            raise

@@ -23,7 +23,7 @@ MODELS = {"stable-diffusion-v1-5/stable-diffusion-v1-5": "emoji"}
 SMALLER: dict[str, dict[str, str]] = {
     "search": {"--trials": "5", "--steps": "4", "--prompt-count": "4", "--pairs": "3", "--baselines": "short"},
     "worker": {"--trials": "5"},
-    "certify": {"--count": "4"},
+    "certify": {"--count": "8"},
     "calibrate": {"--pictures": "1"},
 }
 LEFT_OUT = {"--workers"}

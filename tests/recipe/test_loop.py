@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import multiprocessing
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -59,7 +61,11 @@ def test_the_log_has_every_row_once_and_the_last_step(tmp_path: Path) -> None:
 
 
 def test_a_team_of_two_trains_what_one_does(tmp_path: Path) -> None:
-    alone, together = train(tmp_path / "a", 6), train(tmp_path / "b", 6, workers=2)
+    # In a process of its own: helpers are forked, which a process whose autograd has threads already does not survive.
+    fresh = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, fresh, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        together = pool.submit(train, tmp_path / "b", 6, workers=2).result()
+    alone = train(tmp_path / "a", 6)
     assert all(torch.allclose(alone[key], together[key], atol=1e-5) for key in alone)
 
 

@@ -160,7 +160,7 @@ def test_a_design_fits_any_run() -> None:
 
 
 def test_the_screen_orders_what_is_plainly_ordered(session: Session, calibrated: Any) -> None:
-    screen = session.evaluator.screen
+    screen = session.evaluator.predictor
     assert screen is not None
 
     def drift(name: str, **more: Any) -> float:
@@ -174,7 +174,7 @@ def test_the_screen_orders_what_is_plainly_ordered(session: Session, calibrated:
 
 
 def test_every_plan_of_the_space_has_a_prediction(session: Session, calibrated: Any) -> None:
-    screen = session.evaluator.screen
+    screen = session.evaluator.predictor
     assert screen is not None
     draws = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=1))
     rules = set()

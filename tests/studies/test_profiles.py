@@ -126,9 +126,9 @@ def test_another_workload_is_another_profile(folder: Path, stored: Path) -> None
         session.evaluator.latency_batch = 2
         assert standing_profile(session, store) is None
         session.evaluator.latency_batch = 1
-        session.evaluator.compile = True
+        session.evaluator.compile = "default"
         assert standing_profile(session, store) is None
-        session.evaluator.compile = False
+        session.evaluator.compile = "off"
         assert profile_of(session, store).to_json() == found.to_json()
         signature = session.architecture.signature
         assert newest_profile(store, MODEL, signature, (64, 64)) is not None
@@ -193,8 +193,8 @@ def test_anatomy_takes_the_model_s_own_factor(tmp_path: Path, capsys: pytest.Cap
         (["--device", "cuda:99"], "cuda:99"),
         (["--device", "gpu"], "is not a device"),
         (["--dtype", "half"], "is not a dtype"),
-        (["--compile", "cudagraphs", "--device", "cpu"], "needs a CUDA GPU"),
-        (["--compile", "fast"], "unknown --compile"),
+        (["--compile", "cudagraphs", "--device", "cpu"], "need a CUDA GPU"),
+        (["--compile", "fast"], "unknown compile mode"),
         (["--batch", "0"], "at least 1"),
         (["--steps", "0"], "at least 1"),
         (["--rounds", "2"], "at least 3"),
