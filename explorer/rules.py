@@ -80,7 +80,8 @@ class Rule:
         """
         read = sources[-self.history :]
         if self.weights is not None and feature is not None:
-            return self.weights.at(evaluation, read, feature) or extrapolation(evaluation, sources[-2:])
+            line = extrapolation(evaluation, read[-2:])
+            return self.weights.at(evaluation, read, feature) or (0.0,) * (len(read) - len(line)) + line
         return extrapolation(evaluation, read)
 
     def to_json(self) -> dict[str, Any]:

@@ -280,7 +280,8 @@ class Inheritance:
         if self._shape == ():  # evaluations were left out: what is kept is too old
             self._static.begin()
             self._shape = None
-        noise = self._static.step(self._evaluation, run.choices[self._evaluation], arguments)
+        at = self._start + self._evaluation  # in the whole run, as fitted weights count
+        noise = self._static.step(at, run.choices[self._evaluation], arguments)
         self._peak = max(self._peak, self.cache_bytes)
         self._evaluation += 1
         return noise
@@ -323,7 +324,9 @@ class Inheritance:
             held = self._cache.get(feature)
             if held:
                 sources = tuple(held)[-self.plan.rule.history :]
-                weights = self.plan.rule.coefficients(evaluation, sources, feature)
+                # counted from the run's first timestep, also where its head was left out (img2img)
+                placed = tuple(source + self._start for source in sources)
+                weights = self.plan.rule.coefficients(evaluation + self._start, placed, feature)
                 inherited[feature] = combine([held[s] for s in sources], weights)
         return inherited
 

@@ -280,7 +280,7 @@ def test_the_engine_combines_with_the_plans_weights() -> None:
     torch.testing.assert_close(found[3], expected[1], rtol=1e-4, atol=1e-5)
 
 
-def test_a_run_of_another_length_is_refused_and_a_tail_extrapolates() -> None:
+def test_a_run_of_another_length_is_refused_and_a_tail_extrapolates(monkeypatch: pytest.MonkeyPatch) -> None:
     plan = by_hand({1: (0.9,), 3: (-0.25, 1.5)}, {1: (0,), 3: (0, 2)}, [0, 1, 0, 1])
     with pytest.raises(PlanError, match="fitted for 4 UNet evaluations and the run has 6"):
         replace(plan, schedule=Periodic(2)).resolve(6)
@@ -291,6 +291,21 @@ def test_a_run_of_another_length_is_refused_and_a_tail_extrapolates() -> None:
     with inherit(unet, plan) as handle:
         handle.begin(4, start=1)
         assert all(torch.isfinite(call(unet, seed)).all() for seed in range(3))
+        asked: list[Any] = []
+        own = Rule.coefficients
+        monkeypatch.setattr(Rule, "coefficients", lambda *args: asked.append(args[1:3]) or own(*args))
+        handle.begin(4, start=1)
+        for seed in range(3):
+            call(unet, seed)
+    assert asked == [(3, (1, 2))], "steps are counted from the run's first, not from the tail's"
+
+
+def test_three_terms_fall_back_to_the_line_through_the_last_two() -> None:
+    base = strategy("CO6", mode="P5", unet=SD15)
+    rule = fitted(base, moments_of(SD15, 50, 51), "fitted3").rule
+    feature = next(iter(rule.weights.features)) if rule.weights is not None else None
+    assert rule.coefficients(13, (2, 4, 9), feature) == (0.0, *extrapolation(13, (4, 9)))
+    assert rule.coefficients(13, (4, 9), feature) == extrapolation(13, (4, 9))
 
 
 def test_two_generations_of_features_are_counted() -> None:
