@@ -15,6 +15,7 @@ from studies.choice import direction_of
 from studies.paired import Difference
 from studies.rows import TrialRow
 from studies.settings import Objective
+from studies.summary import AUXILIARY
 
 COLOURS = {"better": "#0072B2", "worse": "#D55E00", "tied": "#8A8A8A"}
 SYMBOLS = {"better": "triangle-up", "worse": "triangle-down", "tied": "circle"}
@@ -27,7 +28,8 @@ Differences = Mapping[tuple[str, str], Difference | None]
 def metrics_of(rows: Sequence[TrialRow], objectives: Sequence[Objective]) -> list[str]:
     """What at least two plans were scored by: the speed-up, the objectives, then the rest."""
     names = dict.fromkeys(["speedup", *(o.name for o in objectives), *(name for row in rows for name in row.scores)])
-    return [name for name in names if sum(name in row.scores for row in rows) >= 2]
+    told = [name for name in names if name not in AUXILIARY]
+    return [name for name in told if sum(name in row.scores for row in rows) >= 2]
 
 
 def compare_table(

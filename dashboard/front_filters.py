@@ -23,7 +23,7 @@ HELP = {
     "Mode": "When features are extracted anew: P5 at every fifth evaluation, P5† with a full tail, N along DeepCache's "
     "curve, free: written out step by step.",
     "Kind": "What is inherited: residual branches, whole outputs, or both.",
-    "Rule": "What an inherited feature is: a copy, or a forecast from earlier ones.",
+    "Rule": "What an inherited feature is: a copy, a forecast from earlier ones, or what was fitted.",
 }
 
 

@@ -11,7 +11,7 @@ from dashboard.wording import plain
 from explorer.errors import StudyError
 from studies.board import Board
 from studies.choice import Choice, choose, direction_of, parse_wish
-from studies.summary import LATENCIES
+from studies.summary import AUXILIARY, LATENCIES
 
 # What compares with the un-accelerated pictures themselves is perfect for these: a loss in per cent says nothing.
 PAIRED = ("psnr", "ssim", "lpips")
@@ -21,7 +21,7 @@ STARTS = {"psnr": 30.0, "ssim": 0.9, "lpips": 0.1}
 def templates(board: Board) -> dict[str, tuple[str, float]]:
     """Sentences with `#` for the number, each with what goes into `parse_wish` and the number to begin with."""
     made: dict[str, tuple[str, float]] = {}
-    quality = [metric for metric in board.columns if metric not in LATENCIES]
+    quality = [metric for metric in board.columns if metric not in (*LATENCIES, *AUXILIARY)]
     for metric in quality:
         if metric.split("_")[0] in PAIRED:
             sign, words = (
@@ -59,7 +59,7 @@ def wish(board: Board, study: int) -> Choice | None:
             help="Hold the worse end of each 95% interval against the limit, not the value.",
         )  # fmt: skip
         try:
-            wanted = parse_wish(words.replace("#", f"{number:g}"), list(board.columns))
+            wanted = parse_wish(words.replace("#", f"{number:.6f}".rstrip("0").rstrip(".")), list(board.columns))
             found = choose(board.measured, wanted, board.control, sure=sure)
         except StudyError as error:
             st.caption(plain(error))

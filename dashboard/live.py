@@ -53,6 +53,11 @@ def _alone() -> bool:
 
 def words(now: Counts) -> str:
     """Where the study stands, as Markdown."""
+    untimed = f", {now.untimed:,} untimed" if now.untimed else ""
     if now.running:
-        return f":material/autorenew: {now.finished:,} plans finished, {now.running} running, {now.waiting:,} waiting"
-    return f"{now.finished:,} plans finished, none running" + (f", {now.waiting:,} waiting" if now.waiting else "")
+        running = (
+            f":material/autorenew: {now.finished:,} plans finished, {now.running} running, {now.waiting:,} waiting"
+        )
+        return running + untimed
+    waiting = f", {now.waiting:,} waiting" if now.waiting else ""
+    return f"{now.finished:,} plans finished, none running{waiting}{untimed}"

@@ -27,7 +27,7 @@ from dashboard.wording import axis_words, metric_words, number, plain, say
 from studies.board import Board, Flags
 from studies.choice import Choice
 from studies.store import StudyRecord
-from studies.summary import LATENCIES
+from studies.summary import AUXILIARY, LATENCIES
 
 SERIES_COLOUR = "series"
 
@@ -71,7 +71,7 @@ def summary(study: StudyRecord, board: Board) -> str:
 def _quality(board: Board) -> list[str]:
     """The study's quality objectives, then the other scores that stand."""
     names = [objective.name for objective in board.objectives if objective.name in board.columns]
-    return [name for name in dict.fromkeys([*names, *board.columns]) if name not in LATENCIES]
+    return [name for name in dict.fromkeys([*names, *board.columns]) if name not in (*LATENCIES, *AUXILIARY)]
 
 
 def _ranged(board: Board) -> list[str]:

@@ -30,7 +30,7 @@ from studies.board import Board
 from studies.charts import group_of
 from studies.rows import TrialRow, trial
 from studies.store import Store, StudyRecord
-from studies.tables import DONE
+from studies.tables import DONE, UNTIMED
 
 
 def page() -> None:
@@ -41,7 +41,9 @@ def page() -> None:
         row = _choose(store, study, board)
         st.header(plain(row.words), anchor=False)
         st.caption(plain(_origin(row)))
-        if row.state != DONE:
+        if row.state == UNTIMED:
+            say("this plan's latency waits for the study's device; its quality stands.")
+        elif row.state != DONE:
             say(f"this plan is {row.state}{f': {row.reason}' if row.reason else ', so it has no scores yet'}.")
         plan = _plan(row)
         show_metrics(study, row, board.control)
@@ -140,7 +142,7 @@ def _computed(store: Store, study: StudyRecord, plan: InheritancePlan, row: Tria
         f"at the top to the output. {steps.full} of {steps.evaluations} evaluations compute everything; "
         f"{steps.saved:.0%} of the cells are not computed. Residual inherited: the unit's own work is taken from "
         "earlier evaluations, its input still passes. Output inherited: its whole output is taken, and what only "
-        f"it read does not run. {costs.words if costs else ''}"
+        f"it read does not run. {plain(costs.words) if costs else ''}"
     )
 
 

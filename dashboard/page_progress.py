@@ -27,7 +27,7 @@ from studies.summary import scale_of
 from studies.tables import FAILED, plans
 
 # In these, studies may differ whose fronts are set against each other: they measure the same, and search otherwise.
-FREE = {"sampler", "sampler seed", "sampler arguments", "space"}
+FREE = {"sampler", "sampler seed", "sampler arguments", "space", "calibrated"}
 SAMPLE = 1500  # plans that the importances are found from
 CEILING = {"psnr": 60.0}  # above it pictures are the same to any eye: 100 dB of the un-accelerated run must not rule
 

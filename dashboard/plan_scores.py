@@ -77,7 +77,7 @@ def score_table(
             "verdict": VERDICTS[found.verdict] if (found := differences.get(metric)) is not None else "",
             "floor": score_words(floors[metric]) if metric in floors else "",
             "extractor": row.extractors.get(metric, ""),
-            "device": row.device or "",
+            "device": row.devices.get(metric, ""),
         }
         for metric, score in row.scores.items()
     ]

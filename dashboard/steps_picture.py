@@ -56,6 +56,8 @@ def evaluations_of(plan: InheritancePlan, key: str) -> int | None:
 
     A scheduler evaluates as often as there are steps, or once more (PNDM), or about twice (Heun).
     """
+    if plan.rule.weights is not None:
+        return plan.rule.weights.evaluations
     if isinstance(plan.schedule, Segments):
         return plan.schedule.evaluations
     steps = plan.steps

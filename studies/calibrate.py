@@ -13,6 +13,7 @@ from explorer.errors import StudyError
 from explorer.moments import collect_moments
 from explorer.pictures import run
 from explorer.step_errors import Design, measure_step_errors
+from search_spaces.space import Setting
 from studies import calibration
 from studies.calibration import Arrays, Calibration
 from studies.evaluator import evaluations_of
@@ -158,6 +159,7 @@ def _tasks(store: Store, study: StudyRecord, session: Session, pictures: int, po
         yield _Task(f"moments/{number}", evaluations, "features of un-accelerated runs", bound(moments, start, batch))
     for number, (start, batch) in enumerate(batches):
         yield _Task(f"errors/{number}", design.work, "errors of single steps", bound(errors, start, batch))
-    for count in getattr(session.space, "steps", ()):
-        if count != settings.steps:
-            yield _Task(f"plain/{count}", evaluations + count, f"{count} plain steps", bound(plain, count))
+    setting = Setting(session.architecture, settings.steps, evaluations)
+    fewer = {*getattr(session.space, "steps", ()), *setting.plain_steps()} - {settings.steps}
+    for count in sorted(fewer, reverse=True):
+        yield _Task(f"plain/{count}", evaluations + count, f"{count} plain steps", bound(plain, count))

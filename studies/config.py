@@ -83,6 +83,11 @@ class SearchConfig:
         for name, known in (("baselines", BASELINES), ("sampler", SAMPLERS), ("proposals", PROPOSALS)):
             if getattr(self, name) not in known:
                 raise StudyError(f"unknown --{name} {getattr(self, name)!r}; use one of {', '.join(known)}.")
+        if self.proposals == "screened" and self.sampler == "nsga2":
+            raise StudyError(
+                "--proposals screened does not go with --sampler nsga2, whose generations need every proposal scored; "
+                "use tpe or random."
+            )
         try:
             compile_mode(self.compile)
         except PlanError as error:

@@ -17,7 +17,7 @@ import torch
 from explorer.architecture import Architecture
 from explorer.compiling import CompileMode
 from explorer.devices import DeviceInfo
-from explorer.errors import ExplorerError, ScoreError, StudyError
+from explorer.errors import ExplorerError, PlanError, ScoreError, StudyError
 from explorer.estimate import Estimate
 from explorer.latency import PAIRS, Latency, compare
 from explorer.pictures import as_png, generate
@@ -167,7 +167,10 @@ class CandidateEvaluator:
         """The drift that the study's calibration predicts, beside what is measured."""
         if self.predictor is None:
             return {}
-        drift = self.predictor.drift(plan)
+        try:
+            drift = self.predictor.drift(plan)
+        except PlanError:  # such as a number of steps that was not calibrated
+            return {}
         return {PREDICTED: Estimate(drift, drift, drift, self.predictor.calibration.errors.pictures)}
 
     def _latency(self, plan: InheritancePlan, handle: Inheritance) -> Scored:

@@ -76,4 +76,6 @@ def _rule(rule: Any) -> str:
     if not isinstance(rule, Mapping) or not isinstance(rule.get("kind"), str):
         return UNKNOWN
     order = rule.get("order")
+    if rule["kind"] == "fitted":
+        return "fitted3" if order == 2 else "fitted"
     return rule["kind"] + (str(order) if rule["kind"] == "forecast" and isinstance(order, int) else "")

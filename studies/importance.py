@@ -48,7 +48,8 @@ def given_up(plan: InheritancePlan, units: Sequence[str], steps: int) -> list[fl
     """For each unit the fraction of the run's evaluations at which it is not computed, then the fraction of the study's
     `steps` that the plan does not take. Every evaluation is counted once; PNDM's additional one is left out."""
     schedule = plan.schedule
-    choices = plan.resolve(schedule.evaluations if isinstance(schedule, Segments) else plan.steps)
+    # Of the schedule itself: fitted weights fit one number of evaluations alone, which is not that of the steps.
+    choices = schedule.resolve(schedule.evaluations if isinstance(schedule, Segments) else plan.steps)
     absent = {
         choice: 1.0 - np.isin(units, list(liveness(plan.architecture, plan.mask(choice)).run))
         for choice in set(choices)

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from explorer.errors import PlanError
 from explorer.mask import Feature, Mask
 from explorer.moments import Moments
 from explorer.plan import InheritancePlan, resolve_run
@@ -69,8 +70,10 @@ class Screen:
         return Prediction(self.drift(plan), self.cost(plan))
 
     def drift(self, plan: InheritancePlan) -> float:
-        """See `Prediction`. 0 for the un-accelerated run."""
+        """See `Prediction`. 0 for the un-accelerated run. Raises PlanError for a number of steps not calibrated."""
         count = self.evaluations(plan)
+        if count != self.moments.evaluations and plan.steps not in self.calibration.plain:
+            raise PlanError(f"a run of {plan.steps} steps was not calibrated, so its drift is not predicted.")
         run = resolve_run(plan, count)
         scale = (self.moments.evaluations - 1) / max(1, count - 1)
         squares, extracts = self.calibration.plain.get(plan.steps, 0.0), list[int]()

@@ -14,6 +14,8 @@ from studies.settings import Objective
 from studies.tables import DONE
 
 LATENCIES = ("latency", "speedup")
+AUXILIARY = ("cache_mib", "predicted_latency", PREDICTED)
+"""Kept with a trial and no score of it: what its features take, and what was predicted of it."""
 
 
 def scored_rows(rows: list[TrialRow], objectives: tuple[Objective, ...]) -> list[TrialRow]:

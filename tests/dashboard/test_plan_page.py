@@ -48,7 +48,7 @@ def test_by_its_address(open_app: Open, small_storage: Path) -> None:
     unet, steps = figures(app)
     assert unet["data"][0]["type"] == "heatmap"
     assert [trace["type"] for trace in steps["data"][:2]] == ["bar", "heatmap"]
-    assert "multiply-accumulates of each evaluation, counted" in texts(app)
+    assert plain("multiply-accumulates of each evaluation, counted") in texts(app)
 
 
 def test_all_scores_with_all_that_is_known(open_app: Open, small_storage: Path) -> None:
