@@ -96,8 +96,8 @@ def run_worker(
     in which proposed plans are worth a measurement; with it the best of many is scored, otherwise each as it comes.
 
     A plan whose scoring raises ExplorerError, RuntimeError or MemoryError is recorded as failed, with the reason. On
-    any other exception, KeyboardInterrupt for one, the plan goes back to the queue, the study is left whole, and the
-    exception goes on.
+    any other exception, and on StudyError or KeyboardInterrupt, the plan goes back to the queue, the study is left
+    whole, and the exception goes on.
 
     Raises:
         StudyError: when there is no such study, when it has another space or no quality to measure, or when it cannot
@@ -262,5 +262,7 @@ class _Run(Generic[P]):
                 # An evaluator that measures whole plans alone does for every study of one device.
                 part = () if claim.part is None else (claim.part,)
                 return self.evaluator.score(candidate, *part)
+        except StudyError:
+            raise  # no plan's own trouble: a full disk, no baseline, no device lock would fail every other plan too
         except (ExplorerError, RuntimeError, MemoryError) as error:
             return str(error).strip() or type(error).__name__

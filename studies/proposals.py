@@ -122,11 +122,14 @@ class Proposer(Generic[P]):
             try:
                 plan = self.space.suggest(trial)
                 row = self._row(plan, trial)
+                wanted = self.screen(plan) is None
             except ExplorerError:
-                row = None
+                wanted = False
             pool.tell(trial, state=TrialState.FAIL)  # what is scored comes back from the study
-            if row is None or row["key"] in known:
-                self.duplicates += row is not None
+            if not wanted:
+                continue
+            if row["key"] in known:
+                self.duplicates += 1
                 continue
             known.add(row["key"])
             found.append((plan, row))
@@ -140,6 +143,7 @@ class Proposer(Generic[P]):
             if isinstance(claim, Claim):
                 self._in_a_row = 0
                 return claim, plan, self.mirror.begin(claim)
+        self._in_a_row += 1
         return None
 
     def _draw(self, worker_id: int, total: int | None) -> tuple[Claim, P, int] | None:
@@ -151,9 +155,10 @@ class Proposer(Generic[P]):
             try:
                 plan = self.space.suggest(trial)
                 row = self._row(plan, trial)
+                wanted = row["key"] not in known and self.screen(plan) is None
             except ExplorerError:
                 continue
-            if row["key"] in known or self.screen(plan) is not None:
+            if not wanted:
                 continue
             claim = queue.claim_new(self.store, self.study, worker_id, total, row, None, self.part)
             if isinstance(claim, Full):

@@ -9,7 +9,7 @@ import pytest
 import sqlalchemy as sa
 from optuna.trial import TrialState
 
-from explorer.errors import StudyError
+from explorer.errors import PlanError, StudyError
 from explorer.estimate import Estimate
 from studies import (
     Counts,
@@ -212,6 +212,14 @@ def test_an_objective_that_is_not_measured_stops_the_run(store: Store) -> None:
     assert counts(store, study).finished == 0
 
 
+def test_trouble_that_is_no_plans_own_stops_the_run_and_gives_the_plan_back(store: Store, study: StudyRecord) -> None:
+    with pytest.raises(StudyError, match="no space left"):
+        run(store, 12, evaluator=Stops(error=StudyError("no space left"), after=3))
+    assert counts(store, study) == Counts(waiting=3, done=2)
+    run(store, 12)
+    assert counts(store, study) == Counts(done=12)
+
+
 def test_all_that_was_measured_is_kept(store: Store, study: StudyRecord) -> None:
     run(store, 5, evaluator=ToyEvaluator(pictures=True), device={"name": "a processor", "threads": 2})
     row = trials(store, study)[2]
@@ -258,7 +266,7 @@ def test_a_plan_that_can_no_longer_be_read_is_a_failure(store: Store, study: Stu
 
     def read(data: dict[str, Any]) -> ToyPlan:
         if not data["period"]:
-            raise StudyError("this is not a plan")
+            raise PlanError("this is not a plan")
         return ToyPlan.from_json(data)
 
     run_worker(store, "s", ToySpace(), ToyEvaluator(), read, total_trials=6)
@@ -314,3 +322,35 @@ def test_ranked_proposals_end_with_the_space(store: Store) -> None:
     store.create_study("s", toy_settings())
     outcome = run(store, 50, rank=lambda plans: range(len(plans)), space=ToySpace(periods=2, widths=2))
     assert outcome.stopped == "exhausted" and outcome.scored == 1 + 2 * 3
+
+
+def test_of_many_proposals_none_is_scored_that_is_screened_out(store: Store) -> None:
+    study = store.create_study("s", toy_settings())
+    ranked: list[int] = []
+
+    def widest(plans: Any) -> list[int]:
+        ranked.extend(plan.width for plan in plans)
+        return sorted(range(len(plans)), key=lambda k: -plans[k].width)
+
+    run(store, 12, rank=widest, evaluator=ToyEvaluator(screened=(7, 8, 9)))
+    assert ranked and not set(ranked) & {7, 8, 9}
+    assert max(row.plan["width"] for row in trials(store, study) if row.plan is not None) == 6
+
+
+def test_ranking_that_leaves_out_every_plan_does_not_hold_up_the_search(store: Store) -> None:
+    store.create_study("s", toy_settings())
+    outcome = run(store, 2, rank=lambda plans: [], timeout=60)
+    assert (outcome.stopped, outcome.scored) == ("total", 2)
+
+
+def test_a_plan_that_cannot_be_screened_is_not_drawn(store: Store) -> None:
+    @dataclass
+    class Fails(ToyEvaluator):
+        def screen(self, plan: ToyPlan) -> str | None:
+            if plan.width:
+                raise PlanError("its schedule does not fit")
+            return None
+
+    store.create_study("s", toy_settings())
+    assert run(store, 5, evaluator=Fails()).stopped == "exhausted"
+    assert counts(store, store.study("s")) == Counts(done=1)
