@@ -65,12 +65,15 @@ def writing_engine(url: URL) -> Engine:
 
 
 def reading_engine(url: URL) -> Engine:
-    """An engine that cannot write and that never blocks the workers (the dashboard, `explorer show`)."""
+    """An engine that cannot write and that never blocks the workers (the dashboard, `explorer show`). All reads of a
+    transaction see the same moment."""
     if sqlite.is_sqlite(url):
         return sqlite.reading_engine(url)
     with in_words(url):
         engine = sa.create_engine(url, **engine_arguments(url))
-    return engine.execution_options(postgresql_readonly=True) if postgresql.is_postgresql(url) else engine
+    if not postgresql.is_postgresql(url):
+        return engine
+    return engine.execution_options(postgresql_readonly=True, isolation_level="REPEATABLE READ")
 
 
 def optuna_storage(url: URL) -> RDBStorage:

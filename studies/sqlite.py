@@ -71,8 +71,12 @@ def _on_begin(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
+def _on_begin_reading(connection: Connection) -> None:
+    connection.exec_driver_sql("BEGIN")
+
+
 def reading_engine(url: URL) -> Engine:
-    """An engine that cannot write and that never blocks the workers."""
+    """An engine that cannot write and that never blocks the workers. All reads of a transaction see the same moment."""
     path = file_of(url)
     if not path.exists():
         raise StudyError(f"there is no database at {path}; run `explorer search` first or name another --storage.")
@@ -91,9 +95,12 @@ def reading_engine(url: URL) -> Engine:
             if "locked" in str(error) or path.with_name(path.name + "-wal").exists():
                 raise
             connection = sqlite3.connect(address + "&immutable=1", uri=True, check_same_thread=False)
+        connection.isolation_level = None  # the driver begins a transaction only for what writes
         return connection
 
-    return sa.create_engine("sqlite://", creator=connect, poolclass=sa.pool.QueuePool)
+    engine = sa.create_engine("sqlite://", creator=connect, poolclass=sa.pool.QueuePool)
+    sa.event.listen(engine, "begin", _on_begin_reading)
+    return engine
 
 
 def check_place(url: URL) -> None:

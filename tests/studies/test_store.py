@@ -29,6 +29,7 @@ from studies import (
     trials,
 )
 from studies.database import parse_url, show_url, writing_engine
+from studies.reading import Reading
 from tests.studies.toy_study import ToyEvaluator, ToyPlan, ToySpace, toy_settings
 
 LATER = ("attempts",)  # columns of the plans that the first schema did not have
@@ -310,6 +311,27 @@ def test_a_reader_neither_writes_nor_waits_for_a_writer(url: str) -> None:
             assert [study.name for study in reader.studies()] == ["s"]
             with pytest.raises(StudyError, match="read-only"), reader.begin() as other:
                 other.execute(sa.delete(tables.studies))
+
+
+def test_a_reader_sees_one_moment(url: str) -> None:
+    """A plan that is finished after its scores were asked for is not yet finished to whom asks."""
+    with Store.open(url) as writer:
+        study = writer.create_study("s", toy_settings())
+        evaluator = ToyEvaluator()
+        enqueue(writer, study, [ToyPlan(3, 4)], ToySpace(), evaluator.evaluations)
+        finished: list[int] = []
+
+        def finish(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+            if "FROM explorer_measurements" in statement and not finished:
+                finished.append(run_worker(writer, "s", ToySpace(), evaluator, ToyPlan.from_json, 1).scored)
+
+        with Store.open(url, read_only=True) as reader:
+            sa.event.listen(reader.engine, "after_cursor_execute", finish)
+            reading = Reading(study)
+            reading.refresh(reader)
+            assert finished == [1] and [(row.state, row.scores) for row in reading.rows] == [("waiting", {})]
+            reading.refresh(reader)
+            assert [(row.state, len(row.scores)) for row in reading.rows] == [("done", 4)]
 
 
 def test_devices_are_kept_once(store: Store) -> None:
