@@ -184,6 +184,8 @@ class Screen:
 def non_dominated_first(predictions: Sequence[Prediction], standing: Sequence[Prediction]) -> list[int]:
     """Places of `predictions` in the order in which they are worth a measurement: first those that no other one and
     nothing of `standing` is predicted to dominate, by how much they add to the front in logs of drift and in cost."""
+    if not predictions:
+        return []
     points = np.array([[math.log(max(p.drift, 1e-6)), p.cost] for p in (*predictions, *standing)])
     low, high = points.min(axis=0), points.max(axis=0)
     points = (points - low) / np.where(high > low, high - low, 1.0)

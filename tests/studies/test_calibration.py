@@ -189,6 +189,7 @@ def test_every_plan_of_the_space_has_a_prediction(session: Session, calibrated: 
 
 def test_the_best_predictions_come_first() -> None:
     points = [Prediction(1.0, 0.5), Prediction(0.1, 0.5), Prediction(1.0, 0.9), Prediction(0.02, 0.9)]
+    assert non_dominated_first([], []) == non_dominated_first([], points) == []
     order = non_dominated_first(points, [Prediction(0.0, 1.0), Prediction(0.2, 0.4)])
     assert set(order[:2]) == {1, 3} and order[-1] == 2
 
