@@ -107,7 +107,8 @@ def run_one_worker(
             words().print(f"{why}: scoring quality alone; latency is left to the study's device", markup=False)
         if not store.beside_its_file:
             words().print(f"sample pictures go to {store.folder / FOLDER}", markup=False)
-        use_profile(session, store)
+        if not elsewhere:  # another device's times say nothing of the latency that the study measures
+            use_profile(session, store)
         session.evaluator.saved = Saved.of(store.folder, study, session.settings)
         standing = load(store, record)
         if standing is not None:
