@@ -16,7 +16,7 @@ from explorer.step_errors import Design, measure_step_errors
 from search_spaces.space import Setting
 from studies import calibration
 from studies.calibration import Arrays, Calibration
-from studies.evaluator import evaluations_of
+from studies.evaluator import evaluations_of, on_device
 from studies.session import Session
 from studies.store import Store, StudyRecord
 
@@ -106,9 +106,10 @@ def calibrate(
             continue
         words, at_start = task.words, done
         report(0)
-        clock = time.perf_counter()
-        arrays, facts = task.make(report)
-        took = time.perf_counter() - clock
+        with on_device(session.info, shared=not task.part.startswith("errors/")):  # errors are timed as well
+            clock = time.perf_counter()
+            arrays, facts = task.make(report)
+            took = time.perf_counter() - clock
         calibration.save_part(store, study, task.part, facts | {"parts": names, "made_with": made_with}, arrays, took)
         report(at_start + task.work - done)
     made = calibration.load(store, study)

@@ -13,6 +13,7 @@ from studies.calibrate import calibrate
 from studies.calibration import Calibration
 from studies.commands.output import duration, out, print_json, table, words
 from studies.config import SearchConfig, make_config
+from studies.database import show_url
 from studies.interrupts import interruptible
 from studies.session import Session, config_of, open_session
 from studies.store import Store, StudyRecord
@@ -49,7 +50,7 @@ def run_calibrate(
         print_json(document(study, made))
         return
     print_calibration(made)
-    storage = "" if config.storage == SearchConfig().storage else f" --storage {config.storage}"
+    storage = "" if config.storage == SearchConfig().storage else f" --storage {show_url(config.storage)}"
     console.print(f"\nsearch with it:  explorer search --study {config.study}{storage}", markup=False)
 
 
