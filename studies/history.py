@@ -11,6 +11,7 @@ from studies.front import hypervolume, non_dominated
 from studies.rows import TrialRow, objective_losses
 from studies.settings import Objective
 from studies.summary import Scale
+from studies.tables import FINISHED
 
 CHECKPOINTS = 240  # a line of more points shows nothing more
 
@@ -25,13 +26,16 @@ class History:
 
 
 def seconds_of(row: TrialRow) -> float:
-    """What a finished plan cost its worker; 0 for one that is not finished."""
+    """What a plan cost its workers: what its measurements took, otherwise the time from its claim to its end; 0 while
+    neither is known. (Where two workers measured a plan, its claim is that of the second.)"""
+    if row.seconds:
+        return sum(row.seconds.values())
     return 0.0 if row.started is None or row.finished is None else max(0.0, row.finished - row.started)
 
 
 def history(rows: Sequence[TrialRow], objectives: tuple[Objective, ...], scale: Scale) -> History:
     """The growth of the front in the order in which plans were finished; what failed counts as time, not as volume."""
-    ended = sorted((row for row in rows if row.finished is not None), key=lambda row: row.finished or 0.0)
+    ended = sorted((row for row in rows if row.state in FINISHED), key=lambda row: row.finished or 0.0)
     spent = np.cumsum([seconds_of(row) for row in ended])
     names = {objective.name for objective in objectives}
     step = max(1, -(-len(ended) // CHECKPOINTS))

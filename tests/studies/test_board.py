@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,16 @@ def test_growth_ends_at_the_hypervolume_of_all() -> None:
     assert grown.trials == [1, 2, 3, 4, 5, 6]
     assert grown.seconds[-1] == pytest.approx(6.0)
     assert scale_of([CLOSE], OBJECTIVES) is None
+
+
+def test_growth_takes_the_seconds_that_were_measured_of_what_has_ended() -> None:
+    scale = scale_of(ROWS, OBJECTIVES)
+    assert scale is not None
+    parts = replace(row(6, None, 5, 30, 25, started=0.9), seconds={"latency": 2.0, "fd_x": 3.5})
+    untimed = replace(row(7, None, 5, 30, 25, state="untimed"), seconds={"fd_x": 50.0})
+    grown = history([*ROWS, parts, untimed], OBJECTIVES, scale)
+    assert grown.trials[-1] == 7
+    assert grown.seconds[-1] == pytest.approx(6.0 + 5.5)
 
 
 def test_growth_of_many_plans_has_few_points() -> None:
