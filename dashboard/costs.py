@@ -47,8 +47,8 @@ def _counted(settings: StudySettings) -> Anatomy:
 
 
 def timing_of(store: Store, study: StudyRecord) -> Timing | None:
-    """The newest profile of the study's model at its resolution, when it was measured on the study's device in its
-    dtype; None where no such profile stands."""
+    """The newest profile of the study's model at its resolution, on its device, in its dtype and compile mode; None
+    where no such profile stands."""
     return _timing(store, str(store.url), study.settings)
 
 
@@ -58,11 +58,11 @@ def timing_of(store: Store, study: StudyRecord) -> Timing | None:
 def _timing(_store: Store, url: str, settings: StudySettings) -> Timing | None:
     """Kept for a while: a cost model is fitted in seconds."""
     try:
-        found = newest_profile(_store, settings.model, settings.architecture, settings.resolution)
+        found = newest_profile(
+            _store, settings.model, settings.architecture, settings.resolution,
+            device=settings.device, dtype=settings.dtype, compile=settings.compile,
+        )  # fmt: skip
         if found is None:
-            return None
-        where = f"{found.device.kind}: {found.device.name}"
-        if (where, found.workload.dtype) != (settings.device, settings.dtype):
             return None
         return Timing(found.cost_model, f"{found.device.name}, {found.workload.dtype}, batch {found.workload.batch}")
     except ScoreError:  # of an older version, or interrupted: `explorer profile` makes it anew

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import reduce
 from typing import TYPE_CHECKING, Any
@@ -129,7 +130,8 @@ def save_part(store: Store, study: StudyRecord, name: str, facts: dict[str, Any]
     with store.begin() as connection:
         known = sa.select(table.c.id).where(table.c.study_id == study.id, table.c.part == name)
         if connection.execute(known).first() is None:
-            connection.execute(sa.insert(table).values(row))
+            with suppress(sa.exc.IntegrityError), connection.begin_nested():  # another process was quicker
+                connection.execute(sa.insert(table).values(row))
 
 
 def drop(store: Store, study: StudyRecord) -> None:

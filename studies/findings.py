@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -51,7 +52,7 @@ def record(store: Store, study: StudyRecord, session: Session) -> list[str]:
     """
     made = []
     for kind, find in _WAYS.items():
-        if _read(store, study, kind) is None:
+        if not _sound(kind, _read(store, study, kind)):
             value = find(session)
             if value is not None:
                 keep(store, study, kind, value)
@@ -110,12 +111,22 @@ _WAYS: dict[str, Callable[[Session], dict[str, Any] | None]] = {
 }
 
 
+_READERS: dict[str, Callable[[Any], Any]] = {ANATOMY: Anatomy.from_json, SENSITIVITY: Sensitivity.from_json}
+
+
 def _whole(read: Callable[[Any], Any], value: Any) -> Any:
     """What `read` makes of a stored value; None when it is damaged: it is found again by the next search."""
     try:
         return read(value)
     except (ModelError, ScoreError):
         return None
+
+
+def _sound(kind: str, value: Any) -> bool:
+    """Whether a stored value is there and not damaged."""
+    if kind == FLOOR:
+        return isinstance(value, dict) and all(_whole(Estimate.from_json, each) is not None for each in value.values())
+    return value is not None and _whole(_READERS[kind], value) is not None
 
 
 def _read(store: Store, study: StudyRecord, kind: str) -> Any:
@@ -125,9 +136,14 @@ def _read(store: Store, study: StudyRecord, kind: str) -> Any:
 
 
 def keep(store: Store, study: StudyRecord, kind: str, value: Any) -> None:
-    """Keep it, unless another process kept one meanwhile."""
+    """Keep it, in the place of a damaged one, unless another process kept one meanwhile."""
     row = {"study_id": study.id, "kind": kind, "value": value, "created": time.time()}
-    standing = sa.select(findings.c.id).where(findings.c.study_id == study.id, findings.c.kind == kind)
+    mine = (findings.c.study_id == study.id, findings.c.kind == kind)
     with store.begin() as connection:
-        if connection.execute(standing).first() is None:
+        standing = connection.execute(sa.select(findings.c.value).where(*mine)).first()
+        if standing is not None:
+            if not _sound(kind, standing.value):
+                connection.execute(sa.update(findings).where(*mine).values(row))
+            return
+        with suppress(sa.exc.IntegrityError), connection.begin_nested():  # another process was quicker
             connection.execute(sa.insert(findings).values(row))

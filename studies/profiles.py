@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
+from explorer.compiling import CompileMode
 from explorer.errors import ScoreError
 from explorer.profiles import Profile
 from explorer.workload import Workload
@@ -46,9 +47,17 @@ def find_profile(store: Store, key: str) -> Profile | None:
 
 
 def newest_profile(
-    store: Store, model: str, architecture: str, resolution: tuple[int, int] | None = None
+    store: Store,
+    model: str,
+    architecture: str,
+    resolution: tuple[int, int] | None = None,
+    *,
+    device: str | None = None,
+    dtype: str | None = None,
+    compile: CompileMode | None = None,
 ) -> Profile | None:
-    """The complete profile of a model that was measured last, at `resolution` when it is given."""
+    """The complete profile of a model that was measured last, of those that have what is given. device: its kind and
+    name as in a study's settings (`cuda: NVIDIA H200`)."""
     model = absolute(model) or model
     query = sa.select(profiles.c.document).where(
         profiles.c.model == model, profiles.c.architecture == architecture, profiles.c.complete.is_(True)
@@ -56,7 +65,14 @@ def newest_profile(
     with store.begin() as connection:
         documents = list(connection.execute(query.order_by(profiles.c.updated.desc())).scalars())
     found = [Profile.from_json(document) for document in documents]
-    return next((each for each in found if resolution in (None, each.workload.resolution)), None)
+
+    def fits(profile: Profile) -> bool:
+        workload = profile.workload
+        has = (workload.resolution, f"{profile.device.kind}: {profile.device.name}", workload.dtype, workload.compile)
+        wanted = (resolution, device, dtype, compile)
+        return all(want in (None, have) for want, have in zip(wanted, has, strict=True))
+
+    return next((profile for profile in found if fits(profile)), None)
 
 
 def save_profile(store: Store, profile: Profile) -> None:
@@ -73,8 +89,13 @@ def save_profile(store: Store, profile: Profile) -> None:
         "updated": time.time(),
     }
     with store.begin() as connection:
-        if connection.execute(sa.update(profiles).where(profiles.c.key == key).values(row)).rowcount == 0:
-            connection.execute(sa.insert(profiles).values(row))
+        replace = sa.update(profiles).where(profiles.c.key == key).values(row)
+        if connection.execute(replace).rowcount == 0:
+            try:
+                with connection.begin_nested():
+                    connection.execute(sa.insert(profiles).values(row))
+            except sa.exc.IntegrityError:  # another process was quicker
+                connection.execute(replace)
 
 
 def measured_profile(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +14,11 @@ from explorer import ModelError, anatomy
 from explorer.architecture import Architecture
 from explorer.costs import Anatomy
 from studies import Store, StudyRecord, findings, tables
+from studies.calibration import save_part
 from studies.config import make_config
 from studies.session import Session, open_session
 from tests.architectures import sd15_anatomy
+from tests.studies.toy_study import toy_settings
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +58,31 @@ def test_what_is_damaged_counts_as_missing(session: Session, standing: tuple[Sto
         assert findings.anatomy_of(store, study) is None
         assert findings.sensitivity_of(store, study) is None
         assert findings.floors_of(store, study) == {}
+        assert findings.record(store, study, session) == ["anatomy", "sensitivity", "floor"]
+        assert findings.record(store, study, session) == []
+        assert findings.anatomy_of(store, study) == anatomy(session.evaluator.pipe.unet, 8)
+
+
+def test_two_processes_that_keep_one_thing_at_once(url: str) -> None:
+    """On PostgreSQL both look before either has kept its own; the slower one's is left out."""
+    meet = threading.Barrier(2)
+
+    def keep() -> None:
+        with Store.open(url) as store:
+            study = store.study("s")
+            if not store.beside_its_file:
+                wait = lambda _c, _k, statement, *_: statement.startswith("INSERT") and meet.wait(30)  # noqa: E731
+                sa.event.listen(store.engine, "before_cursor_execute", wait)
+            findings.keep(store, study, findings.FLOOR, {})
+            save_part(store, study, "plain/3", {"plain": 3}, {"distance": np.ones(1)}, 1.0)
+
+    with Store.open(url) as store:
+        study = store.create_study("s", toy_settings())
+        with ThreadPoolExecutor(2) as both:
+            for done in [both.submit(keep) for _ in range(2)]:
+                done.result()
+        for table in (tables.findings, tables.calibrations):
+            assert len(store.read(sa.select(table.c.id).where(table.c.study_id == study.id))) == 1
 
 
 def test_an_anatomy_is_kept_as_json() -> None:

@@ -134,6 +134,11 @@ def test_another_workload_is_another_profile(folder: Path, stored: Path) -> None
         assert newest_profile(store, MODEL, signature, (64, 64)) is not None
         assert newest_profile(store, MODEL, signature, (128, 128)) is None
         assert newest_profile(store, "another", signature) is None
+        device = f"{found.device.kind}: {found.device.name}"
+        given: dict[str, Any] = {"device": device, "dtype": found.workload.dtype, "compile": "off"}
+        assert newest_profile(store, MODEL, signature, **given) is not None
+        for change in ({"device": "cuda: another"}, {"dtype": "float16"}, {"compile": "default"}):
+            assert newest_profile(store, MODEL, signature, **given | change) is None
 
 
 def test_a_search_keeps_predictions_and_screens_by_them(folder: Path, stored: Path) -> None:
