@@ -64,14 +64,14 @@ def write_whole(path: Path, content: bytes) -> None:
 
 
 def read_picture(folder: Path, path: Path) -> Image.Image:
-    """The PNG at `path`, which must lie in `folder`, links resolved.
+    """The PNG at `path`, which must lie in the pictures' folder under `folder`, links resolved.
 
     Raises:
         StudyError: when it lies elsewhere, is missing, or is no PNG of a sensible size.
     """
     real = path.resolve()
-    if not real.is_relative_to(folder.resolve()):
-        raise StudyError("this picture's path leaves the storage's folder, so it is not opened.")
+    if not real.is_relative_to((folder / FOLDER).resolve()):
+        raise StudyError("this picture's path leaves the pictures' folder, so it is not opened.")
     try:
         if real.stat().st_size > MAX_BYTES:
             raise StudyError(f"this picture's file is larger than {MAX_BYTES} bytes, so it is not opened.")

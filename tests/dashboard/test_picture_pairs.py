@@ -14,7 +14,7 @@ from dashboard.picture_pairs import pairs
 from dashboard.wording import file_name, plain
 from explorer.errors import StudyError
 from studies import Store, tables, trials
-from studies.pictures import MAX_BYTES, read_picture
+from studies.pictures import FOLDER, MAX_BYTES, read_picture
 from studies.summary import plain_row
 from tests.dashboard.small_study import PROMPTS, STEPS
 
@@ -55,34 +55,37 @@ def test_another_seed_is_no_partner(small_storage: Path, tmp_path: Path) -> None
 
 
 def test_a_picture_inside_the_folder_is_read(tmp_path: Path) -> None:
-    assert read_picture(tmp_path, _png(tmp_path / "a.png")).getpixel((0, 0)) == (1, 2, 3)
+    (tmp_path / FOLDER).mkdir()
+    assert read_picture(tmp_path, _png(tmp_path / FOLDER / "a.png")).getpixel((0, 0)) == (1, 2, 3)
 
 
 def test_a_path_stays_inside_the_folder(tmp_path: Path) -> None:
-    folder = tmp_path / "store"
+    folder = tmp_path / FOLDER
     folder.mkdir()
-    outside = _png(tmp_path / "secret.png")
+    outside = _png(tmp_path / "secret.png")  # beside the database, but none of its pictures
     (folder / "link.png").symlink_to(outside)
     for path in (folder / ".." / "secret.png", outside, folder / "link.png", Path(os.sep, "etc", "passwd")):
-        with pytest.raises(StudyError, match="leaves the storage's folder"):
-            read_picture(folder, path)
+        with pytest.raises(StudyError, match="leaves the pictures' folder"):
+            read_picture(tmp_path, path)
 
 
 def test_what_is_no_picture_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "text.png").write_text("no picture")
-    (tmp_path / "cut.png").write_bytes(_png(tmp_path / "a.png").read_bytes()[:40])
-    Image.new("RGB", (4, 4)).save(tmp_path / "jpeg.png", "JPEG")
+    folder = tmp_path / FOLDER
+    folder.mkdir()
+    (folder / "text.png").write_text("no picture")
+    (folder / "cut.png").write_bytes(_png(folder / "a.png").read_bytes()[:40])
+    Image.new("RGB", (4, 4)).save(folder / "jpeg.png", "JPEG")
     for name in ("text.png", "cut.png", "jpeg.png"):
         with pytest.raises(StudyError, match="no whole PNG"):
-            read_picture(tmp_path, tmp_path / name)
+            read_picture(tmp_path, folder / name)
     with pytest.raises(StudyError, match="missing"):
-        read_picture(tmp_path, tmp_path / "gone.png")
+        read_picture(tmp_path, folder / "gone.png")
     with pytest.raises(StudyError):
-        read_picture(tmp_path, tmp_path)
-    with (tmp_path / "huge.png").open("wb") as file:
+        read_picture(tmp_path, folder)
+    with (folder / "huge.png").open("wb") as file:
         file.truncate(MAX_BYTES + 1)
     with pytest.raises(StudyError, match="larger than"):
-        read_picture(tmp_path, tmp_path / "huge.png")
+        read_picture(tmp_path, folder / "huge.png")
 
 
 @given(some.text())
