@@ -60,6 +60,8 @@ def thinned(board: Board, shown: Flags, view: View, keep: Iterable[int], most: i
     drawn |= board.series != "searched"
     drawn &= shown
     rest = np.flatnonzero(shown & ~drawn)
+    if not len(rest):
+        return drawn
     cells = np.zeros(len(rest), dtype=np.int64)
     for metric, parts in zip((view.x, view.y), GRID, strict=True):
         values = board.columns[metric].value[rest]

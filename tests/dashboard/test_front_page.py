@@ -207,6 +207,7 @@ def test_thinning_keeps_the_front_the_baselines_and_the_shape() -> None:
     assert kept.sum() <= 800
     assert kept[line].all() and kept[[0, 1]].all()
     assert thinned(big, shown, view, line, most=10_000).all()
+    assert thinned(big, shown, view, range(len(big)), most=800).all()  # every plan is one to keep
     for metric in ("speedup", "fd_x"):
         values = big.columns[metric].value
         assert np.percentile(values[kept], 99) >= np.percentile(values, 98)
