@@ -19,7 +19,7 @@ from explorer.estimate import Estimate
 from explorer.pictures import run as run_pipeline
 from explorer.schedule import Segments
 from explorer.step_errors import Design
-from studies import calibration, tables
+from studies import calibration, evaluator, tables
 from studies.calibrate import SEED, Progress, calibrate
 from studies.calibration import Calibration
 from studies.cli import run
@@ -59,7 +59,16 @@ def calibrated(session: Session, tmp_path_factory: pytest.TempPathFactory) -> It
             calibrate(store, study, session, on_progress=stop, **SMALL)
         assert list(calibration.parts(store, study)) == ["moments/0"]
         assert calibration.load(store, study) is None
-        made = calibrate(store, study, session, on_progress=reports.append, **SMALL)
+        holds: list[bool] = []
+
+        def on_device(info: Any, *, shared: bool) -> Any:
+            holds.append(shared)
+            return evaluator.on_device(info, shared=shared)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("studies.calibrate.on_device", on_device)
+            made = calibrate(store, study, session, on_progress=reports.append, **SMALL)
+        assert holds == [False, *[True] * len(made.plain)]  # what is timed has the device alone
         assert reports[0].done == 9 and reports[-1].done == reports[-1].total and reports[-1].seconds_left == 0
         session.use(made)
         yield store, study, made
