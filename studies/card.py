@@ -81,7 +81,7 @@ def _use(plan: InheritancePlan, metrics: Mapping[str, Any]) -> str:
 ```python
 from explorer import inherit
 
-handle = inherit(pipe, "FOLDER")  # this folder (or its hub id); pipe: your diffusers pipeline of {escape(model)}
+handle = inherit(pipe, "FOLDER")  # this folder (or its hub id); pipe: your diffusers pipeline of {" ".join(model.split())}
 image = pipe(prompt, num_inference_steps={plan.steps}, guidance_scale={guidance:g}).images[0]
 handle.remove()  # the pipeline is as it was
 ```
