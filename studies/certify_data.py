@@ -46,7 +46,8 @@ class CertificateData:
                 shutil.rmtree(self.folder, ignore_errors=True)
             self.folder.mkdir(parents=True, exist_ok=True)
             standing = self._read_json("settings.json")
-            if standing is None:
+            nothing = self.latency() is None and not any(self.folder.glob("values-*"))
+            if standing is None or nothing:
                 write_whole(self.folder / "settings.json", _json(settings))
                 return
         except OSError as error:

@@ -30,6 +30,7 @@ CARD = "README.md"
 SCRIPT = "reproduce.sh"
 PIPELINE = "pipeline.py"
 METRICS_KIND = "inheritance-metrics"
+BUILT_IN_PROMPTS = ("emoji-search", "hub-search")  # of which a held-out set is known
 PACKAGES = ("inheritance-explorer", "torch", "diffusers", "transformers", "open_clip_torch")
 
 
@@ -269,6 +270,8 @@ def script_text(plan: InheritancePlan, metrics: Mapping[str, Any]) -> str:
     }
     bench = measured | {"--batch": str(extra.get("latency batch", 1)), "--pairs": str(extra.get("timed pairs", 7))}
     certify = measured | {"--clip-model": extra.get("CLIP model"), "--out": "reproduced"}
+    own = metrics["prompts"]["name"] not in BUILT_IN_PROMPTS
+    prompts = ' --prompts "${PROMPTS:?set PROMPTS to a file of held-out prompts}"' if own else ""
     compiled = f" --compile {shlex.quote(str(settings['compile']))}" if settings.get("compile", "off") != "off" else ""
     return f"""#!/bin/sh
 # Measures this plan again: its speed against the un-accelerated pipeline, then its quality on held-out prompts.
@@ -277,7 +280,7 @@ set -eu
 cd "$(dirname "$0")"
 {given}
 explorer bench . --model "$MODEL" {_options(bench)}{compiled}
-explorer certify . --model "$MODEL" --count "${{COUNT:-256}}" {_options(certify)}{compiled}
+explorer certify . --model "$MODEL" --count "${{COUNT:-256}}" {_options(certify)}{prompts}{compiled}
 """
 
 
