@@ -14,7 +14,7 @@ import streamlit as st
 from dashboard.context import storage
 from dashboard.wording import file_name
 from explorer.plan import InheritancePlan
-from studies.rows import TrialRow, trial
+from studies.rows import TrialRow
 from studies.sqlite import DEFAULT_URL
 from studies.store import Store, StudyRecord
 
@@ -65,12 +65,12 @@ def zip_of(url: str, study: str, number: int, folder: str) -> Callable[[], bytes
     """
 
     def make() -> bytes:
-        from studies.export import write_export
+        from studies.export import find_trial, write_export
 
         with Store.open(url, read_only=True) as store, tempfile.TemporaryDirectory() as place:
             record = store.study(study)
             target = Path(place) / folder
-            write_export(store, record, trial(store, record, number), target)
+            write_export(store, record, find_trial(store, record, number), target)
             stream = io.BytesIO()
             with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
                 for path in sorted(target.rglob("*")):

@@ -14,15 +14,24 @@ if TYPE_CHECKING:
 
 PLAN_FILE = "inheritance.json"
 MAX_FILE_BYTES = 4_000_000
-HUB_PATTERNS = [PLAN_FILE, "README.md", "*.png", "metrics.json", "certificate.*", "reproduce.sh", "pipeline.py"]
-"""What `push_to_hub` sends of an export's folder, and nothing else that may lie in it."""
+HUB_PATTERNS = [
+    PLAN_FILE, "README.md", "pictures.png", "metrics.json", "certificate.json", "certificate.html", "reproduce.sh",
+    "pipeline.py",
+]  # fmt: skip
+"""What `push_to_hub` sends of an export's folder, and nothing else that may lie in it: whole names, for `*` would match
+through `/` into what certificates and tunings keep there."""
 
 
 def write_plan(plan: InheritancePlan, path: str | os.PathLike[str]) -> None:
     """Write the plan as JSON, whole or not at all. Raises PlanError when the place cannot be written."""
     text = json.dumps(plan.to_json(), ensure_ascii=False, indent=1) + "\n"
     try:
-        Path(path).write_text(text, encoding="utf-8")
+        part = Path(path).with_name(f".{Path(path).name}.{os.getpid()}.part")
+        try:
+            part.write_text(text, encoding="utf-8")
+            os.replace(part, path)
+        finally:
+            part.unlink(missing_ok=True)
     except (OSError, ValueError) as error:  # ValueError: a path with a null byte, a name that is no Unicode
         reason = getattr(error, "strerror", None) or error
         raise PlanError(f"cannot write the plan to {str(path)!r}: {reason}; choose another place.") from error

@@ -74,7 +74,7 @@ def _deepcache(session: Session, interval: int) -> Timed:
     try:
         with _patched(evaluator.pipe, interval) as pipe:
             return Timed(f"deepcache-{interval}", name, evaluator.steps, evaluator.latency_of(pipe, evaluator.steps))
-    except (ExplorerError, RuntimeError):
+    except ExplorerError:
         raise
     except Exception as error:  # it was written for older versions of diffusers, and asserts and indexes freely
         first = (str(error).strip() or type(error).__name__).splitlines()[0]

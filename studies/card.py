@@ -75,13 +75,13 @@ def _summary(plan: InheritancePlan, metrics: Mapping[str, Any], certificate: Map
 
 def _use(plan: InheritancePlan, metrics: Mapping[str, Any]) -> str:
     guidance = metrics["settings"]["guidance"]
-    model = metrics["settings"]["model"]
+    model = " ".join(metrics["settings"]["model"].split())
     return f"""## Use
 
 ```python
 from explorer import inherit
 
-handle = inherit(pipe, "FOLDER")  # this folder (or its hub id); pipe: your diffusers pipeline of {escape(model)}
+handle = inherit(pipe, "FOLDER")  # this folder (or its hub id); pipe: your diffusers pipeline of {model}
 image = pipe(prompt, num_inference_steps={plan.steps}, guidance_scale={guidance:g}).images[0]
 handle.remove()  # the pipeline is as it was
 ```

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from explorer.errors import StudyError
+from explorer.errors import PlanError, StudyError
 from explorer.estimate import Estimate
+from explorer.plan import InheritancePlan
 from studies.store import Store, StudyRecord
 
 CERTIFICATE = "certificate.json"
 PAGE = "certificate.html"
 FOLDER = "explorer-certificates"
+KEPT = ".certificate"
+"""The folder beside a certificate with what it is computed from."""
 KIND = "inheritance-certificate"
 SCHEMA = 1
 
@@ -45,6 +48,21 @@ def read_certificate(folder: Path) -> dict[str, Any] | None:
             "certify again."
         )
     return document
+
+
+def certificate_of(folder: Path, plan: InheritancePlan, weights: str | None) -> dict[str, Any] | None:
+    """The certificate in `folder` where it is of this plan, whatever its name, on weights of that fingerprint; None
+    otherwise. Raises StudyError as `read_certificate` does."""
+    document = read_certificate(folder)
+    if document is None:
+        return None
+    try:
+        certified = InheritancePlan.from_json(document["plan"]["document"])
+        found_weights, document["count"] = document["settings"]["extra"].get("weights"), int(document["count"])
+    except (PlanError, KeyError, TypeError, ValueError, AttributeError):
+        return None
+    same = replace(certified, name=plan.name, made_for=plan.made_for) == plan
+    return document if same and found_weights == weights else None
 
 
 @dataclass(frozen=True)

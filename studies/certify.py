@@ -17,11 +17,12 @@ from typing import Any
 import numpy as np
 
 from explorer.costs import anatomy
-from explorer.errors import ScoreError, StudyError
+from explorer.errors import ExplorerError, ScoreError, StudyError
 from explorer.estimate import Estimate
 from explorer.latency import Latency
 from explorer.pictures import as_png
 from explorer.plan import InheritancePlan
+from explorer.prompts import load_prompts
 from explorer.quality.bootstrap import mean_estimate
 from explorer.quality.scorer import Raw, Scorer
 from studies.certificate import (
@@ -44,6 +45,7 @@ from studies.config import SearchConfig
 from studies.export import shareable, versions
 from studies.pictures import write_whole
 from studies.session import Session
+from studies.settings import StudySettings
 
 FRESH_SEED = 1_000_000_000
 """Far from the seeds that a study counts from 0."""
@@ -72,9 +74,26 @@ def held_out(config: SearchConfig, prompts: str | None = None) -> SearchConfig:
     if chosen is None:
         raise StudyError(
             f"the plan was searched on prompts of your own ({config.prompts}), for which no held-out set is known; "
-            "name others for the certificate."
+            "name others for the certificate with --prompts (of `explorer tune`: --certificate-prompts)."
         )
     return replace(config, prompts=chosen, prompt_count=None, seed=(config.seed + FRESH_SEED) % 2**31)
+
+
+def check_held_out(session: Session, searched: StudySettings | None) -> None:
+    """Raises StudyError when prompts of the search are among those of the certificate."""
+    if searched is None:
+        return
+    mine = [prompt.text for prompt in session.evaluator.prompts]
+    try:
+        theirs = set(load_prompts(searched.prompts, searched.extra.get("prompt count")).texts)
+    except ExplorerError:  # a file that is not on this machine: its hash is all that is known of it
+        theirs = set(mine) if searched.prompts_hash == session.settings.prompts_hash else set()
+    both = [text for text in mine if text in theirs]
+    if both:
+        raise StudyError(
+            f"{len(both)} of the {len(mine)} prompts of {session.settings.prompts} were searched on "
+            f"({both[0][:60]!r} for one); give --prompts that the search has not seen."
+        )
 
 
 def clip_metric(scorer: Scorer) -> str:
@@ -111,10 +130,13 @@ def certify(
     evaluator, scorer = session.evaluator, session.evaluator.scorer
     if scorer is None:
         raise StudyError(f"{session.config.model} has random weights, so no quality can be certified.")
+    if evaluator.pairs < 3:
+        raise StudyError(f"a latency needs at least 3 --pairs, got {evaluator.pairs}.")
     clip = clip_metric(scorer)
     data = CertificateData(folder)
     data.open(_identity(session, plan), again=again)
     runs = _latencies(session, plan, words, data)
+    count = max(count, data.count())
     done = _measure(session, plan, runs, data, clip, count, seconds, on_progress)
     raws = data.runs(min(done, count))
     scores = _scores(scorer, raws)

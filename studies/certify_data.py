@@ -20,12 +20,12 @@ from safetensors.numpy import save as save_tensors
 from explorer.errors import StudyError
 from explorer.quality.features import Features
 from explorer.quality.scorer import Raw
+from studies.certificate import KEPT
 from studies.pictures import write_whole
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-FOLDER = ".certificate"
 _BATCH = re.compile(r"values-(\d{6})\.safetensors")
 
 
@@ -33,7 +33,7 @@ class CertificateData:
     """The kept values of one certificate in `folder`. Raises StudyError when the place cannot be used."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder / FOLDER
+        self.folder = folder / KEPT
 
     def open(self, settings: Mapping[str, Any], *, again: bool = False) -> None:
         """Begin, or go on with what stands. again: drop what stands.
@@ -46,7 +46,8 @@ class CertificateData:
                 shutil.rmtree(self.folder, ignore_errors=True)
             self.folder.mkdir(parents=True, exist_ok=True)
             standing = self._read_json("settings.json")
-            if standing is None:
+            nothing = self.latency() is None and not any(self.folder.glob("values-*"))
+            if standing is None or nothing:
                 write_whole(self.folder / "settings.json", _json(settings))
                 return
         except OSError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import shutil
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
@@ -16,7 +17,7 @@ from explorer.errors import PlanError, StudyError
 from explorer.plan import InheritancePlan, MadeFor
 from explorer.plan_files import PLAN_FILE
 from studies.card import STRIP, card_text
-from studies.certificate import CERTIFICATE, PAGE, certificate_folder, read_certificate
+from studies.certificate import CERTIFICATE, KEPT, PAGE, certificate_folder, certificate_of, read_certificate
 from studies.pictures import write_whole
 from studies.rows import TrialRow, trials
 from studies.store import Store, StudyRecord
@@ -29,6 +30,7 @@ CARD = "README.md"
 SCRIPT = "reproduce.sh"
 PIPELINE = "pipeline.py"
 METRICS_KIND = "inheritance-metrics"
+BUILT_IN_PROMPTS = ("emoji-search", "hub-search")  # of which a held-out set is known
 PACKAGES = ("inheritance-explorer", "torch", "diffusers", "transformers", "open_clip_torch")
 
 
@@ -64,7 +66,9 @@ def write_export(
     plan = exported_plan(study, row)
     metrics = metrics_document(store, study, row)
     _prepare(folder, plan, force)
-    certificate = _bring_certificate(certificate_folder(store, study, row.key), folder)
+    certificate = _bring_certificate(
+        certificate_folder(store, study, row.key), folder, plan, study.settings.extra.get("weights")
+    )
     strip = picture_strip(store, study, row, plain_row(trials(store, study), study.settings.steps))
     files = {
         PLAN_FILE: _json(plan.to_json()),
@@ -209,8 +213,7 @@ def _prepare(folder: Path, plan: InheritancePlan, force: bool) -> None:
         if standing and not earlier and not force:
             raise StudyError(f"the folder {folder} is not empty and no earlier export; give another --out, or --force.")
         if earlier and not _same_plan(folder, plan):
-            for name in (CERTIFICATE, PAGE):
-                (folder / name).unlink(missing_ok=True)
+            _drop_certificate(folder)
     except OSError as error:
         raise StudyError(f"cannot make the folder {folder} ({error.strerror or error}); give another --out.") from error
 
@@ -222,12 +225,20 @@ def _same_plan(folder: Path, plan: InheritancePlan) -> bool:
         return False
 
 
-def _bring_certificate(source: Path, folder: Path) -> dict[str, Any] | None:
-    """The certificate that stands: the storage's, copied along, otherwise that of the folder."""
-    standing = read_certificate(source)
-    if standing is None:
-        return read_certificate(folder)
+def _drop_certificate(folder: Path) -> None:
+    for name in (CERTIFICATE, PAGE):
+        (folder / name).unlink(missing_ok=True)
+    shutil.rmtree(folder / KEPT, ignore_errors=True)
+
+
+def _bring_certificate(source: Path, folder: Path, plan: InheritancePlan, weights: str | None) -> dict[str, Any] | None:
+    """The plan's certificate of most pictures: the storage's, copied along, or the folder's. Drops another plan's."""
+    standing, here = certificate_of(source, plan, weights), certificate_of(folder, plan, weights)
     try:
+        if here is None and read_certificate(folder) is not None:
+            _drop_certificate(folder)
+        if standing is None or (here is not None and here["count"] > standing["count"]):
+            return here
         for name in (CERTIFICATE, PAGE):
             if (source / name).is_file():
                 write_whole(folder / name, (source / name).read_bytes())
@@ -259,6 +270,8 @@ def script_text(plan: InheritancePlan, metrics: Mapping[str, Any]) -> str:
     }
     bench = measured | {"--batch": str(extra.get("latency batch", 1)), "--pairs": str(extra.get("timed pairs", 7))}
     certify = measured | {"--clip-model": extra.get("CLIP model"), "--out": "reproduced"}
+    own = metrics["prompts"]["name"] not in BUILT_IN_PROMPTS
+    prompts = ' --prompts "${PROMPTS:?set PROMPTS to a file of held-out prompts}"' if own else ""
     compiled = f" --compile {shlex.quote(str(settings['compile']))}" if settings.get("compile", "off") != "off" else ""
     return f"""#!/bin/sh
 # Measures this plan again: its speed against the un-accelerated pipeline, then its quality on held-out prompts.
@@ -267,7 +280,7 @@ set -eu
 cd "$(dirname "$0")"
 {given}
 explorer bench . --model "$MODEL" {_options(bench)}{compiled}
-explorer certify . --model "$MODEL" --count "${{COUNT:-256}}" {_options(certify)}{compiled}
+explorer certify . --model "$MODEL" --count "${{COUNT:-256}}" {_options(certify)}{prompts}{compiled}
 """
 
 

@@ -60,10 +60,14 @@ def eligible(found: list[Candidate], limits: Limits, clip: float, after: list[Ca
     """Faster than the un-accelerated pipeline, within the limits by the search's scores, the fastest first.
 
     after: those whose certificate did not hold. What drifted as far as one of them is not worth a certificate: what is
-    left is closer to the un-accelerated pictures (PSNR, which few pictures tell well).
+    left is closer to the un-accelerated pictures (PSNR, which few pictures tell well). Plain steps, the control, stay.
     """
     closest = max((each.psnr for each in after), default=-np.inf)
-    return [each for each in found if each.speedup > 1 and each.psnr > closest and each.keeps(limits, clip)]
+    return [each for each in found if each.speedup > 1 and _untried(each, after, closest) and each.keeps(limits, clip)]
+
+
+def _untried(each: Candidate, after: list[Candidate], closest: float) -> bool:
+    return each not in after and (each.plain or each.psnr > closest)
 
 
 def fastest_plain(found: list[Candidate], limits: Limits, clip: float) -> Candidate | None:

@@ -18,7 +18,7 @@ from explorer.errors import ScoreError, StudyError
 from explorer.plan import InheritancePlan
 from explorer.strategies import PLAIN_STEPS, strategy
 from studies.certificate import FAILS, HOLDS, Limits, certificate_folder
-from studies.certify import LEAST, certify, clip_metric
+from studies.certify import LEAST, certify, check_held_out, clip_metric
 from studies.config import SearchConfig
 from studies.driver import Progress, run_worker
 from studies.export import exported_plan, write_export
@@ -173,6 +173,7 @@ class Tuning:
     say: Say
     certifying: SearchConfig
     spent_before: float = 0.0
+    budget_before: float = 0.0
     split: Split | None = None
     began: float = field(default_factory=time.monotonic)
 
@@ -202,13 +203,14 @@ class Tuning:
         try:
             document = json.loads((self.work / STATE).read_text(encoding="utf-8"))
             self.spent_before = float(document["spent"])
+            self.budget_before = float(document["budget"])
             self.split = Split(**document["split"]).grown(max(1.0, self.budget / float(document["budget"])))
         except (OSError, ValueError, KeyError, TypeError, ZeroDivisionError) as error:
             raise StudyError(f"{self.work / STATE} cannot be read ({error!r}); give another --out.") from error
 
     def save(self) -> None:
         assert self.split is not None
-        document = {"spent": self.spent, "budget": self.budget, "split": self.split.to_json()}
+        document = {"spent": self.spent, "budget": max(self.budget, self.budget_before), "split": self.split.to_json()}
         try:
             self.work.mkdir(parents=True, exist_ok=True)
             write_whole(self.work / STATE, json.dumps(document).encode())
@@ -242,6 +244,7 @@ def prepare(tuning: Tuning) -> Session:
     tuning.load()
     config = tuning.config
     session = open_session(replace(config, prompt_count=None))
+    check_held_out(open_session(tuning.certifying, session.evaluator.pipe), session.settings)
     if tuning.split is None:
         tuning.split = split_budget(
             tuning.budget, tuning.spent, probe(session), len(session.evaluator.prompts)

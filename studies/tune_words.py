@@ -59,6 +59,11 @@ def _plain(result: Result, limits: Limits) -> list[str]:
         return ["Nothing beats fewer steps beyond doubt here: plain steps of the same cost do as well or better."]
     if rival is None:
         return ["No smaller number of plain steps that was tried keeps the limit."]
+    if rival.speedup >= result.chosen.speedup:
+        return [
+            f"Fewer steps are as fast or faster within the limit by the search's scores: {rival.row.words}, "
+            f"{rival.speedup:.2f}x."
+        ]
     return [f"The fastest plain steps within the limit are {rival.row.words}, {rival.speedup:.2f}x."]
 
 

@@ -8,9 +8,8 @@ from typing import Any
 
 from explorer.errors import ExplorerError, StudyError
 from explorer.plan import InheritancePlan
-from explorer.prompts import load_prompts
 from studies.certificate import CERTIFICATE, PAGE, Limits, certificate_folder
-from studies.certify import certify, held_out
+from studies.certify import LEAST, certify, check_held_out, held_out
 from studies.commands.output import counted, out, print_json, words
 from studies.config import SearchConfig
 from studies.export import exported_plan, find_trial, read_export, write_card
@@ -44,13 +43,15 @@ def certify_command(
     as_json: bool,
 ) -> None:
     """given: options of SearchConfig that the user named; the rest are those of the search."""
+    if count is not None and count < LEAST:
+        raise StudyError(f"a certificate needs at least {LEAST} pictures, got --count {count}.")
     subject = _subject(target, trial, storage, folder, given)
     console = words()
     console.print(f"loading {subject.config.model} ...", markup=False)
     session = open_session(subject.config)
     _check_weights(session, subject, given)
     check_held_out(session, subject.searched)
-    total = count or len(session.evaluator.prompts)
+    total = len(session.evaluator.prompts) if count is None else count
     console.print(
         f"certifying {subject.words}: {total} pictures of each run, of {subject.config.prompts}", markup=False
     )
@@ -63,7 +64,8 @@ def certify_command(
     except KeyboardInterrupt:
         console.print(f"\ninterrupted; what was measured is kept in {subject.folder}, and the same command goes on.")
         raise
-    if subject.export:
+    made_for = subject.plan.made_for and subject.plan.made_for.fingerprint
+    if subject.export and made_for in (None, session.settings.extra["weights"]):
         write_card(subject.folder, document)
     if as_json:
         print_json(document)
@@ -140,21 +142,4 @@ def _check_weights(session: Session, subject: Subject, given: dict[str, Any]) ->
         raise StudyError(
             f"the plan was found on {subject.config.model} with weights {found_on}, and here it has {here}; name the "
             "model with --model to certify it on these weights all the same."
-        )
-
-
-def check_held_out(session: Session, searched: StudySettings | None) -> None:
-    """Raises StudyError when prompts of the search are among those of the certificate."""
-    if searched is None:
-        return
-    mine = [prompt.text for prompt in session.evaluator.prompts]
-    try:
-        theirs = set(load_prompts(searched.prompts, searched.extra.get("prompt count")).texts)
-    except ExplorerError:  # a file that is not on this machine: its hash is all that is known of it
-        theirs = set(mine) if searched.prompts_hash == session.settings.prompts_hash else set()
-    both = [text for text in mine if text in theirs]
-    if both:
-        raise StudyError(
-            f"{len(both)} of the {len(mine)} prompts of {session.settings.prompts} were searched on "
-            f"({both[0][:60]!r} for one); give --prompts that the search has not seen."
         )

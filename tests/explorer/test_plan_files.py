@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -227,3 +228,8 @@ def test_a_hub_that_refuses_is_told_in_one_sentence(tmp_path: Path) -> None:
 
 def test_rules_and_names_survive() -> None:
     assert InheritancePlan.from_json(PLAN.to_json()).rule == Rule("forecast", 2)
+
+
+@pytest.mark.parametrize("name", [".certificate/000001-full.png", ".tune/explorer-certificates/s/k/certificate.json"])
+def test_the_hub_gets_nothing_of_what_certificates_keep(name: str) -> None:
+    assert not [pattern for pattern in HUB_PATTERNS if fnmatch(name, pattern)]

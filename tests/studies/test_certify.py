@@ -28,7 +28,7 @@ from studies.certify import FRESH_SEED, held_out
 from studies.certify_data import CertificateData
 from studies.cli import run
 from studies.config import SearchConfig
-from studies.export import find_trial, write_export
+from studies.export import exported_plan, find_trial, write_export
 from tests.studies.scored_study import STEPS, fill
 
 
@@ -265,9 +265,16 @@ def test_a_trial_s_certificate_goes_along_with_its_export(
     place.mkdir(parents=True)
     for name in ("certificate.json", "certificate.html"):
         (place / name).write_bytes((certified[0] / "plan" / name).read_bytes())
+    document = json.loads((place / "certificate.json").read_text())
+    document["plan"]["document"] = exported_plan(study, row).to_json()
+    document["settings"]["extra"]["weights"] = study.settings.extra.get("weights")
+    (place / "certificate.json").write_text(json.dumps(document))
     files = write_export(store, study, row, tmp_path / "plan")
     assert {"certificate.json", "certificate.html"} <= {path.name for path in files}
     assert "## Certificate" in (tmp_path / "plan" / "README.md").read_text()
+    (tmp_path / "plan" / "inheritance.json").unlink()
+    write_export(store, study, find_trial(store, study, 1), tmp_path / "plan", force=True)
+    assert not (tmp_path / "plan" / "certificate.json").exists()
 
 
 @pytest.mark.parametrize(
