@@ -109,7 +109,7 @@ def export_settings(export: Path, plan: InheritancePlan, metrics: dict[str, Any]
         settings = StudySettings.from_json(metrics["settings"])
         config_of(settings, "export")
         return settings
-    except (ExplorerError, KeyError, TypeError, ValueError) as error:
+    except (ExplorerError, AttributeError, LookupError, TypeError, ValueError) as error:
         raise StudyError(f"{export}/metrics.json cannot be read ({error!r}); export the trial again.") from error
 
 
