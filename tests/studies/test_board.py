@@ -178,7 +178,7 @@ def test_facts_of_free_and_mixed_plans() -> None:
             ["mid", "up3.l2.attn="],
             "0 1*4 0 2*4",
             {"kind": "fitted", "order": 2},
-            PlanFacts("free", "both", "fitted", 9),
+            PlanFacts("free", "both", "fitted3", 9),
         ),
         (
             ["up3="],

@@ -99,9 +99,10 @@ def test_the_fastest_within_the_limits_comes_first() -> None:
     limits = Limits(0.01)
     assert eligible(FOUND, limits, 80.0, []) == [GOOD, PLAIN, SAFE]
     assert eligible(FOUND, Limits(0.01, 0.1), 80.0, []) == [SAFE]
-    # Where one does not hold, only what is closer to the un-accelerated pictures is worth a certificate.
-    assert eligible(FOUND, limits, 80.0, [GOOD]) == [SAFE]
-    assert eligible(FOUND, limits, 80.0, [GOOD, SAFE]) == []
+    # Where one does not hold, only what is closer to the un-accelerated pictures is worth a certificate, and the control.
+    assert eligible(FOUND, limits, 80.0, [GOOD]) == [PLAIN, SAFE]
+    assert eligible(FOUND, limits, 80.0, [GOOD, SAFE]) == [PLAIN]
+    assert eligible(FOUND, limits, 80.0, [GOOD, SAFE, PLAIN]) == []
     assert fastest_plain(FOUND, limits, 80.0) == PLAIN
     assert just_beyond(FOUND, GOOD, limits, 80.0) == FAST and just_beyond(FOUND, FAST, limits, 80.0) is None
 
