@@ -99,7 +99,7 @@ def test_the_fastest_within_the_limits_comes_first() -> None:
     limits = Limits(0.01)
     assert eligible(FOUND, limits, 80.0, []) == [GOOD, PLAIN, SAFE]
     assert eligible(FOUND, Limits(0.01, 0.1), 80.0, []) == [SAFE]
-    # Where one does not hold, only what is closer to the un-accelerated pictures is worth a certificate, and the control.
+    # Where one does not hold, only what is closer to the un-accelerated pictures is worth a certificate; controls stay.
     assert eligible(FOUND, limits, 80.0, [GOOD]) == [PLAIN, SAFE]
     assert eligible(FOUND, limits, 80.0, [GOOD, SAFE]) == [PLAIN]
     assert eligible(FOUND, limits, 80.0, [GOOD, SAFE, PLAIN]) == []
