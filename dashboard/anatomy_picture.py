@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from html import escape
 
 import numpy as np
 import plotly.graph_objects as go
@@ -70,16 +71,17 @@ def sensitivity_figure(found: Sensitivity, costs: Mapping[str, float] | None, un
     else:
         colours, bar = values, {"tickformat": ".0%"}
     low, high = np.nanpercentile(colours, [1, 99]) if colours.size else (0.0, 1.0)
+    names = tuple(escape(name) for name in found.units)  # text of a database is no markup
     figure = go.Figure(
         go.Heatmap(
-            z=colours, x=list(range(1, found.evaluations)), y=list(found.units), customdata=values, xgap=1, ygap=1,
+            z=colours, x=list(range(1, found.evaluations)), y=names, customdata=values, xgap=1, ygap=1,
             zmin=low, zmax=high, colorscale=SEQUENTIAL, colorbar={"thickness": 12, "title": {"text": unit}, **bar},
             hovertemplate="evaluation %{x}, %{y}: %{customdata:.3g} " + unit + "<extra></extra>",
         )
     )  # fmt: skip
     style(figure, 96 + ROW * len(found.units))
     figure.update_xaxes(title_text="UNet evaluation of the un-accelerated run", showgrid=False)
-    return figure.update_yaxes(**row_axis(found.units))
+    return figure.update_yaxes(**row_axis(names))
 
 
 def _decades(values: np.ndarray) -> list[float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from html import escape
 from typing import Any
 
 import plotly.graph_objects as go
@@ -75,7 +76,7 @@ def difference_figure(
 
 def _title(metric: str, objectives: Sequence[Objective]) -> str:
     better = "right" if direction_of(metric, objectives) == "maximize" else "left"
-    return f"{axis_words(metric)}: further {better} is better"
+    return f"{escape(axis_words(metric))}: further {better} is better"
 
 
 def _bar(letter: str, first: str, found: Difference) -> go.Scatter:

@@ -53,7 +53,8 @@ def two_lines(folder: str) -> str:
 def export_command(study: StudyRecord, row: TrialRow, folder: str) -> str:
     where = storage()
     words = ["explorer", "export", study.name, "--trial", str(row.number), "--out", folder]
-    if where != DEFAULT_URL and "@" not in where:  # a URL with a password belongs on no page
+    # A URL with a password belongs on no page.
+    if where != DEFAULT_URL and "@" not in where and "password" not in where:
         words += ["--storage", where]
     return f"{shlex.join(words)}\nsh {shlex.quote(folder)}/reproduce.sh"
 
