@@ -81,11 +81,21 @@ def search(
         bool | None, typer.Option("--calibrate/--no-calibrate", help="Calibrate first; adds the rule fitted.")
     ] = None,
     proposals: Annotated[
-        str | None, typer.Option(help="sampler, or screened: the best of many by the calibration's prediction.")
+        str | None,
+        typer.Option(help="mixture, or a kind: seeds, moves, sampler; calibrated: masks, screened, screened-moves."),
+    ] = None,
+    max_cache_mib: Annotated[
+        float | None, typer.Option(help="Propose no plan whose features take more MiB at once.")
+    ] = None,
+    max_variants: Annotated[
+        int | None, typer.Option(help="Propose no plan of more different steps; each is compiled once.")
+    ] = None,
+    max_age: Annotated[
+        int | None, typer.Option(help="Propose no plan that inherits features of more evaluations ago.")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Search plans: the baselines first, then what the sampler proposes. Resumes; Ctrl-C leaves the study whole."""
+    """Search plans: the baselines first, then what is proposed. Resumes; Ctrl-C leaves the study whole."""
     given = {name: value for name, value in locals().items() if name not in ("file", "as_json")}
     from studies.commands.search import run_search
 
@@ -102,7 +112,7 @@ def worker(
     quality_only: Annotated[
         bool, typer.Option("--quality-only", help="Leave latency to others, as a worker of another device does anyway.")
     ] = False,
-    proposals: Annotated[str, typer.Option(help="sampler or screened.")] = "sampler",
+    proposals: Annotated[str, typer.Option(help="As of `explorer search`.")] = "sampler",
 ) -> None:
     """One more process on a study, from any machine that reaches the storage."""
     from studies.commands.search import run_one_worker

@@ -14,7 +14,7 @@ STORAGE_VARIABLE = "EXPLORER_STORAGE"  # a URL with a password is better there t
 LATENCY = {"latency": "minimize", "speedup": "maximize"}
 BASELINES = ("all", "short", "none")
 SAMPLERS = ("tpe", "nsga2", "random")
-PROPOSALS = ("sampler", "screened")
+PROPOSALS = ("seeds", "masks", "screened-moves", "screened", "moves", "sampler", "mixture")
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,8 @@ class SearchConfig:
     alternating pairs with the un-accelerated pipeline. reference: `embedded`, `baseline` (the un-accelerated
     pictures), a statistics file or a picture folder. prompt_count: the first so many prompts. compile: a mode of
     `explorer.compiling`; a file may say true (default) or false (off). calibrate: begin with a calibration, and let the
-    space have the rule `fitted`. proposals: `sampler`, one by one, or `screened`, the best of many by what the
-    calibration predicts.
+    space have the rule `fitted`. proposals: a kind of `studies.proposers`, or `mixture` for all of them in turn.
+    max_cache_mib, max_variants, max_age: limits on what is proposed (`studies.limits`).
     """
 
     study: str = "search"
@@ -58,6 +58,9 @@ class SearchConfig:
     baselines: str = "all"
     calibrate: bool = False
     proposals: str = "sampler"
+    max_cache_mib: float | None = None
+    max_variants: int | None = None
+    max_age: int | None = None
 
     def __post_init__(self) -> None:
         for name in (
@@ -70,6 +73,9 @@ class SearchConfig:
             "prompt_count",
             "timeout",
             "resolution",
+            "max_cache_mib",
+            "max_variants",
+            "max_age",
         ):
             value = getattr(self, name)
             if value is not None and value <= 0:
@@ -83,11 +89,8 @@ class SearchConfig:
         for name, known in (("baselines", BASELINES), ("sampler", SAMPLERS), ("proposals", PROPOSALS)):
             if getattr(self, name) not in known:
                 raise StudyError(f"unknown --{name} {getattr(self, name)!r}; use one of {', '.join(known)}.")
-        if self.proposals == "screened" and self.sampler == "nsga2":
-            raise StudyError(
-                "--proposals screened does not go with --sampler nsga2, whose generations need every proposal scored; "
-                "use tpe or random."
-            )
+        if self.max_variants == 1:
+            raise StudyError("--max-variants counts the extract step as well, so 1 leaves nothing; give 2 or more.")
         try:
             compile_mode(self.compile)
         except PlanError as error:

@@ -18,8 +18,11 @@ from studies.claims import Worker
 from studies.config import LATENCY as LATENCIES
 from studies.interrupts import held, released
 from studies.mirror import Mirror
-from studies.proposals import Exhausted, Proposer, Rank
+from studies.proposals import Exhausted, Proposer
+from studies.proposers.base import Predictor, Tools
+from studies.proposers.record import Record
 from studies.queue import Claim, Counts
+from studies.ranking import Ranking
 from studies.scored import LATENCY, QUALITY, Evaluator, P, Part, Scored, Space
 from studies.store import Store, StudyRecord
 from studies.tables import DONE, FAILED, UNTIMED
@@ -85,15 +88,17 @@ def run_worker(
     on_progress: Callable[[Progress], None] | None = None,
     device: Mapping[str, Any] | None = None,
     quality_only: bool = False,
-    rank: Rank[P] | None = None,
+    proposals: str = "sampler",
+    predictor: Predictor[P] | None = None,
 ) -> Outcome:
-    """Score plans of the study in this process: those that are enqueued first, then the sampler's.
+    """Score plans of the study in this process: those that are enqueued first, then what is proposed.
 
     read_plan: a plan out of its JSON, `InheritancePlan.from_json`. total_trials: distinct plans, scored or failed,
     that the study is to have in the end, the enqueued ones and those of earlier runs included. timeout: seconds, after
     which no further plan is begun. device: facts of the device that is measured on. quality_only: this is not the
-    study's device, so plans' quality is measured alone and their latency left to a worker that has it. rank: the order
-    in which proposed plans are worth a measurement; with it the best of many is scored, otherwise each as it comes.
+    study's device, so plans' quality is measured alone and their latency left to a worker that has it. proposals: a
+    kind of `studies.proposers`, or `mixture` for all of them in turn. predictor: of a calibrated study, drift and cost
+    of a plan that was not run.
 
     A plan whose scoring raises ExplorerError, RuntimeError or MemoryError is recorded as failed, with the reason. On
     any other exception, and on StudyError or KeyboardInterrupt, the plan goes back to the queue, the study is left
@@ -119,7 +124,8 @@ def run_worker(
         worker = Worker.start(store, study, device)
         run = None
         try:
-            run = _Run(store, study, space, evaluator, read_plan, worker, QUALITY if quality_only else None, rank)
+            part = QUALITY if quality_only else None
+            run = _Run(store, study, space, evaluator, read_plan, worker, part, proposals, predictor)
             return run.work(total_trials, timeout, on_progress)
         finally:
             with suppress(StudyError):  # in trouble with the storage, whoever opens it next finds this worker gone
@@ -139,18 +145,21 @@ class _Run(Generic[P]):
         read_plan: Callable[[dict[str, Any]], P],
         worker: Worker,
         part: Part | None,
-        rank: Rank[P] | None = None,
+        proposals: str,
+        predictor: Predictor[P] | None,
     ) -> None:
         self.store, self.study, self.evaluator, self.read_plan = store, study, evaluator, read_plan
         self.worker, self.part = worker, part
         chosen, standing = study.settings.sampler, queue.counts(store, study).finished
         sampler = samplers.make(chosen, worker.number, standing)
         self.mirror = Mirror(store, study, space, evaluator.evaluations, worker.id, sampler)
-        random_seed = samplers.stream(chosen, worker.number, standing, purpose=1)
-        pooled = None if rank is None else samplers.make(chosen, worker.number, standing)
-        self.proposer = Proposer(
-            store, study, space, evaluator.evaluations, self.mirror, random_seed, part, evaluator.screen, rank, pooled
-        )
+        record = Record(store, study)
+        rank = None if predictor is None else Ranking(predictor, record, read_plan)
+        tools = Tools(
+            store, study, space, evaluator.evaluations, read_plan, self.mirror, record, evaluator.screen, rank,
+            predictor, worker.number, standing,
+        )  # fmt: skip
+        self.proposer = Proposer(tools, proposals, part)
         self.scored = self.failed = 0
         self.exhausted = False
         self.recovered = float("-inf")

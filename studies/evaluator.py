@@ -27,6 +27,7 @@ from explorer.prompts import Prompt
 from explorer.quality.scorer import Scorer, Scores
 from explorer.runtime import Inheritance, inherit
 from explorer.workload import evaluations_of, twin
+from studies.limits import Limits
 from studies.saved import Saved
 from studies.scored import LATENCY, PREDICTED, QUALITY, Part, Picture, Scored
 from studies.screen import Screen
@@ -84,6 +85,8 @@ class CandidateEvaluator:
         self._texts: dict[tuple[str, ...], dict[str, Any]] = {}
         self.predictor: Screen | None = None
         """Predicts drift and cost of the plans that are scored, once the study is calibrated."""
+        self.limits: Limits | None = None
+        """Beyond which a proposed plan is not measured."""
 
     def evaluations(self, plan: InheritancePlan) -> int:
         """UNet evaluations of a run of the plan under the pipeline's scheduler (PNDM: one more than its steps)."""
@@ -136,8 +139,12 @@ class CandidateEvaluator:
         return latency
 
     def screen(self, plan: InheritancePlan) -> str | None:
-        """Why the plan need not be measured: by the profile, even within its worst error, it is slower than the
-        un-accelerated pipeline, which makes the better pictures. None when it is to be measured."""
+        """Why the plan need not be measured: it is beyond the limits, or by the profile, even within its worst error,
+        it is slower than the un-accelerated pipeline, which makes the better pictures. None when it is to be
+        measured."""
+        beyond = None if self.limits is None else self.limits.reason(plan, self.evaluations(plan))
+        if beyond is not None:
+            return beyond
         if self.profile is None:
             return None
         predicted = self.profile.predicted_latency(plan, self.evaluations(plan))

@@ -15,9 +15,9 @@ from studies.tables import PARENTS, plans
 
 @dataclass(frozen=True)
 class Lineage:
-    """proposed: a baseline's family, or the sampler with its seed. parents: trials whose choices a genetic sampler
-    crossed. choices: parameter -> value, as the space was asked for them; empty for plans outside of it.
-    seconds: what scoring it took."""
+    """proposed: a baseline's family, or the kind of proposer with the study's seed. parents: trials whose choices a
+    genetic sampler crossed, or the one that was moved. choices: parameter -> value, as the space was asked for them;
+    empty for plans outside of it. seconds: what scoring it took."""
 
     proposed: str
     parents: tuple[int, ...]
@@ -29,7 +29,8 @@ class Lineage:
         """One sentence."""
         parts = [self.proposed]
         if self.parents:
-            parts.append("crossed from " + " and ".join(f"trial {number}" for number in self.parents))
+            made = "crossed from " if len(self.parents) > 1 else "made from "
+            parts.append(made + " and ".join(f"trial {number}" for number in self.parents))
         if self.worker is not None:
             parts.append(f"scored by worker {self.worker}")
         if self.seconds is not None:
@@ -43,7 +44,8 @@ def lineage(store: Store, study: StudyRecord, row: TrialRow) -> Lineage:
     proposed = (
         "a baseline that every study begins with"
         if row.origin == "baseline"
-        else f"proposed by the sampler {sampler.name} (seed {sampler.seed}) in the space {study.settings.space}"
+        else f"proposed by {_words(row.proposed_by, sampler.name)} (seed {sampler.seed}) in the space "
+        f"{study.settings.space}"
     )
     with store.begin() as connection:
         chosen = sa.select(plans.c.parameters).where(plans.c.study_id == study.id, plans.c.key == row.key)
@@ -51,6 +53,10 @@ def lineage(store: Store, study: StudyRecord, row: TrialRow) -> Lineage:
         parents = _parents(connection, study, row.number)
     seconds = None if row.started is None or row.finished is None else row.finished - row.started
     return Lineage(proposed, parents, dict(choices) if isinstance(choices, dict) else {}, row.worker, seconds)
+
+
+def _words(kind: str | None, sampler: str) -> str:
+    return f"the sampler {sampler}" if kind in (None, "sampler") else f"the kind {kind}"
 
 
 _ATTRIBUTE = sa.text(

@@ -22,7 +22,7 @@ from studies import claims, queue, samplers
 from studies.queue import Claim
 from studies.scored import LATENCY, P, Space
 from studies.store import Store, StudyRecord
-from studies.tables import DONE, RUNNING, UNTIMED, plans
+from studies.tables import DONE, PARENTS, RUNNING, UNTIMED, plans
 
 ORPHAN_SECONDS = 60.0  # a trial that was asked for and never given a worker's id is left over after this
 WORKER_DIED = "worker died"
@@ -67,9 +67,10 @@ class Mirror(Generic[P]):
 
         self.store.with_optuna(describe)
 
-    def begin(self, claim: Claim) -> int:
+    def begin(self, claim: Claim, parents: tuple[int, ...] = ()) -> int:
         """A running trial for a plan out of the queue, with the parameters that give it where the space has some;
-        returns its number. A plan whose quality stands has one already, which goes on."""
+        returns its number. A plan whose quality stands has one already, which goes on. parents: trials that the plan
+        was made from."""
         if claim.part == LATENCY and claim.number is not None and self._take_over(claim.number):
             return claim.number
         parameters, distributions = self._replay(claim)
@@ -77,7 +78,7 @@ class Mirror(Generic[P]):
             state=TrialState.RUNNING,
             params=parameters,
             distributions=distributions,
-            user_attrs=_attributes(claim) | {"worker": self.worker_id},
+            user_attrs=_attributes(claim) | {"worker": self.worker_id} | ({PARENTS: list(parents)} if parents else {}),
             system_attrs=samplers.seed_attributes(self.optuna.sampler) if parameters else {},
         )
         template.datetime_start = datetime.datetime.now()

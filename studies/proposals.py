@@ -1,36 +1,30 @@
-"""The sampler's proposals, with those that stand already told and left.
+"""A worker's source of new plans: the kinds of proposers in turn, and what stands already told and left.
 
-Every sampler proposes duplicates. One is told the standing values, so that the sampler goes on from them; after a run
-of them plans are drawn at random, outside of the database, until one is new; when none is, the space seems exhausted.
-Where plans can be ranked before they are scored, the best of many proposals is taken instead of the next one.
+Every proposer gives duplicates, if only because other workers propose as well. The sampler is told the standing values
+of one, so that it goes on from them; after a run of them plans are drawn at random until one is new; when none is, the
+space seems exhausted.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from typing import Any, Generic
 
-import optuna
-from optuna.samplers import BaseSampler, RandomSampler
-from optuna.study import StudyDirection
-from optuna.trial import BaseTrial, TrialState
+from optuna.samplers import RandomSampler
 
 from explorer.errors import ExplorerError, StudyError
 from studies import queue
-from studies.mirror import Mirror
-from studies.queue import Claim, Full, Standing
-from studies.scored import P, Part, Space
-from studies.store import Store, StudyRecord
+from studies.proposers import MIXTURE, Kind, Proposal, Tools, make_kinds
+from studies.proposers.from_sampler import in_memory
+from studies.proposers.mixture import turns
+from studies.queue import Claim, Full
+from studies.queue import Standing as Duplicate
+from studies.scored import P, Part
 from studies.tables import DONE, FAILED
 
 PATIENCE = 6  # duplicates in a row before plans are drawn at random
 DRAWS = 500  # random draws without a new plan before the space counts as exhausted
-
-
-POOL = 24  # proposals of which the best is scored, where the study can rank them
-
-Rank = Callable[[Sequence[P]], Sequence[int]]
-"""Places of plans in the order in which they are worth a measurement."""
+DRAWN = "drawn"
+"""Who proposed a plan that was drawn at random after so many duplicates."""
 
 
 class Exhausted(Exception):
@@ -38,27 +32,19 @@ class Exhausted(Exception):
 
 
 class Proposer(Generic[P]):
-    """One worker's source of new plans. screen: why a plan need not be measured, None when it is to be."""
+    """One worker's source of new plans.
 
-    def __init__(
-        self,
-        store: Store,
-        study: StudyRecord,
-        space: Space[P],
-        evaluations: Callable[[P], int],
-        mirror: Mirror[P],
-        random_seed: int,
-        part: Part | None = None,
-        screen: Callable[[P], str | None] = lambda _: None,
-        rank: Rank[P] | None = None,
-        sampler: BaseSampler | None = None,
-    ) -> None:
-        self.store, self.study, self.space, self.evaluations, self.mirror = store, study, space, evaluations, mirror
-        self.random_seed, self.part, self.screen, self.rank = random_seed, part, screen, rank
+    Raises:
+        StudyError: for proposals that the study cannot have.
+    """
+
+    def __init__(self, tools: Tools[P], proposals: str = "sampler", part: Part | None = None) -> None:
+        self.tools, self.part = tools, part
+        self.kinds: dict[str, Kind[P]] = {kind.name: kind for kind in make_kinds(proposals, tools)}
+        self.mixed = proposals == MIXTURE
+        self.random_seed = tools.seed(1)
         self.duplicates = 0
         self._in_a_row = 0
-        self._pool = _in_memory(study, sampler) if rank is not None and sampler is not None else None
-        self._seen: set[int] = set()
 
     def next(self, worker_id: int, total: int | None) -> tuple[Claim, P, int] | None:
         """A new plan, claimed, with its trial's number; None when the proposal stood already, was no plan, or the
@@ -67,110 +53,86 @@ class Proposer(Generic[P]):
         Raises:
             Exhausted: when no new plan can be found.
         """
+        self.tools.record.refresh()
         if self._in_a_row >= PATIENCE:
             return self._draw(worker_id, total)
-        if self.rank is not None and self._pool is not None:
-            return self._best_of_many(self.rank, self._pool, worker_id, total)
-        trial = self.mirror.ask()
-        try:
-            plan = self.mirror.suggest(trial)
-            row = self._row(plan, trial)
-            reason = self.screen(plan)
-        except StudyError:
-            raise  # the storage's trouble, not the plan's
-        except ExplorerError as error:
-            reason = str(error)
-        if reason is not None:
-            self.mirror.fail(trial.number, reason)
+        for name in self._turns():
+            proposal = self.kinds[name].propose()
+            if proposal is not None:
+                return self._claim(proposal, worker_id, total)
+        self._in_a_row += 1
+        return None
+
+    def _turns(self) -> list[str]:
+        names = list(self.kinds)
+        return turns(names, self.tools.record.proposed) if self.mixed else names
+
+    def _claim(self, proposal: Proposal[P], worker_id: int, total: int | None) -> tuple[Claim, P, int] | None:
+        mirror, trial, plan = self.tools.mirror, proposal.trial, proposal.plan
+        if trial is not None and (reason := self._unwanted(plan)) is not None:
+            mirror.fail(trial.number, reason)
             self._in_a_row += 1
             return None
-        claim = queue.claim_new(self.store, self.study, worker_id, total, row, trial.number, self.part)
+        row = queue.row_of(
+            self.tools.study, plan, self.tools.evaluations(plan), proposal.parameters, "search", proposal.kind
+        )
+        number = None if trial is None else trial.number
+        claim = queue.claim_new(self.tools.store, self.tools.study, worker_id, total, row, number, self.part)
         if isinstance(claim, Claim):
-            self.mirror.describe(trial, claim)
             self._in_a_row = 0
+            if trial is None:
+                return claim, plan, mirror.begin(claim, proposal.parents)
+            mirror.describe(trial, claim)
             return claim, plan, trial.number
         if isinstance(claim, Full):
-            self.mirror.fail(trial.number, "the study's total was reached")
-        else:
+            if trial is not None:
+                mirror.fail(trial.number, "the study's total was reached")
+            return None
+        self.duplicates += 1
+        self._in_a_row += 1
+        if trial is not None:
             self._tell_duplicate(trial.number, claim)
         return None
 
-    def _row(self, plan: P, trial: BaseTrial) -> dict[str, Any]:
-        return queue.row_of(self.study, plan, self.evaluations(plan), dict(trial.params), "search")
+    def _unwanted(self, plan: P) -> str | None:
+        """Why a plan is not to be measured."""
+        try:
+            plan.key(self.tools.evaluations(plan))
+            return self.tools.screen(plan)
+        except StudyError:
+            raise  # the storage's trouble, not the plan's
+        except ExplorerError as error:
+            return str(error)
 
-    def _tell_duplicate(self, number: int, standing: Standing) -> None:
-        self.duplicates += 1
-        self._in_a_row += 1
+    def _tell_duplicate(self, number: int, standing: Duplicate) -> None:
+        mirror = self.tools.mirror
         if standing.state == DONE:
-            self.mirror.tell(number, queue.values_of(self.store, self.study, standing.id), standing.number)
+            values = queue.values_of(self.tools.store, self.tools.study, standing.id)
+            mirror.tell(number, values, standing.number)
         else:
             words = "failed already" if standing.state == FAILED else "is being scored by another worker"
-            self.mirror.fail(number, f"the plan {words}", standing.number)
-
-    def _best_of_many(
-        self, rank: Rank[P], pool: optuna.Study, worker_id: int, total: int | None
-    ) -> tuple[Claim, P, int] | None:
-        """Of POOL proposals, made outside of the database from what has been told, the one that ranks first."""
-        for told in self.mirror.told():
-            if told.number not in self._seen:
-                self._seen.add(told.number)
-                pool.add_trial(told)
-        known = queue.finished_keys(self.store, self.study)
-        found: list[tuple[P, dict[str, Any]]] = []
-        for _ in range(POOL):
-            trial = pool.ask()
-            try:
-                plan = self.space.suggest(trial)
-                row = self._row(plan, trial)
-                wanted = self.screen(plan) is None
-            except ExplorerError:
-                wanted = False
-            pool.tell(trial, state=TrialState.FAIL)  # what is scored comes back from the study
-            if not wanted:
-                continue
-            if row["key"] in known:
-                self.duplicates += 1
-                continue
-            known.add(row["key"])
-            found.append((plan, row))
-        if not found:
-            self._in_a_row = PATIENCE
-        for place in rank([plan for plan, _ in found]):
-            plan, row = found[place]
-            claim = queue.claim_new(self.store, self.study, worker_id, total, row, None, self.part)
-            if isinstance(claim, Full):
-                return None
-            if isinstance(claim, Claim):
-                self._in_a_row = 0
-                return claim, plan, self.mirror.begin(claim)
-        self._in_a_row += 1
-        return None
+            mirror.fail(number, f"the plan {words}", standing.number)
 
     def _draw(self, worker_id: int, total: int | None) -> tuple[Claim, P, int] | None:
-        known = queue.finished_keys(self.store, self.study)
         self.random_seed += 1
-        draws = _in_memory(self.study, RandomSampler(seed=self.random_seed % 2**32))
+        draws = in_memory(self.tools.study, RandomSampler(seed=self.random_seed % 2**32))
         for _ in range(DRAWS):
             trial = draws.ask()
             try:
-                plan = self.space.suggest(trial)
-                row = self._row(plan, trial)
-                wanted = row["key"] not in known and self.screen(plan) is None
+                plan = self.tools.space.suggest(trial)
             except ExplorerError:
                 continue
-            if not wanted:
+            if not self.tools.is_new(plan):
                 continue
-            claim = queue.claim_new(self.store, self.study, worker_id, total, row, None, self.part)
+            parameters: dict[str, Any] = dict(trial.params)
+            row = queue.row_of(
+                self.tools.study, plan, self.tools.evaluations(plan), parameters, "search", DRAWN
+            )  # fmt: skip
+            claim = queue.claim_new(self.tools.store, self.tools.study, worker_id, total, row, None, self.part)
             if isinstance(claim, Full):
                 return None
             if isinstance(claim, Claim):
                 self._in_a_row = 0
-                return claim, plan, self.mirror.begin(claim)
-            known.add(row["key"])
+                return claim, plan, self.tools.mirror.begin(claim)
+            self.tools.record.keys.add(row["key"])
         raise Exhausted
-
-
-def _in_memory(study: StudyRecord, sampler: BaseSampler) -> optuna.Study:
-    """A study outside of the database, for proposals of which few or none are scored."""
-    directions = [StudyDirection[objective.direction.upper()] for objective in study.settings.objectives]
-    return optuna.create_study(sampler=sampler, directions=directions)

@@ -23,7 +23,7 @@ from studies import pictures
 from studies.config import LATENCY as LATENCIES
 from studies.scored import LATENCY, QUALITY, P, Part, Scored, Space
 from studies.store import Store, StudyRecord
-from studies.tables import DONE, FAILED, FINISHED, RUNNING, UNTIMED, WAITING, measurements, plans, studies
+from studies.tables import DONE, FAILED, RUNNING, UNTIMED, WAITING, measurements, plans, studies
 from studies.tables import pictures as picture_rows
 
 ATTEMPTS = 3  # workers that a plan may end before it is given up
@@ -96,9 +96,15 @@ def counts(store: Store, study: StudyRecord) -> Counts:
 
 
 def row_of(
-    study: StudyRecord, plan: P, evaluations: int, parameters: dict[str, Any] | None, origin: str
+    study: StudyRecord,
+    plan: P,
+    evaluations: int,
+    parameters: dict[str, Any] | None,
+    origin: str,
+    proposed_by: str | None = None,
 ) -> dict[str, Any]:
-    """A plan's row; its UNet evaluations are kept with it, as its key alone would not give them back."""
+    """A plan's row; its UNet evaluations are kept with it, as its key alone would not give them back. proposed_by: a
+    kind of `studies.proposers`."""
     return {
         "study_id": study.id,
         "key": plan.key(evaluations),
@@ -106,6 +112,7 @@ def row_of(
         "parameters": parameters,
         "words": plan.describe(),
         "origin": origin,
+        "proposed_by": proposed_by,
         "name": plan.name,
         "aliases": [],
         "state": WAITING,
@@ -332,9 +339,3 @@ def values_of(store: Store, study: StudyRecord, plan_id: int) -> list[float]:
     query = sa.select(measurements.c.metric, measurements.c.value).where(measurements.c.plan_id == plan_id)
     found = {row.metric: row.value for row in store.read(query)}
     return [float(found[name]) for name in names]
-
-
-def finished_keys(store: Store, study: StudyRecord) -> set[str]:
-    """The keys of every plan that nobody needs to propose again: finished, untimed, or being scored."""
-    standing = plans.c.state.in_([*FINISHED, UNTIMED, RUNNING])
-    return {row.key for row in store.read(sa.select(plans.c.key).where(plans.c.study_id == study.id, standing))}

@@ -24,6 +24,8 @@ class TrialRow:
     devices: by metric, what it was measured on; device: the one of the latency, while there is none that of another
     score.
 
+    proposed_by: the kind of proposer that gave it; None for baselines and in studies of before it was kept.
+
     plan: its JSON; None where many rows were read for their scores alone (`studies.reading`): `trial` reads it. facts:
     what filters ask of it, either way.
     """
@@ -46,6 +48,7 @@ class TrialRow:
     device: str | None
     devices: dict[str, str] = field(default_factory=dict)
     facts: PlanFacts = UNKNOWN_FACTS
+    proposed_by: str | None = None
 
     @property
     def speedup(self) -> float | None:
@@ -165,6 +168,7 @@ def _trial(row: Any, scores: _Scores, keep_plan: bool) -> TrialRow:
         device=scores.devices.get("latency") or next(iter(scores.devices.values()), None),
         devices=scores.devices,
         facts=PlanFacts.of(row.plan),
+        proposed_by=row.proposed_by,
     )
 
 

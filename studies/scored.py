@@ -77,6 +77,15 @@ class Scored:
     pictures: Sequence[Picture] = ()
 
 
+@dataclass(frozen=True)
+class Prediction:
+    """drift: root mean square of the final latents' change over that of the latents. cost: time of the plan's UNet
+    evaluations over the un-accelerated run's."""
+
+    drift: float
+    cost: float
+
+
 class Evaluator(Protocol[P_in]):
     """Scores plans on one device."""
 

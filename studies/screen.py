@@ -12,31 +12,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from explorer.errors import PlanError
+from explorer.fitting import solve
 from explorer.mask import Feature, Mask
 from explorer.moments import Moments
 from explorer.plan import InheritancePlan, resolve_run
-from explorer.step_errors import NODE_AGE
+from explorer.rules import extrapolation
+from explorer.step_errors import NODE_AGE, TERMS
 from studies.calibration import Calibration
+from studies.scored import Prediction
 
 Array = NDArray[np.float64]
 _LEAST = 1e-12
 _LIKENESS = 4
 """Power of the share of nodes that two masks have in common, as the weight of one's factor for the other."""
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """drift: root mean square of the final latents' change over that of the latents. cost: time of the plan's UNet
-    evaluations over the un-accelerated run's."""
-
-    drift: float
-    cost: float
 
 
 class Screen:
@@ -92,13 +85,36 @@ class Screen:
         """See `Prediction`. A mask that was not timed lies on the line of time over MACs through those that were."""
         count = self.evaluations(plan)
         choices = resolve_run(plan, count).choices
-        times = {choice: self._time(plan.mask(choice).effective(plan.architecture)) for choice in set(choices)}
+        times = {choice: self.time(plan.mask(choice).effective(plan.architecture)) for choice in set(choices)}
         return sum(times[choice] for choice in choices) / self.moments.evaluations
 
-    def _time(self, mask: Mask) -> float:
+    def time(self, mask: Mask) -> float:
+        """Of a step under the effective mask, over that of a full step."""
         if not mask:
             return 1.0
         return self._times.get(mask, float(np.polyval(self._line, self.share(mask))))
+
+    def squares(self, steps: int, choices: Sequence[int], rule: str, features: Sequence[Feature]) -> Array:
+        """(features, evaluations) of what each feature alone, inherited at the evaluations whose choice is not 0, adds
+        to the mean square of the final latents' change: no factor of a mask, no limit. 0 at extract steps."""
+        own = self.calibration.moments.get(steps)
+        scale = (self.moments.evaluations - 1) / max(1, len(choices) - 1)
+        moments, stretch = (own, 1.0) if own is not None else (self.moments, scale)
+        rule = rule if own is not None or rule != "fitted" else "forecast1"  # as a plan of such steps is given
+        found = np.zeros((len(features), len(choices)))
+        extracts: list[int] = []
+        for i, choice in enumerate(choices):
+            if not choice:
+                extracts.append(i)
+                continue
+            sources, place = tuple(extracts[-TERMS[rule] :]), i * scale
+            effect = scale * self._at(self._effects, place)
+            for f, feature in enumerate(features):
+                fitted = rule == "fitted"
+                weights = solve(moments.gram[feature], sources, i) if fitted else extrapolation(i, sources)
+                error = self._feature_error(moments, feature, i, sources, weights, stretch)
+                found[f, i] = (error * effect * self._at(self._gain(feature), place)) ** 2
+        return found
 
     # A step's error --------------------------------------------------------------------------------------------------
 
@@ -142,9 +158,6 @@ class Screen:
 
     def _factor(self, m: int, mask: Mask) -> Array:
         """(steps,) log of measured over composed error of a measured mask, mean over ages and rules."""
-        from explorer.fitting import solve
-        from explorer.rules import extrapolation
-
         design = self.calibration.design
         found = np.zeros(len(design.steps))
         for s, step in enumerate(design.steps):
@@ -179,21 +192,3 @@ class Screen:
     def _at(self, logs: Array, place: float) -> float:
         """The value at a place between the measured steps, of logs at them."""
         return math.exp(float(np.interp(place, self.grid, logs)))
-
-
-def non_dominated_first(predictions: Sequence[Prediction], standing: Sequence[Prediction]) -> list[int]:
-    """Places of `predictions` in the order in which they are worth a measurement: first those that no other one and
-    nothing of `standing` is predicted to dominate, by how much they add to the front in logs of drift and in cost."""
-    if not predictions:
-        return []
-    points = np.array([[math.log(max(p.drift, 1e-6)), p.cost] for p in (*predictions, *standing)])
-    low, high = points.min(axis=0), points.max(axis=0)
-    points = (points - low) / np.where(high > low, high - low, 1.0)
-    mine = points[: len(predictions)]
-
-    def margin(k: int) -> float:
-        """How far the nearest point that dominates it would have to move back: the greater, the further in front."""
-        others = np.delete(points, k, axis=0)
-        return float(np.min(np.max(others - mine[k], axis=1))) if len(others) else 0.0
-
-    return sorted(range(len(mine)), key=lambda k: -margin(k))

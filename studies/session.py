@@ -27,6 +27,7 @@ from search_spaces import make_space
 from studies.calibration import Calibration
 from studies.config import LATENCY, SearchConfig
 from studies.evaluator import CandidateEvaluator, on_device
+from studies.limits import Limits
 from studies.screen import Screen
 from studies.settings import Objective, SamplerSettings, StudySettings
 
@@ -167,7 +168,11 @@ def _open(config: SearchConfig, pipe: Any) -> Session:
             "scheduler settings": _digest(dict(pipe.scheduler.config)),
             "reference pictures": _digest(loaded.mean.tolist()) if loaded else None,
         }
-        | ({"calibrated": True} if config.calibrate else {}),  # absent where it is not: as in older studies
+        | ({"calibrated": True} if config.calibrate else {})  # absent where it is not: as in older studies
+        | {name: value for name, value in _limits(config).items() if value is not None},
+    )
+    evaluator.limits = Limits(
+        config.max_cache_mib, config.max_variants, config.max_age, _feature_bytes(pipe, config, side, dtype)
     )
     return Session(config, settings, architecture, space, evaluator, info, fitter)
 
@@ -195,8 +200,23 @@ def config_of(settings: StudySettings, study: str, **run: Any) -> SearchConfig:
         clip_model=settings.extra["CLIP model"],
         reference=settings.reference,
         calibrate=settings.extra.get("calibrated", False),
+        max_cache_mib=settings.extra.get("max cache MiB"),
+        max_variants=settings.extra.get("max variants"),
+        max_age=settings.extra.get("max age"),
         **run,
     )
+
+
+def _limits(config: SearchConfig) -> dict[str, float | None]:
+    """The limits by the names under which a study has them: it has none of those that are not set."""
+    return {"max cache MiB": config.max_cache_mib, "max variants": config.max_variants, "max age": config.max_age}
+
+
+def _feature_bytes(pipe: Any, config: SearchConfig, side: int, dtype: str) -> dict[str, int]:
+    """Of each node's feature in the loop that is timed; with guidance the UNet sees two samples a picture."""
+    latent = latent_size((side, side), vae_factor(pipe))
+    itemsize = {"float64": 8, "float32": 4}.get(dtype, 2)
+    return anatomy(pipe.unet, latent).feature_bytes(2 * config.latency_batch, itemsize)
 
 
 def _prompts(config: SearchConfig) -> PromptSet:

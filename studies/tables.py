@@ -74,6 +74,7 @@ plans = sa.Table(
     sa.Column("worker_id", sa.Integer, sa.ForeignKey("explorer_workers.id"), nullable=True),
     sa.Column("claimed", sa.Double, nullable=True),
     sa.Column("finished", sa.Double, nullable=True),
+    sa.Column("proposed_by", sa.String(40), nullable=True),  # a kind of `studies.proposers`; null: a baseline
     sa.UniqueConstraint("study_id", "key"),
     sa.Index("explorer_plans_by_state", "study_id", "state"),
 )

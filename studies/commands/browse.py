@@ -16,6 +16,7 @@ from studies.rows import TrialRow, trials
 from studies.settings import Objective
 from studies.store import Store, StudyRecord
 from studies.summary import agreement, dominated_baselines, front_of, gain, plain_row, scored_rows, without_loss
+from studies.tally import BASELINE, Tally, source_of, tally
 
 
 def list_command(storage: str, as_json: bool) -> None:
@@ -81,6 +82,7 @@ def study_document(store: Store, study: StudyRecord) -> dict[str, Any]:
         "objectives": [{"name": o.name, "direction": o.direction} for o in settings.objectives],
         "front": [row.number for row in front_of(rows, settings.objectives)],
         "hypervolume": None if volume is None else {"all": volume.all, "baselines": volume.baselines},
+        "proposals": [each.to_json() for each in tally(rows, settings.objectives)],
         "prediction": _prediction_document(rows, settings.objectives),
         "settings": settings.to_json(),
         "trials": [_trial_document(row) for row in rows],
@@ -97,6 +99,7 @@ def _trial_document(row: TrialRow) -> dict[str, Any]:
         "number": row.number,
         "state": row.state,
         "origin": row.origin,
+        "proposed_by": row.proposed_by,
         "name": row.name,
         "aliases": row.aliases,
         "words": row.words,
@@ -115,12 +118,12 @@ def print_front(store: Store, study: StudyRecord) -> None:
     objectives = study.settings.objectives
     front = front_of(rows, objectives)
     names = [objective.name for objective in objectives if objective.name not in ("latency", "speedup")]
-    shown = table(">trial", "plan", ">speed-up", *(f">{name}" for name in names), "dominates")
+    shown = table(">trial", "plan", ">speed-up", *(f">{name}" for name in names), "proposed by", "dominates")
     for row in front:
         beaten = dominated_baselines(rows, row, objectives)
         shown.add_row(
             str(row.number), escape(row.words), f"{_interval(row.scores['speedup'], 3)}x",
-            *(_interval(row.scores[name], 4) for name in names), escape(_few(beaten)),
+            *(_interval(row.scores[name], 4) for name in names), source_of(row), escape(_few(beaten)),
         )  # fmt: skip
     console = out()
     if not front:
@@ -147,6 +150,7 @@ def print_front(store: Store, study: StudyRecord) -> None:
             f"{predicted.n} plans"
         )
     _say_when_plain_wins(rows, front, settings.steps)
+    _print_tally(tally(rows, objectives))
     for row in [row for row in rows if row.state == "failed"][:5]:
         console.print(f"failed: {row.words}: {row.reason}", markup=False)
 
@@ -157,6 +161,16 @@ def _say_when_plain_wins(rows: list[TrialRow], front: list[TrialRow], steps: int
     winners = [row.words for row in controls]
     if winners:
         out().print(f"fewer plain steps hold {len(winners)} of the front's points: {', '.join(winners)}")
+
+
+def _print_tally(kinds: list[Tally]) -> None:
+    """Who proposed what, where the study knows it."""
+    if all(each.kind == BASELINE for each in kinds):
+        return
+    shown = table("proposed by", ">scored", ">failed", ">on the front", ">hypervolume added")
+    for each in kinds:
+        shown.add_row(each.kind, str(each.scored), str(each.failed), str(each.on_front), f"{each.hypervolume_gain:.3g}")
+    out().print(shown)
 
 
 def _interval(score: Estimate, digits: int) -> str:

@@ -24,7 +24,6 @@ from studies.interrupts import interruptible
 from studies.pictures import FOLDER
 from studies.profiles import use_profile
 from studies.queue import counts, enqueue
-from studies.ranking import Ranking
 from studies.rows import trials
 from studies.saved import Saved
 from studies.session import Session, config_of, open_session
@@ -118,7 +117,7 @@ def run_one_worker(
         outcome = run_worker(
             store, study, session.space, session.evaluator, InheritancePlan.from_json, total, timeout,
             device=session.info.to_json(), quality_only=quality_only or bool(elsewhere),
-            rank=ranking(session, store, record),
+            proposals=proposals, predictor=session.evaluator.predictor,
         )  # fmt: skip
     words().print(outcome.words)
 
@@ -133,22 +132,6 @@ def prepare(store: Store, study: StudyRecord, session: Session) -> None:
         standing = with_progress(store, study, session)
     if standing is not None:
         session.use(standing)
-
-
-def ranking(session: Session, store: Store, study: StudyRecord) -> Ranking | None:
-    """What ranks proposals; None where each is to be scored as it comes.
-
-    Raises:
-        StudyError: for proposals that are to be screened in a study without a calibration.
-    """
-    if session.config.proposals != "screened":
-        return None
-    if session.evaluator.predictor is None:
-        raise StudyError(
-            f"--proposals screened needs a calibration; run `explorer calibrate --study {study.name}` first, or give "
-            "--calibrate to a new study."
-        )
-    return Ranking(session.evaluator.predictor, store, study)
 
 
 def _announce(config: SearchConfig, store: Store, study: StudyRecord, added: int) -> None:
@@ -173,7 +156,8 @@ def _in_this_process(session: Session, store: Store, study: StudyRecord) -> str:
     with _progress(store, study, config) as show:
         outcome: Outcome = run_worker(
             store, study.name, session.space, session.evaluator, InheritancePlan.from_json, config.trials,
-            config.timeout, show, session.info.to_json(), rank=ranking(session, store, study),
+            config.timeout, show, session.info.to_json(), proposals=config.proposals,
+            predictor=session.evaluator.predictor,
         )  # fmt: skip
     return outcome.words
 

@@ -24,8 +24,8 @@ from studies.calibrate import SEED, Progress, calibrate
 from studies.calibration import Calibration
 from studies.cli import run
 from studies.config import SearchConfig
-from studies.scored import PREDICTED
-from studies.screen import Prediction, non_dominated_first
+from studies.ranking import non_dominated_first
+from studies.scored import PREDICTED, Prediction
 from studies.session import Session, config_of, open_session
 from studies.settings import Objective
 from studies.store import Store

@@ -1,0 +1,101 @@
+"""What a kind of proposer is: it gives one new plan at a time, and says who it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol
+
+import optuna
+
+from explorer.errors import ExplorerError, StudyError
+from search_spaces.space import BaseSpace, Setting
+from studies import samplers
+from studies.mirror import Mirror
+from studies.proposers.record import Record
+from studies.scored import P, Prediction, Space
+from studies.store import Store, StudyRecord
+
+POOL = 24
+"""Plans of which the one that ranks first is proposed, where they can be ranked."""
+
+Rank = Callable[[Sequence[P]], Sequence[int]]
+"""Places of plans in the order in which they are worth a measurement."""
+Predictor = Callable[[P], Prediction]
+"""Drift and cost of a plan without running it; `studies.screen.Screen` is the one in use."""
+
+
+@dataclass(frozen=True)
+class Proposal(Generic[P]):
+    """A plan to be scored. parameters: of the space. parents: trials that it was made from. trial: the sampler's own,
+    where it waits to be told."""
+
+    plan: P
+    kind: str
+    parameters: dict[str, Any]
+    parents: tuple[int, ...] = ()
+    trial: optuna.Trial | None = None
+
+
+class Kind(Protocol[P]):
+    """A way to propose. What it does follows from the study's seed, the worker's number and what stands."""
+
+    @property
+    def name(self) -> str:
+        """As `--proposals` spells it and the study records it."""
+
+    def propose(self) -> Proposal[P] | None:
+        """A plan of the space that does not stand yet; None when it has none to give at this turn."""
+
+
+@dataclass
+class Tools(Generic[P]):
+    """What kinds are made from. screen: why a plan need not be measured. rank, predictor: None without a calibration.
+    worker, standing: what makes a worker's stream of random numbers its own (`studies.samplers.make`)."""
+
+    store: Store
+    study: StudyRecord
+    space: Space[P]
+    evaluations: Callable[[P], int]
+    read_plan: Callable[[dict[str, Any]], P]
+    mirror: Mirror[P]
+    record: Record
+    screen: Callable[[P], str | None]
+    rank: Rank[P] | None
+    predictor: Predictor[P] | None
+    worker: int
+    standing: int
+
+    def seed(self, purpose: int) -> int:
+        """A seed of this worker's run for one purpose."""
+        return samplers.stream(self.study.settings.sampler, self.worker, self.standing, purpose)
+
+    @property
+    def setting(self) -> Setting | None:
+        """What the space's plans are for; None for a space that is not of `search_spaces`."""
+        return self.space.setting if isinstance(self.space, BaseSpace) else None
+
+    def is_new(self, plan: P) -> bool:
+        """Whether the plan can run, does not stand yet, and is worth a measurement."""
+        try:
+            return plan.key(self.evaluations(plan)) not in self.record.keys and self.screen(plan) is None
+        except StudyError:
+            raise
+        except ExplorerError:  # such as a schedule that does not fit the scheduler's evaluations
+            return False
+
+    def proposal(self, plan: P, kind: str, parents: tuple[int, ...] = ()) -> Proposal[P] | None:
+        """The plan as a proposal; None when the space does not hold it."""
+        try:
+            return Proposal(plan, kind, self.space.parameters(plan), parents)
+        except ExplorerError:
+            return None
+
+    def best(self, kind: str, plans: Sequence[tuple[P, tuple[int, ...]]]) -> Proposal[P] | None:
+        """Of plans with their parents, the one that ranks first among those that the space holds."""
+        assert self.rank is not None
+        for place in self.rank([plan for plan, _ in plans]):
+            plan, parents = plans[place]
+            if (found := self.proposal(plan, kind, parents)) is not None:
+                return found
+        return None
