@@ -17,20 +17,20 @@ from studies.tables import PARENTS, plans
 class Lineage:
     """proposed: a baseline's family, or the kind of proposer with the study's seed. parents: trials whose choices a
     genetic sampler crossed, or the one that was moved. choices: parameter -> value, as the space was asked for them;
-    empty for plans outside of it. seconds: what scoring it took."""
+    empty for plans outside of it. seconds: what scoring it took. made: what was done to the parents."""
 
     proposed: str
     parents: tuple[int, ...]
     choices: dict[str, Any]
     worker: int | None
     seconds: float | None
+    made: str = "crossed"
 
     def words(self) -> str:
         """One sentence."""
         parts = [self.proposed]
         if self.parents:
-            made = "crossed from " if len(self.parents) > 1 else "made from "
-            parts.append(made + " and ".join(f"trial {number}" for number in self.parents))
+            parts.append(f"{self.made} from " + " and ".join(f"trial {number}" for number in self.parents))
         if self.worker is not None:
             parts.append(f"scored by worker {self.worker}")
         if self.seconds is not None:
@@ -52,7 +52,9 @@ def lineage(store: Store, study: StudyRecord, row: TrialRow) -> Lineage:
         choices = connection.execute(chosen).scalar()
         parents = _parents(connection, study, row.number)
     seconds = None if row.started is None or row.finished is None else row.finished - row.started
-    return Lineage(proposed, parents, dict(choices) if isinstance(choices, dict) else {}, row.worker, seconds)
+    made = "moved" if row.proposed_by in ("moves", "screened-moves") else "crossed"
+    chosen_values = dict(choices) if isinstance(choices, dict) else {}
+    return Lineage(proposed, parents, chosen_values, row.worker, seconds, made)
 
 
 def _words(kind: str | None, sampler: str) -> str:

@@ -68,3 +68,10 @@ def _pictures_in_the_tests_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def store(url: str) -> Iterator[Store]:
     with Store.open(url) as opened:
         yield opened
+
+
+@pytest.fixture
+def store_file(tmp_path: Path) -> Iterator[Store]:
+    """A SQLite storage, for what does not depend on the kind of storage."""
+    with Store.open(tmp_path / "explorer.db") as store:
+        yield store

@@ -32,7 +32,7 @@ from studies.database import parse_url, show_url, writing_engine
 from studies.reading import Reading
 from tests.studies.toy_study import ToyEvaluator, ToyPlan, ToySpace, toy_settings
 
-LATER = ("attempts",)  # columns of the plans that the first schema did not have
+LATER = ("attempts", "proposed_by")  # columns of the plans that the first schema did not have
 OLDER = Path(__file__).parent / "data" / "schema-0001.sql"
 
 
