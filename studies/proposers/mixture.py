@@ -26,7 +26,7 @@ def turns(kinds: Sequence[str], proposed: Sequence[Standing]) -> list[str]:
     """The kinds, the one whose turn it is first. proposed: the plans that proposers gave, in the order of the queue."""
     counts, rewards, given = dict.fromkeys(kinds, 0.0), dict.fromkeys(kinds, 0.0), dict.fromkeys(kinds, 0.0)
     weight = 1.0
-    for plan in reversed(proposed):
+    for plan in reversed(proposed[-20 * MEMORY :]):  # what is older counts for nothing any more
         if plan.proposed_by in counts:
             given[plan.proposed_by] += weight
             if plan.state in FINISHED:

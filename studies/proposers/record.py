@@ -113,7 +113,7 @@ class Record:
     @property
     def proposed(self) -> list[Standing]:
         """The plans that a proposer gave, in the order of the queue."""
-        return [plan for _, plan in sorted(self.plans.items()) if plan.proposed_by is not None]
+        return [plan for plan in self.plans.values() if plan.proposed_by is not None]  # ids only grow
 
     def failed(self, id: int) -> bool:
         """Whether the plan failed, as far as it has been read."""
