@@ -56,8 +56,8 @@ STUDY = "candidates"
 
 def standing_plans(session: Session) -> list[InheritancePlan]:
     """What a race runs against: fewer plain steps, DeepCache's masks and encoder propagation."""
-    short = baselines(session.architecture, session.settings.steps, modes=())
-    return [plan for plan in short if (plan.name or "").partition("/")[0] not in PAPER_STRATEGIES]
+    short = baselines(session.architecture, session.settings.steps, modes=(), complete=False)
+    return list(short)
 
 
 def candidates(session: Session, count: int) -> list[InheritancePlan]:

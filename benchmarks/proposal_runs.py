@@ -74,18 +74,20 @@ def usual_methods() -> list[str]:
 
 @dataclass(frozen=True)
 class Bench:
-    """What all runs share: the model without and with its calibration, and what has been measured of it."""
+    """What all runs share: the model without and with its calibration, and what has been measured of it. points: of
+    the calibration, as `studies.calibrate` takes them."""
 
     plain: Session
     calibrated: Session
     profile: Profile
     work: WorkFolder
+    points: int | None = None
 
     def session(self, method: Method) -> Session:
         return self.calibrated if method.calibrated else self.plain
 
 
-def open_bench(config: SearchConfig, folder: Path, rounds: int | None = None) -> Bench:
+def open_bench(config: SearchConfig, folder: Path, rounds: int | None = None, points: int | None = None) -> Bench:
     """Load the model, and measure its profile where none stands. rounds: of the profile, by the device's speed by
     default.
 
@@ -102,7 +104,7 @@ def open_bench(config: SearchConfig, folder: Path, rounds: int | None = None) ->
     for session in (plain, calibrated):
         session.evaluator.saved = Saved(work.folder / "saved")
     document = work.get("profile", lambda: _profile(plain, rounds))
-    return Bench(plain, calibrated, Profile.from_json(document), work)
+    return Bench(plain, calibrated, Profile.from_json(document), work, points)
 
 
 def _profile(session: Session, rounds: int | None) -> dict[str, Any]:
@@ -124,7 +126,7 @@ def calibrate_bench(bench: Bench) -> Calibration:
         study = store.create_study("calibration", session.settings)
         made = calibration.load(store, study)
         if made is None:
-            made = calibrate(store, study, session, on_progress=_each_tenth("calibration"))
+            made = calibrate(store, study, session, points=bench.points, on_progress=_each_tenth("calibration"))
     session.use(made)
     return made
 
@@ -150,9 +152,9 @@ def plain_plans(session: Session) -> list[InheritancePlan]:
 
 
 def score_baselines(bench: Bench) -> list[Entry]:
-    """Every baseline of the space, once: fewer steps, DeepCache, encoder propagation and the 69 rows of Table V."""
+    """Every baseline of the study, once: fewer steps, DeepCache, encoder propagation and the 69 rows of Table V."""
     evaluator = CachedEvaluator(bench.plain, bench.profile, bench.work)
-    plans = list(baselines(bench.plain.architecture, bench.plain.settings.steps))
+    plans = list(bench.plain.baselines())
     missing = [plan for plan in plans if bench.work.read(_document(evaluator, plan)) is None]
     ticker = Ticker(len(missing))
     # Several processes begin at different places, so that they share the work instead of waiting for each other.

@@ -30,13 +30,15 @@ def main() -> None:
     parser.add_argument("--prompts", help="a shipped set, a .txt or a .jsonl file; the search's own by default")
     parser.add_argument("--count", type=int, default=8, help="prompts, one picture each")
     parser.add_argument("--rounds", type=int, help="of the profile; chosen by the device's speed by default")
+    parser.add_argument("--points", type=int, help="of the calibration; as in a search by default")
+    parser.add_argument("--baselines", default="all", choices=("all", "short"), help="what fronts are compared with")
     parser.add_argument("--work", type=Path, default=Path("build/search-cost"), help="where all of it is kept")
     parser.add_argument("--report", action="store_true", help="make nothing: tell what stands")
     parser.add_argument("--again", action="store_true", help="forget the chosen methods' runs, but no plan's quality")
     arguments = parser.parse_args()
     if arguments.quick:
-        arguments.seeds, arguments.plans, arguments.steps, arguments.count, arguments.rounds = 2, 5, 6, 2, 3
-
+        arguments.seeds, arguments.plans, arguments.steps, arguments.count = 2, 5, 6, 2
+        arguments.rounds, arguments.points, arguments.baselines = 3, 2, "short"
     explained(lambda: measure(arguments))
 
 
@@ -67,8 +69,9 @@ def measure(arguments: Any) -> None:
         model=arguments.model, steps=arguments.steps, prompts=arguments.prompts, prompt_count=arguments.count,
         device=arguments.device, dtype=arguments.dtype, resolution=arguments.resolution, compile=arguments.compile,
         latency_batch=arguments.batch, batch=max(arguments.count, 1), reference="baseline",
+        baselines=arguments.baselines,
     )  # fmt: skip
-    bench = open_bench(config, arguments.work, arguments.rounds)
+    bench = open_bench(config, arguments.work, arguments.rounds, arguments.points)
     with interruptible():
         if arguments.again:
             for method in chosen:
