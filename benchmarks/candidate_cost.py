@@ -49,7 +49,6 @@ from studies.saved import Saved
 from studies.scored import Part, Scored
 from studies.session import Session, open_session
 from studies.store import Store
-from studies.tables import FINISHED
 
 STUDY = "candidates"
 
@@ -176,7 +175,12 @@ def measure_naive(session: Session, plans: list[InheritancePlan], work: WorkFold
         name = f"naive/{plan.key(session.evaluator.evaluations(plan))}"
         document = work.read(name)
         if document is None:
-            document = loop.score(plan, pictures).to_json()
+            try:
+                document = loop.score(plan, pictures).to_json()
+            except StudyError:
+                raise
+            except ExplorerError as error:  # such a plan fails on both sides, and is left out
+                document = {"scores": {}, "seconds": {}, "error": str(error)}
             work.write(name, document)
             ticker.tell(f"naive loop: {plan.describe()}")
         else:
@@ -218,7 +222,6 @@ def measure_ours(config: SearchConfig, session: Session, plans: list[Inheritance
         scores = {name: score.value for name, score in row.scores.items()}
         pictures = row.scores["psnr"].n if "psnr" in row.scores else 0
         found.append({"state": row.state, "scores": scores, "pictures": pictures, **spent})
-        assert row.state in FINISHED
     return found
 
 
@@ -244,13 +247,20 @@ def measure(arguments: Any) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     ticker = Ticker(sum(truth.missing(plan) for plan in (None, *plans)))
     rows: list[dict[str, Any]] = []
     for plan, one, other in zip(plans, naive, ours, strict=True):
-        scores = truth.scores(plan, lambda made, plan=plan: ticker.tell(f"truth: {plan.describe()}", count=made))  # type: ignore[misc]
-        values = {name: score.value for name, score in scores.items()}
-        rows.append({"words": plan.describe(), "naive": one, "ours": other, "truth": values})
+
+        def tell(made: int, plan: InheritancePlan = plan) -> None:
+            ticker.tell(f"truth: {plan.describe()}", count=made)
+
+        if one["scores"] and other["scores"]:
+            values = {name: score.value for name, score in truth.scores(plan, tell).items()}
+            rows.append({"words": plan.describe(), "naive": one, "ours": other, "truth": values})
     plain = [work.read(f"naive/plain-{number}")["seconds"] for number in range(arguments.repeats)]
     signs = {each.name: -1.0 if each.direction == "minimize" else 1.0 for each in truth.scorer.objectives}
+    if not rows:
+        raise StudyError("no plan could be scored on both sides; the naive loop's folder tells why.")
     figures = figures_of(rows, signs, float(np.median(plain)), work.read("ours-once")["seconds"])
-    return figures | {"count": arguments.count, "truth": arguments.truth}, rows
+    more = {"left out": len(plans) - len(rows), "count": arguments.count, "truth": arguments.truth}
+    return figures | more, rows
 
 
 def main() -> None:

@@ -29,18 +29,16 @@ def ratio(numerator: Array, denominator: Array) -> Estimate:
 
 def figures_of(rows: Sequence[Row], signs: Mapping[str, float], plain: float, once: float) -> dict[str, Any]:
     """plain: seconds of the naive loop's un-accelerated pictures, which it makes for each plan; once: those that ours
-    spends before the first plan, of which each plan bears its part. Only plans that both sides scored count."""
-    scored = [row for row in rows if row["ours"]["scores"]]
-    lean = np.array([row["naive"]["seconds"]["pictures"] + row["naive"]["seconds"]["scores"] for row in scored])
-    whole = lean + plain + np.array([row["naive"]["seconds"]["reference"] for row in scored])
-    ours = np.array([row["ours"]["seconds"] for row in scored])
-    borne = ours + once / max(1, len(scored))
-    screened = [row for row in scored if row["ours"]["state"] == "screened"]
+    spends before the first plan, of which each plan bears its part. rows: of plans that both sides scored."""
+    lean = np.array([row["naive"]["seconds"]["pictures"] + row["naive"]["seconds"]["scores"] for row in rows])
+    whole = lean + plain + np.array([row["naive"]["seconds"]["reference"] for row in rows])
+    ours = np.array([row["ours"]["seconds"] for row in rows])
+    borne = ours + once / max(1, len(rows))
+    screened = [row for row in rows if row["ours"]["state"] == "screened"]
     return {
-        "plans": len(scored),
-        "left out": len(rows) - len(scored),
+        "plans": len(rows),
         "screened out": len(screened),
-        "pictures a plan, ours": float(np.mean([row["ours"]["pictures"] for row in scored])),
+        "pictures a plan, ours": float(np.mean([row["ours"]["pictures"] for row in rows])),
         "seconds a plan": {
             "naive": float(whole.mean()),
             "naive, un-accelerated pictures and reference once": float(lean.mean()),
@@ -49,10 +47,10 @@ def figures_of(rows: Sequence[Row], signs: Mapping[str, float], plain: float, on
         },
         "seconds shared by all plans, ours": once,
         "seconds of un-accelerated pictures, naive": plain,
-        "seconds of timing loops a plan, ours, not counted": float(np.mean([row["ours"]["latency"] for row in scored])),
+        "seconds of timing loops a plan, ours, not counted": float(np.mean([row["ours"]["latency"] for row in rows])),
         "naive over ours": ratio(whole, borne).to_json(),
         "naive without repetition over ours": ratio(lean, borne).to_json(),
-        "ranks": {name: _ranks(scored, name, sign) for name, sign in signs.items()},
+        "ranks": {name: _ranks(rows, name, sign) for name, sign in signs.items()},
     }
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from benchmarks.cached_scores import CEILING
 from explorer.estimate import Estimate
 from explorer.quality.bootstrap import interval, resample
-from studies.front import hypervolume
+from studies.front import hypervolume, non_dominated
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -134,6 +134,7 @@ def figures_of(runs: Sequence[Mapping[str, Any]], baselines: Sequence[Mapping[st
             "seconds a plan, making and scoring": _median([each.making for each in curves]),
             "seconds a plan, proposing": _median([each.proposing for each in curves]),
             "seconds of calibration": _median([each.calibration for each in curves]),
+            "found the front": _finders([run for run in runs if run["method"]["name"] == name]),
             "seconds in all": _median([float(each.seconds[-1]) for each in curves]),
         }
     return {
@@ -145,6 +146,23 @@ def figures_of(runs: Sequence[Mapping[str, Any]], baselines: Sequence[Mapping[st
         "plain start": volume(points_of(runs[0]["start"])) if runs else None,
         "methods": found,
     }
+
+
+def _finders(runs: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, int]]:
+    """By kind of proposer, how many plans it proposed and how many of them are on the front of their run, over seeds.
+    Empty where the runs do not tell kinds apart."""
+    found: dict[str, dict[str, int]] = {}
+    for run in runs:
+        start = points_of(run["start"])
+        points = np.vstack([start, points_of(run["plans"])])
+        inside = (points[:, 0] < 1) & (points[:, 1] > FLOOR)
+        front = non_dominated(points * (1, -1)) & inside
+        for entry, kept in zip(run["plans"], front[len(start) :], strict=True):
+            if entry.get("by") is not None:
+                row = found.setdefault(entry["by"], {"plans": 0, "front": 0})
+                row["plans"] += 1
+                row["front"] += int(kept)
+    return found
 
 
 def _finite(value: float | None) -> float | None:
@@ -180,6 +198,11 @@ def table(figures: Mapping[str, Any]) -> str:
             f"{row['seconds in all']:.0f}",
         ]
         lines.append(f"| {name} | {' | '.join(cells)} |")
+    shared = [(name, row["found the front"]) for name, row in methods if len(row["found the front"]) > 1]
+    if shared:
+        lines += ["", "| method | proposed by | plans | of them on their run's front |", "|---|---|---|---|"]
+        lines += [f"| {name} | {by} | {row['plans']} | {row['front']} |"
+                  for name, rows in shared for by, row in rows.items()]  # fmt: skip
     lines += ["", "| baselines | hypervolume |", "|---|---|"]
     lines += [f"| {name} | {value:.3f} |" for name, value in figures["baselines"].items()]
     lines.append(f"| the best known: everything measured here | {figures['best known hypervolume']:.3f} |")

@@ -62,8 +62,11 @@ def tell() -> Callable[[Standing], None]:
 
 
 def run(main: Callable[[], None]) -> None:
-    """Run a benchmark's main; what a user can mend is one sentence and status 1."""
+    """Run a benchmark's main; what a user can mend is one sentence and status 1, an interrupt status 130."""
     try:
         main()
     except ExplorerError as error:
         sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.cached_scores import CachedEvaluator, Entry
+from benchmarks.cached_scores import CachedEvaluator, Entry, seconds_of
 from benchmarks.measure import tell, without_savings
 from benchmarks.work_folder import Ticker, WorkFolder, digest
 from explorer.errors import StudyError
@@ -21,7 +21,6 @@ from explorer.profiles import Profile
 from explorer.strategies import baselines
 from studies import calibration
 from studies.calibrate import calibrate
-from studies.calibration import Calibration
 from studies.config import PROPOSALS, SAMPLERS, SearchConfig
 from studies.driver import run_worker
 from studies.profiles import session_workload
@@ -119,16 +118,22 @@ def _profile(session: Session, rounds: int | None) -> dict[str, Any]:
     return made.to_json()
 
 
-def calibrate_bench(bench: Bench) -> Calibration:
-    """The calibration that all calibrated methods use, made once; its cost is charged to each of their runs."""
+def calibrate_bench(bench: Bench) -> float:
+    """Give the calibrated session the calibration that all methods share, made once; returns what it cost in seconds,
+    which every calibrated run is charged."""
     session = bench.calibrated
     with bench.work.locked("calibration"), Store.open(bench.work.folder / "calibration.db") as store:
         study = store.create_study("calibration", session.settings)
         made = calibration.load(store, study)
         if made is None:
-            made = calibrate(store, study, session, points=bench.points, on_progress=_each_tenth("calibration"))
+            clock = seconds_of(session.evaluator.device.type)
+            spent, began = (bench.work.read("calibration") or {"seconds": 0.0})["seconds"], clock()
+            try:
+                made = calibrate(store, study, session, points=bench.points, on_progress=_each_tenth("calibration"))
+            finally:  # one that is interrupted goes on with the parts that stand
+                bench.work.write("calibration", {"seconds": spent + clock() - began})
     session.use(made)
-    return made
+    return float((bench.work.read("calibration") or {"seconds": made.seconds})["seconds"])
 
 
 def _each_tenth(words: str) -> Callable[[Any], None]:
@@ -181,7 +186,7 @@ def run(bench: Bench, method: Method, seed: int, plans: int) -> dict[str, Any]:
     """
     session, spent = bench.session(method), 0.0
     if method.calibrated:
-        spent = calibrate_bench(bench).seconds
+        spent = calibrate_bench(bench)
     settings = replace(session.settings, objectives=OBJECTIVES, sampler=SamplerSettings(method.sampler, {}, seed))
     evaluator = CachedEvaluator(session, bench.profile, bench.work)
     with tempfile.TemporaryDirectory() as folder, Store.open(Path(folder) / "explorer.db") as store:

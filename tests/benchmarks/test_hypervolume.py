@@ -97,3 +97,14 @@ def test_figures_set_methods_beside_the_best_known_and_the_baselines() -> None:
     lines = table(figures).splitlines()
     assert lines[2].startswith("| good") and "> 2 (0 of 1 seeds)" in lines[3]
     assert {trace.name for trace in chart(runs, figures).data} >= {"good", "bad", ALL}
+
+
+def test_a_table_says_which_kind_found_the_front() -> None:
+    seeds, moves = {"by": "seeds"}, {"by": "moves"}
+    plans = [entry(0.5, MIDDLE) | seeds, entry(0.6, MIDDLE) | seeds, entry(0.4, MIDDLE + 1) | moves]
+    figures = figures_of([run("mixture", 0, *plans)], [entry(0.5, MIDDLE, "DC0/P3")], 3)
+    assert figures["methods"]["mixture"]["found the front"] == {
+        "seeds": {"plans": 2, "front": 0},
+        "moves": {"plans": 1, "front": 1},
+    }
+    assert "| mixture | moves | 1 | 1 |" in table(figures)
