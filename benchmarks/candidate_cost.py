@@ -24,7 +24,6 @@ from typing import Any
 
 import numpy as np
 import optuna
-import torch
 
 from benchmarks.cached_scores import seconds_of
 from benchmarks.candidate_figures import chart, figures_of, table
@@ -154,22 +153,16 @@ def measure_naive(session: Session, plans: list[InheritancePlan], work: WorkFold
     """Every plan's document, and under `plain` the seconds of the un-accelerated pictures, each time they were made."""
     loop = NaiveLoop(session)
     kept = Saved(work.folder / "naive-un-accelerated")
-    ticker, pictures = Ticker(len(plans) + repeats), None
+    ticker = Ticker(len(plans) + repeats)
     for number in range(repeats):
-        if work.read(f"naive/plain-{number}") is not None and pictures is not None:
-            continue
-        spent: list[float] = []
-
-        def make(spent: list[float] = spent) -> dict[str, torch.Tensor]:
+        name = f"naive/plain-{number}"
+        stands = work.read(name) is not None
+        if not stands:
             made, seconds = loop.plain()
-            spent.append(seconds)
-            return {"pictures": made}
-
-        pictures = kept.get(f"pictures-{number}", make)["pictures"]
-        if spent:
-            work.write(f"naive/plain-{number}", {"seconds": spent[0]})
-        ticker.tell("naive loop: un-accelerated pictures", worked=bool(spent))
-    assert pictures is not None
+            kept.get("pictures", lambda made=made: {"pictures": made})  # type: ignore[misc]
+            work.write(name, {"seconds": seconds})
+        ticker.tell("naive loop: un-accelerated pictures", worked=not stands)
+    pictures = kept.get("pictures", lambda: {"pictures": loop.plain()[0]})["pictures"]
     found = []
     for plan in plans:
         name = f"naive/{plan.key(session.evaluator.evaluations(plan))}"

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 FLOOR = 15.0
-"""dB of the corner: with the embedded model a run of a quarter of the steps still makes better pictures."""
+"""dB of the corner: about where a picture is another one of the same prompt (the embedded model at 10 plain steps of
+PNDM instead of 20: 15.1 dB)."""
 GOAL = 0.95
 CHECKPOINTS = (10, 20, 40, 60)
 RESAMPLES = 2000
