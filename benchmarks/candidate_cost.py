@@ -139,11 +139,11 @@ class Timed:
             finally:
                 timing += clock() - start
 
-        inner.latency_of = latency_of  # type: ignore[method-assign]
+        vars(inner)["latency_of"] = latency_of
         try:
             scored = inner.score(plan) if part is None else inner.score(plan, part)
         finally:
-            del inner.latency_of
+            del vars(inner)["latency_of"]
         spent = {"seconds": clock() - began - timing, "latency": timing}
         self.work.write(f"ours/{plan.key(self.evaluations(plan))}", spent)
         return scored

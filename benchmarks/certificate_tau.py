@@ -9,6 +9,7 @@ on the search's own prompts and seeds, as many as the search had. Kept plan by p
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -26,7 +27,8 @@ from benchmarks.work_folder import Ticker
 from explorer.errors import ExplorerError, StudyError
 from explorer.plan import InheritancePlan
 from studies.certify import LEAST, check_held_out, held_out
-from studies.config import SearchConfig
+from studies.config import STORAGE_VARIABLE, SearchConfig
+from studies.database import show_url
 from studies.front import non_dominated
 from studies.rows import TrialRow, objective_losses, trials
 from studies.session import config_of, open_session
@@ -87,8 +89,9 @@ def choose(rows: Sequence[TrialRow], objectives: tuple[Objective, ...], count: i
 def _spread(places: list[int], points: Any, count: int) -> list[int]:
     """`count` of the places, evenly along the first objective's order."""
     ordered = sorted(places, key=lambda k: tuple(points[k]))
-    at = np.linspace(0, len(ordered) - 1, count).round().astype(int) if ordered else []
-    return [ordered[k] for k in at]
+    if not ordered:
+        return []
+    return [ordered[int(k)] for k in np.linspace(0, len(ordered) - 1, count).round()]
 
 
 def with_metrics(config: SearchConfig, metrics: Sequence[str]) -> SearchConfig:
@@ -217,7 +220,7 @@ def chart(figures: dict[str, Any]) -> Any:
 def main() -> None:
     parser = options(str(__doc__).splitlines()[0])
     parser.add_argument("--study", default="search", help="the study whose plans are scored again")
-    parser.add_argument("--storage", default=SearchConfig().storage, help="its database")
+    parser.add_argument("--storage", help=f"its database; by default what {STORAGE_VARIABLE} names, then explorer.db")
     parser.add_argument("--plans", type=int, default=30, help="plans of its front and behind it")
     parser.add_argument("--pictures", type=int, default=1000, help="of each plan")
     parser.add_argument("--prompts", help="held-out prompts; the set that goes with the search's by default")
@@ -227,8 +230,11 @@ def main() -> None:
     if arguments.quick:
         arguments.plans, arguments.pictures = 5, 8
 
+    arguments.storage = arguments.storage or os.environ.get(STORAGE_VARIABLE) or SearchConfig().storage
+
     def go() -> None:
         figures = measure(arguments)
+        arguments.storage = show_url(arguments.storage)  # no password goes into a result
         print(table(figures))
         path = write_result("certificate-tau", {k: v for k, v in figures.items() if k != "plans"}, figures["plans"],
                             arguments)  # fmt: skip
