@@ -42,7 +42,7 @@ from studies.certify import check_held_out, held_out
 from studies.commands.search import prepare
 from studies.config import SearchConfig
 from studies.driver import Progress, run_worker
-from studies.queue import enqueue
+from studies.queue import counts, enqueue
 from studies.rows import trials
 from studies.saved import Saved
 from studies.scored import Part, Scored
@@ -197,7 +197,7 @@ def measure_ours(config: SearchConfig, session: Session, plans: list[Inheritance
         enqueue(store, study, before, session.space, evaluator.evaluations)
         enqueue(store, study, plans, session.space, evaluator.evaluations, origin="search")
         total = len({plan.key(evaluator.evaluations(plan)) for plan in [*before, *plans]})
-        ticker = Ticker(total)
+        ticker = Ticker(total - counts(store, study).finished)
 
         def show(progress: Progress) -> None:
             if progress.state is not None:

@@ -18,10 +18,11 @@ LEAST = 4
 
 
 def kendall(ours: Array, theirs: Array) -> float:
-    """Kendall's tau-b of (n,) and (n,); NaN where one of them is constant."""
-    from scipy.stats import kendalltau
-
-    return float(kendalltau(ours, theirs).statistic)
+    """Kendall's tau-b of (n,) and (n,); NaN where one of them is constant. (scipy's takes 30 times as long on 30 plans,
+    and a bootstrap asks for thousands.)"""
+    first, second = np.sign(ours[:, None] - ours), np.sign(theirs[:, None] - theirs)
+    norm = float((first * first).sum() * (second * second).sum())
+    return float((first * second).sum()) / norm**0.5 if norm > 0 else float("nan")
 
 
 def spearman(ours: Array, theirs: Array) -> float:

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy.stats import spearmanr
+from scipy.stats import kendalltau, spearmanr
 
-from benchmarks.rank_correlation import KINDS, cell, correlate, difference, document, spearman
+from benchmarks.rank_correlation import KINDS, cell, correlate, difference, document, kendall, spearman
 
 ORDER = np.arange(12.0)
 
@@ -17,9 +17,11 @@ def test_the_same_order_is_one_and_the_reverse_minus_one(kind: str) -> None:
         assert (found.value, found.low, found.high) == pytest.approx((wanted, wanted, wanted))
 
 
-def test_spearman_is_scipys_also_with_ties() -> None:
-    other = np.random.default_rng(0).integers(0, 5, len(ORDER)).astype(float)
-    assert spearman(ORDER, other) == pytest.approx(spearmanr(ORDER, other).statistic)
+def test_they_are_scipys_also_with_ties() -> None:
+    random = np.random.default_rng(0)
+    one, other = (random.integers(0, 5, len(ORDER)).astype(float) for _ in range(2))
+    assert spearman(one, other) == pytest.approx(spearmanr(one, other).statistic)
+    assert kendall(one, other) == pytest.approx(kendalltau(one, other).statistic)
 
 
 def test_the_interval_holds_the_value_and_narrows_with_plans() -> None:

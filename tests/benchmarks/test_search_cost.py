@@ -16,6 +16,8 @@ from studies.config import PROPOSALS, SAMPLERS
 from studies.evaluator import CandidateEvaluator
 
 METHODS = "random,screened"
+SMALL = ["--seeds", "2", "--plans", "3", "--steps", "4", "--count", "2", "--rounds", "2", "--points", "2"]
+SMALL += ["--baselines", "short"]
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +27,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(monkeypatch: pytest.MonkeyPatch, work: Path, *more: str) -> dict[str, Any]:
     out = work / "out.json"
-    command = ["search_cost", "--device", "cpu", "--quick", "--work", str(work), "--out", str(out), *more]
+    command = ["search_cost", "--device", "cpu", "--work", str(work), "--out", str(out), *SMALL, *more]
     monkeypatch.setattr(sys, "argv", command)
     search_cost.main()
     found: dict[str, Any] = json.loads(out.read_text())
@@ -49,8 +51,8 @@ def test_runs_are_made_kept_and_told_again(
         ("random", 0), ("random", 1), ("screened", 0), ("screened", 1),
     ]  # fmt: skip
     for each in runs:
-        assert len(each["plans"]) == 5
-        assert len({entry["key"] for entry in [*each["start"], *each["plans"]]}) == len(each["start"]) + 5
+        assert len(each["plans"]) == 3
+        assert len({entry["key"] for entry in [*each["start"], *each["plans"]]}) == len(each["start"]) + 3
         assert all(name.startswith("plain@") for name in (entry["name"] for entry in each["start"]))
         assert each["start"][0]["share"] == 1 and each["start"][0]["psnr"] == CEILING
         assert all(entry["seconds"] > 0 and entry["proposing"] > 0 for entry in each["plans"])
