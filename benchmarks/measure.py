@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
 from explorer.devices import resolve_device, resolve_dtype
@@ -14,6 +15,7 @@ from explorer.models import load_pipeline
 if TYPE_CHECKING:
     from explorer.profiler import Standing
     from explorer.profiles import Profile
+    from studies.config import SearchConfig
 
 
 def load(arguments: argparse.Namespace) -> Any:
@@ -37,6 +39,13 @@ def profiled(pipe: Any, arguments: argparse.Namespace, steps: int) -> Profile:
     return profile_pipeline(pipe, arguments.model, work, steps=steps, rounds=rounds, on_progress=tell())
 
 
+def without_savings(config: SearchConfig) -> SearchConfig:
+    """The options of a search that scores every plan whole and replays nothing, as a fair count of seconds needs."""
+    known = {field.name for field in fields(config)}
+    off: dict[str, Any] = {"racing": "off", "replay": 0}
+    return replace(config, **{name: value for name, value in off.items() if name in known})
+
+
 def tell() -> Callable[[Standing], None]:
     """One line on stderr at each tenth of a stage."""
     from studies.commands.output import duration
@@ -53,8 +62,11 @@ def tell() -> Callable[[Standing], None]:
 
 
 def run(main: Callable[[], None]) -> None:
-    """Run a benchmark's main; what a user can mend is one sentence and status 1."""
+    """Run a benchmark's main; what a user can mend is one sentence and status 1, an interrupt status 130."""
     try:
         main()
     except ExplorerError as error:
         sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)

@@ -12,6 +12,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 import time
@@ -109,8 +110,9 @@ def write_figure(figure: go.Figure, result: Path) -> Path:
 
 
 def command() -> str:
-    """The command line that runs this benchmark again, from the root of the repository."""
-    given = [f"'{word}'" if " " in word else word for word in sys.argv[1:]]
+    """The command line that runs this benchmark again, from the root of the repository, without a URL's password."""
+    words = [re.sub(r"(://[^:/@]*):.*@", r"\1:***@", word) for word in sys.argv[1:]]
+    given = [f"'{word}'" if " " in word else word for word in words]
     return " ".join(["python", "-m", f"benchmarks.{Path(sys.argv[0]).stem}", *given])
 
 
