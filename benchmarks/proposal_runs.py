@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -24,18 +23,13 @@ from studies.calibrate import calibrate
 from studies.config import PROPOSALS, SAMPLERS, SearchConfig
 from studies.driver import run_worker
 from studies.profiles import session_workload
+from studies.proposers import CALIBRATED
 from studies.queue import enqueue
-from studies.ranking import Ranking
 from studies.rows import trials
 from studies.saved import Saved
 from studies.session import Session, open_session
 from studies.settings import Objective, SamplerSettings
-from studies.store import Store, StudyRecord
-
-try:
-    from studies.proposers import CALIBRATED
-except ImportError:
-    CALIBRATED = ("screened",)
+from studies.store import Store
 
 OBJECTIVES = (Objective("latency", "minimize"), Objective("psnr", "maximize"))
 SAMPLER = "sampler"
@@ -196,9 +190,9 @@ def run(bench: Bench, method: Method, seed: int, plans: int) -> dict[str, Any]:
         outcome = run_worker(
             store, study.name, session.space, evaluator, InheritancePlan.from_json, added + plans,
             on_progress=_each_tenth(f"{method.name}, seed {seed}"), device=session.info.to_json(),
-            **_proposing(method, session, store, study),
+            proposals=method.proposals, predictor=session.evaluator.predictor,
         )  # fmt: skip
-        by = {row.key: getattr(row, "proposed_by", None) for row in trials(store, study)}
+        by = {row.key: row.proposed_by for row in trials(store, study)}
     entries = evaluator.entries
     if len(entries) < added:
         raise StudyError(f"{method.name} scored {len(entries)} of {added} plain runs: {outcome.words}.")
@@ -208,14 +202,6 @@ def run(bench: Bench, method: Method, seed: int, plans: int) -> dict[str, Any]:
         "start": [entry.to_json() for entry in entries[:added]],
         "plans": [entry.to_json() | {"by": by[entry.key]} for entry in entries[added:]],
     }  # fmt: skip
-
-
-def _proposing(method: Method, session: Session, store: Store, study: StudyRecord) -> dict[str, Any]:
-    """How the driver is told of the kind."""
-    if "proposals" in inspect.signature(run_worker).parameters:
-        return {"proposals": method.proposals, "predictor": session.evaluator.predictor}
-    predictor = session.evaluator.predictor
-    return {"rank": Ranking(predictor, store, study) if method.proposals == "screened" and predictor else None}
 
 
 def make_runs(bench: Bench, chosen: list[Method], seeds: int, plans: int) -> list[str]:
