@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass
 from pathlib import Path
 
 from recipe.loop import Budget
+from recipe.prepare import CONCEPTS
+from recipe.presets import PRESETS
+from recipe.unet import PREDICTIONS
 
 STAGES = {
     "fetch": "picture packages from npm, by name and version",
     "prepare": "pictures, captions and splits",
+    "pack": "the prepared data as one file of about 10 MB, --parcel; unpack: the data from it",
+    "unpack": "what pack made, or the parts of a parcel, into --work",
     "train-autoencoder": "pictures to latents and back",
     "train-unet": "the UNet and the text encoder",
     "train-clip": "the judge, an open_clip model",
@@ -21,35 +25,17 @@ STAGES = {
 }
 
 
-@dataclass(frozen=True)
-class Preset:
-    """Sizes and budgets of a training. `legs`: steps of the autoencoder's legs, the second going on from the first."""
-
-    channels: tuple[int, ...]
-    autoencoder: tuple[int, ...]
-    latents: int
-    legs: tuple[int, int]
-    unet_steps: int
-    unet_batch: int
-    clip_steps: int
-    everything: bool
-
-
-PRESETS = {
-    # the steps are those that the budgets of minutes came to on two cores
-    "cpu": Preset((48, 96, 128, 128), (16, 32, 64, 128), 12, (1332, 1082), 3151, 64, 669, False),
-    "gpu": Preset((48, 96, 128, 128), (32, 64, 128), 4, (20000, 10000), 12000, 512, 6000, True),
-}
-
-
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     made = argparse.ArgumentParser(prog="python -m recipe", description=__doc__)
     made.add_argument("stage", choices=STAGES, help="; ".join(f"{name}: {what}" for name, what in STAGES.items()))
     made.add_argument("--work", type=Path, default=Path("build/emoji"), help="folder of data, checkpoints and logs")
     made.add_argument(
-        "--preset", choices=PRESETS, default="cpu", help="sizes and steps; gpu: all concepts, 16x16 latents"
+        "--preset", choices=PRESETS, default="cpu", help="sizes and steps; gpu: all concepts, placed, 16x16 latents"
     )
+    made.add_argument("--concepts", choices=CONCEPTS, help="what the generator learns, rather than as the preset says")
+    made.add_argument("--prediction", choices=PREDICTIONS, help="of the UNet, rather than as the preset says")
+    made.add_argument("--parcel", type=Path, default=Path("build/parcels/data"), help="of pack and unpack, no suffix")
     made.add_argument("--device", default="cpu")
     made.add_argument("--minutes", type=float, help="end a training after so many minutes rather than its steps")
     made.add_argument(
@@ -77,19 +63,28 @@ def main(arguments: list[str] | None = None) -> None:
     elif stage == "prepare":
         from recipe.prepare import prepare
 
-        prepare(work, preset.everything)
+        prepare(work, options.concepts or preset.learns)
+    elif stage == "pack":
+        from recipe.parcels import pack_data
+
+        pack_data(work, options.parcel)
+    elif stage == "unpack":
+        from recipe.parcels import unpack_parcel
+
+        unpack_parcel(options.parcel, work)
     elif stage == "train-autoencoder":
         from recipe.autoencoder import LEGS, train_autoencoder
 
         start = None
         for leg, steps in zip(LEGS, preset.legs, strict=True):
             start = train_autoencoder(
-                work, budget(steps), options.device, preset.autoencoder, preset.latents, leg=leg, start=start
-            )
+                work, budget(steps), options.device, preset.autoencoder, preset.latents, preset.autoencoder_batch,
+                leg=leg, start=start, placings=preset.placings[0],
+            )  # fmt: skip
     elif stage == "train-unet":
         import torch
 
-        from recipe.unet import train_unet
+        from recipe.unet import Fast, train_unet
 
         if options.workers > 1:
             torch.set_num_threads(1)
@@ -100,11 +95,17 @@ def main(arguments: list[str] | None = None) -> None:
             preset.channels,
             preset.unet_batch,
             workers=options.workers,
+            prediction=options.prediction or preset.prediction,
+            placings=preset.placings[2],
+            decay=preset.decay,
+            fast=Fast(preset.half, preset.compile_seconds) if options.device != "cpu" else None,
         )
     elif stage == "train-clip":
         from recipe.clip import train_clip
 
-        train_clip(work, budget(preset.clip_steps), options.device)
+        train_clip(
+            work, budget(preset.clip_steps), options.device, batch=preset.clip_batch, placings=preset.placings[1]
+        )
     elif stage == "export":
         from recipe.export import EMBEDDED, export
 
@@ -113,11 +114,14 @@ def main(arguments: list[str] | None = None) -> None:
         from recipe.export import EMBEDDED
         from recipe.statistics import write_statistics
 
-        write_statistics(work, EMBEDDED / "statistics")
+        write_statistics(work, EMBEDDED / "statistics", placed=preset.placed, device=options.device)
     elif stage == "evaluate":
         from recipe.evaluate import evaluate
 
-        evaluate(work, guidance=options.guidance, count=options.count, machine_only=options.machine_only)
+        evaluate(
+            work, guidance=options.guidance, count=options.count, machine_only=options.machine_only,
+            placed=preset.placed, device=options.device,
+        )  # fmt: skip
     else:
         from recipe.card import write_card
 

@@ -8,11 +8,14 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from recipe.loop import Average, Budget, Training, step_generator
+from recipe.loop import Average, Budget, Training, normal, step_generator, to_device
 from recipe.muon import Muon
+from recipe.placing import copies, may_mirror, real_pictures
 from recipe.prepare import Dataset, load_dataset
 
 SEED = 1
+WHITENED = 8000
+"""Pictures over which latents are whitened, at most, where there are placings."""
 LEGS = ("autoencoder", "autoencoder2")  # work folders; the second leg goes on from the first one's averaged weights
 
 
@@ -98,10 +101,12 @@ def train_autoencoder(
     rate: float = 2e-3,
     leg: str = LEGS[0],
     start: Path | None = None,
+    placings: int = 0,
 ) -> Path:
     """Train on all pictures but those of the generator's and the judge's held-out concepts; gives `work/<leg>/model`.
 
     Half of every batch is from the generator's training pictures. `start`: the model of an earlier leg to go on from.
+    placings: of every picture, see `recipe.placing`; 0 takes the pictures as they are.
     """
     from diffusers import AutoencoderKL
 
@@ -110,6 +115,10 @@ def train_autoencoder(
     held = [i for i, item in enumerate(data.items) if item.split == "held"]
     favoured = [n for n, i in enumerate(known) if data.items[i].split == "train"]
     pictures = data.pictures[known].to(device)
+    if placings:
+        favoured = [copy * len(known) + n for copy in range(placings) for n in favoured]
+        pictures = copies(pictures, may_mirror([data.items[i] for i in known]), placings).flatten(0, 1)
+    chance = torch.tensor(favoured)
     torch.manual_seed(SEED)
     model = AutoencoderKL.from_pretrained(start) if start else build_autoencoder(channels, latents)
     model = model.to(device)
@@ -122,10 +131,10 @@ def train_autoencoder(
         generator = step_generator(SEED, step)
         anywhere = torch.randint(len(pictures), (batch - batch // 2,), generator=generator)
         within = torch.randint(len(favoured), (batch // 2,), generator=generator)
-        chosen = torch.cat([anywhere, torch.tensor(favoured)[within]])
+        chosen = to_device(torch.cat([anywhere, chance[within]]), pictures.device)
         real = scaled(pictures[chosen])
         posterior = model.encode(real).latent_dist
-        noise = torch.randn(posterior.mean.shape, generator=generator).to(device)
+        noise = normal(posterior.mean.shape, generator, pictures.device, SEED, step)
         made = model.decode(posterior.mean + posterior.std * noise).sample
         kl = posterior.kl().mean() / posterior.mean[0].numel()
         l1, l2 = functional.l1_loss(made, real), functional.mse_loss(made, real)
@@ -135,9 +144,9 @@ def train_autoencoder(
     for _ in training.run(loss_of, rate, warm_up=100):
         pass
     training.average.swap()
-    whiten(model, pictures)
+    whiten(model, pictures[: max(len(known), WHITENED)])
     target = work / leg / "model"
     model.save_pretrained(target)
-    quality = psnr(model, data.pictures[held].to(device))
+    quality = psnr(model, real_pictures(data, held, placings > 0).to(device))
     print(f"PSNR on held-out pictures {quality:.2f} dB", flush=True)
     return target

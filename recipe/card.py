@@ -6,11 +6,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-from recipe.card_text import DATA, INTRODUCTION, LIMITS, SOLVERS
+from recipe.card_text import CHOICES, DATA, HEARTS, INTRODUCTION, LIMITS, PATHS, SOLVERS
 from recipe.evaluate import RESULTS
 from recipe.export import EMBEDDED, TRAININGS
 from recipe.grids import read_losses, save_curves
 from recipe.prepare import load_dataset
+from recipe.tradeoff import FEW
 
 CURVES = dict(
     zip(
@@ -115,6 +116,25 @@ def solvers(found: dict[str, Any]) -> str:
     return table(["solver", "steps", f"PSNR, dB (N = {found['solvers'][0]['psnr']['n']})", "CLIP score"], rows)
 
 
+def guidances(found: dict[str, Any]) -> str:
+    """One row a guidance scale; empty where none was measured."""
+    if "guidances" not in found:
+        return ""
+    rows = [
+        [f"{r['guidance']:g}", number(r["clip_score"], 1), number(r["psnr_few"], 1), number(r["clip_score_few"], 1)]
+        for r in found["guidances"]
+    ]
+    head = ["guidance", "CLIP score", f"PSNR at {FEW} steps, dB", f"CLIP score at {FEW} steps"]
+    count = found["guidances"][0]["psnr_few"]["n"]
+    return f"By guidance, PNDM, N = {count}, drift from the same guidance's most steps:\n\n" + table(head, rows)
+
+
+def learnt_on(folder: Path) -> str:
+    """What the weights were trained on, as a training on a GPU noted it."""
+    path = folder / "device.json"
+    return json.loads(path.read_text(encoding="utf-8"))["name"] if path.exists() else "two CPU cores for about an hour"
+
+
 def retrieval(found: dict[str, Any]) -> str:
     """The judge on what it never saw."""
     titles = {"held-style": "a held-out style of known concepts", "held": "held-out concepts"}
@@ -146,11 +166,15 @@ def write_card(work: Path, embedded: Path = EMBEDDED, results: Path = RESULTS) -
         f"the process takes {loading['peak_mib']:.0f} MiB at most.",
         f"- The same seed twice gives the same bytes: {'yes' if machine['same_picture_twice'] else 'no'}.",
     ]
+    kind = "placed" if found.get("placed") else "as they are"
+    unet = json.loads((embedded / "emoji" / "unet" / "config.json").read_text(encoding="utf-8"))
+    shape = f"{unet['sample_size']}x{unet['sample_size']} latents of {unet['in_channels']} channels"
     data = DATA.format(
-        **{k.replace("-", "_"): v for k, v in {**concepts, **{f"judge_{k}": v for k, v in judged.items()}}.items()}
+        choice=CHOICES[kind].format(**concepts),
+        **{k.replace("-", "_"): v for k, v in {**concepts, **{f"judge_{k}": v for k, v in judged.items()}}.items()},
     )
     parts = [
-        INTRODUCTION,
+        INTRODUCTION.format(latents=shape),
         "\n".join(facts),
         "## Data\n\n" + data,
         "## Training\n\n" + trainings(embedded / "card"),
@@ -161,10 +185,12 @@ def write_card(work: Path, embedded: Path = EMBEDDED, results: Path = RESULTS) -
         + alignment(found),
         "## Distance from the real pictures\n\n" + distances(found),
         "## The trade-off\n\nSame prompts and seeds; drift is measured from the first row.\n\n" + tradeoff(found),
-        "By other solvers, drift from their own pictures at the most steps:\n\n" + solvers(found) + "\n\n" + SOLVERS,
+        "By other solvers, drift from their own pictures at the most steps:\n\n" + solvers(found),
+        guidances(found),
+        SOLVERS + PATHS[kind],
         "## The CLIP model\n\nRetrieval among a hundred captions.\n\n" + retrieval(found),
-        LIMITS,
+        LIMITS.format(heart=HEARTS[kind], device=learnt_on(embedded / "card")),
     ]
     path = embedded / "MODEL_CARD.md"
-    path.write_text("\n\n".join(part.strip() for part in parts) + "\n", encoding="utf-8")
+    path.write_text("\n\n".join(part.strip() for part in parts if part) + "\n", encoding="utf-8")
     return path

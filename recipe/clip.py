@@ -10,8 +10,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from recipe.loop import Average, Budget, Training, step_generator
+from recipe.loop import Average, Budget, Training, normal, step_generator, to_device
 from recipe.muon import Muon
+from recipe.placing import copies, copy_numbers, may_mirror
 from recipe.prepare import SIZE, load_dataset
 from recipe.tensors import save_tensors
 from recipe.tokens import LENGTH, encode, train_tokenizer
@@ -54,13 +55,13 @@ def build_clip(config: dict[str, Any]) -> Any:
     return CLIP(model["embed_dim"], dict(model["vision_cfg"]), dict(model["text_cfg"]))
 
 
-def augment(pictures: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+def augment(pictures: torch.Tensor, generator: torch.Generator, step: int = 0) -> torch.Tensor:
     """Float [N, 3, 64, 64] in [-1, 1]: small shifts, turns, sizes, blur, colour and noise, so that the judge reads what
     a picture shows and not its exact pixels."""
     count, device = len(pictures), pictures.device
 
     def random(low: float, high: float, *shape: int) -> torch.Tensor:
-        return (low + (high - low) * torch.rand(count, *shape, generator=generator)).to(device)
+        return to_device(low + (high - low) * torch.rand(count, *shape, generator=generator), device)
 
     angle, size, shift = random(-0.25, 0.25), random(0.85, 1.25), random(-0.15, 0.15, 2)
     turn = torch.stack(
@@ -78,7 +79,7 @@ def augment(pictures: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     mixed = moved + blur * (blurred - moved)
     gain, noise = random(0.85, 1.1, 3, 1, 1), random(0, 0.08, 1, 1, 1)
     coloured = 1 - (1 - mixed) * gain
-    grain = torch.randn(coloured.shape, generator=generator).to(device)
+    grain = normal(coloured.shape, generator, device, SEED, step)
     return (coloured + noise * grain).clamp(-1, 1)
 
 
@@ -90,11 +91,17 @@ def train_clip(
     layers: tuple[int, ...] = (1, 2, 2, 1),
     batch: int = 128,
     rate: float = 1.5e-3,
+    placings: int = 0,
 ) -> Path:
-    """Train on all concepts but the judge's held-out ones and its held-out styles; writes `work/clip/model`."""
+    """Train on all concepts but the judge's held-out ones and its held-out styles; writes `work/clip/model`.
+
+    placings: of every picture, see `recipe.placing`; 0 takes the pictures as they are.
+    """
     data = load_dataset(work)
     rows = data.where(judge="train")
-    pictures = data.pictures[rows].to(device)
+    pictures = data.pictures[rows].to(device)[None]
+    if placings:
+        pictures = copies(pictures[0], may_mirror([data.items[i] for i in rows]), placings)
     tokenizer = train_tokenizer([item.caption for item in data.items])
     tokens = encode(tokenizer, [data.items[i].caption for i in rows]).to(device)
     torch.manual_seed(SEED)
@@ -110,8 +117,9 @@ def train_clip(
 
     def loss_of(step: int, share: slice) -> dict[str, torch.Tensor]:
         generator = step_generator(SEED, step)
-        chosen = torch.randperm(len(rows), generator=generator)[:batch].to(device)
-        real = augment(pictures[chosen].float() / 127.5 - 1, generator)
+        chosen = to_device(torch.randperm(len(rows), generator=generator)[:batch], pictures.device)
+        which = to_device(copy_numbers(len(pictures), batch, SEED, step), pictures.device)
+        real = augment(pictures[which, chosen].float() / 127.5 - 1, generator, step)
         seen, read, scale = model(real, tokens[chosen])
         logits = scale.clamp(max=50) * seen @ read.T
         target = torch.arange(batch, device=device)
@@ -121,7 +129,7 @@ def train_clip(
     for _ in training.run(loss_of, rate, warm_up=50):
         pass
     training.average.swap()
-    settle(model, pictures)
+    settle(model, pictures[:4].flatten(0, 1))
     return write_clip(model, config, tokenizer, work / "clip" / "model")
 
 

@@ -12,12 +12,14 @@ from typing import Any
 import torch
 
 from explorer import load_pipeline
+from explorer.devices import describe
 from explorer.pictures import generate
 from explorer.quality import Reference, frechet, kid, load_clip, load_extractor
 from recipe import judge, machine, tradeoff
 from recipe.autoencoder import psnr
 from recipe.export import EMBEDDED
 from recipe.grids import save_grid
+from recipe.placing import real_pictures
 from recipe.prepare import Dataset, Item, load_dataset
 from recipe.statistics import EXTRACTORS
 from recipe.tensors import load_tensors, save_tensors
@@ -77,22 +79,32 @@ def evaluate(
     extractors: tuple[str, ...] = EXTRACTORS,
     repeats: int = 3,
     machine_only: bool = False,
+    placed: bool = False,
+    device: str = "cpu",
+    batch: int = BATCH,
+    machine_too: bool = True,
 ) -> dict[str, Any]:
     """Measure, print, and write `results` (JSON) and the card's grids.
 
+    placed: the real pictures are taken as the generator learnt to draw them, see `recipe.placing`. machine_too: time
+    this machine's processor as well.
     `repeats`: fresh processes in which loading is timed. `machine_only`: measure what depends on the machine again (on
     a quiet one, say), and keep the rest of `results`.
     """
-    data, device = load_dataset(work), torch.device("cpu")
-    pipe = load_pipeline(model)
-    clip = load_clip("emojiclip", device)
+    data, where = load_dataset(work), torch.device(device)
+    pipe = load_pipeline(model, device=device)
+    clip = load_clip("emojiclip", where)
     references = {
-        name: (load_extractor(name, device), Reference.load(embedded / "statistics" / f"{name}.safetensors"))
+        name: (load_extractor(name, where), Reference.load(embedded / "statistics" / f"{name}.safetensors"))
         for name in extractors
     }
     weights = digest(Path(model) if model != "emoji" else EMBEDDED / "emoji")
     found: dict[str, Any] = {"model": model, "weights": weights, "guidance": guidance, "steps": steps}
     found |= {"count": count, "paired_count": paired_count}
+    if placed:
+        found["placed"] = True
+    if device != "cpu":
+        found["device"] = describe(where).to_json()
     if results.exists():
         before = json.loads(results.read_text(encoding="utf-8"))
         # what was measured of the same weights in the same way stands: a killed evaluation goes on where it was
@@ -109,25 +121,27 @@ def evaluate(
     def made(items: list[Item]) -> torch.Tensor:
         words = [item.caption for item in items]
         folder = work / "evaluation" / f"{weights}-{guidance:g}-{steps}"
-        return generate_in_parts(pipe, words, folder, guidance=guidance, steps=steps)
+        return generate_in_parts(pipe, words, folder, guidance=guidance, steps=steps, batch=batch)
 
     caption = data.items[data.where(split="train")[0]].caption
-    note("machine", lambda: machine.measure(pipe, embedded, caption, guidance, repeats), again=machine_only)
+    if machine_too:
+        note("machine", lambda: machine.measure(pipe, embedded, caption, guidance, repeats), again=machine_only)
     if machine_only:
         return found
-    drawn = data.pictures[data.where(split="held")]
-    note("autoencoder_psnr_held_out", lambda: psnr(pipe.vae, drawn))
-    note("retrieval", lambda: judge.retrieval(data, clip))
+    drawn = real_pictures(data, data.where(split="held"), placed)
+    note("autoencoder_psnr_held_out", lambda: psnr(pipe.vae, drawn.to(where)))
+    note("retrieval", lambda: judge.retrieval(data, clip, placed=placed))
     note("grids", lambda: grids(data, pipe, guidance, embedded / "card", steps))
     items = blocks([item for item in data.items if item.split == "train"], count)
     held = blocks([item for item in data.items if item.split == "held"], min(count, 2 * judge.AMONG))
     few = [item.caption for item in items[:paired_count]]
-    note("alignment", lambda: judge.alignment(data, clip, items, made(items)))
-    note("alignment_held_out", lambda: judge.alignment(data, clip, held, made(held)))
+    note("alignment", lambda: judge.alignment(data, clip, items, made(items), placed))
+    note("alignment_held_out", lambda: judge.alignment(data, clip, held, made(held), placed))
     note("distance", lambda: {"n": count, **distances(made(items), references)})
     first = made(items[:paired_count])
-    note("tradeoff", lambda: tradeoff.measure(pipe, few, clip, references, first, guidance, steps, SEED, BATCH))
-    note("solvers", lambda: tradeoff.solvers(pipe, few[:SOLVED], clip, guidance, steps, SEED, BATCH))
+    note("tradeoff", lambda: tradeoff.measure(pipe, few, clip, references, first, guidance, steps, SEED, batch))
+    note("solvers", lambda: tradeoff.solvers(pipe, few[:SOLVED], clip, guidance, steps, SEED, batch))
+    note("guidances", lambda: tradeoff.guidances(pipe, few[:SOLVED], clip, references, steps, SEED, batch))
     return found
 
 
@@ -137,7 +151,9 @@ def digest(folder: Path) -> str:
     return hashlib.sha256(b"".join(hashlib.sha256(path.read_bytes()).digest() for path in parts)).hexdigest()[:12]
 
 
-def generate_in_parts(pipe: Any, words: list[str], folder: Path, *, guidance: float, steps: int) -> torch.Tensor:
+def generate_in_parts(
+    pipe: Any, words: list[str], folder: Path, *, guidance: float, steps: int, batch: int = BATCH
+) -> torch.Tensor:
     """`generate` with the seed of the evaluation, kept by parts in `folder`, so that a kill loses one part at most."""
     parts = []
     for start in range(0, len(words), PART):
@@ -145,7 +161,7 @@ def generate_in_parts(pipe: Any, words: list[str], folder: Path, *, guidance: fl
         name = hashlib.sha256("\n".join(part).encode()).hexdigest()[:12]
         path = folder / f"{start}-{name}.safetensors"
         if not path.exists():
-            made = generate(pipe, part, seed=SEED + start, steps=steps, guidance=guidance, batch_size=BATCH)
+            made = generate(pipe, part, seed=SEED + start, steps=steps, guidance=guidance, batch_size=batch)
             save_tensors({"pictures": made}, path)
             print(f"{start + len(part)} of {len(words)} pictures", flush=True)
         parts.append(load_tensors(path)["pictures"])

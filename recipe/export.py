@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 
 from recipe.autoencoder import LEGS
 from recipe.prepare import load_dataset
@@ -42,11 +43,14 @@ def build_pipeline(work: Path, channels: tuple[int, ...], leg: str) -> Any:
     unet = build_unet(channels, vae.config.latent_channels, 64 // 2 ** (len(vae.config.block_out_channels) - 1))
     text = build_text_encoder(tokenizer)
     path = work / "unet" / "checkpoint.safetensors"
+    prediction = "v_prediction"
     if path.exists():
         tensors = load_tensors(path)
+        with safe_open(path, "pt") as opened:
+            prediction = opened.metadata().get("prediction", prediction)
         for part, model in (("unet", unet), ("text", text)):
             prefix = f"a/{part}."
-            state = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+            state = {k.removeprefix(prefix): v.float() for k, v in tensors.items() if k.startswith(prefix)}
             model.load_state_dict(state, strict=part == "unet")
     scheduler = PNDMScheduler(
         **BETAS,
@@ -54,7 +58,7 @@ def build_pipeline(work: Path, channels: tuple[int, ...], leg: str) -> Any:
         skip_prk_steps=True,
         set_alpha_to_one=False,
         steps_offset=1,
-        prediction_type="v_prediction",
+        prediction_type=prediction,
     )
     # As in SD configs: no argument of PNDM, but DDIM made from this configuration would clip latents without it.
     scheduler.register_to_config(clip_sample=False)
@@ -109,6 +113,9 @@ def keep_logs(work: Path, folder: Path) -> None:
         (folder / f"losses-{name}.csv").unlink(missing_ok=True)  # of earlier weights
         if (work / name / "losses.csv").exists():
             shutil.copyfile(work / name / "losses.csv", folder / f"losses-{name}.csv")
+    (folder / "device.json").unlink(missing_ok=True)
+    if (work / "device.json").exists():
+        shutil.copyfile(work / "device.json", folder / "device.json")
 
 
 def tidy(folder: Path) -> None:

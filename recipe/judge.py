@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from recipe.placing import real_pictures
 from recipe.prepare import Dataset, Item
 
 AMONG = 100
@@ -28,27 +29,33 @@ def top(pictures: np.ndarray, captions: np.ndarray, first: int, among: int = AMO
     return {"value": float(hits.mean()), "half_interval": float(spread), "n": len(hits), "among": among, "first": first}
 
 
-def retrieval(data: Dataset, clip: Any, seed: int = 5) -> dict[str, Any]:
-    """Top 1 and 5 among a hundred on real pictures: a held-out style of known concepts, and held-out concepts."""
+def retrieval(data: Dataset, clip: Any, seed: int = 5, placed: bool = False) -> dict[str, Any]:
+    """Top 1 and 5 among a hundred on real pictures: a held-out style of known concepts, and held-out concepts.
+
+    placed: the pictures at random sizes and places, see `recipe.placing`.
+    """
     found: dict[str, Any] = {}
     for name in ("held-style", "held"):
         rows = data.where(judge=name)
         random.Random(seed).shuffle(rows)
-        seen = clip.encode_pictures(data.pictures[rows])
+        seen = clip.encode_pictures(real_pictures(data, rows, placed))
         read = clip.encode_prompts([data.items[i].caption for i in rows])
         found[name] = {f"top{first}": top(seen, read, first) for first in (1, 5)}
     return found
 
 
-def alignment(data: Dataset, clip: Any, items: list[Item], generated: torch.Tensor) -> dict[str, Any]:
+def alignment(
+    data: Dataset, clip: Any, items: list[Item], generated: torch.Tensor, placed: bool = False
+) -> dict[str, Any]:
     """Top 5 among a hundred captions: real pictures, generated ones, and those generated for another caption.
 
     `items` are the captions that `generated` was made for, in blocks of a hundred that hold no caption twice.
+    placed: the real pictures at random sizes and places.
     """
     where = {item.caption: i for i, item in enumerate(data.items)}
     captions = [item.caption for item in items]
     read = clip.encode_prompts(captions)
-    real = clip.encode_pictures(data.pictures[[where[c] for c in captions]])
+    real = clip.encode_pictures(real_pictures(data, [where[c] for c in captions], placed))
     made = clip.encode_pictures(generated)
     wrong = made.copy()
     for start in range(0, len(made), AMONG):

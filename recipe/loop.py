@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -40,9 +40,25 @@ def cosine(progress: float, step: int, warm_up: int, floor: float = 0.01) -> flo
     return min(1.0, (step + 1) / warm_up) * (floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * progress)))
 
 
-def step_generator(seed: int, step: int) -> torch.Generator:
-    """The random numbers of one step, by seed and step alone: a resumed run draws what an unbroken one would."""
-    return torch.Generator().manual_seed(seed * 1_000_003 + step)
+def step_generator(seed: int, step: int, device: torch.device | str = "cpu") -> torch.Generator:
+    """The random numbers of one step, by seed and step alone: a resumed run draws what an unbroken one would. Another
+    kind of device draws other numbers."""
+    return torch.Generator(device).manual_seed(seed * 1_000_003 + step)
+
+
+def normal(
+    shape: Sequence[int], generator: torch.Generator, device: torch.device, seed: int, step: int
+) -> torch.Tensor:
+    """Standard normal numbers of one step on `device`: from `generator` on a CPU; a GPU draws its own, as it would wait
+    for a CPU's."""
+    if device.type != "cpu":
+        generator = step_generator(seed, step, device)
+    return torch.randn(tuple(shape), generator=generator, device=device)
+
+
+def to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """A small tensor on `device`, without waiting for the work that a GPU has in its queue."""
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
 class Average:
@@ -76,11 +92,16 @@ class Training:
     optimizer: Muon
     average: Average
     budget: Budget
-    save_every: float = 180.0
+    save_every: float = 60.0
     log_every: int = 50
+    stop_at: float | None = None
+    """Moment of `time.monotonic` at which to save and end for now; the budget's rest is for another run."""
+    on_save: Callable[[], None] = lambda: None
+    about: dict[str, str] = field(default_factory=dict)
+    """Facts that a checkpoint must share to be gone on from."""
     step: int = 0
     seconds: float = 0.0
-    sums: dict[str, float] = field(default_factory=dict)
+    sums: dict[str, torch.Tensor] = field(default_factory=dict)
     rows: int = 0
 
     def __post_init__(self) -> None:
@@ -90,6 +111,11 @@ class Training:
     def path(self) -> Path:
         return self.folder / "checkpoint.safetensors"
 
+    @property
+    def finished(self) -> bool:
+        """Whether the budget is spent."""
+        return self.budget.progress(self.step, self.seconds) >= 1.0
+
     def save(self) -> None:
         tensors: dict[str, torch.Tensor] = {}
         for name, p in self.parameters.items():
@@ -97,19 +123,28 @@ class Training:
             tensors[f"a/{name}"] = self.average.values[name]
             for key, value in self.optimizer.state.get(p, {}).items():
                 tensors[f"o/{key}/{name}"] = torch.as_tensor(value)
-        save_tensors(tensors, self.path, {"step": str(self.step), "seconds": repr(self.seconds)})
+        save_tensors(tensors, self.path, {"step": str(self.step), "seconds": repr(self.seconds), **self.about})
+        self.on_save()
 
     @torch.no_grad()
     def resume(self) -> bool:
-        """Go on from the checkpoint, if there is one."""
+        """Go on from the checkpoint, if there is one.
+
+        Raises:
+            ValueError: when it was made otherwise, as `about` says.
+        """
         if not self.path.exists():
             return False
         with safe_open(self.path, "pt") as opened:
             metadata = opened.metadata()
+        other = {k: metadata[k] for k, v in self.about.items() if metadata.get(k, v) != v}
+        if other:
+            raise ValueError(f"{self.path} was trained with {other}, not {self.about}; move it away or go on with it.")
         tensors = load_tensors(self.path)
         self.step, self.seconds = int(metadata["step"]), float(metadata["seconds"])
         for name, p in self.parameters.items():
-            p.copy_(tensors[f"p/{name}"])
+            # a checkpoint that has travelled holds the averages alone, see recipe.parcels
+            p.copy_(tensors.get(f"p/{name}", tensors[f"a/{name}"]))
             self.average.values[name].copy_(tensors[f"a/{name}"])
             state = {
                 k.split("/")[1]: v for k, v in tensors.items() if k.startswith("o/") and k.split("/", 2)[2] == name
@@ -126,12 +161,14 @@ class Training:
         before = self.seconds
         try:
             while (progress := self.budget.progress(self.step, self.seconds)) < 1.0:
+                if self.stop_at is not None and time.monotonic() > self.stop_at:
+                    break
                 now = rate * cosine(progress, self.step, warm_up)
                 losses = team.step(self.step, now)
                 self.average.update(self.step)
                 self.step += 1
                 self.seconds = before + time.monotonic() - started
-                self.note({name: float(value.detach()) for name, value in losses.items()})
+                self.note(losses)
                 if self.step % self.log_every == 0 or self.budget.progress(self.step, self.seconds) >= 1.0:
                     self.report(now)
                 if time.monotonic() - saved > self.save_every:
@@ -142,17 +179,18 @@ class Training:
             team.end()
         self.save()
 
-    def note(self, losses: dict[str, float]) -> None:
-        """Add a step's losses to those that the next row of the log averages."""
+    def note(self, losses: dict[str, torch.Tensor]) -> None:
+        """Add a step's losses to those that the next row of the log averages; a GPU is not waited for."""
         for name, value in losses.items():
-            self.sums[name] = self.sums.get(name, 0.0) + value
+            added = value.detach().double()
+            self.sums[name] = self.sums[name] + added if name in self.sums else added
         self.rows += 1
 
     def report(self, rate: float) -> None:
         """Write a row to the log, and show it with the time left."""
         if not self.rows:
             return
-        means = {name: value / self.rows for name, value in self.sums.items()}
+        means = {name: float(value) / self.rows for name, value in self.sums.items()}
         self.sums, self.rows = {}, 0
         path = self.folder / "losses.csv"
         fresh = not path.exists()

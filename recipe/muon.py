@@ -100,12 +100,14 @@ class Muon(torch.optim.Optimizer):
             p.add_(update.reshape(p.shape), alpha=-rate * 0.2 * max(update.shape) ** 0.5)
 
     def _others(self, parameters: list[torch.nn.Parameter], rate: float) -> None:
-        for p, first, second in zip(
-            parameters, self._state(parameters, "exp_avg"), self._state(parameters, "exp_avg_sq"), strict=True
-        ):
-            assert p.grad is not None
-            count = self.state[p].setdefault("step", torch.zeros(())).add_(1)
-            first.lerp_(p.grad, 0.1)
-            second.lerp_(p.grad.square(), 0.01)
-            scale = (second / (1 - 0.99 ** float(count))).sqrt_().add_(1e-8)
-            p.addcdiv_(first, scale, value=-rate / (1 - 0.9 ** float(count)))
+        if not parameters:
+            return
+        grads = [p.grad for p in parameters if p.grad is not None]
+        first, second = self._state(parameters, "exp_avg"), self._state(parameters, "exp_avg_sq")
+        counts = [float(self.state[p].setdefault("step", torch.zeros(())).add_(1)) for p in parameters]
+        torch._foreach_lerp_(first, grads, 0.1)
+        torch._foreach_lerp_(second, torch._foreach_mul(grads, grads), 0.01)
+        scales = torch._foreach_div(second, [1 - 0.99**count for count in counts])
+        torch._foreach_sqrt_(scales)
+        torch._foreach_add_(scales, 1e-8)
+        torch._foreach_addcdiv_(parameters, first, scales, [-rate / (1 - 0.9**count) for count in counts])

@@ -15,6 +15,10 @@ from recipe.tensors import load_tensors, save_tensors
 
 SIZE = 64
 
+CONCEPTS = ("core", "listed", "all")
+"""What the generator learns: a list drawn well in an hour of two cores, all that look distinct at 64 pixels, or all but
+what it and the judge hold out."""
+
 
 @dataclass(frozen=True)
 class Item:
@@ -55,10 +59,10 @@ def read_picture(path: Path) -> np.ndarray:
     return np.asarray(flat)
 
 
-def split_items(concepts: list[Concept], everything: bool = False) -> list[Item]:
+def split_items(concepts: list[Concept], learns: str = "core") -> list[Item]:
     """Items of all concepts and styles with both splits.
 
-    The generator's held-out concepts are a tenth of its list; of the others it learns `CORE`, or `everything`. The
+    The generator's held-out concepts are a tenth of its list; of the others it learns what `learns` names. The
     judge has held-out concepts of its own, drawn from what the generator does not use, and a held-out style for every
     tenth of the others.
     """
@@ -70,7 +74,11 @@ def split_items(concepts: list[Concept], everything: bool = False) -> list[Item]
     judge_style = {key: i % len(STYLES) for i, key in enumerate(sorted(pick(rest, HELD_OUT_SHARE, SPLIT_SEED + 2)))}
     items = []
     for concept in concepts:
-        known = concept.key in listed and (everything or concept.key in CORE)
+        known = {
+            "core": concept.key in listed and concept.key in CORE,
+            "listed": concept.key in listed,
+            "all": concept.key not in judge_held,
+        }[learns]
         split = "held" if concept.key in held else "train" if known else "extra"
         for s, style in enumerate(STYLES.values()):
             judge = "held" if concept.key in judge_held else "train"
@@ -80,12 +88,12 @@ def split_items(concepts: list[Concept], everything: bool = False) -> list[Item]
     return items
 
 
-def prepare(work: Path, everything: bool = False) -> None:
+def prepare(work: Path, learns: str = "core") -> None:
     """Write `work/data/pictures.safetensors` and `work/data/items.json`; see `split_items`."""
     concepts = read_concepts(work / "pictures")
     files = [work / "pictures" / source / c.files[source] for c in concepts for source in STYLES]
     pictures = np.stack([read_picture(path) for path in files])
-    items = split_items(concepts, everything)
+    items = split_items(concepts, learns)
     save_tensors({"pictures": torch.from_numpy(pictures).permute(0, 3, 1, 2)}, work / "data" / "pictures.safetensors")
     rows = [vars(item) for item in items]
     (work / "data" / "items.json").write_text(json.dumps(rows, indent=0), encoding="utf-8")

@@ -18,6 +18,9 @@ FEWER = (25, 20, 10, 5)
 PERIODS = (2, 5, 10)
 SOLVERS = ("PNDMScheduler", "DDIMScheduler", "DPMSolverMultistepScheduler")
 SOLVER_STEPS = (10, 5)
+GUIDANCES = (1.0, 1.5, 2.0, 3.0)
+FEW = 10
+"""Steps at which guidances are compared with the most."""
 
 
 def candidates(steps: int) -> list[tuple[str, int, str | None]]:
@@ -91,4 +94,25 @@ def solvers(
                 rows.append({"solver": name, "steps": count, "psnr": drift.to_json(), "clip_score": score.to_json()})
     finally:
         pipe.scheduler = own
+    return rows
+
+
+def guidances(
+    pipe: Any,
+    captions: list[str],
+    clip: Any,
+    references: dict[str, tuple[Any, Reference]],
+    steps: int,
+    seed: int,
+    batch: int,
+) -> list[dict[str, Any]]:
+    """By guidance scale: CLIP score and Frechet distances at `steps`, and what `FEW` steps of the same solver lose."""
+    read, rows = clip.encode_prompts(captions), []
+    for guidance in GUIDANCES:
+        full = generate(pipe, captions, seed=seed, steps=steps, guidance=guidance, batch_size=batch)
+        few = generate(pipe, captions, seed=seed, steps=min(FEW, steps), guidance=guidance, batch_size=batch)
+        found = scores(few, full, read, clip, {})
+        whole = scores(full, full, read, clip, references)
+        kept = {name: value for name, value in whole.items() if name == "clip_score" or name.startswith("fd_")}
+        rows.append({"guidance": guidance, **kept, "psnr_few": found["psnr"], "clip_score_few": found["clip_score"]})
     return rows

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +11,10 @@ import torch
 from torch import nn
 
 from recipe.autoencoder import LEGS, latents_of
-from recipe.loop import Average, Budget, Training, step_generator
+from recipe.faster import quicker
+from recipe.loop import Average, Budget, Training, normal, step_generator, to_device
 from recipe.muon import Muon
+from recipe.placing import copy, copy_numbers, may_mirror
 from recipe.prepare import load_dataset
 from recipe.team import Loss
 from recipe.tensors import load_tensors, save_tensors
@@ -20,6 +24,7 @@ SEED = 2
 WIDTH = 128
 CAPTION_DROPOUT = 0.1
 MIN_SNR = 5.0
+PREDICTIONS = ("epsilon", "v_prediction")
 BETAS: dict[str, Any] = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
 
 
@@ -77,36 +82,55 @@ def stratified(batch: int, generator: torch.Generator) -> torch.Tensor:
     return ((torch.arange(batch) + torch.rand(batch, generator=generator)) / batch * 1000).long().clamp(max=999)
 
 
+def target_of(prediction: str, clean: torch.Tensor, noise: torch.Tensor, alpha: torch.Tensor) -> torch.Tensor:
+    """What the UNet learns to give: the noise (Ho et al. 2020), or the velocity (Salimans and Ho 2022)."""
+    return noise if prediction == "epsilon" else alpha.sqrt() * noise - (1 - alpha).sqrt() * clean
+
+
+def weights_of(prediction: str, snr: torch.Tensor) -> torch.Tensor:
+    """Min-SNR-5 weights of the timesteps (Hang et al. 2023), in the form that fits what is predicted."""
+    return snr.clamp(max=MIN_SNR) / (snr if prediction == "epsilon" else snr + 1)
+
+
 def make_loss(
-    unet: Any, text: Any, latents: torch.Tensor, tokens: torch.Tensor, empty: torch.Tensor, batch: int
+    unet: Any,
+    text: Any,
+    latents: torch.Tensor,
+    tokens: torch.Tensor,
+    empty: torch.Tensor,
+    batch: int,
+    prediction: str = "v_prediction",
+    half: bool = False,
 ) -> Loss:
-    """The v-prediction loss (Salimans and Ho 2022) under min-SNR-5 weights (Hang et al. 2023, v form), by step."""
-    alphas = alphas_bar().to(latents.device)
+    """The loss of a prediction under its min-SNR weights, by step. latents: [copies, N, C, h, w], of which every sample
+    takes one copy. half: compute in bfloat16 where it is safe."""
     device = latents.device
+    alphas = alphas_bar().to(device)
+    copies, count = latents.shape[:2]
 
     def loss_of(step: int, share: slice) -> dict[str, torch.Tensor]:
         generator = step_generator(SEED, step)
         # every picture once per round, in a new order each round
-        rounds, offset = divmod(step * batch, len(latents))
-        perms = [torch.randperm(len(latents), generator=step_generator(SEED + 7, rounds + i)) for i in (0, 1)]
+        rounds, offset = divmod(step * batch, count)
+        perms = [torch.randperm(count, generator=step_generator(SEED + 7, rounds + i)) for i in (0, 1)]
         order = torch.cat(perms)
         while len(order) < offset + batch:
             order = order.repeat(2)
-        chosen = order[offset : offset + batch].to(device)
-        noise = torch.randn((batch, *latents.shape[1:]), generator=generator).to(device)
-        steps = stratified(batch, generator)[torch.randperm(batch, generator=generator)].to(device)
-        dropped = (torch.rand(batch, generator=generator) < CAPTION_DROPOUT).to(device)
-        snr = alphas[steps] / (1 - alphas[steps])
-        weights = snr.clamp(max=MIN_SNR) / (snr + 1)
+        chosen = to_device(order[offset : offset + batch], device)
+        which = to_device(copy_numbers(copies, batch, SEED, step), device)
+        noise = normal((batch, *latents.shape[2:]), generator, device, SEED, step)
+        steps = to_device(stratified(batch, generator)[torch.randperm(batch, generator=generator)], device)
+        dropped = to_device(torch.rand(batch, generator=generator) < CAPTION_DROPOUT, device)
+        weights = weights_of(prediction, alphas[steps] / (1 - alphas[steps]))
         weights = (weights / weights.sum())[share]
-        chosen, noise, steps, dropped = chosen[share], noise[share], steps[share], dropped[share]
-        clean, ids = latents[chosen], torch.where(dropped[:, None], empty, tokens[chosen])
+        chosen, which, noise, steps, dropped = (x[share] for x in (chosen, which, noise, steps, dropped))
+        clean, ids = latents[which, chosen].float(), torch.where(dropped[:, None], empty, tokens[chosen])
         a = alphas[steps][:, None, None, None]
         noisy = a.sqrt() * clean + (1 - a).sqrt() * noise
-        target = a.sqrt() * noise - (1 - a).sqrt() * clean
-        context = text(ids).last_hidden_state
-        made = unet(noisy.contiguous(memory_format=torch.channels_last), steps, context).sample
-        errors = (made - target).square().mean((1, 2, 3))
+        with torch.autocast(device.type, torch.bfloat16, enabled=half):
+            context = text(ids).last_hidden_state
+            made = unet(noisy.contiguous(memory_format=torch.channels_last), steps, context).sample
+        errors = (made.float() - target_of(prediction, clean, noise, a)).square().mean((1, 2, 3))
         return {"loss": (weights * errors).sum(), "mse": errors.mean()}
 
     return loss_of
@@ -123,6 +147,33 @@ def cached_latents(work: Path, device: str, leg: str) -> torch.Tensor:
     return load_tensors(path)["latents"].to(device)
 
 
+def latent_bank(work: Path, rows: list[int], placings: int, device: str, leg: str) -> torch.Tensor:
+    """Latents of the pictures of `rows`, [copies, len(rows), C, h, w]: one copy of each as it is, or `placings` of each
+    in half precision, made in pixels. Made once, kept beside the autoencoder."""
+    from diffusers import AutoencoderKL
+
+    if not placings:
+        return cached_latents(work, device, leg)[rows][None]
+    path = work / leg / f"latents-{placings}.safetensors"
+    if not path.exists():
+        data = load_dataset(work)
+        mirror = may_mirror([data.items[i] for i in rows])
+        pictures = data.pictures[rows].to(device)
+        model = AutoencoderKL.from_pretrained(work / leg / "model").to(device)
+        bank = [latents_of(model, copy(pictures, mirror, k), batch=512).half().cpu() for k in range(placings)]
+        save_tensors({"latents": torch.stack(bank)}, path)
+    return load_tensors(path)["latents"].to(device)
+
+
+@dataclass(frozen=True)
+class Fast:
+    """What a GPU trains faster with. half: bfloat16 where it is safe. compile_seconds: how long the compiler may take,
+    0 to do without; what it gives is used where it measures faster."""
+
+    half: bool = False
+    compile_seconds: float = 0.0
+
+
 def train_unet(
     work: Path,
     budget: Budget,
@@ -132,22 +183,47 @@ def train_unet(
     rate: float = 1.5e-3,
     leg: str = LEGS[-1],
     workers: int = 1,
-) -> Path:
-    """Train on the generator's training concepts; the averaged weights go to `work/unet/model`."""
+    *,
+    prediction: str = "v_prediction",
+    placings: int = 0,
+    decay: float = 0.998,
+    fast: Fast | None = None,
+    stop_at: float | None = None,
+    on_save: Callable[[], None] = lambda: None,
+) -> Training:
+    """Train on the generator's training concepts; the averaged weights lie in the checkpoint of `work/unet`.
+
+    placings: of every picture, see `recipe.placing`; 0 takes the pictures as they are. decay: of the average.
+    stop_at, on_save: as in `Training`.
+
+    Raises:
+        ValueError: for another prediction than those of `PREDICTIONS`, or than that of the checkpoint to go on from.
+    """
+    if prediction not in PREDICTIONS:
+        raise ValueError(f"unknown prediction {prediction!r}; use one of {', '.join(PREDICTIONS)}.")
     data = load_dataset(work)
     rows = data.where(split="train")
-    latents = cached_latents(work, device, leg)[rows]
+    latents = latent_bank(work, rows, placings, device, leg)
     tokenizer = train_tokenizer([item.caption for item in data.items])
     tokens = encode(tokenizer, [data.items[i].caption for i in rows]).to(device)
     empty = encode(tokenizer, [""]).to(device)
     torch.manual_seed(SEED)
-    unet = build_unet(channels, latents.shape[1], latents.shape[2]).to(device, memory_format=torch.channels_last)
+    unet = build_unet(channels, latents.shape[2], latents.shape[3]).to(device, memory_format=torch.channels_last)
     text = build_text_encoder(tokenizer).to(device)
     both = nn.ModuleDict({"unet": unet, "text": text})
     parameters = {name: p for name, p in both.named_parameters() if p.requires_grad}
     optimizer = Muon(parameters.values(), rate, decay=0.01)
-    training = Training(work / "unet", parameters, optimizer, Average(parameters, 0.998), budget)
+    training = Training(
+        work / "unet", parameters, optimizer, Average(parameters, decay), budget,
+        stop_at=stop_at, on_save=on_save, about={"prediction": prediction},
+    )  # fmt: skip
     training.resume()
-    for _ in training.run(make_loss(unet, text, latents, tokens, empty, batch), rate, 100, workers):
+    fast = fast or Fast()
+
+    def loss_by(model: Any) -> Loss:
+        return make_loss(model, text, latents, tokens, empty, batch, prediction, fast.half)
+
+    loss = quicker(unet, loss_by, training, fast.compile_seconds) if fast.compile_seconds else loss_by(unet)
+    for _ in training.run(loss, rate, 100, workers):
         pass
-    return training.folder
+    return training
