@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import random
 import sys
+from pathlib import Path
 
 import numpy as np
 import plotly.graph_objects as go
 
-from benchmarks import measure
+from benchmarks import measure, node_times
 from benchmarks.report import options, write_figure, write_result
 from explorer.architecture import Architecture
 from explorer.designed_masks import designed_masks
@@ -85,11 +86,16 @@ def figure_of(profile: Profile, timed: list[Timed]) -> go.Figure:
 
 
 def main() -> None:
-    arguments = options(__doc__ or "").parse_args()
+    parser = options(__doc__ or "")
+    parser.add_argument("--masks", type=int, default=COUNT, help="random masks")
+    parser.add_argument("--nodes", type=Path, help="also write there what benchmarks.node_times tells, of this profile")
+    arguments = parser.parse_args()
     pipe = measure.load(arguments)
-    profile = measure.profiled(pipe, arguments, steps=10)
+    profile = measure.profiled(pipe, arguments, steps=node_times.STEPS if arguments.nodes else 10)
+    if arguments.nodes:
+        node_times.publish(pipe, profile, arguments, arguments.nodes)
     apart = [*(mask.effective(profile.architecture) for mask in profile.tested.values()), *profile.designed]
-    masks = random_masks(profile.architecture, QUICK if arguments.quick else COUNT, apart)
+    masks = random_masks(profile.architecture, QUICK if arguments.quick else arguments.masks, apart)
     timed, samples = measured(pipe, profile, masks, arguments.device)
     errors = np.abs([each.error for each in timed])
     figures = {

@@ -27,6 +27,8 @@ from explorer.workload import random_embeds, twin
 from studies.evaluator import encode
 
 WARMUPS = 3
+ROUNDING = 0.02
+"""Share of the largest latent by which half precision on a GPU may move one over a whole loop."""
 
 
 @dataclass(frozen=True)
@@ -93,13 +95,27 @@ def race(racers: list[Contender], rounds: int, device: Any) -> dict[str, list[fl
     return seconds
 
 
-def check_pictures(racers: list[Contender]) -> None:
-    """Raise ScoreError unless ours and DeepCache's eager pictures are equal to the bit: otherwise no race is fair."""
+def check_pictures(racers: list[Contender], device: Any) -> float | None:
+    """How far ours and DeepCache's eager latents are apart, as a share of the largest; None where ours does not race.
+
+    Raises ScoreError unless they are equal to the bit, or on a GPU, whose libraries choose kernels, to rounding:
+    otherwise no race is fair.
+    """
     import torch
 
     by_name = {racer.name: racer for racer in racers}
-    if "ours" in by_name and not torch.equal(by_name["ours"].once(), by_name["DeepCache"].once()):
-        raise ScoreError("ours and DeepCache's pictures differ, so they do not run the same mask; check the versions.")
+    if "ours" not in by_name:
+        return None
+    ours, theirs = by_name["ours"].once().float(), by_name["DeepCache"].once().float()
+    if torch.equal(ours, theirs):
+        return 0.0
+    difference = float((ours - theirs).abs().max() / theirs.abs().max())
+    if device.type == "cpu" or not difference < ROUNDING:
+        raise ScoreError(
+            f"ours and DeepCache's pictures differ by {difference:.2g}, so they do not run the same mask; check the "
+            "versions, or the dtype where they are no numbers."
+        )
+    return difference
 
 
 def figures_of(seconds: dict[str, list[float]]) -> dict[str, Any]:
@@ -130,25 +146,29 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--period", type=int, default=5, help="extract every so many evaluations")
     parser.add_argument("--branch", type=int, default=0, help="DeepCache's branch: 0, 1 or 2")
-    parser.add_argument("--rounds", type=int, default=9)
     arguments = parser.parse_args()
-    rounds = 3 if arguments.quick else arguments.rounds
-    figures, samples = {}, {}
+    rounds = arguments.rounds or (3 if arguments.quick else 9)
+    figures: dict[str, Any] = {}
+    samples: dict[str, Any] = {}
+    differences: dict[str, float | None] = {}
     try:
         arguments.device = str(resolve_device(arguments.device))
         arguments.dtype = str(resolve_dtype(arguments.dtype, resolve_device(arguments.device))).removeprefix("torch.")
         pipe = load_pipeline(arguments.model, device=arguments.device, dtype=arguments.dtype)
         for batch in map(int, arguments.batches.split(",")):
             racers, handles = contenders(pipe, arguments, batch)
-            check_pictures(racers)
-            for racer in racers:
+            differences[f"batch {batch}"] = check_pictures(racers, resolve_device(arguments.device))
+            # DeepCache's first turn leaves a forward of its own on modules that all share: a compiler that had seen
+            # them without would compile again within the clock
+            for racer in reversed(racers):
                 for _ in range(1 if arguments.quick else WARMUPS):
                     racer.once()
             samples[f"batch {batch}"] = race(racers, rounds, resolve_device(arguments.device))
             figures[f"batch {batch}"] = figures_of(samples[f"batch {batch}"])
             for handle in handles:
                 handle.remove()
-        path = write_result("deepcache-race", figures, samples, arguments)
+            # after every batch: what was measured is kept where the next does not come to its end
+            path = write_result("deepcache-race", {**figures, "differences": differences}, samples, arguments)
         write_figure(chart(figures), path)
     except ExplorerError as error:
         sys.exit(f"error: {error}")

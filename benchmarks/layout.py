@@ -109,9 +109,8 @@ def chart(figures: dict[str, Any]) -> Any:
 def main() -> None:
     parser = options(str(__doc__).splitlines()[0])
     parser.add_argument("--batches", default="2,16,64", help="latents a UNet call (--batch is not read)")
-    parser.add_argument("--rounds", type=int, default=15)
     arguments = parser.parse_args()
-    rounds = 5 if arguments.quick else arguments.rounds
+    rounds = arguments.rounds or (5 if arguments.quick else 15)
     found: dict[str, Any] = {}
     try:
         device = resolve_device(arguments.device)

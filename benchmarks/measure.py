@@ -35,7 +35,7 @@ def profiled(pipe: Any, arguments: argparse.Namespace, steps: int) -> Profile:
         pipe, device=arguments.device, dtype=arguments.dtype, batch=arguments.batch, resolution=arguments.resolution,
         compile=arguments.compile,
     )  # fmt: skip
-    rounds = 3 if arguments.quick else None
+    rounds = arguments.rounds or (3 if arguments.quick else None)
     return profile_pipeline(pipe, arguments.model, work, steps=steps, rounds=rounds, on_progress=tell())
 
 

@@ -6,7 +6,10 @@ time over that of the nodes it runs (the goal is at most 1.05).
 
 from __future__ import annotations
 
+import argparse
 import statistics
+from pathlib import Path
+from typing import Any
 
 import plotly.graph_objects as go
 
@@ -42,7 +45,11 @@ def figure_of(profile: Profile, strategies: list[dict[str, float]]) -> go.Figure
 def main() -> None:
     arguments = options(__doc__ or "").parse_args()
     pipe = measure.load(arguments)
-    profile = measure.profiled(pipe, arguments, STEPS)
+    publish(pipe, measure.profiled(pipe, arguments, STEPS), arguments)
+
+
+def publish(pipe: Any, profile: Profile, arguments: argparse.Namespace, out: Path | None = None) -> None:
+    """Write and print what a profile says of nodes and variants."""
     costs = anatomy(pipe.unet, latent_size(profile.workload.resolution, vae_factor(pipe)))
     strategies = strategy_documents(profile, costs, STEPS)
     figures = {
@@ -57,7 +64,7 @@ def main() -> None:
         "nodes": node_documents(profile, costs),
         "strategies": strategies,
     }
-    path = write_result("node-times", figures, profile.to_json(), arguments)
+    path = write_result("node-times", figures, profile.to_json(), arguments, out)
     write_figure(figure_of(profile, strategies), path)
     print(
         f"extract step {figures['extract_ms']:.2f} ms; an inherit step over its nodes: median {over_nodes(profile):.3f}"

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import argparse
 import importlib.metadata
+import importlib.util
 import json
+import math
 import os
 import platform
 import re
@@ -45,6 +47,7 @@ def options(description: str) -> argparse.ArgumentParser:
     parser.add_argument("--resolution", type=int, help="side of a picture in pixels; the model's own by default")
     parser.add_argument("--compile", default="off", choices=COMPILE_MODES, help="mode of explorer.inherit")
     parser.add_argument("--out", type=Path, help=f"the JSON file, by default one in {RESULTS}")
+    parser.add_argument("--rounds", type=int, help="samples of everything; by the speed of the device by default")
     parser.add_argument("--quick", action="store_true", help="few samples, to see that it runs; not to be quoted")
     return parser
 
@@ -88,11 +91,22 @@ def write_result(
     }
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+        path.write_text(
+            json.dumps(finite(document), indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8"
+        )
     except OSError as error:
         raise StudyError(f"cannot write {path}: {error.strerror}; give another --out.") from error
     print(f"wrote {path}", file=sys.stderr)
     return path
+
+
+def finite(value: Any) -> Any:
+    """`value` with its infinities and NaNs as words, which JSON has no numbers for: a sample is never lost for one."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    if isinstance(value, Mapping):
+        return {key: finite(each) for key, each in value.items()}
+    return [finite(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 def write_figure(figure: go.Figure, result: Path) -> Path:
@@ -101,6 +115,8 @@ def write_figure(figure: go.Figure, result: Path) -> Path:
 
     path = result.with_suffix(".png")
     try:
+        if importlib.util.find_spec("kaleido") is None:
+            raise StudyError("kaleido, which draws pictures, is not installed.")
         write_png(figure, path)
     except StudyError:
         path = result.with_suffix(".html")

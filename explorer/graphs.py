@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
 from typing import Any
 
 import torch
@@ -140,16 +140,18 @@ class _Form:
 def capture_graph(step: Step, pool: Callable[[], Any]) -> Step:
     """`step` as one CUDA graph. Its first run allocates buffers and compiles; the next, on a side stream, warm up what
     the capture must not meet for the first time (cuBLAS's workspaces, autotuning)."""
-    step()
-    main, side = torch.cuda.current_stream(), torch.cuda.Stream()
-    side.wait_stream(main)
-    with torch.cuda.stream(side):
-        for _ in range(WARMUPS):
-            step()
-    main.wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph, pool=pool()):
-        noise = step()
+    with _no_kept_casts():
+        step()
+        main, side = torch.cuda.current_stream(), torch.cuda.Stream()
+        side.wait_stream(main)
+        with torch.cuda.stream(side):
+            for _ in range(WARMUPS):
+                step()
+        main.wait_stream(side)
+        graph = torch.cuda.CUDAGraph()
+        # other threads of this process (a dashboard's, a compiler's) may use the GPU meanwhile
+        with torch.cuda.graph(graph, pool=pool(), capture_error_mode="thread_local"):
+            noise = step()
 
     def replay() -> Tensor:
         graph.replay()
@@ -157,6 +159,18 @@ def capture_graph(step: Step, pool: Callable[[], Any]) -> Step:
         return noise.clone()
 
     return replay
+
+
+@contextlib.contextmanager
+def _no_kept_casts() -> Iterator[None]:
+    """Under autocast, cast the weights within the graph: autocast keeps its casts until the region ends, and a graph
+    that had met them there would read memory that was freed since."""
+    kept = torch.is_autocast_cache_enabled()
+    torch.set_autocast_cache_enabled(False)
+    try:
+        yield
+    finally:
+        torch.set_autocast_cache_enabled(kept)
 
 
 def why_not(unet: nn.Module, device: torch.device) -> str | None:

@@ -97,7 +97,10 @@ def load_pipeline(name: str, *, device: str = "cpu", dtype: str = "float32") -> 
     import torch
 
     torch_dtype = getattr(torch, dtype)
-    pipe = _random_pipeline(name, torch_dtype) if name.startswith("arch:") else _pretrained(_folder(name), torch_dtype)
+    if name.startswith("arch:"):
+        pipe = _random_pipeline(name, torch_dtype, torch.device(device))
+    else:
+        pipe = _pretrained(_folder(name), torch_dtype)
     if getattr(pipe, "unet", None) is None:
         raise ModelError(f"{name} is a {type(pipe).__name__} without a UNet; give a Stable Diffusion pipeline.")
     from explorer.architecture import Architecture
@@ -277,9 +280,28 @@ def _check_weights(folder: Path) -> None:
                 ) from error
 
 
-def _random_pipeline(name: str, dtype: Any) -> Any:
-    """The true UNet with random weights in a stock pipeline, without text encoders (give it `prompt_embeds`)."""
+@contextlib.contextmanager
+def _made_on(device: Any, dtype: Any) -> Iterator[None]:
+    """Weights that are made in the block are drawn by a GPU itself and in the dtype that they will have: a processor
+    takes half a minute over SDXL's, and in single precision they would need twice the memory for a moment."""
     import torch
+
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(0)
+        if device.type != "cuda":
+            yield
+            return
+        before = torch.get_default_dtype()
+        torch.set_default_dtype(dtype)
+        try:
+            with device:
+                yield
+        finally:
+            torch.set_default_dtype(before)
+
+
+def _random_pipeline(name: str, dtype: Any, device: Any) -> Any:
+    """The true UNet with random weights in a stock pipeline, without text encoders (give it `prompt_embeds`)."""
     from diffusers import (
         AutoencoderKL,
         EulerDiscreteScheduler,
@@ -291,8 +313,7 @@ def _random_pipeline(name: str, dtype: Any) -> Any:
 
     config, prediction = _architecture(name)
     betas: dict[str, Any] = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+    with _made_on(device, dtype):
         unet: Any = UNet2DConditionModel(**config)
         vae: Any = AutoencoderKL(
             block_out_channels=(128, 256, 512, 512),

@@ -58,7 +58,8 @@ steps, and a reuse of features costs no CLIP score that these pictures show. Pai
 }
 
 HEARTS = {
-    "as they are": """It has learnt its training pictures more or less by heart: what it draws are variations and blends of them,""",
+    "as they are": """It has learnt its training pictures more or less by heart: what it draws are variations and blends
+of them,""",
     "placed": """It draws its training pictures at sizes and places of its own, and blends of them;""",
 }
 

@@ -167,7 +167,8 @@ def main(arguments: list[str] | None = None) -> None:
     day = Day(
         options.work, options.out, options.carried, options.device, preset, started + 60 * options.minutes,
         options.autoencoder_minutes, options.clip_minutes, options.unet_minutes,
-        options.reserve if options.reserve is not None else 150.0 if finish else 15.0, options.embedded, options.count, options.steps,
+        options.reserve if options.reserve is not None else 150.0 if finish else 15.0, options.embedded, options.count,
+        options.steps,
     )  # fmt: skip
     begin(day)
     train_parts(day)

@@ -110,4 +110,6 @@ class Muon(torch.optim.Optimizer):
         scales = torch._foreach_div(second, [1 - 0.99**count for count in counts])
         torch._foreach_sqrt_(scales)
         torch._foreach_add_(scales, 1e-8)
-        torch._foreach_addcdiv_(parameters, first, scales, [-rate / (1 - 0.9**count) for count in counts])
+        torch._foreach_addcdiv_(
+            list[torch.Tensor](parameters), first, scales, [-rate / (1 - 0.9**count) for count in counts]
+        )

@@ -38,7 +38,7 @@ def may_mirror(items: list[Item]) -> torch.Tensor:
 
 
 def place(pictures: torch.Tensor, mirror: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """uint8 [N, 3, S, S]: each picture at a size of `SMALLEST` to S, somewhere on white, half of them mirrored where they may.
+    """uint8 [N, 3, S, S]: each picture `SMALLEST` to S wide, somewhere on white, half of them mirrored where they may.
 
     mirror: bool [N]. The numbers come from `generator` alone, on the CPU, so the places are the same on every device.
     """

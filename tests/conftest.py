@@ -10,6 +10,18 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import pytest
 
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what needs a CUDA GPU where there is none."""
+    marked = [item for item in items if item.get_closest_marker("cuda")]
+    if marked:
+        import torch
+
+        if not torch.cuda.is_available():
+            for item in marked:
+                item.add_marker(pytest.mark.skip(reason="needs a CUDA GPU"))
+
+
 SHAPES: dict[str, dict[str, Any]] = {
     "sd1": {"attention_head_dim": 2, "cross_attention_dim": 16},
     "sd2": {"attention_head_dim": (2, 2, 4, 4), "cross_attention_dim": 16, "use_linear_projection": True},

@@ -246,7 +246,7 @@ def test_an_extract_step_serves_every_mask() -> None:
     assert {feature for mask in masks for feature in liveness(architecture, mask).reads} == steps._stores
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+@pytest.mark.cuda
 @pytest.mark.parametrize("mode", ["cudagraphs-eager", "cudagraphs"])
 @pytest.mark.parametrize("rule", RULES)
 def test_captured_pictures_are_those_of_the_eager_path(mode: str, rule: str) -> None:
@@ -259,6 +259,41 @@ def test_captured_pictures_are_those_of_the_eager_path(mode: str, rule: str) -> 
         again = latents(pipe)
         assert handle._static is not None and handle._static.captures == 4
     assert torch.equal(again, found[0])
-    exact = mode == "cudagraphs-eager"
     for a, b in zip(eager, found, strict=True):
-        assert torch.equal(a, b) if exact else torch.allclose(a, b, rtol=1e-3, atol=1e-3)
+        if mode == "cudagraphs" or rule != "copy":  # other kernels, or sums of features in other calls
+            torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-3)
+        else:
+            assert torch.equal(a, b)
+
+
+@pytest.mark.cuda
+def test_captured_steps_under_autocast_read_no_freed_casts() -> None:
+    pipe = make_pipeline().to("cuda")
+    plan = plan_for(pipe, "CO6", "P3", 10)
+    with torch.autocast("cuda", torch.float16), inherit(pipe, plan):
+        eager = latents(pipe)
+    with inherit(pipe, plan, compile="cudagraphs-eager"):
+        found = []
+        for _ in range(2):
+            with torch.autocast("cuda", torch.float16):
+                found.append(latents(pipe))
+            torch.full((2**24,), torch.nan, device="cuda")  # over whatever the region's end has freed
+    for each in found:
+        torch.testing.assert_close(each, eager, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.cuda
+def test_a_replay_sees_weights_that_were_changed_in_place_and_follows_exchanged_ones() -> None:
+    pipe = make_pipeline().to("cuda")
+    plan = plan_for(pipe, "CO6", "P3", 6)
+    with inherit(pipe, plan, compile="cudagraphs-eager") as handle:
+        latents(pipe)
+        with torch.no_grad():
+            pipe.unet.conv_out.weight.mul_(1.5)
+        changed = latents(pipe)
+        pipe.unet.conv_out.weight.data = pipe.unet.conv_out.weight.data * 0.5
+        exchanged = latents(pipe)
+        assert handle._static is not None and handle._static.captures == 4
+        handle.remove()
+    with inherit(pipe, plan):
+        assert torch.equal(latents(pipe), exchanged) and not torch.equal(changed, exchanged)

@@ -128,7 +128,7 @@ def test_a_device_without_a_clock_is_refused() -> None:
         clock_for(torch.device("meta"))
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+@pytest.mark.cuda
 def test_the_cuda_clock_waits_for_the_gpu() -> None:
     device = torch.device("cuda", 0)
     matrix = torch.randn(4096, 4096, device=device)

@@ -364,7 +364,7 @@ def test_no_tensor_is_read_on_the_host_between_steps(rule: str, monkeypatch: pyt
     assert bool(torch.ones(1)) and reads.all > 0  # the counter counts
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+@pytest.mark.cuda
 @pytest.mark.parametrize("mode", ["off", "default", "cudagraphs-eager"])
 def test_the_loop_never_waits_for_the_gpu(mode: str) -> None:
     pipe = make_pipeline().to("cuda")

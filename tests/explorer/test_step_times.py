@@ -121,7 +121,7 @@ def test_laps_lie_between_marks() -> None:
     assert len(timer.seconds()) == 3 and all(lap >= 0 for lap in timer.seconds())
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+@pytest.mark.cuda
 def test_laps_on_a_gpu_sum_to_the_whole() -> None:
     device = torch.device("cuda", 0)
     matrix = torch.randn(4096, 4096, device=device)

@@ -33,7 +33,7 @@ TINY = {
 }
 
 
-def tiny_pipeline(_name: str, dtype: Any) -> Any:
+def tiny_pipeline(_name: str, dtype: Any, _device: Any) -> Any:
     """As `load_pipeline` makes one of an `arch:` name, with an autoencoder that takes no second to make."""
     from diffusers import AutoencoderKL
 
