@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -47,17 +48,18 @@ TASKS = (
     # compiled: two variants, for the second mode from the compiler's cache
     Task("race-sd15-compiled", f"{RACE} {SD15} --modes cudagraphs,default --batches 1 --rounds 7", 90, 240),
     Task("race-sdxl", f"{RACE} {SDXL} --modes off,cudagraphs-eager --batches 1 --rounds 5 --steps 30", 50, 130),
-    Task("tests", "pytest -m cuda tests/explorer -x --no-header -rs", 40, 110),
+    Task("tests", "pytest -m cuda -k 'not default and (not cudagraphs or eager)' tests/explorer --no-header", 40, 110),
     Task("layout-sd15", f"benchmarks.layout {SD15} --batches 2,16 --rounds 9", 25, 60),
     Task("table5-sd15", f"benchmarks.table5_speed {SD15} --quick", 100, 200),
     Task("race-sdxl-bf16-b8", f"{RACE} {SDXL} --dtype bfloat16 --modes off --batches 8 --rounds 3 --steps 20", 90, 200),
+    Task("tests-compiled", "pytest -m cuda -k 'default or (cudagraphs and not eager)' tests/explorer", 100, 300),
     Task("layout-sdxl", f"benchmarks.layout {SDXL} --batches 2 --rounds 9", 25, 60),
 )
 
 
 def command(task: Task, folder: Path, device: str, dtype: str, quick: bool) -> list[str]:
     """The command line of a task, its results under `folder`."""
-    words = [str(folder / "node-times.json") if word == "NODES" else word for word in task.words.split()]
+    words = [str(folder / "node-times.json") if word == "NODES" else word for word in shlex.split(task.words)]
     if words[0].startswith("benchmarks."):
         words += ["--device", device, "--out", str(folder / f"{task.name}.json")]
         words += [] if "--dtype" in words else ["--dtype", dtype]

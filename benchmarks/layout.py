@@ -16,7 +16,7 @@ from typing import Any
 from benchmarks.report import options, write_figure, write_result
 from explorer.devices import clock_for, resolve_device, resolve_dtype
 from explorer.errors import ExplorerError
-from explorer.models import load_pipeline
+from explorer.models import load_pipeline, pixel_factor
 
 
 def channels_last(unet: Any) -> None:
@@ -120,8 +120,11 @@ def main() -> None:
         for name, change in CHOICES.items():
             unets[name] = copy.deepcopy(unet)
             change(unets[name])
-        factor = 4 if arguments.model == "emoji" else 8
-        size = arguments.resolution // factor if arguments.resolution else int(unet.config.sample_size)
+        size = (
+            arguments.resolution // pixel_factor(arguments.model)
+            if arguments.resolution
+            else int(unet.config.sample_size)
+        )
         for batch in map(int, arguments.batches.split(",")):
             found[f"batch {batch}"] = measure(unets, arguments_of(unet, batch, size, device), device, rounds)
             print(f"batch {batch} measured", file=sys.stderr)

@@ -249,7 +249,7 @@ def test_an_extract_step_serves_every_mask() -> None:
 @pytest.mark.cuda
 @pytest.mark.parametrize("mode", ["cudagraphs-eager", "cudagraphs"])
 @pytest.mark.parametrize("rule", RULES)
-def test_captured_pictures_are_those_of_the_eager_path(mode: str, rule: str) -> None:
+def test_captured_pictures_are_those_without_a_capture(mode: str, rule: str) -> None:
     pipe = make_pipeline().to("cuda")
     plan = plan_for(pipe, "CO6", "P3", 10, rule)
     with inherit(pipe, plan):
