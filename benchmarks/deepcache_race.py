@@ -103,8 +103,8 @@ def check_pictures(racers: list[Contender], device: Any) -> dict[str, float]:
     """
     import torch
 
-    # DeepCache first: its first turn leaves a forward of its own on modules that all share, and a compiler that had seen
-    # them without would compile again within the clock
+    # DeepCache first: its first turn leaves a forward of its own on modules that all share, and a compiler that had
+    # seen them without would compile again within the clock
     theirs = next(racer for racer in racers if racer.name == "DeepCache").once().float()
     found: dict[str, float] = {}
     for racer in racers:
