@@ -14,6 +14,8 @@ from recipe.loop import Training
 from recipe.team import Loss
 
 STEPS = 5
+AGAIN = 5.0
+"""Seconds after which a block that swallowed the first exception is told again."""
 
 
 class TookTooLongError(Exception):
@@ -28,7 +30,7 @@ def within(seconds: float) -> Iterator[None]:
         raise TookTooLongError(f"not done after {seconds:.0f} s")
 
     before = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    signal.setitimer(signal.ITIMER_REAL, seconds, AGAIN)
     try:
         yield
     finally:
