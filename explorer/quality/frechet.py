@@ -17,10 +17,12 @@ import numpy as np
 
 from explorer.errors import ScoreError
 from explorer.estimate import Estimate
-from explorer.quality.bootstrap import centred_interval, resample
+from explorer.quality.bootstrap import centred_interval, resample_groups
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from explorer.quality.bootstrap import Groups
 
     Array = NDArray[np.float64]
     Rows = NDArray[np.int64]
@@ -81,8 +83,16 @@ def between(features: Array, other: Array) -> float:
     return max(0.0, float(gap @ gap) + traces - 2 * nuclear)
 
 
-def estimate(features: Array, mean: Array, covariance: Array, resamples: int | None = None, seed: int = 0) -> Estimate:
-    """The distance of features (N, d) from a fixed reference, with a bootstrap interval over the N pictures.
+def estimate(
+    features: Array,
+    mean: Array,
+    covariance: Array,
+    resamples: int | None = None,
+    seed: int = 0,
+    groups: Groups | None = None,
+) -> Estimate:
+    """The distance of features (N, d) from a fixed reference, with a bootstrap interval over the N pictures (over the
+    prompts that `groups` (N,) names).
 
     The interval is of the sampling spread alone (`centred_interval`): the bias of a small N is in the value, and the
     reference's floor shows its size.
@@ -90,7 +100,7 @@ def estimate(features: Array, mean: Array, covariance: Array, resamples: int | N
     count, dimensions = features.shape
     statistics(features[:MINIMUM])
     of_rows = (_by_covariance if dimensions < count else _by_gram)(features, mean, covariance)
-    rows = resample(count, _replicates(count, dimensions, resamples), seed)
+    rows = resample_groups(count, _replicates(count, dimensions, resamples), seed, groups)
     value = max(0.0, of_rows(np.arange(count)))
     return centred_interval(value, np.array([of_rows(chosen) for chosen in rows]), count, floor=0.0)
 
@@ -110,12 +120,12 @@ def _by_covariance(features: Array, mean: Array, covariance: Array) -> Callable[
 
 def _by_gram(features: Array, mean: Array, covariance: Array) -> Callable[[Rows], float]:
     """The distance of a choice of rows, by N x N matrices made once."""
-    count = len(features)
     shifted = features - mean
     gram, weighted = shifted @ shifted.T, shifted @ covariance @ shifted.T
     trace = float(np.trace(covariance))
 
     def of_rows(chosen: Rows) -> float:
+        count = len(chosen)
         picked = gram[np.ix_(chosen, chosen)]
         own_trace = float(np.trace(picked) - picked.sum() / count) / (count - 1)
         eigenvalues = np.linalg.eigvalsh(_centre(weighted[np.ix_(chosen, chosen)]) / (count - 1))
@@ -130,7 +140,9 @@ def _centre(gram: Array) -> Array:
     return centred
 
 
-def paired_estimate(features: Array, other: Array, resamples: int | None = None, seed: int = 0) -> Estimate:
+def paired_estimate(
+    features: Array, other: Array, resamples: int | None = None, seed: int = 0, groups: Groups | None = None
+) -> Estimate:
     """The distance between two sets of features (N, d) whose rows belong together (same prompt and seed).
 
     Both sets are resampled by the same rows, so what the pairs share does not widen the interval. The cross term is
@@ -143,7 +155,7 @@ def paired_estimate(features: Array, other: Array, resamples: int | None = None,
         )
     count, dimensions = features.shape
     value = between(features, other)
-    rows = resample(count, _replicates(count, dimensions, resamples), seed)
+    rows = resample_groups(count, _replicates(count, dimensions, resamples), seed, groups)
     if dimensions < count:
         replicates = [between(features[chosen], other[chosen]) for chosen in rows]
         return centred_interval(value, np.array(replicates), count, floor=0.0)
@@ -154,10 +166,10 @@ def paired_estimate(features: Array, other: Array, resamples: int | None = None,
     own, others, cross = left @ left.T, right @ right.T, left @ right.T
     replicates = []
     for chosen in rows:
-        grid = np.ix_(chosen, chosen)
+        grid, drawn = np.ix_(chosen, chosen), len(chosen)
         a, b, c = own[grid], others[grid], cross[grid]
         gap = float(a.mean() + b.mean() - 2 * c.mean())
-        traces = float(np.trace(a) - a.sum() / count + np.trace(b) - b.sum() / count) / (count - 1)
-        nuclear = float(np.linalg.svd(_centre(c) / (count - 1), compute_uv=False).sum())
+        traces = float(np.trace(a) - a.sum() / drawn + np.trace(b) - b.sum() / drawn) / (drawn - 1)
+        nuclear = float(np.linalg.svd(_centre(c) / (drawn - 1), compute_uv=False).sum())
         replicates.append(gap + traces - 2 * nuclear)
     return centred_interval(value, np.array(replicates), count, floor=0.0)

@@ -10,10 +10,12 @@ import numpy as np
 
 from explorer.errors import ScoreError
 from explorer.estimate import Estimate
-from explorer.quality.bootstrap import centred_interval, resample
+from explorer.quality.bootstrap import centred_interval, resample_groups
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from explorer.quality.bootstrap import Groups
 
     Array = NDArray[np.float64]
 
@@ -45,13 +47,15 @@ def _score(marginal: Array, negative_entropy: float) -> float:
     return float(np.exp(negative_entropy - (present * np.log(present)).sum()))
 
 
-def estimate(logits: Array, resamples: int = RESAMPLES, seed: int = 0) -> Estimate:
+def estimate(
+    logits: Array, resamples: int = RESAMPLES, seed: int = 0, groups: Groups | None = None
+) -> Estimate:
     """The score of logits (N, classes) with a bootstrap interval over the pictures; a resample repeats pictures, so
     its bias is taken out.
     """
     value = score(logits)
     probabilities, entropy = _classes(logits)
-    rows = resample(len(logits), resamples, seed)
+    rows = resample_groups(len(logits), resamples, seed, groups)
     replicates = np.array(
         [_score(probabilities[chosen].mean(axis=0), float(entropy[chosen].mean())) for chosen in rows]
     )

@@ -13,10 +13,12 @@ import numpy as np
 
 from explorer.errors import ScoreError
 from explorer.estimate import Estimate
-from explorer.quality.bootstrap import centred_interval, resample
+from explorer.quality.bootstrap import centred_interval, resample_groups
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from explorer.quality.bootstrap import Groups
 
     Array = NDArray[np.float64]
 
@@ -118,14 +120,20 @@ def subset_mmd(
 
 
 def estimate(
-    features: Array, reference: Array, *, paired: bool = False, resamples: int = RESAMPLES, seed: int = 0
+    features: Array,
+    reference: Array,
+    *,
+    paired: bool = False,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    groups: Groups | None = None,
 ) -> Estimate:
     """KID of features (N, d) against reference (M, d) with a bootstrap interval over the N pictures, the reference
     held fixed.
 
     All pairs are used rather than random subsets: the same expectation, less noise, and no subset size to choose.
     `paired` says that the rows belong together (same prompt and seed): the reference's rows are then resampled with
-    the candidate's.
+    the candidate's. groups: (N,) the prompt of each row, where some were drawn several times.
     """
     _check(features, reference)
     if paired and len(features) != len(reference):
@@ -133,7 +141,7 @@ def estimate(
             f"A paired KID needs as many pictures on both sides; {len(features)} and {len(reference)} were given."
         )
     count = len(features)
-    rows = resample(count, resamples, seed)
+    rows = resample_groups(count, resamples, seed, groups)
     weights = np.stack([np.bincount(chosen, minlength=count) for chosen in rows]).astype(np.float64)
     # The first row of weights is the sample itself.
     values = (_together if paired else _apart)(features, reference, np.vstack([np.ones((1, count)), weights]))

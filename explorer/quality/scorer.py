@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
+    from explorer.quality.bootstrap import Groups
+
     Array = NDArray[np.float64]
 
 
@@ -137,8 +139,9 @@ class Scorer:
                 raw.seconds[name] = time.perf_counter() - start
         return raw
 
-    def estimates(self, raw: Raw, reference: Reference | None) -> Scores:
-        """Every metric with its interval; `reference` is what features are compared with.
+    def estimates(self, raw: Raw, reference: Reference | None, groups: Groups | None = None) -> Scores:
+        """Every metric with its interval; `reference` is what features are compared with. groups: (N,) the prompt of
+        each picture, where some were drawn several times.
 
         Raises ScoreError for fewer pictures than a metric needs.
         """
@@ -149,10 +152,10 @@ class Scorer:
             start = time.perf_counter()
             if METRICS[metric].kind == "features":
                 assert raw.features is not None
-                scores[name] = _of_features(metric, raw.features, reference)
+                scores[name] = _of_features(metric, raw.features, reference, groups)
             else:
                 scores.each[name] = raw.each[name].tolist()
-                scores[name] = mean_estimate(raw.each[name])
+                scores[name] = mean_estimate(raw.each[name], groups=groups)
             scores.seconds[name] = raw.seconds.get(name, 0.0) + time.perf_counter() - start
         return scores
 
@@ -211,12 +214,14 @@ class Scorer:
         return paired.lpips(pictures, baseline, self._lpips, self._device)
 
 
-def _of_features(metric: str, features: Features, reference: Reference | None) -> Estimate:
+def _of_features(
+    metric: str, features: Features, reference: Reference | None, groups: Groups | None = None
+) -> Estimate:
     if metric == "is" and features.logits is not None:
-        return inception_score.estimate(features.logits)
+        return inception_score.estimate(features.logits, groups=groups)
     assert reference is not None
     if metric == "kid":
-        return kid.estimate(features.values, reference.features, paired=reference.paired)
+        return kid.estimate(features.values, reference.features, paired=reference.paired, groups=groups)
     if reference.paired:
-        return frechet.paired_estimate(features.values, reference.features)
-    return frechet.estimate(features.values, reference.mean, reference.cov)
+        return frechet.paired_estimate(features.values, reference.features, groups=groups)
+    return frechet.estimate(features.values, reference.mean, reference.cov, groups=groups)

@@ -127,10 +127,10 @@ def test_the_bootstrap_is_cheap() -> None:
     features, reference = draw(64, 64, 1), draw(342, 64, 2)
     mean, covariance = frechet.statistics(reference)
     frechet.estimate(features, mean, covariance)
-    start = time.perf_counter()
+    start = time.process_time()  # of this process alone, however busy the machine is
     frechet.estimate(features, mean, covariance)
     kid.estimate(features, reference)
-    assert time.perf_counter() - start < 1
+    assert time.process_time() - start < 1
 
 
 @pytest.mark.parametrize(("count", "other"), [(64, 64), (30, 90), (90, 30), (1500, 40)])
@@ -259,6 +259,50 @@ def test_bootstrap_intervals_of_a_mean_cover_it_in_about_95_of_100() -> None:
         found = mean_estimate(np.random.default_rng(seed).normal(3, 1, 60), seed=seed)
         inside += found.low <= 3 <= found.high
     assert 180 <= inside <= 198
+
+
+def test_pictures_of_one_prompt_are_resampled_together() -> None:
+    """16 prompts, 8 pictures each, most of the spread between prompts: taking pictures as independent covers the mean
+    in about half of the samples."""
+    prompts = np.arange(128) % 16
+    inside = {"by prompt": 0, "by picture": 0}
+    for seed in range(200):
+        random = np.random.default_rng(seed)
+        values = 3 + random.normal(0, 1, 16)[prompts] + random.normal(0, 0.5, 128)
+        for name, groups in (("by prompt", prompts), ("by picture", None)):
+            found = mean_estimate(values, seed=seed, groups=groups)
+            inside[name] += found.low <= 3 <= found.high
+            assert found.n == 128
+    assert inside["by prompt"] >= 176 and inside["by picture"] <= 130
+
+
+def test_a_picture_a_prompt_is_the_plain_bootstrap_and_repeats_add_nothing() -> None:
+    values = np.random.default_rng(1).normal(size=30)
+    plain = mean_estimate(values)
+    alone = mean_estimate(values, groups=np.arange(30))
+    again = mean_estimate(np.tile(values, 4), groups=np.arange(120) % 30)
+    for found in (alone, again):
+        assert (found.value, found.low, found.high) == pytest.approx((plain.value, plain.low, plain.high))
+
+
+@pytest.mark.parametrize("width", [8, 200])
+def test_distances_resample_prompts_too(width: int) -> None:
+    """The same 25 rows three times over: a resample of rows believes in 75, a resample of prompts in 25."""
+    features, reference = np.tile(draw(25, width, 1, 0.5), (3, 1)), draw(75, width, 2)
+    features += draw(75, width, 3, scale=1e-3)
+    mean, covariance = frechet.statistics(reference)
+    prompts, uneven = np.arange(75) % 25, np.arange(70) % 25
+    logits = features[:, :8]
+    for of in (
+        lambda groups: frechet.estimate(features, mean, covariance, resamples=60, groups=groups),
+        lambda groups: frechet.paired_estimate(features, reference, resamples=60, groups=groups),
+        lambda groups: kid.estimate(features, reference, groups=groups),
+        lambda groups: inception_score.estimate(logits, groups=groups),
+    ):
+        together, apart = of(prompts), of(None)
+        assert together.value == pytest.approx(apart.value)
+        assert together.high - together.low > 1.2 * (apart.high - apart.low)
+    assert frechet.paired_estimate(features[:70], reference[:70], resamples=5, groups=uneven).n == 70
 
 
 def test_bootstrap_is_seeded() -> None:
