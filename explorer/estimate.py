@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from explorer.errors import ScoreError
+from explorer.errors import ScoreError, brief
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class Estimate:
         """Read what `to_json` wrote; ScoreError names the document when it is something else."""
         try:
             return cls(float(document["value"]), float(document["low"]), float(document["high"]), int(document["n"]))
-        except (KeyError, TypeError, ValueError) as problem:
+        except (KeyError, TypeError, ValueError, OverflowError) as problem:
             raise ScoreError(
-                f"{document!r} is not an estimate: it needs the numbers value, low, high and n."
+                f"{brief(repr(document), 100)} is not an estimate: it needs the numbers value, low, high and n."
             ) from problem

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from explorer.devices import clock_for
-from explorer.errors import ScoreError
+from explorer.errors import ScoreError, brief
 from explorer.estimate import Estimate
 from explorer.quality.bootstrap import median_estimate
 
@@ -58,9 +58,10 @@ class Latency:
                 int(document["images"]),
                 int(document["warmups"]),
             )
-        except (KeyError, TypeError, ValueError) as problem:
+        except (KeyError, TypeError, ValueError, OverflowError) as problem:
             raise ScoreError(
-                f"{document!r} is not a latency: it needs seconds, speedup, samples, images and warmups."
+                f"{brief(repr(document), 100)} is not a latency: it needs seconds, speedup, samples, images and "
+                "warmups."
             ) from problem
 
 

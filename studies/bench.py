@@ -1,7 +1,8 @@
 """An exported plan timed against the stock pipeline and DeepCache, in turn, in one process.
 
 Each contender alternates with the stock pipeline (A B, B A, ...) and its speed-up is the median ratio of the pairs, so
-that what drifts on the machine meanwhile touches both sides.
+that what drifts on the machine meanwhile touches both sides. With a compile mode the stock pipeline is compiled too:
+the compiler's gain is not the plan's, and has a row of its own.
 """
 
 from __future__ import annotations
@@ -13,12 +14,14 @@ from importlib.util import find_spec
 from typing import Any
 
 from explorer.errors import ExplorerError
+from explorer.estimate import Estimate
 from explorer.latency import Latency
 from explorer.plan import InheritancePlan
 from studies.evaluator import twin
 from studies.session import Session
+from studies.wording import speed_words
 
-STOCK, PLAN = "stock", "plan"
+STOCK, EAGER, PLAN = "stock", "eager", "plan"
 INTERVALS = (3, 5)
 INSTALL = "DeepCache is not installed; `pip install DeepCache==0.1.1` adds it to the comparison."
 
@@ -46,17 +49,24 @@ class Timed:
 def bench(
     session: Session, plan: InheritancePlan, on_progress: Callable[[int, int, float | None], None] | None = None
 ) -> list[Timed]:
-    """Time the plan, the stock pipeline (against itself: how far this machine can be trusted), and DeepCache.
+    """Time the plan, the stock pipeline (against itself: how far this machine can be trusted), and DeepCache; with a
+    compile mode also the stock pipeline that is not compiled.
 
     Raises:
         ExplorerError: when the plan does not run on this model. What fails of DeepCache is told in its row.
     """
     evaluator = session.evaluator
+    plain = f"plain@{evaluator.steps}"
+
+    def eager() -> Timed:
+        return Timed(
+            EAGER, f"{plain}, not compiled", evaluator.steps, evaluator.latency_of(evaluator.pipe, evaluator.steps)
+        )
+
     contenders: list[Callable[[], Timed]] = [
         lambda: Timed(PLAN, plan.describe(), plan.steps, evaluator.latency(plan)),
-        lambda: Timed(
-            STOCK, f"plain@{evaluator.steps}", evaluator.steps, evaluator.latency_of(evaluator.pipe, evaluator.steps)
-        ),
+        lambda: Timed(STOCK, plain, evaluator.steps, evaluator.latency_of(evaluator.stock, evaluator.steps)),
+        *([eager] if evaluator.compile != "off" else []),
         *(lambda interval=interval: _deepcache(session, interval) for interval in INTERVALS if find_spec("DeepCache")),
     ]  # fmt: skip
     found = []
@@ -70,7 +80,8 @@ def bench(
 def _deepcache(session: Session, interval: int) -> Timed:
     """DeepCache (arXiv 2312.00858) at branch 0, on a UNet of its own: a shallow copy would share what it patches."""
     evaluator = session.evaluator
-    name = f"DeepCache, interval {interval}"
+    # It replaces forwards of the eager modules, and does not go with the compiler.
+    name = f"DeepCache, interval {interval}{'' if evaluator.compile == 'off' else ', not compiled'}"
     try:
         with _patched(evaluator.pipe, interval) as pipe:
             return Timed(f"deepcache-{interval}", name, evaluator.steps, evaluator.latency_of(pipe, evaluator.steps))
@@ -100,8 +111,18 @@ class _patched:
         self.helper.disable()
 
 
+def compiler_words(found: list[Timed]) -> str:
+    """What compiling alone gives the stock pipeline; empty where nothing is compiled."""
+    for row in found:
+        if row.role == EAGER and row.latency is not None:
+            speed = row.latency.speedup
+            gain = Estimate(1 / speed.value, 1 / speed.high, 1 / speed.low, speed.n)
+            return f"Compiled, the stock pipeline is {speed_words(gain, 'it is without the compiler')}."
+    return ""
+
+
 def contenders(found: list[Timed]) -> Iterator[Timed]:
     """What is shown: the stock pipeline first, then the fastest."""
-    yield from (row for row in found if row.role == STOCK)
-    others = [row for row in found if row.role != STOCK]
+    yield from (row for role in (STOCK, EAGER) for row in found if row.role == role)
+    others = [row for row in found if row.role not in (STOCK, EAGER)]
     yield from sorted(others, key=lambda row: -(row.latency.speedup.value if row.latency else 0.0))

@@ -8,6 +8,7 @@ from typing import Any
 
 from explorer.plan import InheritancePlan
 from explorer.plan_files import is_hub_id
+from studies.wording import interval, others_words, pictures, ratio, speed_words
 
 STRIP = "pictures.png"
 CERTIFICATE_PAGE = "certificate.html"
@@ -53,6 +54,7 @@ def _front_matter(model: str) -> str:
 
 def _summary(plan: InheritancePlan, metrics: Mapping[str, Any], certificate: Mapping[str, Any] | None) -> str:
     settings = metrics["settings"]
+    steps = settings["steps"]
     what = (
         "The un-accelerated pipeline with fewer steps"
         if plan.extracts_always
@@ -64,7 +66,7 @@ def _summary(plan: InheritancePlan, metrics: Mapping[str, Any], certificate: Map
     else:
         speed = metrics["scores"].get("speedup")
         claim = (
-            f"**{interval(speed, 2)}x as fast** as {settings['steps']} plain steps, measured on {settings['device']}. "
+            f"**{speed_words(speed, f'{steps} plain steps')}**, measured on {settings['device']}. "
             "Quality scores below are those of the search that found it, which are a little optimistic: "
             "`explorer certify` re-scores it on held-out prompts."
             if speed
@@ -119,15 +121,16 @@ def _certified(certificate: Mapping[str, Any]) -> str:
     lines.append("|---|---|" + "---|" * len(names))
     for run in runs.values():
         scores = "".join(f" {interval(run['scores'][name]) if name in run['scores'] else ''} |" for name in names)
-        lines.append(f"| {escape(run['name'])} | {interval(run['speedup'])} |{scores}")
-    settings = certificate["settings"]
+        lines.append(f"| {escape(run['name'])} | {ratio(run['speedup'])} |{scores}")
+    settings, words = certificate["settings"], others_words([str(each) for each in certificate["also_certified"]])
+    tried = f"{escape(words)} " if words else ""
     return "\n".join(
         [
             *lines,
             "",
-            f"{certificate['count']} pictures each, of held-out prompts ({escape(settings['prompts'])}) with fresh "
-            f"seeds from {settings['seed']}; 95% intervals in brackets; measured on {settings['device']}. "
-            f"[The whole certificate]({CERTIFICATE_PAGE}).",
+            f"{pictures(certificate['count'], certificate['prompts'])} each, held out from the search "
+            f"({escape(settings['prompts'])}), with fresh seeds from {settings['seed']}; 95% intervals in brackets; "
+            f"measured on {settings['device']}. {tried}[The whole certificate]({CERTIFICATE_PAGE}).",
             "",
         ]
     )
@@ -144,8 +147,3 @@ def _files(certified: bool) -> str:
     if certified:
         lines.append(f"- `certificate.json`, `{CERTIFICATE_PAGE}`: the certificate.")
     return "\n".join([*lines, ""])
-
-
-def interval(score: Mapping[str, Any], digits: int = 2) -> str:
-    """`30.12 [29.80, 30.41]`."""
-    return f"{score['value']:.{digits}f} [{score['low']:.{digits}f}, {score['high']:.{digits}f}]"

@@ -7,7 +7,9 @@ from collections.abc import Callable, Mapping
 from html import escape
 from typing import Any
 
-from studies.certificate import FULL, HOLDS, OPEN, PLAN
+from studies.certificate import FULL, PLAN
+from studies.judgement import HOLDS, OPEN
+from studies.wording import interval, others_words, pictures, ratio
 
 ReadPicture = Callable[[int, str], bytes | None]
 
@@ -46,9 +48,10 @@ def page_html(document: Mapping[str, Any], picture: ReadPicture) -> str:
 <p class="claim {colour}">{escape(claim["sentence"])}</p>
 <h2>Runs</h2>
 {_runs(document)}
-<p class="note">95% bootstrap intervals in brackets. CLIP change and drift are paired with the un-accelerated picture
+<p class="note">{pictures(document["count"], document["prompts"])} of each run. 95% bootstrap intervals in brackets,
+over the prompts: pictures of one prompt stay together. CLIP change and drift are paired with the un-accelerated picture
 of the same prompt and seed; drift is 1 - SSIM. Cost is the UNet's multiply-accumulates over the full run's.</p>
-<h2>Worst prompts</h2>
+{_tries(document)}<h2>Worst prompts</h2>
 <p class="note">Left: un-accelerated. Right: this plan. First the largest losses of CLIP score, then the largest
 changes by PSNR.</p>
 <div class="pairs">
@@ -70,11 +73,11 @@ def _runs(document: Mapping[str, Any]) -> str:
         change = differences.get(name, {})
         cells = [
             _run_name(name, run),
-            f"{_interval(run['speedup'])}x",
+            ratio(run["speedup"]),
             f"{run['macs_share']:.1%}",
-            _interval(change[document["clip"]]) if change else "",
-            _interval(change["drift"]) if change else "",
-            *(_interval(run["scores"][metric]) for metric in metrics),
+            interval(change[document["clip"]], sign=True) if change else "",
+            interval(change["drift"]) if change else "",
+            *(interval(run["scores"][metric]) for metric in metrics),
         ]
         rows.append("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in cells) + "</tr>")
     heads = "".join(f"<th>{escape(each)}</th>" for each in head)
@@ -111,7 +114,8 @@ def _facts(document: Mapping[str, Any]) -> str:
         "made": document["created"],
         "model": f"{settings['model']} (weights {extra.get('weights')})",
         "plan": f"{document['plan']['words']} (key {document['plan']['key']})",
-        "pictures": f"{document['count']} of each run, {settings['prompts']}, seeds from {settings['seed']}",
+        "pictures": f"{pictures(document['count'], document['prompts'])} of each run, {settings['prompts']}, seeds "
+        f"from {settings['seed']}",
         "pipeline": f"{settings['scheduler']}, {settings['steps']} steps, guidance {settings['guidance']:g}, "
         f"{'x'.join(map(str, settings['resolution']))} pixels, {settings['dtype']}",
         "CLIP model": extra.get("CLIP model"),
@@ -125,5 +129,6 @@ def _facts(document: Mapping[str, Any]) -> str:
     return f"<table>{rows}</table>"
 
 
-def _interval(score: Mapping[str, Any]) -> str:
-    return f"{score['value']:.2f} [{score['low']:.2f}, {score['high']:.2f}]"
+def _tries(document: Mapping[str, Any]) -> str:
+    words = others_words(document["also_certified"])
+    return f'<p class="note">{escape(words)}</p>\n' if words else ""

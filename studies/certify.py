@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from explorer.costs import anatomy
 from explorer.errors import ExplorerError, ScoreError, StudyError
 from explorer.estimate import Estimate
-from explorer.latency import Latency
 from explorer.pictures import as_png
 from explorer.plan import InheritancePlan
 from explorer.prompts import load_prompts
@@ -34,15 +34,13 @@ from studies.certificate import (
     PLAN,
     SAME_COST,
     SCHEMA,
-    Limits,
-    Rival,
-    judge,
     plain_document,
 )
 from studies.certificate_page import page_html
-from studies.certify_data import CertificateData
+from studies.certify_data import CertificateData, Run
 from studies.config import SearchConfig
 from studies.export import shareable, versions
+from studies.judgement import Limits, Rival, judge
 from studies.pictures import write_whole
 from studies.session import Session
 from studies.settings import StudySettings
@@ -53,15 +51,6 @@ FRESH_SEED = 1_000_000_000
 LEAST = 8
 WORST = 6
 CertifyProgress = Callable[[int, int, float | None], None]
-
-
-@dataclass(frozen=True)
-class Run:
-    """One of the certificate's runs: its name for people, its steps and how fast it is."""
-
-    name: str
-    steps: int
-    latency: Latency
 
 
 def held_out(config: SearchConfig, prompts: str | None = None) -> SearchConfig:
@@ -114,12 +103,15 @@ def certify(
     limits: Limits = Limits(),
     again: bool = False,
     seconds: float | None = None,
+    also_certified: Sequence[str] = (),
     on_progress: CertifyProgress | None = None,
 ) -> dict[str, Any]:
     """Measure what is missing, write certificate.json and certificate.html into `folder`, return the document.
 
     session: opened with held-out prompts and fresh seeds (`held_out`). count: pictures of each run; more than there
     are prompts repeat them with further seeds. seconds: begin no further batch after so many, if LEAST stand.
+    also_certified: the other plans that were certified in the same search, each with seeds of its own. Of several
+    tries the best is partly the luckiest, so the document tells them.
     What is measured is kept in `folder`/.certificate, so that the same command goes on and a larger count adds.
 
     Raises:
@@ -134,27 +126,36 @@ def certify(
         raise StudyError(f"a latency needs at least 3 --pairs, got {evaluator.pairs}.")
     clip = clip_metric(scorer)
     data = CertificateData(folder)
-    data.open(_identity(session, plan), again=again)
+    data.open(session.settings, plan.key(evaluator.evaluations(plan)), again=again)
     runs = _latencies(session, plan, words, data)
     count = max(count, data.count())
     done = _measure(session, plan, runs, data, clip, count, seconds, on_progress)
-    raws = data.runs(min(done, count))
-    scores = _scores(scorer, raws)
+    raws = data.runs(min(done, count), needed=(clip, "psnr", "ssim"))
     full = raws[FULL]
+    prompts = prompt_of(session, full.count)
+    scores = _scores(scorer, raws, prompts)
     differences = {
-        run: {name: mean_estimate(raw.each[name] - full.each[name]) for name in (clip,)}
-        | {"drift": mean_estimate(1 - raw.each["ssim"])}
+        run: {
+            clip: mean_estimate(raw.each[clip] - full.each[clip], groups=prompts),
+            "drift": mean_estimate(1 - raw.each["ssim"], groups=prompts),
+        }
         for run, raw in raws.items()
         if run != FULL
     }
+    different = len(set(prompts.tolist()))
     claim = judge(
         evaluator.steps,
         scores[FULL][clip].value,
         runs[PLAN].latency.speedup,
         differences[PLAN][clip],
         differences[PLAN]["drift"],
-        [_rival(runs[run].name, raws[PLAN], raws[run], full, clip) for run in (SAME_COST, ABOVE) if run in raws],
+        [
+            _rival(runs[run].steps, raws[PLAN], raws[run], full, clip, prompts)
+            for run in (SAME_COST, ABOVE)
+            if run in raws
+        ],
         limits,
+        different,
     )
     document = {
         "kind": KIND,
@@ -163,6 +164,8 @@ def certify(
         "claim": claim.to_json(),
         "plan": {"words": words, "key": plan.key(evaluator.evaluations(plan)), "document": plan.to_json()},
         "count": full.count,
+        "prompts": different,
+        "also_certified": list(also_certified),
         "clip": clip,
         "runs": {name: _run_document(session, plan, name, run, scores[name]) for name, run in runs.items()},
         "differences": {run: plain_document(each) for run, each in differences.items()},
@@ -175,22 +178,19 @@ def certify(
     return document
 
 
-def _identity(session: Session, plan: InheritancePlan) -> dict[str, Any]:
-    """What must be equal for kept values to be gone on with. The batch and the number of prompts asked do not count."""
-    settings = session.settings.to_json()
-    for name in ("batch", "space", "sampler"):
-        settings.pop(name)
-    return settings | {"plan": plan.key(session.evaluator.evaluations(plan))}
+def prompt_of(session: Session, count: int) -> NDArray[np.int64]:
+    """(count,) the number of each picture's prompt: they are taken in turn, and a text that stands twice is one."""
+    texts = [prompt.text for prompt in session.evaluator.prompts]
+    numbers = {text: number for number, text in enumerate(dict.fromkeys(texts))}
+    return np.array([numbers[texts[i % len(texts)]] for i in range(count)])
 
 
 def _latencies(session: Session, plan: InheritancePlan, words: str, data: CertificateData) -> dict[str, Run]:
     """The runs and their latencies, measured once."""
     evaluator = session.evaluator
-    standing = data.latency()
+    standing = data.latencies()
     if standing is not None:
-        return {
-            name: Run(run["name"], run["steps"], Latency.from_json(run["latency"])) for name, run in standing.items()
-        }
+        return standing
 
     def plain(steps: int) -> Run:
         name = f"plain@{steps}"
@@ -203,9 +203,7 @@ def _latencies(session: Session, plan: InheritancePlan, words: str, data: Certif
         runs |= {SAME_COST: plain(rival)}
         if rival + 1 < evaluator.steps:
             runs |= {ABOVE: plain(rival + 1)}
-    data.keep_latency(
-        {name: {"name": run.name, "steps": run.steps, "latency": run.latency.to_json()} for name, run in runs.items()}
-    )
+    data.keep_latencies(runs)
     return runs
 
 
@@ -254,7 +252,7 @@ def _measure(
             raws = {name: scorer.measure(each, chosen, pictures[FULL]) for name, each in pictures.items()}
             data.add(done, raws)
             start, done = done, done + len(numbers)
-            worst = _worst(data.runs(done, features=False), clip)
+            worst = _worst(data.runs(done, features=False, needed=(clip, "psnr")), clip)
             png = {
                 (number, name): as_png(pictures[name][number - start])[0]
                 for number in worst
@@ -275,17 +273,17 @@ def _worst(raws: Mapping[str, Raw], clip: str) -> list[int]:
     return list(dict.fromkeys([*by_loss, *by_drift]))
 
 
-def _scores(scorer: Scorer, raws: Mapping[str, Raw]) -> dict[str, dict[str, Estimate]]:
+def _scores(scorer: Scorer, raws: Mapping[str, Raw], prompts: NDArray[np.int64]) -> dict[str, dict[str, Estimate]]:
     reference = scorer.reference_of(raws[FULL].features)
-    return {name: dict(scorer.estimates(raw, reference)) for name, raw in raws.items()}
+    return {name: dict(scorer.estimates(raw, reference, prompts)) for name, raw in raws.items()}
 
 
-def _rival(name: str, ours: Raw, theirs: Raw, full: Raw, clip: str) -> Rival:
+def _rival(steps: int, ours: Raw, theirs: Raw, full: Raw, clip: str, prompts: NDArray[np.int64]) -> Rival:
     return Rival(
-        f"{name.removeprefix('plain@')} plain steps",
-        mean_estimate(ours.each[clip] - theirs.each[clip]),
-        mean_estimate(ours.each["psnr"] - theirs.each["psnr"]),
-        mean_estimate(full.each[clip] - theirs.each[clip]),
+        f"{steps} plain steps",
+        mean_estimate(ours.each[clip] - theirs.each[clip], groups=prompts),
+        mean_estimate(ours.each["psnr"] - theirs.each["psnr"], groups=prompts),
+        mean_estimate(full.each[clip] - theirs.each[clip], groups=prompts),
     )
 
 

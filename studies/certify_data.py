@@ -10,6 +10,7 @@ import json
 import re
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,16 +18,32 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as save_tensors
 
-from explorer.errors import StudyError
+from explorer.errors import ExplorerError, ScoreError, StudyError
+from explorer.latency import Latency
 from explorer.quality.features import Features
 from explorer.quality.scorer import Raw
-from studies.certificate import KEPT
+from studies.certificate import FULL, KEPT, PLAN
+from studies.documents import check_document, read_document
 from studies.pictures import write_whole
+from studies.settings import SamplerSettings, StudySettings, difference_words, differences, flatten
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+SETTINGS, LATENCY = "settings.json", "latency.json"
 _BATCH = re.compile(r"values-(\d{6})\.safetensors")
+_REMEDY = "use --again to begin anew"
+_APART: dict[str, Any] = {"batch": 1, "space": "", "sampler": {}}
+"""Settings of a study that a certificate does not depend on."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One of the certificate's runs: its name for people, its steps and how fast it is."""
+
+    name: str
+    steps: int
+    latency: Latency
 
 
 class CertificateData:
@@ -35,8 +52,8 @@ class CertificateData:
     def __init__(self, folder: Path) -> None:
         self.folder = folder / KEPT
 
-    def open(self, settings: Mapping[str, Any], *, again: bool = False) -> None:
-        """Begin, or go on with what stands. again: drop what stands.
+    def open(self, settings: StudySettings, plan: str, *, again: bool = False) -> None:
+        """Begin, or go on with what stands. plan: its key. again: drop what stands.
 
         Raises:
             StudyError: when what stands measures something else; both sides are named.
@@ -45,23 +62,35 @@ class CertificateData:
             if again:
                 shutil.rmtree(self.folder, ignore_errors=True)
             self.folder.mkdir(parents=True, exist_ok=True)
-            standing = self._read_json("settings.json")
-            nothing = self.latency() is None and not any(self.folder.glob("values-*"))
-            if standing is None or nothing:
-                write_whole(self.folder / "settings.json", _json(settings))
+            nothing = not (self.folder / LATENCY).exists() and not any(self.folder.glob("values-*"))
+            if nothing:
+                apart = {name: value for name, value in settings.to_json().items() if name not in _APART}
+                write_whole(self.folder / SETTINGS, _json(apart | {"plan": plan}))
                 return
         except OSError as error:
             raise StudyError(
                 f"cannot write the certificate to {self.folder.parent} ({error.strerror or error}); give another --out."
             ) from error
-        asked = json.loads(_json(settings))
-        other = [name for name in {**standing, **asked} if standing.get(name) != asked.get(name)]
-        if other:
-            what = "; ".join(f"{name}: it has {standing.get(name)!r}, this run {asked.get(name)!r}" for name in other)
+        standing, standing_plan = self._settings()
+        different = differences(standing, replace(settings, space="", sampler=SamplerSettings()))
+        if standing_plan != plan:
+            different.append(("plan", standing_plan, plan))
+        if different:
             raise StudyError(
-                f"the certificate begun in {self.folder.parent} measures something else ({what}); give another --out, "
-                "or --again to begin anew."
+                f"the certificate begun in {self.folder.parent} measures something else "
+                f"({difference_words(different, 'it')}); give another --out, or --again to begin anew."
             )
+
+    def _settings(self) -> tuple[StudySettings, str]:
+        """What stands, and the key of its plan."""
+        path = self.folder / SETTINGS
+        document = read_document(path, {"plan": str}, _REMEDY)
+        try:
+            found = StudySettings.from_json(_APART | document)
+            flatten(found)
+            return found, document["plan"]
+        except (ExplorerError, AttributeError, LookupError, TypeError, ValueError) as error:
+            raise StudyError(f"{path} cannot be read ({error!r:.200}); {_REMEDY}.") from error
 
     def count(self) -> int:
         """Pictures that are done: a whole number of batches, without gaps."""
@@ -81,9 +110,14 @@ class CertificateData:
         try:
             with safe_open(path, framework="numpy") as stream:
                 names = [name for name in stream.keys() if features or "/each/" in name or name == "numbers"]  # noqa: SIM118
-                return {name: stream.get_tensor(name) for name in names}
+                found = {name: stream.get_tensor(name) for name in names}
         except (OSError, SafetensorError) as error:
-            raise StudyError(f"{path} cannot be read ({error}); use --again to begin anew.") from error
+            raise StudyError(f"{path} cannot be read ({error}); {_REMEDY}.") from error
+        lengths = {values.shape[:1] for values in found.values()}
+        runs = {name.partition("/")[0] for name in found} - {"numbers"}
+        if "numbers" not in found or len(lengths) != 1 or lengths == {()} or not {FULL, PLAN} <= runs:
+            raise StudyError(f"{path} cannot be read (it holds no values of a batch of pictures); {_REMEDY}.")
+        return found
 
     def add(self, start: int, runs: Mapping[str, Raw]) -> None:
         """Keep a batch that begins at picture `start`."""
@@ -102,10 +136,20 @@ class CertificateData:
                 f"cannot write to {self.folder} ({error.strerror or error}); make room, then run the same command."
             ) from error
 
-    def runs(self, count: int, features: bool = True) -> dict[str, Raw]:
-        """Everything that is kept of the first `count` pictures, by run; features can be left where they lie."""
-        batches = [self._tensors(path, features) for path, _ in self._batches()]
+    def runs(self, count: int, features: bool = True, needed: Sequence[str] = ()) -> dict[str, Raw]:
+        """Everything that is kept of the first `count` pictures, by run; features can be left where they lie. needed:
+        the metrics that are read of it. Raises StudyError when the files do not hold them."""
+        paths = [path for path, _ in self._batches()]
+        batches = [self._tensors(path, features) for path in paths]
         names = [name for name in batches[0] if name != "numbers"]
+        for path, batch in zip(paths, batches, strict=True):
+            if {name: values.shape[1:] for name, values in batch.items()} != {
+                name: values.shape[1:] for name, values in batches[0].items()
+            }:
+                raise StudyError(f"{path} does not go with {paths[0].name}; {_REMEDY}.")
+        missing = [metric for metric in needed for run in (FULL, PLAN) if f"{run}/each/{metric}" not in names]
+        if missing:
+            raise StudyError(f"{paths[0]} cannot be read (it lacks {missing[0]}); {_REMEDY}.")
         whole = {name: np.concatenate([batch[name] for batch in batches])[:count].astype(np.float64) for name in names}
         made: dict[str, Raw] = {}
         for run in dict.fromkeys(name.partition("/")[0] for name in names):
@@ -115,11 +159,28 @@ class CertificateData:
             made[run] = Raw(count, each, None if values is None else Features(values, logits))
         return made
 
-    def latency(self) -> dict[str, Any] | None:
-        return self._read_json("latency.json")
+    def latencies(self) -> dict[str, Run] | None:
+        """The runs that were timed; None before they are."""
+        path = self.folder / LATENCY
+        if not path.exists():
+            return None
+        one = {"name": str, "steps": int, "latency": dict}
+        document = read_document(path, {FULL: one, PLAN: one}, _REMEDY)
+        found = {}
+        for role, run in document.items():
+            check_document(run, one, path, _REMEDY)
+            try:
+                found[role] = Run(run["name"], run["steps"], Latency.from_json(run["latency"]))
+            except ScoreError as error:
+                raise StudyError(f"{path} cannot be read ({error}); {_REMEDY}.") from error
+        return found
 
-    def keep_latency(self, document: Mapping[str, Any]) -> None:
-        write_whole(self.folder / "latency.json", _json(document))
+    def keep_latencies(self, runs: Mapping[str, Run]) -> None:
+        """Keep what was timed."""
+        document = {
+            role: {"name": run.name, "steps": run.steps, "latency": run.latency.to_json()} for role, run in runs.items()
+        }
+        write_whole(self.folder / LATENCY, _json(document))
 
     def keep_pictures(self, pictures: Mapping[tuple[int, str], bytes], wanted: Sequence[int]) -> None:
         """Keep the PNG files of (number, run) that are wanted, and drop those that are no longer."""
@@ -133,15 +194,6 @@ class CertificateData:
     def picture(self, number: int, run: str) -> bytes | None:
         path = self.folder / f"{number:06d}-{run}.png"
         return path.read_bytes() if path.is_file() else None
-
-    def _read_json(self, name: str) -> Any:
-        path = self.folder / name
-        if not path.is_file():
-            return None
-        try:
-            return json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise StudyError(f"{path} cannot be read ({error}); use --again to begin anew.") from error
 
 
 def _json(document: Mapping[str, Any]) -> bytes:

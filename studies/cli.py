@@ -234,8 +234,8 @@ def certify(
     names = ("prompts", "model", "device", "dtype", "guidance", "resolution", "clip_model", "reference", "batch")
     given = {name: value for name, value in locals().items() if name in (*names, "pairs", "compile")}
     from studies.budget import parse_share
-    from studies.certificate import Limits
     from studies.commands.certify import certify_command
+    from studies.judgement import Limits
 
     limits = Limits(parse_share("--max-clip-loss", max_clip_loss), max_drift)
     certify_command(target, trial, storage, out, count, limits, again, given, as_json)
@@ -291,8 +291,8 @@ def tune(
     names = ("model", "steps", "prompts", "seed", "device", "dtype", "guidance", "resolution", "batch", "clip_model")
     given = {name: value for name, value in locals().items() if name in (*names, "compile")}
     from studies.budget import parse_share
-    from studies.certificate import Limits
     from studies.commands.tune import tune_command
+    from studies.judgement import Limits
 
     limits = Limits(parse_share("--max-clip-loss", max_clip_loss), max_drift)
     tune_command(budget, limits, out, certificate_prompts, given, as_json, began)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import hashlib
 import json
 import os
@@ -87,6 +88,17 @@ class CandidateEvaluator:
         """Predicts drift and cost of the plans that are scored, once the study is calibrated."""
         self.limits: Limits | None = None
         """Beyond which a proposed plan is not measured."""
+
+    def reseeded(self, seed: int) -> CandidateEvaluator:
+        """The same pipelines, with pictures that begin at another seed. Use one of the two at a time."""
+        other = copy.copy(self)
+        other.seed, other._baseline, other.saved = seed, None, None
+        return other
+
+    @property
+    def stock(self) -> Any:
+        """The un-accelerated pipeline that latencies are held against, in the mode of `compile`."""
+        return self._stock
 
     def evaluations(self, plan: InheritancePlan) -> int:
         """UNet evaluations of a run of the plan under the pipeline's scheduler (PNDM: one more than its steps)."""

@@ -18,6 +18,7 @@ from explorer.plan import InheritancePlan, MadeFor
 from explorer.plan_files import PLAN_FILE
 from studies.card import STRIP, card_text
 from studies.certificate import CERTIFICATE, KEPT, PAGE, certificate_folder, certificate_of, read_certificate
+from studies.documents import Shape, check_document, read_document
 from studies.pictures import write_whole
 from studies.rows import TrialRow, trials
 from studies.store import Store, StudyRecord
@@ -30,6 +31,17 @@ CARD = "README.md"
 SCRIPT = "reproduce.sh"
 PIPELINE = "pipeline.py"
 METRICS_KIND = "inheritance-metrics"
+_METRICS_SHAPE: Shape = {
+    "plan": str,
+    "scores": dict,
+    "prompts": dict,
+    "seeds": dict,
+    "settings": {
+        "model": str, "device": str, "dtype": str, "steps": int, "scheduler": str, "guidance": (int, float),
+        "resolution": list, "prompts": str, "seed": int, "extra": dict,
+    },
+}  # fmt: skip
+"""What is read of metrics.json, here and for the card."""
 BUILT_IN_PROMPTS = ("emoji-search", "hub-search")  # of which a held-out set is known
 PACKAGES = ("inheritance-explorer", "torch", "diffusers", "transformers", "open_clip_torch")
 
@@ -175,17 +187,11 @@ def read_export(folder: str | Path) -> tuple[InheritancePlan, dict[str, Any] | N
     path = Path(folder) / METRICS
     if not path.is_file():
         return plan, None
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise StudyError(f"{path} cannot be read ({error}); export the trial again.") from error
-    wanted = {"settings": dict, "scores": dict, "prompts": dict, "seeds": dict, "plan": str}
-    if (
-        not isinstance(document, dict)
-        or document.get("kind") != METRICS_KIND
-        or any(not isinstance(document.get(name), kind) for name, kind in wanted.items())
-    ):
-        raise StudyError(f"{path} is not the metrics of an export; export the trial again.")
+    remedy = "export the trial again"
+    document = read_document(path, {}, remedy)
+    if document.get("kind") != METRICS_KIND:
+        raise StudyError(f"{path} is not the metrics of an export; {remedy}.")
+    check_document(document, _METRICS_SHAPE, path, remedy)
     return plan, document
 
 
@@ -218,6 +224,26 @@ def _prepare(folder: Path, plan: InheritancePlan, force: bool) -> None:
         raise StudyError(f"cannot make the folder {folder} ({error.strerror or error}); give another --out.") from error
 
 
+def set_aside(folder: Path) -> Path | None:
+    """Move the export that stands in `folder` into a folder within, so that nobody takes it for another one; the new
+    place, None where no export stands. Other files stay. Raises StudyError when it cannot be moved."""
+    if not (folder / PLAN_FILE).is_file():
+        return None
+    names = ("earlier", *(f"earlier-{number}" for number in range(2, 1000)))
+    try:
+        place = next(folder / name for name in names if not (folder / name).exists())
+        place.mkdir()
+        # The plan goes first: from then on the folder is no export, also where this is interrupted.
+        for name in (PLAN_FILE, METRICS, CARD, SCRIPT, PIPELINE, STRIP, CERTIFICATE, PAGE, KEPT):
+            if (folder / name).exists():
+                (folder / name).rename(place / name)
+    except OSError as error:
+        raise StudyError(
+            f"cannot move the earlier export in {folder} aside ({error.strerror or error}); move it away yourself."
+        ) from error
+    return place
+
+
 def _same_plan(folder: Path, plan: InheritancePlan) -> bool:
     try:
         return InheritancePlan.load(folder / PLAN_FILE) == plan
@@ -232,12 +258,16 @@ def _drop_certificate(folder: Path) -> None:
 
 
 def _bring_certificate(source: Path, folder: Path, plan: InheritancePlan, weights: str | None) -> dict[str, Any] | None:
-    """The plan's certificate of most pictures: the storage's, copied along, or the folder's. Drops another plan's."""
+    """The plan's certificate of most pictures: the storage's, copied along, or the folder's where it is judged by the
+    same limits. Drops another plan's."""
     standing, here = certificate_of(source, plan, weights), certificate_of(folder, plan, weights)
     try:
         if here is None and read_certificate(folder) is not None:
             _drop_certificate(folder)
-        if standing is None or (here is not None and here["count"] > standing["count"]):
+        if standing is None:
+            return here
+        same = here is not None and here["claim"]["limits"] == standing["claim"]["limits"]
+        if here is not None and same and here["count"] > standing["count"]:
             return here
         for name in (CERTIFICATE, PAGE):
             if (source / name).is_file():

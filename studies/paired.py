@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from explorer.estimate import Estimate
 from explorer.quality.bootstrap import RESAMPLES, interval, mean_estimate, resample
-from studies.choice import direction_of
+from studies.choice import Paired, direction_of
 from studies.rows import TrialRow, samples
 from studies.settings import Objective
 from studies.store import Store, StudyRecord
@@ -46,6 +46,16 @@ def difference(store: Store, study: StudyRecord, row: TrialRow, other: TrialRow,
     if estimate is None:
         estimate = independent(row.scores[metric], other.scores[metric])
     return Difference(estimate, paired, verdict(estimate, metric, study.settings.objectives))
+
+
+def against(store: Store, study: StudyRecord, control: TrialRow) -> Paired:
+    """What `studies.choice.choose` asks to be sure of a relative limit: a plan less the un-accelerated pipeline."""
+
+    def less_control(row: TrialRow, metric: str) -> Estimate | None:
+        found = difference(store, study, row, control, metric)
+        return found.estimate if found is not None and found.paired else None
+
+    return less_control
 
 
 def independent(ours: Estimate, theirs: Estimate) -> Estimate:

@@ -6,14 +6,16 @@ nobody has chosen by, is judged by the interval.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from explorer.estimate import Estimate
-from explorer.quality.bootstrap import mean_estimate
-from studies.certificate import Limits
-from studies.rows import TrialRow, samples, trials
+from studies.choice import Bound, Limit, Wish, bounds_of, keeps
+from studies.judgement import Limits, turned
+from studies.paired import against
+from studies.rows import TrialRow, trials
 from studies.store import Store, StudyRecord
 from studies.summary import is_control, plain_row
 from studies.tables import DONE
@@ -34,8 +36,16 @@ class Candidate:
         """Whether it only takes fewer steps."""
         return self.row.words.startswith("plain@")
 
-    def keeps(self, limits: Limits, clip: float) -> bool:
-        return self.loss.value <= limits.clip_loss * clip and (limits.drift is None or self.drift <= limits.drift)
+
+def wish_of(limits: Limits, clip: str) -> Wish:
+    """As fast as possible within the limits, as `studies.choice` reads it from a sentence. clip: the score's name."""
+    drift = () if limits.drift is None else (Limit.of_drift(limits.drift),)
+    return Wish((Limit(clip, limits.clip_loss, relative=True), *drift))
+
+
+def bounds_within(limits: Limits, clip: str, plain: TrialRow) -> list[Bound]:
+    """What a plan may just have. plain: the un-accelerated trial."""
+    return bounds_of(wish_of(limits, clip), plain)
 
 
 def candidates(store: Store, study: StudyRecord, clip: str) -> tuple[TrialRow | None, list[Candidate]]:
@@ -44,39 +54,39 @@ def candidates(store: Store, study: StudyRecord, clip: str) -> tuple[TrialRow | 
     plain = plain_row(rows, study.settings.steps)
     if plain is None:
         return None, []
-    whole = np.array(samples(store, study, plain.key, clip), dtype=np.float64)
+    change_of = against(store, study, plain)
     found = []
     for row in rows:
-        values = np.array(samples(store, study, row.key, clip), dtype=np.float64)
-        if row.key == plain.key or values.shape != whole.shape or not len(values):
+        change = None if row.key == plain.key else change_of(row, clip)
+        if change is None:
             continue
-        loss = mean_estimate(whole - values)
+        loss = turned(change)
         speedup, ssim, psnr = (row.scores[name].value for name in ("speedup", "ssim", "psnr"))
         found.append(Candidate(row, speedup, loss, 1 - ssim, psnr))
     return plain, sorted(found, key=lambda each: -each.speedup)
 
 
-def eligible(found: list[Candidate], limits: Limits, clip: float, after: list[Candidate]) -> list[Candidate]:
+def eligible(found: list[Candidate], bounds: Sequence[Bound], after: list[Candidate]) -> list[Candidate]:
     """Faster than the un-accelerated pipeline, within the limits by the search's scores, the fastest first.
 
     after: those whose certificate did not hold. What drifted as far as one of them is not worth a certificate: what is
     left is closer to the un-accelerated pictures (PSNR, which few pictures tell well). Plain steps, the control, stay.
     """
     closest = max((each.psnr for each in after), default=-np.inf)
-    return [each for each in found if each.speedup > 1 and _untried(each, after, closest) and each.keeps(limits, clip)]
+    return [each for each in found if each.speedup > 1 and _untried(each, after, closest) and keeps(each.row, bounds)]
 
 
 def _untried(each: Candidate, after: list[Candidate], closest: float) -> bool:
     return each not in after and (each.plain or each.psnr > closest)
 
 
-def fastest_plain(found: list[Candidate], limits: Limits, clip: float) -> Candidate | None:
+def fastest_plain(found: list[Candidate], bounds: Sequence[Bound]) -> Candidate | None:
     """The fastest way of only taking fewer steps that keeps the limits."""
-    return next((each for each in found if each.plain and is_control(each.row) and each.keeps(limits, clip)), None)
+    return next((each for each in found if each.plain and is_control(each.row) and keeps(each.row, bounds)), None)
 
 
-def just_beyond(found: list[Candidate], chosen: Candidate | None, limits: Limits, clip: float) -> Candidate | None:
+def just_beyond(found: list[Candidate], chosen: Candidate | None, bounds: Sequence[Bound]) -> Candidate | None:
     """Of the plans that are faster than the chosen one and break the limits, the one that loses least."""
     least = chosen.speedup if chosen else 1.0
-    faster = [each for each in found if each.speedup > least * 1.02 and not each.keeps(limits, clip)]
+    faster = [each for each in found if each.speedup > least * 1.02 and not keeps(each.row, bounds)]
     return min(faster, key=lambda each: each.loss.value, default=None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from explorer.architecture import Architecture
@@ -55,6 +55,12 @@ class Session:
         height, width = self.settings.resolution
         costs = anatomy(self.evaluator.pipe.unet, (height // factor, width // factor))
         self.evaluator.predictor = Screen(calibration, self.evaluator.evaluations, costs.share)
+
+    def reseeded(self, seed: int) -> Session:
+        """The same with the pictures of other seeds. Nothing is loaded again."""
+        evaluator = self.evaluator.reseeded(seed)
+        config, settings = replace(self.config, seed=seed), replace(self.settings, seed=seed)
+        return replace(self, config=config, settings=settings, evaluator=evaluator)
 
     def baselines(self) -> Iterator[InheritancePlan]:
         """The controls and named strategies that every study begins with."""

@@ -106,6 +106,11 @@ def differences(stored: StudySettings, asked: StudySettings) -> list[tuple[str, 
     return [(name, there.get(name), here.get(name)) for name in {**there, **here} if there.get(name) != here.get(name)]
 
 
+def difference_words(different: list[tuple[str, Any, Any]], what: str) -> str:
+    """The outcome of `differences` in words; what: who has the stored values."""
+    return "; ".join(f"{label}: {what} has {there!r}, this run {here!r}" for label, there, here in different)
+
+
 def check_same(name: str, stored: StudySettings, asked: StudySettings) -> None:
     """Raises StudyError, saying both sides, unless `asked` measures exactly what the study `name` measures."""
     _refuse(name, differences(stored, asked))
@@ -121,16 +126,12 @@ def check_elsewhere(name: str, stored: StudySettings, asked: StudySettings) -> s
     device = [difference for difference in different if difference[0] in OF_THE_DEVICE]
     if len(device) < len(different):
         _refuse(name, different)
-    return _words(device)
+    return difference_words(device, "the study")
 
 
 def _refuse(name: str, different: list[tuple[str, Any, Any]]) -> None:
     if different:
         raise StudyError(
-            f"the study {name!r} measures something else ({_words(different)}); use its settings or another --study "
-            "name."
+            f"the study {name!r} measures something else ({difference_words(different, 'the study')}); use its "
+            "settings or another --study name."
         )
-
-
-def _words(different: list[tuple[str, Any, Any]]) -> str:
-    return "; ".join(f"{label}: the study has {there!r}, this run {here!r}" for label, there, here in different)

@@ -16,13 +16,17 @@ from typing import Any
 from explorer.architecture import Architecture
 from explorer.errors import ScoreError, StudyError
 from explorer.plan import InheritancePlan
+from explorer.plan_files import PLAN_FILE
 from explorer.strategies import PLAIN_STEPS, strategy
-from studies.certificate import FAILS, HOLDS, Limits, certificate_folder
+from studies.certificate import certificate_folder
 from studies.certify import LEAST, certify, check_held_out, clip_metric
+from studies.choice import Bound
 from studies.config import SearchConfig
+from studies.documents import read_document
 from studies.driver import Progress, run_worker
-from studies.export import exported_plan, write_export
-from studies.pick import Candidate, candidates, eligible
+from studies.export import exported_plan, set_aside, write_export
+from studies.judgement import FAILS, HOLDS, Limits
+from studies.pick import Candidate, bounds_within, candidates, eligible
 from studies.pictures import write_whole
 from studies.queue import counts, enqueue
 from studies.session import Session, open_session
@@ -38,6 +42,8 @@ CERTIFICATE_SHARE, BASELINE_SHARE = 0.35, 0.6
 SPARE = 0.03
 AVERAGE_COST = 0.6  # of a candidate's run over the full one: what is worth trying lies around it
 MOST_PICTURES = 2000
+TRY_SEEDS = 100_000
+"""How far the seeds of one certificate lie from those of the next: more than any has pictures."""
 FIRST_LOOK = 0.35  # of a certificate's pictures, after which a claim that fails is given up
 
 Say = Callable[[str], None]
@@ -83,6 +89,17 @@ class Split:
 
     def to_json(self) -> dict[str, Any]:
         return dict(self.__dict__)
+
+    @classmethod
+    def from_json(cls, document: Any) -> Split:
+        """Raises TypeError or ValueError for what is none."""
+        found = cls(**document)
+        whole = (found.prompts, found.pairs, found.plans, found.pictures)
+        seconds = (found.plan_seconds, found.certificate_seconds, found.least_certificate)
+        sound = all(0 < float(value) < 1e9 for value in (*whole, *seconds))
+        if not sound or not all(type(value) is int for value in whole):
+            raise ValueError("its split is not of numbers above zero")
+        return found
 
     def grown(self, factor: float) -> Split:
         """For a budget that was made `factor` times as large: what the study measures stays."""
@@ -174,6 +191,7 @@ class Tuning:
     certifying: SearchConfig
     spent_before: float = 0.0
     budget_before: float = 0.0
+    tried: list[str] = field(default_factory=list)
     split: Split | None = None
     began: float = field(default_factory=time.monotonic)
 
@@ -200,17 +218,26 @@ class Tuning:
                     f"the folder {self.folder} is not empty and not of an earlier `explorer tune`; give another --out."
                 )
             return
+        path = self.work / STATE
+        shape = {"spent": (int, float), "budget": (int, float), "split": dict}
+        document = read_document(path, shape, "give another --out")
         try:
-            document = json.loads((self.work / STATE).read_text(encoding="utf-8"))
             self.spent_before = float(document["spent"])
             self.budget_before = float(document["budget"])
-            self.split = Split(**document["split"]).grown(max(1.0, self.budget / float(document["budget"])))
-        except (OSError, ValueError, KeyError, TypeError, ZeroDivisionError) as error:
-            raise StudyError(f"{self.work / STATE} cannot be read ({error!r}); give another --out.") from error
+            self.split = Split.from_json(document["split"]).grown(max(1.0, self.budget / self.budget_before))
+            self.tried = [str(key) for key in document.get("tried", [])]
+        except (ValueError, TypeError, OverflowError, ZeroDivisionError) as error:
+            raise StudyError(f"{path} cannot be read ({error!r:.200}); give another --out.") from error
+
+    @property
+    def standing(self) -> bool:
+        """Whether the folder holds an export: until this run has chosen, that of an earlier one."""
+        return (self.folder / PLAN_FILE).is_file()
 
     def save(self) -> None:
         assert self.split is not None
         document = {"spent": self.spent, "budget": max(self.budget, self.budget_before), "split": self.split.to_json()}
+        document["tried"] = self.tried
         try:
             self.work.mkdir(parents=True, exist_ok=True)
             write_whole(self.work / STATE, json.dumps(document).encode())
@@ -223,7 +250,8 @@ class Tuning:
 @dataclass(frozen=True)
 class Result:
     """What came out. chosen: None when no plan kept the limits; certificate: of the chosen one, or of the last that did
-    not hold. given_up: those whose certificate did not hold; untried: those that no time was left for."""
+    not hold. given_up: those whose certificate did not hold; untried: those that no time was left for. bounds: what the
+    limits allow in this study. aside: where the export of an earlier run was moved, as nothing was chosen."""
 
     chosen: Candidate | None
     certificate: dict[str, Any] | None
@@ -233,6 +261,8 @@ class Result:
     plans: int
     failed: int
     clip: float
+    bounds: list[Bound]
+    aside: Path | None = None
 
 
 def prepare(tuning: Tuning) -> Session:
@@ -251,6 +281,8 @@ def prepare(tuning: Tuning) -> Session:
         )  # fmt: skip
     split = tuning.split
     tuning.save()
+    if tuning.standing:
+        tuning.say(f"{tuning.folder} holds the export of an earlier run, until this one has chosen")
     tuning.say(
         f"about {split.plans} plans on {split.prompts} prompts, then a certificate of about {split.pictures} pictures"
     )
@@ -297,17 +329,17 @@ def finish(tuning: Tuning, session: Session, store: Store, study: StudyRecord) -
     plain, found = candidates(store, study, name)
     if plain is None:
         raise ScoreError(f"the un-accelerated run of {session.config.model} could not be scored; see `explorer show`.")
-    clip = plain.scores[name].value
+    clip, bounds = plain.scores[name].value, bounds_within(tuning.limits, name, plain)
     standing = counts(store, study)
     batch = max(1, min(session.config.batch, tuning.split.pictures // 8))  # so that the clock is looked at often enough
     certified = open_session(replace(tuning.certifying, batch=batch, pairs=tuning.split.pairs), session.evaluator.pipe)
     given_up: list[Candidate] = []
     best: tuple[Candidate, dict[str, Any]] | None = None
-    while left := eligible(found, tuning.limits, clip, given_up):
+    while left := eligible(found, bounds, given_up):
         if best is not None and tuning.left < tuning.split.least_certificate:
             break
         choice = left[0]
-        document = _certificate(tuning, certified, store, study, choice)
+        document = _certificate(tuning, certified, store, study, choice, found)
         if document["claim"]["verdict"] == HOLDS:
             best = choice, document
             break
@@ -317,19 +349,32 @@ def finish(tuning: Tuning, session: Session, store: Store, study: StudyRecord) -
     holds = best is not None and best[1]["claim"]["verdict"] != FAILS
     result = Result(
         best[0] if best and holds else None, best[1] if best else None, found, given_up,
-        [] if holds else eligible(found, tuning.limits, clip, given_up), standing.done, standing.failed, clip,
+        [] if holds else eligible(found, bounds, given_up), standing.done, standing.failed, clip, bounds,
     )  # fmt: skip
     if result.chosen is not None:
         write_export(store, study, result.chosen.row, tuning.folder, force=True)
+    else:  # what an earlier run chose, by other limits or fewer pictures, must not pass for this one's
+        result = replace(result, aside=set_aside(tuning.folder))
     tuning.save()
     return result
 
 
 def _certificate(
-    tuning: Tuning, session: Session, store: Store, study: StudyRecord, choice: Candidate
+    tuning: Tuning, session: Session, store: Store, study: StudyRecord, choice: Candidate, found: list[Candidate]
 ) -> dict[str, Any]:
-    """The choice's certificate: a first look at some pictures, and the rest unless the claim fails by then."""
+    """The choice's certificate: a first look at some pictures, and the rest unless the claim fails by then.
+
+    Each plan that is tried has seeds of its own, the same ones when it is tried again: a plan is not judged by pictures
+    that have chosen it. The document tells the others.
+    """
     assert tuning.split is not None
+    if choice.row.key not in tuning.tried:
+        tuning.tried.append(choice.row.key)
+        tuning.save()
+    number = tuning.tried.index(choice.row.key)
+    session = session.reseeded((session.settings.seed + number * TRY_SEEDS) % 2**31)
+    words = {each.row.key: each.row.words for each in found}
+    others = [words.get(key, key) for key in tuning.tried if key != choice.row.key]
     plan = exported_plan(study, choice.row)
     folder = certificate_folder(store, study, choice.row.key)
     whole = tuning.split.pictures
@@ -344,7 +389,7 @@ def _certificate(
     def run(count: int) -> dict[str, Any]:
         return certify(
             session, plan, choice.row.words, folder, count=count, limits=tuning.limits,
-            seconds=max(0.0, tuning.left - 1), on_progress=show,
+            seconds=max(0.0, tuning.left - 1), also_certified=others, on_progress=show,
         )  # fmt: skip
 
     document = run(look)

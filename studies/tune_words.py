@@ -5,17 +5,25 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from studies.certificate import HOLDS, OPEN, PLAN, Limits
+from studies.certificate import PLAN
+from studies.judgement import HOLDS, LEAST_PROMPTS, OPEN, PAIRS, PICTURES, PROMPTS, Limits
 from studies.pick import Candidate, fastest_plain, just_beyond
 from studies.tune import GOOD_PLANS, Result
+from studies.wording import figures, others_words, percent, times
 
 
 def outcome_words(result: Result, limits: Limits, steps: int) -> list[str]:
     """Sentences, the most important first."""
     said = [_chosen(result, limits, steps)]
+    if result.aside is not None:
+        said.append(
+            f"The folder held the export of an earlier run, which this one does not choose; it was moved to "
+            f"{result.aside}."
+        )
     if result.certificate is not None and result.chosen is not None:
         said.append(result.certificate["claim"]["sentence"])
-    said += _plain(result, limits)
+        said += [words for words in [others_words(result.certificate["also_certified"])] if words]
+    said += _plain(result)
     said += better(result, limits)
     return said
 
@@ -33,7 +41,7 @@ def _chosen(result: Result, limits: Limits, steps: int) -> str:
         why += f", after {len(result.given_up)} faster did not hold in their certificates"
     certificate = result.certificate or {"claim": {"verdict": OPEN}}
     if certificate["claim"]["verdict"] != HOLDS:
-        why += " by the search's scores; its certificate has too few pictures to show it"
+        why += " by the search's scores; its certificate does not show it yet"
     return f"Chosen: {result.chosen.row.words} ({_speed(result)}), {why}."
 
 
@@ -44,13 +52,13 @@ def _names(result: Result) -> str:
 def _speed(result: Result) -> str:
     assert result.chosen is not None
     if result.certificate is None:
-        return f"{result.chosen.speedup:.2f}x"
-    return f"{result.certificate['runs'][PLAN]['speedup']['value']:.2f}x"
+        return times(result.chosen.speedup)
+    return times(result.certificate["runs"][PLAN]["speedup"]["value"])
 
 
-def _plain(result: Result, limits: Limits) -> list[str]:
+def _plain(result: Result) -> list[str]:
     """The control that inheritance must beat."""
-    rival = fastest_plain(result.found, limits, result.clip)
+    rival = fastest_plain(result.found, result.bounds)
     if result.chosen is not None and result.chosen.plain:
         return ["Nothing beats fewer steps here: the choice only takes fewer plain steps and inherits nothing."]
     if result.chosen is None:
@@ -62,28 +70,23 @@ def _plain(result: Result, limits: Limits) -> list[str]:
     if rival.speedup >= result.chosen.speedup:
         return [
             f"Fewer steps are as fast or faster within the limit by the search's scores: {rival.row.words}, "
-            f"{rival.speedup:.2f}x."
+            f"{times(rival.speedup)}."
         ]
-    return [f"The fastest plain steps within the limit are {rival.row.words}, {rival.speedup:.2f}x."]
+    return [f"The fastest plain steps within the limit are {rival.row.words}, {times(rival.speedup)}."]
 
 
 def better(result: Result, limits: Limits) -> list[str]:
     """What would give more."""
     said = []
-    beyond = just_beyond(result.found, result.chosen, limits, result.clip)
+    beyond = just_beyond(result.found, result.chosen, result.bounds)
     if beyond is not None:
         said.append(f"A larger limit would give more: {_described(beyond, result.clip)}.")
     certificate = result.certificate
     if certificate is not None and certificate["claim"]["verdict"] == OPEN:
-        needed = pictures_needed(certificate, limits)
-        said.append(
-            f"To settle the claim, certify about {needed} pictures (a larger --budget goes on from here)."
-            if needed
-            else "To settle the claim, certify more pictures (a larger --budget goes on from here)."
-        )
+        said += _settle(certificate, limits)
     if result.untried:
         said.append(
-            f"No time was left to certify {result.untried[0].row.words} ({result.untried[0].speedup:.2f}x): a "
+            f"No time was left to certify {result.untried[0].row.words} ({times(result.untried[0].speedup)}): a "
             "larger --budget goes on from here."
         )
     if result.plans < GOOD_PLANS:
@@ -91,21 +94,48 @@ def better(result: Result, limits: Limits) -> list[str]:
     return said
 
 
+def _settle(certificate: dict[str, Any], limits: Limits) -> list[str]:
+    """What would settle an open claim: pictures, prompts or timings, by what is undecided."""
+    said, undecided = [], certificate["claim"]["undecided"]
+    needed = pictures_needed(certificate, limits)
+    if needed is not None:
+        more = ", of more --certificate-prompts" if needed > certificate["prompts"] else ""
+        said.append(
+            f"To settle the claim, certify about {needed:,} pictures{more} (a larger --budget goes on from here)."
+        )
+    elif PICTURES in undecided:
+        said.append("More pictures are likelier to refute the claim than to show it: allow a larger limit.")
+    if PROMPTS in undecided:
+        said.append(f"To settle the claim, give at least {LEAST_PROMPTS} --certificate-prompts.")
+    if PAIRS in undecided:
+        pairs = certificate["runs"][PLAN]["speedup"]["n"]
+        said.append(
+            f"The speed is undecided by {pairs} timed pairs: `explorer certify` the folder with --pairs {5 * pairs} "
+            "and --again, while nothing else runs."
+        )
+    return said
+
+
 def _described(candidate: Candidate, clip: float) -> str:
     share = candidate.loss.value / clip if clip else 0.0
     return (
-        f"{candidate.row.words} was {candidate.speedup:.2f}x at a CLIP loss of {share:.1%} and a drift of "
-        f"{candidate.drift:.2f} in the search"
+        f"{candidate.row.words} was {times(candidate.speedup)} at a CLIP {'loss' if share >= 0 else 'gain'} of "
+        f"{percent(abs(share))} and a drift of {figures(candidate.drift)} in the search"
     )
 
 
 def pictures_needed(certificate: dict[str, Any], limits: Limits) -> int | None:
-    """About how many pictures would bring the interval's worse end within the limit, were the loss what it is now;
-    None when no number would. An interval shrinks with the root of the count."""
-    change = certificate["differences"][PLAN][certificate["clip"]]
-    clip = certificate["runs"]["full"]["scores"][certificate["clip"]]["value"]
-    room = limits.clip_loss * clip + change["value"]
-    reach = change["value"] - change["low"]
-    if room <= 0 or reach <= 0:
+    """About how many pictures would bring the intervals' worse ends within the limits, were the loss what it is now;
+    None when no number would, or pictures are not what is undecided. An interval shrinks with the root of the count."""
+    if PICTURES not in certificate["claim"]["undecided"]:
         return None
-    return math.ceil(certificate["count"] * max(1.0, reach / room) ** 2 - 1e-6)
+    change = certificate["differences"][PLAN][certificate["clip"]]
+    drift = certificate["differences"][PLAN]["drift"]
+    clip = certificate["runs"]["full"]["scores"][certificate["clip"]]["value"]
+    tests = [(limits.clip_loss * clip + change["value"], change["value"] - change["low"])]
+    if limits.drift is not None:
+        tests.append((limits.drift - drift["value"], drift["high"] - drift["value"]))
+    if any(room <= 0 for room, _ in tests):
+        return None
+    factor = max(1.0, *(reach / room for room, reach in tests))
+    return math.ceil(certificate["count"] * factor**2 - 1e-6)

@@ -34,7 +34,7 @@ def resample_groups(
     """Row numbers of `resamples` samples of whole groups, with replacement. groups: (count,) the group of each row;
     None: each row is its own. Where groups differ in size, so do the samples."""
     if groups is None:
-        return resample(count, resamples, seed)
+        return list(resample(count, resamples, seed))
     members = _members(groups)
     return [np.concatenate([members[group] for group in drawn]) for drawn in resample(len(members), resamples, seed)]
 

@@ -47,9 +47,7 @@ def _score(marginal: Array, negative_entropy: float) -> float:
     return float(np.exp(negative_entropy - (present * np.log(present)).sum()))
 
 
-def estimate(
-    logits: Array, resamples: int = RESAMPLES, seed: int = 0, groups: Groups | None = None
-) -> Estimate:
+def estimate(logits: Array, resamples: int = RESAMPLES, seed: int = 0, groups: Groups | None = None) -> Estimate:
     """The score of logits (N, classes) with a bootstrap interval over the pictures; a resample repeats pictures, so
     its bias is taken out.
     """

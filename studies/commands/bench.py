@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from explorer.errors import StudyError
-from studies.bench import INSTALL, bench, contenders
+from studies.bench import INSTALL, bench, compiler_words, contenders
 from studies.commands.certify import export_settings, model_of
 from studies.commands.output import counted, out, print_json, table, words
 from studies.config import SearchConfig, make_config
 from studies.export import read_export, versions
 from studies.interrupts import interruptible
 from studies.session import open_session
+from studies.wording import ratio
 
 
 def bench_command(folder: Path, given: dict[str, Any], as_json: bool) -> None:
@@ -61,15 +62,18 @@ def bench_command(folder: Path, given: dict[str, Any], as_json: bool) -> None:
                 seconds, speed = row.latency.seconds, row.latency.speedup
                 shown.add_row(
                     row.name, str(row.steps), f"{seconds.value:.3g} [{seconds.low:.3g}, {seconds.high:.3g}]",
-                    f"{speed.value:.2f}x [{speed.low:.2f}, {speed.high:.2f}]",
+                    ratio(speed),
                 )  # fmt: skip
         out().print(shown)
+        compiled = "" if config.compile == "off" else f", compiled as the plan is (--compile {config.compile})"
         settings, side = session.settings, "x".join(map(str, session.settings.resolution))
         out().print(
             f"\n{config.model} on {settings.device}, {settings.dtype}, {side} pixels, batch {config.latency_batch}, "
             f"the denoising loop, {config.pairs} alternating pairs; 95% intervals. The first row is the stock pipeline "
-            "against itself.",
+            f"against itself{compiled}.",
             markup=False, soft_wrap=True,
         )  # fmt: skip
+        if said := compiler_words(found):
+            out().print(said, markup=False, soft_wrap=True)
     if not installed:
         console.print(INSTALL, markup=False)

@@ -8,12 +8,13 @@ from typing import Any
 
 from explorer.errors import ExplorerError, StudyError
 from explorer.plan import InheritancePlan
-from studies.certificate import CERTIFICATE, PAGE, Limits, certificate_folder
+from studies.certificate import CERTIFICATE, PAGE, certificate_folder
 from studies.certify import LEAST, certify, check_held_out, held_out
 from studies.commands.output import counted, out, print_json, words
 from studies.config import SearchConfig
 from studies.export import exported_plan, find_trial, read_export, write_card
 from studies.interrupts import interruptible
+from studies.judgement import Limits
 from studies.session import Session, config_of, open_session
 from studies.settings import StudySettings
 from studies.store import Store

@@ -9,11 +9,11 @@ from typing import Any
 from explorer.errors import StudyError
 from explorer.models import has_weights
 from studies.budget import parse_budget
-from studies.certificate import Limits
 from studies.certify import held_out
 from studies.commands.output import duration, out, print_json, words
 from studies.config import make_config
 from studies.interrupts import interruptible
+from studies.judgement import Limits
 from studies.store import Store
 from studies.tune import OBJECTIVES, Tuning, finish, prepare, search
 from studies.tune_words import outcome_words
@@ -50,7 +50,8 @@ def tune_command(
                 study = search(tuning, session, store)
                 result = finish(tuning, session, store, study)
     except KeyboardInterrupt:
-        console.print(f"\ninterrupted; {folder} is whole, and the same command goes on.", markup=False)
+        held = "; it holds the export of an earlier run" if tuning.standing else ""
+        console.print(f"\ninterrupted; {folder} is whole{held}, and the same command goes on.", markup=False)
         raise
     said = outcome_words(result, limits, config.steps)
     used = tuning.spent
@@ -67,6 +68,7 @@ def tune_command(
                 "chosen": None
                 if chosen is None
                 else {"trial": chosen.row.number, "words": chosen.row.words, "speedup_in_search": chosen.speedup},
+                "moved_aside": result.aside and str(result.aside),
                 "given_up": [each.row.words for each in result.given_up],
                 "certificate": result.certificate and result.certificate["claim"],
                 "words": said,

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from explorer.estimate import Estimate
+from explorer.latency import Latency
 from studies import Store, bench
 from studies.cli import run
 from studies.config import SearchConfig
@@ -43,6 +45,62 @@ def test_every_contender_is_timed_against_the_stock_pipeline(
         assert latency["speedup"]["value"] == pytest.approx(ratios[1])
     assert rows["deepcache-5"]["latency"]["speedup"]["value"] > rows["stock"]["latency"]["speedup"]["value"]
     assert document["settings"]["batch"] == 2 and document["versions"]["torch"]
+
+
+def test_a_compiled_bench_compares_like_with_like(exported: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The stock pipeline against itself is about 1, compiled on both sides; the compiler's gain has its own row."""
+    from explorer.latency import compare
+
+    sides: list[tuple[bool, bool]] = []
+    with pytest.MonkeyPatch.context() as patch:
+        # The backend is not what is tested: an eager one takes a second where inductor takes minutes.
+        patch.setattr("explorer.runtime.check_compiler", lambda device: None)
+        patch.setattr("explorer.runtime.compiled", lambda variant, number: Marked(variant))
+
+        def watched(baseline: Any, candidate: Any, **options: Any) -> Any:
+            def ran(call: Any) -> bool:
+                before = Marked.calls
+                call()
+                return Marked.calls > before
+
+            sides.append((ran(baseline), ran(candidate)))
+            return compare(baseline, candidate, **options)
+
+        patch.setattr("studies.evaluator.compare", watched)
+        capsys.readouterr()
+        assert run(["bench", str(exported), *SMALL, "--compile", "default", "--json"]) == 0
+        document = json.loads(capsys.readouterr().out)
+    names = [row["name"] for row in document["contenders"]]
+    assert [row["role"] for row in document["contenders"]][:2] == ["stock", "eager"]
+    assert names[:2] == ["plain@4", "plain@4, not compiled"]
+    assert {"DeepCache, interval 3, not compiled", "DeepCache, interval 5, not compiled"} <= set(names)
+    # In the order of timing: the plan, the stock pipeline, the eager one, DeepCache twice.
+    assert sides == [(True, True), (True, True), (True, False), (True, False), (True, False)]
+
+
+class Marked:
+    """A variant that counts its calls, in place of a compiled one."""
+
+    calls = 0
+
+    def __init__(self, variant: Any) -> None:
+        self.variant = variant
+
+    def __call__(self, *inputs: Any, **named: Any) -> Any:
+        Marked.calls += 1
+        return self.variant(*inputs, **named)
+
+
+@pytest.mark.parametrize(
+    ("speed", "words"),
+    [
+        (Estimate(0.5, 0.45, 0.55, 3), "2.00x [1.82, 2.22] as fast as it is without the compiler"),
+        (Estimate(1.1, 1.05, 1.2, 3), "slower than it is without the compiler (0.91x [0.83, 0.95])"),
+    ],
+)
+def test_the_gain_of_the_compiler_alone_is_said(speed: Estimate, words: str) -> None:
+    row = bench.Timed(bench.EAGER, "plain@4, not compiled", 4, Latency(speed, speed, ((1.0, 2.0),) * 3, 1, 5))
+    assert words in bench.compiler_words([row]) and bench.compiler_words([]) == ""
 
 
 def test_deepcache_leaves_the_stock_pipeline_as_it_was() -> None:

@@ -5,31 +5,39 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from safetensors import safe_open
 
-from explorer.errors import StudyError
+from explorer.errors import PlanError, ScoreError, StudyError
 from explorer.estimate import Estimate
+from explorer.quality.bootstrap import mean_estimate
 from explorer.quality.features import Features
 from explorer.quality.scorer import Raw
 from studies import Store
 from studies.budget import parse_budget, parse_share
-from studies.certificate import FAILS, HOLDS, OPEN, Limits, Rival, judge, read_certificate
+from studies.card import card_text
+from studies.certificate import read_certificate
 from studies.certificate_page import page_html
 from studies.certify import FRESH_SEED, held_out
 from studies.certify_data import CertificateData
 from studies.cli import run
+from studies.commands.certify import _of_export
 from studies.config import SearchConfig
-from studies.export import exported_plan, find_trial, write_export
-from tests.studies.scored_study import STEPS, fill
+from studies.export import exported_plan, find_trial, read_export, write_card, write_export
+from studies.judgement import FAILS, HOLDS, OPEN, PAIRS, PICTURES, PROMPTS, Limits, Rival, judge
+from studies.settings import StudySettings
+from studies.wording import figures, interval, percent, pictures, ratio, speed_words
+from tests.studies.scored_study import STEPS, fill, settings
 
 
 @pytest.fixture
@@ -59,10 +67,17 @@ ZERO = estimate(0.0)
         ),
         (estimate(2.1), estimate(-0.5, 0.2), ZERO, Limits(0.01), HOLDS, "at a CLIP loss of 0.50 [0.30, 0.70]"),
         (estimate(2.1), estimate(0.5, 0.2), ZERO, Limits(0.0), HOLDS, "at a CLIP gain of 0.50"),
-        (estimate(2.1), estimate(-0.5, 0.6), ZERO, Limits(0.01), OPEN, "not shown by 64 pictures (certify more)"),
+        (
+            estimate(2.1),
+            estimate(-0.5, 0.6),
+            ZERO,
+            Limits(0.01),
+            OPEN,
+            "not shown by 64 pictures of 64 prompts (certify more pictures)",
+        ),
         (estimate(2.1), estimate(-2.0, 0.6), ZERO, Limits(0.01), FAILS, "The claim does not hold"),
         (estimate(1.05), ZERO, ZERO, Limits(0.01), OPEN, "not shown"),
-        (estimate(0.8), ZERO, ZERO, Limits(0.01), FAILS, "slower (0.80 [0.70, 0.90]x)"),
+        (estimate(0.8), ZERO, ZERO, Limits(0.01), FAILS, "slower than 50 plain steps (0.80x [0.70, 0.90])"),
         (estimate(2.1), ZERO, estimate(0.2, 0.05), Limits(0.01, 0.3), HOLDS, "a drift of 0.20 [0.15, 0.25]"),
         (estimate(2.1), ZERO, estimate(0.3, 0.05), Limits(0.01, 0.3), OPEN, "a drift (1 - SSIM) of 0.3 is allowed"),
         (estimate(2.1), ZERO, estimate(0.4, 0.05), Limits(0.01, 0.3), FAILS, "does not hold"),
@@ -71,7 +86,7 @@ ZERO = estimate(0.0)
 def test_a_claim_is_judged_by_its_interval(
     speedup: Estimate, change: Estimate, drift: Estimate, limits: Limits, verdict: str, words: str
 ) -> None:
-    claim = judge(50, 80.0, speedup, change, drift, [], limits)
+    claim = judge(50, 80.0, speedup, change, drift, [], limits, 64)
     assert claim.verdict == verdict and words in claim.sentence and claim.sentence.count(". ") == 0
     assert claim.to_json()["holds"] == (verdict == HOLDS) and not claim.beats_fewer_steps
 
@@ -88,8 +103,56 @@ def test_a_claim_is_judged_by_its_interval(
 )
 def test_fewer_steps_are_told_of(clip: Estimate, psnr: Estimate, loss: Estimate, beaten: bool, words: str) -> None:
     rival = Rival("22 plain steps", clip, psnr, loss)
-    claim = judge(50, 80.0, estimate(2.0), ZERO, ZERO, [rival], Limits())
+    claim = judge(50, 80.0, estimate(2.0), ZERO, ZERO, [rival], Limits(), 64)
     assert claim.beats_fewer_steps == rival.beaten == beaten and words in claim.sentence
+
+
+@pytest.mark.parametrize(
+    ("speedup", "change", "prompts", "undecided", "words", "absent"),
+    [
+        (estimate(1.05), ZERO, 64, (PAIRS,), ["64 timed pairs", "--pairs, with --again"], "more pictures"),
+        (estimate(2.0), estimate(-0.5, 0.6), 64, (PICTURES,), ["(certify more pictures)"], "--pairs"),
+        (estimate(2.0), estimate(-0.5, 0.6), 16, (PICTURES,), ["64 pictures of 16 prompts", "more --prompts"], "pairs"),
+        (estimate(2.0), estimate(-0.9, 0.6), 64, (PICTURES,), ["likelier to refute it"], "certify more"),
+        (estimate(1.0), estimate(-0.5, 0.6), 64, (PICTURES, PAIRS), ["certify more pictures; ", "--again"], "slower"),
+        (estimate(2.0), estimate(-9.0, 0.6), 3, (PROMPTS,), ["at least 8 --prompts"], "certify more"),
+    ],
+)
+def test_an_open_claim_says_what_would_settle_it(
+    speedup: Estimate, change: Estimate, prompts: int, undecided: tuple[str, ...], words: list[str], absent: str
+) -> None:
+    claim = judge(50, 80.0, speedup, change, ZERO, [], Limits(0.01), prompts)
+    assert claim.verdict == OPEN and claim.undecided == undecided == tuple(claim.to_json()["undecided"])
+    assert all(each in claim.sentence for each in words) and absent not in claim.sentence, claim.sentence
+
+
+@pytest.mark.parametrize(
+    ("speed", "words"),
+    [
+        (Estimate(2.1, 2.0, 2.2, 7), "2.10x [2.00, 2.20] as fast as it"),
+        (Estimate(0.98, 0.95, 1.02, 7), "about as fast as it (0.98x [0.95, 1.02])"),
+        (Estimate(1.01, 1.0, 1.02, 7), "about as fast as it (1.01x [1.00, 1.02])"),
+        (Estimate(0.98, 0.95, 0.99, 7), "slower than it (0.98x [0.95, 0.99])"),
+    ],
+)
+def test_a_slower_run_is_never_called_faster(speed: Estimate, words: str) -> None:
+    assert speed_words(speed, "it") == speed_words(speed.to_json(), "it") == words
+    assert ratio(speed) in words
+
+
+@pytest.mark.parametrize(
+    ("share", "words"), [(0.01, "1%"), (0.00125, "0.125%"), (0.0125, "1.25%"), (0.1234567, "12.3%"), (0.0, "0%")]
+)
+def test_limits_are_written_with_three_digits(share: float, words: str) -> None:
+    assert percent(share) == words and words in Limits(share).words(80.0)
+    assert f"({figures(share * 80)})" in Limits(share).words(80.0)
+
+
+def test_small_numbers_keep_two_digits() -> None:
+    assert interval(estimate(30.123)) == "30.12 [30.02, 30.22]" and interval(ZERO, sign=True) == "+0.00 [-0.10, 0.10]"
+    assert interval(estimate(0.0123, 0.001)) == "0.012 [0.011, 0.013]"
+    assert interval(Estimate(0.0, 0.0, 0.0, 3)) == "0.00 [0.00, 0.00]"
+    assert (pictures(1000, 256), pictures(8, 1)) == ("1,000 pictures of 256 prompts", "8 pictures of 1 prompt")
 
 
 @pytest.mark.parametrize(
@@ -136,27 +199,29 @@ def raws(count: int, start: int) -> dict[str, Raw]:
 
 def test_kept_values_come_back_in_order_and_a_gap_ends_them(tmp_path: Path) -> None:
     data = CertificateData(tmp_path)
-    data.open({"steps": 4})
+    data.open(settings(), "plan")
     for start in (0, 8):
         data.add(start, raws(8, start))
     data.add(24, raws(8, 24))  # what came after a lost batch is not counted
     again = CertificateData(tmp_path)
-    again.open({"steps": 4})
+    again.open(settings(batch=4, space="joint"), "plan")  # what a certificate does not depend on
     assert again.count() == 16
     whole = again.runs(12)
     assert whole["plan"].each["clip"].tolist() == [i - 1.0 for i in range(12)] and whole["full"].count == 12
     features = whole["full"].features
     assert features is not None and features.values[:, 1].tolist() == [2.0 * i for i in range(12)]
     assert again.runs(12, features=False)["full"].features is None
-    with pytest.raises(StudyError, match="steps: it has 4, this run 5"):
-        again.open({"steps": 5})
-    again.open({"steps": 5}, again=True)
+    with pytest.raises(StudyError, match=r"steps: it has 4, this run 5; CLIP model: it has 'emojiclip', this run 'x'"):
+        again.open(settings(steps=5, extra={**settings().extra, "CLIP model": "x"}), "plan")
+    with pytest.raises(StudyError, match="plan: it has 'plan', this run 'other'"):
+        again.open(settings(), "other")
+    again.open(settings(steps=5), "plan", again=True)
     assert again.count() == 0
 
 
 def test_pictures_of_the_worst_are_kept_and_others_dropped(tmp_path: Path) -> None:
     data = CertificateData(tmp_path)
-    data.open({})
+    data.open(settings(), "plan")
     data.keep_pictures({(3, "full"): b"a", (3, "plan"): b"b", (4, "plan"): b"c"}, [3, 4])
     data.keep_pictures({(9, "plan"): b"d", (5, "plan"): b"e"}, [4, 9])
     assert data.picture(3, "full") is None and data.picture(5, "plan") is None
@@ -165,15 +230,24 @@ def test_pictures_of_the_worst_are_kept_and_others_dropped(tmp_path: Path) -> No
 
 def test_what_is_damaged_is_told(tmp_path: Path) -> None:
     data = CertificateData(tmp_path)
-    data.open({})
+    data.open(settings(), "plan")
     data.add(0, raws(8, 0))
+    with pytest.raises(StudyError, match="lacks ssim"):
+        data.runs(8, needed=("clip", "ssim"))
     (data.folder / "values-000000.safetensors").write_bytes(b"broken")
     with pytest.raises(StudyError, match="--again"):
         data.count()
-    for content in ("{", "[]", '{"kind": "x"}', '{"kind": "inheritance-certificate", "schema": 9}'):
+    kind = '{"kind": "inheritance-certificate"'
+    for content in ("{", "[]", "[" * 100_000, '{"kind": "x"}', f'{kind}, "schema": 9}}', f'{kind}, "schema": 2}}'):
         (tmp_path / "certificate.json").write_text(content)
         with pytest.raises(StudyError, match=r"certificate\.json"):
             read_certificate(tmp_path)
+
+
+def test_an_older_certificate_is_made_again(tmp_path: Path) -> None:
+    (tmp_path / "certificate.json").write_text('{"kind": "inheritance-certificate", "schema": 1}')
+    with pytest.raises(StudyError, match="schema 1 and this version reads 2; certify again, which measures nothing"):
+        read_certificate(tmp_path)
 
 
 class Page(HTMLParser):
@@ -219,10 +293,17 @@ def test_a_certificate_of_an_export(certified: tuple[Path, dict[str, Any]]) -> N
     change = document["differences"]["plan"][clip]
     assert change["value"] == pytest.approx(plan["scores"][clip]["value"] - full["scores"][clip]["value"])
     assert change["low"] <= change["value"] <= change["high"] and change["n"] == 8
+    # 8 pictures of 3 prompts: too few prompts to show anything, and each interval is over the prompts.
+    assert document["prompts"] == 3 and document["claim"]["undecided"][0] == PROMPTS
+    with safe_open(folder / "plan" / ".certificate" / "values-000000.safetensors", framework="numpy") as values:
+        each = values.get_tensor(f"plan/each/{clip}") - values.get_tensor(f"full/each/{clip}")
+    by_prompt = mean_estimate(each.astype(np.float64), groups=np.arange(8) % 3)
+    assert (change["low"], change["high"]) == pytest.approx((by_prompt.low, by_prompt.high))
     assert document["settings"]["seed"] == FRESH_SEED + 5 and document["claim"]["limits"]["drift"] == 0.9
     assert all(each["prompt"] for each in document["worst"]) and len(document["worst"]) <= 12
     card = (folder / "plan" / "README.md").read_text()
     assert "## Certificate" in card and "## Scores of the search" not in card and "The claim" in card
+    assert "8 pictures of 3 prompts each, held out" in card and re.search(r"\| \d\.\d\dx \[", card)
 
 
 def test_the_report_stands_alone_and_texts_stay_texts(certified: tuple[Path, dict[str, Any]]) -> None:
@@ -230,7 +311,104 @@ def test_the_report_stands_alone_and_texts_stay_texts(certified: tuple[Path, dic
     page = Page(text)
     assert "script" not in page.tags and "&lt;script&gt;" in text
     assert page.tags.count("img") >= 2 and all(source.startswith("data:image/png;base64,") for source in page.sources)
+    assert "8 pictures of 3 prompts of each run" in " ".join(text.split())
     assert not re.search(r"https?://", text) and certified[1]["claim"]["sentence"].split(":")[0] in text
+
+
+def test_other_tries_are_told(certified: tuple[Path, dict[str, Any]]) -> None:
+    folder, document = certified
+    plan, metrics = read_export(folder / "plan")
+    assert metrics is not None and document["also_certified"] == []
+    tried = document | {"also_certified": ["DC0/P5", "<b>"]}
+    page, card = page_html(tried, lambda *_: None), card_text(plan, metrics, tried, strip=False)
+    for text in (page, card):
+        assert "2 other plans were certified in the same search" in text and "3 x 2.5% = 7.5%" in text
+    assert "certified in the same search" not in page_html(document, lambda *_: None)
+
+
+def changes(value: Any, place: str = "") -> Iterator[tuple[str, Any]]:
+    """Every way to spoil one place of a JSON document: nothing there, or something of another type."""
+    wrong: list[Any] = [None, 3, -1.5, "x", [], {}, True, float("nan"), 10**400]
+    for each in (wrong[len(place) % len(wrong)], wrong[(len(place) + 4) % len(wrong)]):
+        yield f"{place} = {each!r:.20}", each
+    if isinstance(value, dict):
+        for name in value:
+            yield f"without {place}.{name}", {key: each for key, each in value.items() if key != name}
+            for what, changed in changes(value[name], f"{place}.{name}"):
+                yield what, value | {name: changed}
+    elif isinstance(value, list) and value:
+        for what, changed in changes(value[0], f"{place}[0]"):
+            yield what, [changed, *value[1:]]
+
+
+def spoilt(path: Path) -> Iterator[str]:
+    """Every change of a JSON file, and 20 places to cut it off; afterwards it is as it was."""
+    whole = path.read_text(encoding="utf-8")
+    for what, document in changes(json.loads(whole)):
+        path.write_text(json.dumps(document), encoding="utf-8")
+        yield what
+    for end in range(0, len(whole) - 2, max(1, len(whole) // 20)):
+        path.write_text(whole[:end], encoding="utf-8")
+        yield f"cut off at {end}"
+    path.write_text(whole, encoding="utf-8")
+
+
+def test_spoilt_documents_are_read_or_refused_in_one_sentence(
+    certified: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    """What a certificate, an export's numbers and the kept files of a certificate may become: no other exception."""
+    folder = tmp_path / "plan"
+    shutil.copytree(certified[0] / "plan", folder)
+    kept = folder / ".certificate"
+    standing = StudySettings.from_json(
+        {"batch": 1, "space": "", "sampler": {}} | json.loads((kept / "settings.json").read_text())
+    )
+
+    def card() -> None:
+        document = read_certificate(folder)
+        assert document is not None and write_card(folder, document)
+
+    def numbers() -> None:
+        assert _of_export(folder, None, {}).plan and write_card(folder, certified[1])
+
+    def latencies() -> None:
+        assert CertificateData(folder).latencies()
+
+    def resumed() -> None:
+        CertificateData(folder).open(standing, json.loads((kept / "settings.json").read_text())["plan"])
+
+    reads: dict[Path, Callable[[], None]] = {
+        folder / "certificate.json": card,
+        folder / "metrics.json": numbers,
+        kept / "latency.json": latencies,
+        kept / "settings.json": resumed,
+    }
+    for path, read in reads.items():
+        refused = 0
+        read()
+        for what in spoilt(path):
+            try:
+                read()
+            except (StudyError, ScoreError, PlanError) as error:
+                refused += 1
+                assert "\n" not in str(error) and len(str(error)) < 2000, what
+            except Exception as error:
+                raise AssertionError(f"{path.name}, {what}: {error!r}") from error
+        assert refused > 30, path.name
+        read()
+
+
+@pytest.mark.parametrize("name", [".certificate/latency.json", ".certificate/settings.json", "metrics.json"])
+@pytest.mark.parametrize("content", ["", "{}", '{"full": {}}', '{"kind": "inheritance-metrics", "settings": 3}'])
+def test_the_command_says_what_is_spoilt(
+    name: str, content: str, certified: tuple[Path, dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(certified[0] / "plan", tmp_path / "plan")
+    (tmp_path / "plan" / name).write_text(content)
+    capsys.readouterr()
+    assert run(["certify", str(tmp_path / "plan"), "--prompts", str(certified[0] / "mine.txt"), *SMALL]) == 1
+    lines = [line for line in capsys.readouterr().err.splitlines() if not line.startswith(("loading", "certifying"))]
+    assert len(lines) == 1 and lines[0].startswith("error:") and Path(name).name in lines[0]
 
 
 def test_a_page_whose_pictures_are_gone(certified: tuple[Path, dict[str, Any]]) -> None:

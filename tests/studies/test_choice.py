@@ -9,6 +9,7 @@ from hypothesis import strategies as some
 from explorer.errors import StudyError
 from explorer.estimate import Estimate
 from studies.choice import Limit, Wish, choose, direction_of, parse_wish
+from studies.rows import TrialRow
 from tests.studies.test_summary import CLOSE, FASTEST, FEWER, PLAIN, ROWS, WORSE, row
 
 METRICS = ["latency", "speedup", "fd_x", "clip", "psnr"]
@@ -57,9 +58,16 @@ def test_any_text_is_a_wish_or_refused(text: str) -> None:
         assert str(error)
 
 
-def test_drift_is_lpips_where_it_was_measured_otherwise_of_ssim() -> None:
-    assert parse_wish("drift <= 0.1", [*METRICS, "lpips"]) == Wish((Limit("lpips", 0.1),))
-    assert parse_wish("drift <= 0.1", [*METRICS, "ssim"]) == Wish((Limit("ssim", 0.9),))
+def test_drift_is_of_ssim_and_lpips_only_by_name() -> None:
+    both = [*METRICS, "ssim", "lpips"]
+    assert parse_wish("drift <= 0.1", both) == parse_wish("drift <= 0.1", [*METRICS, "ssim"])
+    assert parse_wish("drift <= 0.1", both) == Wish((Limit("ssim", 0.9),)) == Wish((Limit.of_drift(0.1),))
+    assert parse_wish("lpips <= 0.1", both) == Wish((Limit("lpips", 0.1),))
+    drifted = row(9, None, 0.1, 1, 99)
+    drifted.scores["ssim"] = Estimate(0.95, 0.94, 0.96, 4)
+    assert "keep drift (1 - SSIM) ≤ 0.1" in choose([drifted], parse_wish("drift <= 0.1", both), PLAIN).words
+    with pytest.raises(StudyError, match="of drift less is better"):
+        parse_wish("drift at least 0.1", both)
     assert parse_wish("as fast as possible at drift <= 0.25", [*METRICS, "ssim"]) == Wish((Limit("ssim", 0.75),))
 
 
@@ -83,6 +91,19 @@ def test_sure_holds_the_worse_end() -> None:
 
 def test_the_best_at_a_speed() -> None:
     assert choose(ROWS, parse_wish("at least 2x, best fd", METRICS), PLAIN).plan is CLOSE
+
+
+def test_sure_of_a_loss_is_sure_of_the_paired_difference() -> None:
+    """The plans' own intervals reach far beyond the limit; what the prompts share cancels in the difference."""
+    wish = parse_wish("at most 2% clip loss", METRICS)
+
+    def paired(row: TrialRow, metric: str) -> Estimate:
+        value = row.scores[metric].value - PLAIN.scores[metric].value
+        return Estimate(value, value - 0.01, value + 0.01, 64)
+
+    assert choose([PLAIN, CLOSE], wish, PLAIN, sure=True).plan is not CLOSE
+    found = choose([PLAIN, CLOSE], wish, PLAIN, sure=True, paired=paired)
+    assert found.plan is CLOSE and found.sure and choose([PLAIN, CLOSE], wish, PLAIN, paired=paired).sure
 
 
 def test_what_none_keeps_names_the_nearest() -> None:

@@ -52,7 +52,7 @@ def test_an_export_holds_the_plan_and_its_numbers(exported: Path) -> None:
     assert metrics["seeds"] == {"first": 5, "count": 3} and metrics["device"] == "a machine"
     assert torch.__version__.startswith(metrics["versions"]["torch"])
     card = (exported / "README.md").read_text()
-    assert "2.00 [1.90, 2.10]x as fast" in card and "num_inference_steps=4" in card
+    assert "2.00x [1.90, 2.10] as fast as 4 plain steps" in card and "num_inference_steps=4" in card
     with Image.open(exported / "pictures.png") as strip:
         assert strip.width > 3 * 128 and strip.height > 2 * 128
     assert subprocess.run(["sh", "-n", exported / "reproduce.sh"], check=True).returncode == 0

@@ -10,13 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as some
 
 from explorer import InheritancePlan, StudyError
 from explorer.estimate import Estimate
 from studies import Store
-from studies.certificate import HOLDS, OPEN, Limits
+from studies.choice import Bound, choose, parse_wish
 from studies.cli import run
-from studies.pick import Candidate, candidates, eligible, fastest_plain, just_beyond
+from studies.judgement import HOLDS, OPEN, PAIRS, PICTURES, Limits
+from studies.pick import Candidate, bounds_within, candidates, eligible, fastest_plain, just_beyond
 from studies.tune import LEAST_PLANS, Result, Speed, Split, first_plans, split_budget
 from studies.tune_words import outcome_words, pictures_needed
 from tests.studies.scored_study import emoji_architecture, fill
@@ -81,8 +84,10 @@ def test_losses_are_paired_with_the_un_accelerated_pictures(store: Store) -> Non
 def candidate(name: str, speedup: float, loss: float, psnr: float, drift: float = 0.1) -> Candidate:
     from studies.rows import TrialRow
 
+    values = {"speedup": speedup, "clip": 80.0 - loss, "ssim": 1 - drift, "psnr": psnr}
+    scores = {metric: Estimate(value, value, value, 8) for metric, value in values.items()}
     row = TrialRow(
-        0, name, "done", "baseline", name, [], name, {}, None, None, None, None, {}, {}, {}, None
+        0, name, "done", "baseline", name, [], name, {}, None, None, None, None, scores, {}, {}, None
     )  # fmt: skip
     return Candidate(row, speedup, Estimate(loss, loss - 1, loss + 1, 8), drift, psnr)
 
@@ -93,32 +98,70 @@ SAFE = candidate("DC0/P2", 1.5, 0.1, 40.0, 0.05)
 PLAIN = candidate("plain@25", 1.9, 0.7, 22.0, 0.3)
 SLOW = candidate("AI/P2", 0.9, 0.0, 50.0)
 FOUND = [FAST, GOOD, PLAIN, SAFE, SLOW]
+CONTROL = candidate("plain@50", 1.0, 0.0, 100.0, 0.0).row
+
+
+def bounds(limits: Limits) -> list[Bound]:
+    return bounds_within(limits, "clip", CONTROL)
 
 
 def test_the_fastest_within_the_limits_comes_first() -> None:
-    limits = Limits(0.01)
-    assert eligible(FOUND, limits, 80.0, []) == [GOOD, PLAIN, SAFE]
-    assert eligible(FOUND, Limits(0.01, 0.1), 80.0, []) == [SAFE]
+    limits = bounds(Limits(0.01))
+    assert eligible(FOUND, limits, []) == [GOOD, PLAIN, SAFE]
+    assert eligible(FOUND, bounds(Limits(0.01, 0.1)), []) == [SAFE]
     # Where one does not hold, only what is closer to the un-accelerated pictures is worth a certificate; controls stay.
-    assert eligible(FOUND, limits, 80.0, [GOOD]) == [PLAIN, SAFE]
-    assert eligible(FOUND, limits, 80.0, [GOOD, SAFE]) == [PLAIN]
-    assert eligible(FOUND, limits, 80.0, [GOOD, SAFE, PLAIN]) == []
-    assert fastest_plain(FOUND, limits, 80.0) == PLAIN
-    assert just_beyond(FOUND, GOOD, limits, 80.0) == FAST and just_beyond(FOUND, FAST, limits, 80.0) is None
+    assert eligible(FOUND, limits, [GOOD]) == [PLAIN, SAFE]
+    assert eligible(FOUND, limits, [GOOD, SAFE]) == [PLAIN]
+    assert eligible(FOUND, limits, [GOOD, SAFE, PLAIN]) == []
+    assert fastest_plain(FOUND, limits) == PLAIN
+    assert just_beyond(FOUND, GOOD, limits) == FAST and just_beyond(FOUND, FAST, limits) is None
 
 
-def certificate(verdict: str = HOLDS, beats: bool = True) -> dict[str, Any]:
+@given(
+    some.lists(some.tuples(*[some.sampled_from([0.0, 0.1, 0.25, 0.4, 0.8, 1.2])] * 3), max_size=8),
+    some.sampled_from([0.0, 0.005, 0.01]),
+    some.sampled_from([0.1, 0.25, 0.4]),
+)
+def test_tune_and_a_sentence_choose_the_same_plan(plans: list[tuple[float, ...]], loss: float, drift: float) -> None:
+    """One definition of drift and one of what keeps a limit, also where LPIPS was measured, and at the very limit."""
+    found = [
+        candidate(f"DC0/P{i}", 1.1 + speed + i / 100, lost, 30.0, drifted)
+        for i, (speed, lost, drifted) in enumerate(plans)
+    ]
+    for each in found:
+        each.row.scores["lpips"] = Estimate(0.9, 0.9, 0.9, 8)
+    found.sort(key=lambda each: -each.speedup)
+    sentence = f"at most {100 * loss:g}% clip loss and drift <= {drift}"
+    wish = parse_wish(sentence, [*CONTROL.scores, "lpips"])
+    chosen = choose([CONTROL, *(each.row for each in found)], wish, CONTROL).plan
+    first = eligible(found, bounds(Limits(loss, drift)), [])
+    assert chosen is (first[0].row if first else CONTROL)
+
+
+def certificate(verdict: str = HOLDS, beats: bool = True, undecided: str = PICTURES) -> dict[str, Any]:
     clip = {"value": 80.0, "low": 79.0, "high": 81.0, "n": 64}
     return {
-        "claim": {"verdict": verdict, "sentence": "The sentence.", "beats_fewer_steps": beats},
+        "claim": {
+            "verdict": verdict,
+            "sentence": "The sentence.",
+            "beats_fewer_steps": beats,
+            "undecided": [undecided] if verdict == OPEN else [],
+        },
         "clip": "clip",
         "count": 64,
-        "runs": {"full": {"scores": {"clip": clip}}, "plan": {"speedup": {"value": 1.95}}},
-        "differences": {"plan": {"clip": {"value": -0.4, "low": -1.2, "high": 0.4, "n": 64}}},
+        "prompts": 300,
+        "also_certified": [],
+        "runs": {"full": {"scores": {"clip": clip}}, "plan": {"speedup": {"value": 1.95, "n": 7}}},
+        "differences": {
+            "plan": {
+                "clip": {"value": -0.4, "low": -1.2, "high": 0.4, "n": 64},
+                "drift": {"value": 0.1, "low": 0.08, "high": 0.14, "n": 64},
+            }
+        },
     }
 
 
-RESULT = Result(GOOD, certificate(), FOUND, [], [], 60, 0, 80.0)
+RESULT = Result(GOOD, certificate(), FOUND, [], [], 60, 0, 80.0, bounds(Limits(0.01)))
 
 
 @pytest.mark.parametrize(
@@ -132,7 +175,14 @@ RESULT = Result(GOOD, certificate(), FOUND, [], [], 60, 0, 80.0)
         ({}, ["A larger limit would give more: DC0/P5 was 3.00x at a CLIP loss of 2.5%"], "Only"),
         ({"certificate": certificate(beats=False)}, ["Nothing beats fewer steps beyond doubt"], "-"),
         ({"chosen": PLAIN}, ["Nothing beats fewer steps here", "inherits nothing"], "within the limit are"),
-        ({"certificate": certificate(OPEN)}, ["too few pictures to show it", "certify about 256 pictures"], "-"),
+        ({"certificate": certificate(OPEN)}, ["does not show it yet", "certify about 256 pictures"], "-"),
+        (
+            {"certificate": certificate(OPEN, undecided=PAIRS)},
+            ["undecided by 7 timed pairs", "--pairs 35 and --again"],
+            "pictures",
+        ),
+        ({"certificate": certificate() | {"also_certified": ["X"]}}, ["X was certified in the same search"], "-"),
+        ({"chosen": None, "certificate": None, "aside": Path("mine/earlier")}, ["was moved to mine/earlier"], "Chosen"),
         ({"chosen": None, "certificate": None}, ["Nothing was chosen: none of 60 plans"], "The sentence"),
         ({"chosen": None, "given_up": [GOOD], "untried": [SAFE]}, ["(DC0/P3)", "certify DC0/P2 (1.50x)"], "Chosen"),
         ({"plans": 12}, ["Only 12 plans were tried"], "-"),
@@ -148,6 +198,10 @@ def test_how_many_pictures_would_settle_it() -> None:
     # Half the room is taken by the loss of 0.4 of 0.8; the interval reaches 0.8 where 0.4 is left: 4 times as many.
     assert pictures_needed(certificate(OPEN), Limits(0.01)) == 64 * 4
     assert pictures_needed(certificate(OPEN), Limits(0.004)) is None
+    # Of a drift of 0.1 the interval reaches 0.04 further: at a limit of 0.11 a sixteenth of its square.
+    assert pictures_needed(certificate(OPEN), Limits(0.1, 0.11)) == 64 * 16
+    assert pictures_needed(certificate(OPEN), Limits(0.1, 0.1)) is None
+    assert pictures_needed(certificate(OPEN, undecided=PAIRS), Limits(0.01)) is None
 
 
 # The whole -----------------------------------------------------------------------------------------------------------
