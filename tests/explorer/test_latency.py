@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -16,19 +17,33 @@ from explorer.latency import Latency, compare
 CPU = torch.device("cpu")
 
 
-def test_calls_alternate_and_swap_after_the_warmups() -> None:
+class Simulated:
+    """A clock that only the test moves on, so that a busy machine does not count."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 0.0
+        monkeypatch.setattr("explorer.latency.clock_for", lambda device: self)
+
+    def time(self, call: Callable[[], object]) -> float:
+        began = self.now
+        call()
+        return self.now - began
+
+
+def test_calls_alternate_and_swap_after_the_warmups(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[str] = []
+    clock = Simulated(monkeypatch)
 
     def run(name: str, seconds: float) -> None:
         calls.append(name)
-        time.sleep(seconds)
+        clock.now += seconds
 
     measured = compare(lambda: run("A", 0.004), lambda: run("B", 0.002), device=CPU, images=2, pairs=4)
     assert "".join(calls) == "BBBBB" + "AAAAA" + "AB" + "BA" + "AB" + "BA"
     assert len(measured.samples) == 4
     assert all(baseline > candidate for baseline, candidate in measured.samples)
-    assert measured.speedup.value == pytest.approx(2, rel=0.25)
-    assert measured.seconds.value == pytest.approx(0.001, rel=0.3)
+    assert measured.speedup.value == pytest.approx(2)
+    assert measured.seconds.value == pytest.approx(0.001)
     assert measured.speedup.low <= measured.speedup.value <= measured.speedup.high
     assert measured.speedup.n == 4
 
@@ -47,16 +62,16 @@ def test_a_warm_baseline_is_not_warmed_again() -> None:
     assert calls.count("B") == 8
 
 
-def test_the_ratio_is_taken_within_pairs_so_drift_cancels() -> None:
+def test_the_ratio_is_taken_within_pairs_so_drift_cancels(monkeypatch: pytest.MonkeyPatch) -> None:
     """The machine slows down threefold meanwhile; medians of the two sides alone would still differ by their order."""
-    clock = {"now": 0.002}
+    clock, slower = Simulated(monkeypatch), [0.002]
 
     def run(factor: float) -> None:
-        time.sleep(clock["now"] * factor)
-        clock["now"] *= 1.04
+        clock.now += slower[0] * factor
+        slower[0] *= 1.04
 
     measured = compare(lambda: run(2), lambda: run(1), device=CPU, images=1, pairs=8, baseline_warm=True)
-    assert measured.speedup.value == pytest.approx(2, rel=0.15)
+    assert measured.speedup.value == pytest.approx(2, rel=0.05)
 
 
 @pytest.mark.parametrize("wrong", [{"images": 0}, {"warmups": 4}, {"pairs": 2}, {"images": -1}])

@@ -17,7 +17,20 @@ import torch
 
 from explorer import InheritancePlan, ModelError, PlanError, inherit, strategy
 from explorer.architecture import Architecture
-from tests.explorer.tiny_pipelines import BETAS, CASES, IP_EMBEDS, SIDE, Case, hole, ip_adapter, picture, sd, sdxl
+from tests.explorer.tiny_pipelines import (
+    BETAS,
+    CASES,
+    IP_EMBEDS,
+    SIDE,
+    Case,
+    controlnet,
+    hole,
+    ip_adapter,
+    picture,
+    sd,
+    sdxl,
+    t2i_adapter,
+)
 
 
 def plan_for(pipe: Any, mode: str = "P3", name: str = "DC1", steps: int = 6) -> InheritancePlan:
@@ -61,6 +74,49 @@ def test_a_pipeline_keeps_its_promises(what: str) -> None:
     assert torch.equal(case.run(pipe), plain)
 
 
+@contextlib.contextmanager
+def ending_at(pipe: Any, step: int) -> Iterator[None]:
+    """The run of the pipeline ends with an exception after so many steps of its scheduler."""
+    whole, done = type(pipe.scheduler).step, [0]
+
+    def once(*arguments: Any, **named: Any) -> Any:
+        done[0] += 1
+        if done[0] > step:
+            raise KeyboardInterrupt
+        return whole(pipe.scheduler, *arguments, **named)
+
+    pipe.scheduler.step = once
+    try:
+        with contextlib.suppress(KeyboardInterrupt):
+            yield
+    finally:
+        del pipe.scheduler.step
+
+
+@pytest.mark.parametrize("what", CASES)
+def test_nothing_leaks_from_one_kind_of_run_to_the_next(what: str) -> None:
+    """Between two equal runs: one that is cut off, one of another number of steps, and one of another batch, seed and
+    prompt; the plan is not taken off meanwhile."""
+    case = CASES[what]
+    pipe = case.build()
+    with inherit(pipe, plan_for(pipe)):
+        first = case.run(pipe)
+        with ending_at(pipe, 1):
+            case.run(pipe)
+        assert torch.equal(case.run(pipe), first)
+        case.run(pipe, num_inference_steps=8)
+        assert torch.equal(case.run(pipe), first)
+        if what != "upscale":  # it draws one picture for each low-resolution one
+            changes = {"generator": torch.Generator().manual_seed(4), "num_images_per_prompt": 2}
+            if "LCM" in what or what == "InstructPix2Pix":
+                changes.pop("num_images_per_prompt")
+            if what == "IP-Adapter":
+                changes["ip_adapter_image_embeds"] = [embeds * 2 for embeds in IP_EMBEDS]
+            other = case.run(pipe, prompt="two blue boats", **changes)
+            assert not torch.equal(other[:1], first)
+        assert torch.equal(case.run(pipe), first)
+
+
 # One handle, several pipelines ---------------------------------------------------------------------------------------
 
 IMG2IMG: dict[str, Any] = {"image": picture(), "strength": 0.5}
@@ -97,6 +153,49 @@ def test_pipelines_that_share_the_unet_run_by_one_plan(auto: bool) -> None:
             inherit(img2img, plan_for(pipe))
 
 
+def test_kinds_of_runs_that_share_one_plan_leave_nothing_to_each_other() -> None:
+    """Text, control network, adapter and PAG in turn on one UNet: each draws what it draws with a plan of its own."""
+    pipe = sd()
+    parts = {**pipe.components, "requires_safety_checker": False}
+    others = {
+        "ControlNet": diffusers.StableDiffusionControlNetPipeline(**parts, controlnet=controlnet(pipe.unet)),
+        "T2I-Adapter": diffusers.StableDiffusionAdapterPipeline(**parts, adapter=t2i_adapter("full_adapter", 8)),
+        "PAG": diffusers.StableDiffusionPAGPipeline(**parts, pag_applied_layers=["mid"]),
+    }
+    expected = {}
+    for what in others:
+        case = CASES[what]
+        alone = case.build()
+        with inherit(alone, plan_for(alone)):
+            expected[what] = case.run(alone)
+    plain = TEXT.run(pipe)
+    with inherit(pipe, plan_for(pipe)):
+        first = TEXT.run(pipe)
+        for what, other in others.items():
+            other.set_progress_bar_config(disable=True)
+            assert torch.equal(CASES[what].run(other), expected[what]), what
+            assert torch.equal(TEXT.run(pipe), first), what
+    assert torch.equal(TEXT.run(pipe), plain)
+
+
+@pytest.mark.parametrize("kind", ["Text2Image", "Image2Image", "Inpainting"])
+def test_auto_pipelines_of_a_folder(kind: str, tmp_path: Path) -> None:
+    """`AutoPipeline*.from_pretrained`: as often, with a plan that extracts always, with another run between, after."""
+    arguments: dict[str, Any] = {"Text2Image": {}, "Image2Image": IMG2IMG, "Inpainting": INPAINT}[kind]
+    sd().save_pretrained(tmp_path)
+    auto = getattr(diffusers, f"AutoPipelineFor{kind}")
+    pipe = auto.from_pretrained(tmp_path, safety_checker=None, requires_safety_checker=False, local_files_only=True)
+    pipe.set_progress_bar_config(disable=True)
+    plain = TEXT.run(pipe, **arguments)
+    with inherit(pipe, InheritancePlan(Architecture.of(pipe.unet), 6)):
+        assert torch.equal(TEXT.run(pipe, **arguments), plain)
+    with inherit(pipe, plan_for(pipe)):
+        first = TEXT.run(pipe, **arguments)
+        TEXT.run(pipe, **arguments, prompt="two blue boats", num_inference_steps=8)
+        assert torch.equal(TEXT.run(pipe, **arguments), first) and not torch.equal(first, plain)
+    assert torch.equal(TEXT.run(pipe, **arguments), plain)
+
+
 def test_another_scheduler_on_a_shared_unet_is_followed_when_told_and_refused_before() -> None:
     pipe = sd()
     heun = diffusers.HeunDiscreteScheduler(**BETAS)
@@ -129,6 +228,10 @@ def test_two_plans_of_two_models_with_one_scheduler() -> None:
         return TEXT.run(refiner, image=half, denoising_start=0.5)
 
     plain = both()
+    always = [inherit(pipe, InheritancePlan(Architecture.of(pipe.unet), 6)) for pipe in (base, refiner)]
+    assert torch.equal(both(), plain)
+    for handle in always:
+        handle.remove()
     handles = [inherit(pipe, plan_for(pipe)) for pipe in (base, refiner)]
     first = both()
     assert torch.equal(both(), first) and not torch.equal(first, plain)
@@ -230,7 +333,9 @@ def test_lora_is_loaded_scaled_fused_and_unloaded_between_runs(tmp_path: Path) -
             seen[name] = TEXT.run(stock)
             assert torch.equal(TEXT.run(always), seen[name]), name
             with inherit(stock, plan):
-                assert torch.equal(TEXT.run(kept), TEXT.run(stock)), name
+                first = TEXT.run(stock)
+                assert torch.equal(TEXT.run(kept), first) and torch.equal(TEXT.run(kept), first), name
+            assert torch.equal(TEXT.run(stock), seen[name]), name
     torch.testing.assert_close(seen["without"], seen["unloaded"], rtol=1e-2, atol=1e-3)  # fusing and back rounds
     assert not torch.allclose(seen["loaded"], seen["without"], atol=1e-3)
     assert not torch.allclose(seen["loaded"], seen["scaled"], atol=1e-3)
@@ -253,35 +358,15 @@ def vae_savers(pipe: Any) -> None:
     pipe.vae.enable_tiling()
 
 
-def model_offload(pipe: Any) -> None:
-    """What `enable_model_cpu_offload` does, on a machine that has no accelerator to give it."""
-    from accelerate import cpu_offload_with_hook
-
-    pipe._all_hooks = []
-    hook = None
-    for part in ("text_encoder", "unet", "vae"):
-        _, hook = cpu_offload_with_hook(getattr(pipe, part), torch.device("cpu"), prev_module_hook=hook)
-        pipe._all_hooks.append(hook)
-
-    def again(*_: Any, **__: Any) -> None:
-        pipe.remove_all_hooks()
-        model_offload(pipe)
-
-    pipe.enable_model_cpu_offload = again  # as pipelines do at the end of every call
-
-
-def sequential_offload(pipe: Any) -> None:
-    from accelerate import cpu_offload
-
-    for part in ("text_encoder", "unet", "vae"):
-        cpu_offload(getattr(pipe, part), torch.device("cpu"), offload_buffers=True)
+ACCELERATOR = "cuda" if torch.cuda.is_available() else "cpu"
+"""Where offloaded parts go when they run. Named, the CPU is taken too: the same hooks without a copy."""
 
 
 SAVERS: dict[str, Any] = {
     "VAE slicing and tiling": vae_savers,
     "attention slicing": lambda pipe: pipe.enable_attention_slicing(1),
-    "model offload": model_offload,
-    "sequential offload": sequential_offload,
+    "model offload": lambda pipe: pipe.enable_model_cpu_offload(device=ACCELERATOR),
+    "sequential offload": lambda pipe: pipe.enable_sequential_cpu_offload(device=ACCELERATOR),
     "channels last": lambda pipe: pipe.unet.to(memory_format=torch.channels_last),
     "layerwise casting": lambda pipe: pipe.unet.enable_layerwise_casting(torch.bfloat16, torch.float32),
     "fused projections": lambda pipe: pipe.fuse_qkv_projections(),
@@ -303,6 +388,9 @@ def test_memory_savers_work_with_a_plan(what: str, after: bool) -> None:
     assert torch.equal(always[0], plain) and torch.equal(always[1], plain)
     with inherit(pipe, plan_for(pipe)):
         first = TEXT.run(pipe)
+        with ending_at(pipe, 2):
+            TEXT.run(pipe)
+        TEXT.run(pipe, num_images_per_prompt=2, num_inference_steps=8, output_type="pt")
         assert torch.equal(TEXT.run(pipe), first)
     assert torch.equal(TEXT.run(pipe, output_type="pt"), plain)
 
@@ -386,8 +474,11 @@ def test_a_unet_from_a_single_file(tmp_path: Path) -> None:
     pipe.unet = unet
     plain = TEXT.run(pipe)
     torch.testing.assert_close(plain, expected, rtol=1e-2, atol=1e-3)
+    with inherit(pipe, InheritancePlan(Architecture.of(pipe.unet), 6)):
+        assert torch.equal(TEXT.run(pipe), plain)
     with inherit(pipe, plan_for(pipe)):
         first = TEXT.run(pipe)
+        TEXT.run(pipe, prompt="two blue boats", num_inference_steps=8)
         assert torch.equal(TEXT.run(pipe), first)
     assert torch.equal(TEXT.run(pipe), plain)
 

@@ -127,8 +127,8 @@ def test_a_loss_needs_a_control() -> None:
 def test_a_negative_control_loses_downwards() -> None:
     below = row(0, "plain@50", 10, 20, 30)
     below.scores["clip"] = Estimate(-4.0, -5.0, -3.0, 4)
-    assert Limit("clip", 0.5, True).bound(below, "maximize") == pytest.approx(-6.0)
-    assert Limit("fd_x", 0.5, True).bound(below, "minimize") == pytest.approx(30.0)
+    assert Limit("clip", 0.5, True).bound(below, "maximize").value == pytest.approx(-6.0)
+    assert Limit("fd_x", 0.5, True).bound(below, "minimize").value == pytest.approx(30.0)
 
 
 def test_directions() -> None:

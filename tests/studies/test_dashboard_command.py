@@ -80,8 +80,8 @@ def test_the_address_is_printed_and_nothing_is_left_running(storage: Path) -> No
     assert any(b"streamlit" in arguments for arguments in served)
     assert not any(b"some.db" in arguments for arguments in served)
     assert f"{STORAGE_VARIABLE}={storage}".encode() in Path(f"/proc/{children[0]}/environ").read_bytes()
-    assert urllib.request.urlopen(f"http://{HOST}:{port}/_stcore/health", timeout=10).read() == b"ok"
+    assert urllib.request.urlopen(f"http://{HOST}:{port}/_stcore/health", timeout=120).read() == b"ok"
     process.send_signal(signal.SIGTERM)
-    process.wait(30)
+    process.wait(120)
     process.stderr.close()
     assert not any(Path(f"/proc/{child}").exists() for child in children)

@@ -55,15 +55,15 @@ def test_mismatched_reference_is_refused() -> None:
 @pytest.mark.parametrize("k", [2, 3, 4])
 def test_tens_of_thousands_of_points_take_seconds_at_most(k: int) -> None:
     points = np.random.default_rng(0).random((50_000, k))
-    started = time.perf_counter()
+    started = time.process_time()  # of this process alone, however busy the machine is
     front = non_dominated(points)
-    assert time.perf_counter() - started < 5.0
+    assert time.process_time() - started < 5.0
     assert 0 < front.sum() < 5_000
 
 
 def test_a_front_that_holds_every_point_is_fast_for_three_objectives() -> None:
     first = np.linspace(0.0, 1.0, 30_000)
     points = np.stack([first, 1.0 - first, np.random.default_rng(0).random(30_000)], axis=1)
-    started = time.perf_counter()
+    started = time.process_time()
     assert non_dominated(points).all()
-    assert time.perf_counter() - started < 5.0
+    assert time.process_time() - started < 5.0

@@ -13,14 +13,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from explorer import InheritancePlan, StudyError
+from explorer import InheritancePlan, PlanError, StudyError
 from explorer.estimate import Estimate
 from studies import Store
+from studies.certify import FRESH_SEED, held_out
 from studies.choice import Bound, choose, parse_wish
 from studies.cli import run
-from studies.judgement import HOLDS, OPEN, PAIRS, PICTURES, Limits
+from studies.config import SearchConfig
+from studies.judgement import FAILS, HOLDS, OPEN, PAIRS, PICTURES, Limits
 from studies.pick import Candidate, bounds_within, candidates, eligible, fastest_plain, just_beyond
-from studies.tune import LEAST_PLANS, Result, Speed, Split, first_plans, split_budget
+from studies.session import Session, open_session
+from studies.tune import LEAST_PLANS, TRY_SEEDS, Result, Speed, Split, Tuning, _certificate, first_plans, split_budget
 from studies.tune_words import outcome_words, pictures_needed
 from tests.studies.scored_study import emoji_architecture, fill
 
@@ -219,15 +222,22 @@ def test_a_tune_from_beginning_to_end(
     assert run([*command, "1s"]) == 1 and not out.exists()
     budget = float(capsys.readouterr().err.split("give --budget ")[1].split("s")[0]) * 1.2  # what fits on this machine
     command.append(f"{budget:.0f}s")
-    started = time.monotonic()
-    assert run(command) == 0
-    took = time.monotonic() - started
-    captured = capsys.readouterr()
-    document = json.loads(captured.out)
-    assert document["plans"] >= 2 and document["spent_seconds"] <= took + 1
-    assert took < 1.5 * budget
+    said = ""
+    for _ in range(4):  # on a machine that got busier meanwhile the same command goes on with a larger budget
+        started = time.monotonic()
+        assert run(command) == 0
+        took = time.monotonic() - started
+        captured = capsys.readouterr()
+        document, said = json.loads(captured.out), said + captured.err
+        # What is begun is ended, so a machine that stalls in between makes it longer; for ever is caught.
+        assert took < 5 * budget + 60
+        if document["plans"] >= 2:
+            break
+        budget *= 2
+        command[-1] = f"{budget:.0f}s"
+    assert document["plans"] >= 2
     assert document["words"][0].startswith(("Chosen", "Nothing was chosen"))
-    assert "left] certificate of" in captured.err and "left] search, plan 1: plain@4" in captured.err
+    assert "left] certificate of" in said and "left] search, plan 1: plain@4" in said
     if document["chosen"] is None:
         assert not (out / "inheritance.json").exists()
         return
@@ -237,6 +247,75 @@ def test_a_tune_from_beginning_to_end(
     assert run(command) == 0
     again = json.loads(capsys.readouterr().out)
     assert again["chosen"] == document["chosen"] and again["plans"] == document["plans"]
+    tries = [json.loads(path.read_text()) for path in out.glob(".tune/explorer-certificates/tune/*/certificate.json")]
+    assert {each["settings"]["seed"] for each in tries} == {FRESH_SEED + i * TRY_SEEDS for i in range(len(tries))}
+    # A limit that nothing keeps: the export that stands must not pass for one that does.
+    strict = [word for word in command if word not in ("--max-clip-loss", "95%")]
+    assert run([*strict, "--max-clip-loss", "0%", "--max-drift", "1e-9"]) == 0
+    captured = capsys.readouterr()
+    none = json.loads(captured.out)
+    assert none["chosen"] is None and none["moved_aside"] == str(out / "earlier")
+    assert "holds the export of an earlier run, until this one has chosen" in captured.err
+    assert any(f"it was moved to {out / 'earlier'}" in words for words in none["words"])
+    assert sorted(path.name for path in out.iterdir()) == [".tune", "earlier"]
+    assert InheritancePlan.from_pretrained(out / "earlier") == plan
+    with pytest.raises(PlanError):
+        InheritancePlan.from_pretrained(out)
+
+
+def test_every_try_has_seeds_of_its_own_and_keeps_them(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Certificates that shared their pictures would be judged by what chose them. Measuring them is another test."""
+    study = fill(store)
+    _, found = candidates(store, study, "clip_emojiclip")
+    small = SearchConfig(objectives=("latency", "clip"), reference="baseline", steps=4, pairs=3, seed=5)
+    certifying = held_out(small)
+    session = open_session(certifying)
+    made: list[tuple[int, int, list[str]]] = []
+
+    def certify(session: Session, plan: Any, words: str, folder: Path, **named: Any) -> dict[str, Any]:
+        made.append((session.settings.seed, session.evaluator.seed, named["also_certified"]))
+        return {"claim": {"verdict": FAILS}}
+
+    monkeypatch.setattr("studies.tune.certify", certify)
+    split = Split(8, 3, 6, 1.0, 10.0, 8, 1.0)
+
+    def go_on(*chosen: int) -> None:
+        tuning = Tuning(small, Limits(), 1000.0, tmp_path / "out", lambda _: None, certifying)
+        tuning.load()
+        tuning.split = split
+        for number in chosen:
+            _certificate(tuning, session, store, study, found[number], found)
+
+    first = FRESH_SEED + 5
+    go_on(0, 1)
+    go_on(2, 1)  # a later run: what was tried keeps its seeds, and what is new gets others
+    names = [each.row.words for each in found]
+    assert [(seed, others) for seed, _, others in made] == [
+        (first, []),
+        (first + TRY_SEEDS, names[:1]),
+        (first + 2 * TRY_SEEDS, names[:2]),
+        (first + TRY_SEEDS, [names[0], names[2]]),
+    ]
+    assert all(seed == drawn for seed, drawn, _ in made) and session.evaluator.seed == first
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "", "[]", "{}", '{"spent": 1, "budget": 9}', '{"spent": "x", "budget": 9, "split": {}}',
+        '{"spent": 1, "budget": 0, "split": {}}', '{"spent": 1, "budget": 9, "split": {"prompts": 8}}',
+        json.dumps({"spent": 1, "budget": 9, "split": Split(8, 3, 6, 1.0, 1.0, 8, 1.0).to_json() | {"prompts": None}}),
+        json.dumps({"spent": 1, "budget": 9, "split": Split(8, 3, 6, 1.0, 1.0, 8, 1.0).to_json() | {"pairs": -1}}),
+    ],
+)  # fmt: skip
+def test_a_spoilt_state_is_one_sentence(content: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / ".tune").mkdir()
+    (tmp_path / ".tune" / "tune.json").write_text(content)
+    assert run(["tune", "--steps", "4", "--out", str(tmp_path), "--budget", "1h"]) == 1
+    errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error")]
+    assert len(errors) == 1 and "tune.json cannot be read" in errors[0]
 
 
 @pytest.mark.parametrize(
