@@ -8,7 +8,7 @@ from typing import Any
 
 from explorer.plan import InheritancePlan
 from explorer.plan_files import is_hub_id
-from studies.wording import interval, others_words, pictures, ratio, speed_words
+from studies.wording import interval, others_words, pictures, ratio, short_name, speed_words
 
 STRIP = "pictures.png"
 CERTIFICATE_PAGE = "certificate.html"
@@ -25,7 +25,8 @@ def card_text(
     """The README.md of an export. metrics: its metrics.json; certificate: its certificate.json where one stands, which
     is then what the card quotes; strip: whether pictures.png lies beside it."""
     settings = metrics["settings"]
-    title = escape(f"{metrics['plan']} on {settings['model']}")
+    name = short_name(metrics["plan"], metrics["key"])
+    title = escape(f"{name[:1].upper()}{name[1:]} on {settings['model']}")
     parts = [_front_matter(settings["model"]), f"# {title}\n"]
     parts.append(_summary(plan, metrics, certificate))
     if strip:
@@ -72,7 +73,9 @@ def _summary(plan: InheritancePlan, metrics: Mapping[str, Any], certificate: Map
             if speed
             else "Its speed has not been measured."
         )
-    return f"{what}: {plan.steps} steps of {settings['scheduler']}.\n\n{claim}\n"
+    named = short_name(metrics["plan"], metrics["key"]) == metrics["plan"]
+    inherits = "" if named else f" It inherits {escape(metrics['plan'])}."
+    return f"{what}: {plan.steps} steps of {settings['scheduler']}.{inherits}\n\n{claim}\n"
 
 
 def _use(plan: InheritancePlan, metrics: Mapping[str, Any]) -> str:
@@ -119,9 +122,10 @@ def _certified(certificate: Mapping[str, Any]) -> str:
     names = [name for name in runs["plan"]["scores"] if any(name in run["scores"] for run in runs.values())]
     lines = ["## Certificate\n", f"| run | speed-up |{''.join(f' {name} |' for name in names)}"]
     lines.append("|---|---|" + "---|" * len(names))
-    for run in runs.values():
+    for role, run in runs.items():
         scores = "".join(f" {interval(run['scores'][name]) if name in run['scores'] else ''} |" for name in names)
-        lines.append(f"| {escape(run['name'])} | {ratio(run['speedup'])} |{scores}")
+        name = "this plan" if role == "plan" else run["name"]
+        lines.append(f"| {escape(name)} | {ratio(run['speedup'])} |{scores}")
     settings, words = certificate["settings"], others_words([str(each) for each in certificate["also_certified"]])
     tried = f"{escape(words)} " if words else ""
     return "\n".join(

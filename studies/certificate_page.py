@@ -9,7 +9,7 @@ from typing import Any
 
 from studies.certificate import FULL, PLAN
 from studies.judgement import HOLDS, OPEN
-from studies.wording import interval, others_words, pictures, ratio
+from studies.wording import interval, others_words, pictures, ratio, short_name
 
 ReadPicture = Callable[[int, str], bytes | None]
 
@@ -33,7 +33,7 @@ def page_html(document: Mapping[str, Any], picture: ReadPicture) -> str:
     claim, plan = document["claim"], document["plan"]
     settings = document["settings"]
     colour = {HOLDS: "holds", OPEN: "open"}.get(claim["verdict"], "fails")
-    title = f"Certificate of {plan['words']} on {settings['model']}"
+    title = f"Certificate of {short_name(plan['words'], plan['key'])} on {settings['model']}"
     return f"""<!doctype html>
 <html lang="en">
 <head>
@@ -48,7 +48,7 @@ def page_html(document: Mapping[str, Any], picture: ReadPicture) -> str:
 <p class="claim {colour}">{escape(claim["sentence"])}</p>
 <h2>Runs</h2>
 {_runs(document)}
-<p class="note">{pictures(document["count"], document["prompts"])} of each run. 95% bootstrap intervals in brackets,
+<p class="note">{pictures(document["count"], document["prompts"])} by each run. 95% bootstrap intervals in brackets,
 over the prompts: pictures of one prompt stay together. CLIP change and drift are paired with the un-accelerated picture
 of the same prompt and seed; drift is 1 - SSIM. Cost is the UNet's multiply-accumulates over the full run's.</p>
 {_tries(document)}<h2>Worst prompts</h2>
@@ -72,7 +72,7 @@ def _runs(document: Mapping[str, Any]) -> str:
     for name, run in runs.items():
         change = differences.get(name, {})
         cells = [
-            _run_name(name, run),
+            _run_name(name, run, document["plan"]["key"]),
             ratio(run["speedup"]),
             f"{run['macs_share']:.1%}",
             interval(change[document["clip"]], sign=True) if change else "",
@@ -84,9 +84,9 @@ def _runs(document: Mapping[str, Any]) -> str:
     return f"<table><thead><tr>{heads}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
 
 
-def _run_name(name: str, run: Mapping[str, Any]) -> str:
+def _run_name(name: str, run: Mapping[str, Any], key: str) -> str:
     role = {FULL: " (un-accelerated)", PLAN: " (this plan)"}.get(name, f" ({name})")
-    return f"{run['name']}{role}, {run['steps']} steps"
+    return f"{short_name(run['name'], key)}{role}, {run['steps']} steps"
 
 
 def _worst(document: Mapping[str, Any], picture: ReadPicture) -> str:
@@ -114,15 +114,16 @@ def _facts(document: Mapping[str, Any]) -> str:
         "made": document["created"],
         "model": f"{settings['model']} (weights {extra.get('weights')})",
         "plan": f"{document['plan']['words']} (key {document['plan']['key']})",
-        "pictures": f"{pictures(document['count'], document['prompts'])} of each run, {settings['prompts']}, seeds "
-        f"from {settings['seed']}",
+        "pictures": f"{pictures(document['count'], document['prompts'])} by each run ({settings['prompts']}), "
+        f"seeds from {settings['seed']}",
         "pipeline": f"{settings['scheduler']}, {settings['steps']} steps, guidance {settings['guidance']:g}, "
         f"{'x'.join(map(str, settings['resolution']))} pixels, {settings['dtype']}",
         "CLIP model": extra.get("CLIP model"),
         "features": f"{settings['extractor']}, compared with {settings['reference']}",
         "latency": f"the denoising loop, {extra.get('timed pairs')} alternating pairs, batch "
         f"{extra.get('latency batch')}, compile {settings['compile']}",
-        "device": f"{device['kind']}: {device['name']}, driver {device['driver']}, {device['threads']} threads",
+        "device": f"{device['kind']}: {device['name']}, driver {device['driver']}, {device['threads']} thread"
+        f"{'' if device['threads'] == 1 else 's'}",
         "versions": ", ".join(f"{name} {value}" for name, value in document["versions"].items()),
     }
     rows = "".join(f"<tr><th>{escape(name)}</th><td>{escape(str(value))}</td></tr>" for name, value in facts.items())

@@ -33,6 +33,7 @@ PIPELINE = "pipeline.py"
 METRICS_KIND = "inheritance-metrics"
 _METRICS_SHAPE: Shape = {
     "plan": str,
+    "key": str,
     "scores": dict,
     "prompts": dict,
     "seeds": dict,

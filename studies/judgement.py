@@ -32,7 +32,7 @@ class Limits:
 
     def words(self, clip: float) -> str:
         """The limits in words, for an un-accelerated CLIP score of `clip`."""
-        drift = "" if self.drift is None else f", and a drift (1 - SSIM) of {figures(self.drift)}"
+        drift = "" if self.drift is None else f" and a drift (1 - SSIM) of {figures(self.drift)}"
         return f"a CLIP loss of {percent(self.clip_loss)} of {clip:.1f} ({figures(self.clip_loss * clip)}){drift}"
 
     def to_json(self) -> dict[str, float | None]:
@@ -119,7 +119,7 @@ def judge(
     parts.append(f"{speed_words(speedup, f'{steps} plain steps')}, at {_loss(change)}")
     if limits.drift is not None:
         parts.append(f" and a drift of {interval(drift)}")
-    parts.append(f", where {limits.words(clip)} is allowed")
+    parts.append(f", where {limits.words(clip)} {'is' if limits.drift is None else 'are'} allowed")
     if rivals:
         best = rivals[0]
         parts.append(f"; {best.name} of about the same cost {_rival_loss(best.loss)}")

@@ -36,7 +36,7 @@ from studies.config import SearchConfig
 from studies.export import exported_plan, find_trial, read_export, write_card, write_export
 from studies.judgement import FAILS, HOLDS, OPEN, PAIRS, PICTURES, PROMPTS, Limits, Rival, judge
 from studies.settings import StudySettings
-from studies.wording import figures, interval, percent, pictures, ratio, speed_words
+from studies.wording import figures, interval, percent, pictures, ratio, short_name, speed_words
 from tests.studies.scored_study import STEPS, fill, settings
 
 
@@ -311,8 +311,24 @@ def test_the_report_stands_alone_and_texts_stay_texts(certified: tuple[Path, dic
     page = Page(text)
     assert "script" not in page.tags and "&lt;script&gt;" in text
     assert page.tags.count("img") >= 2 and all(source.startswith("data:image/png;base64,") for source in page.sources)
-    assert "8 pictures of 3 prompts of each run" in " ".join(text.split())
+    assert "8 pictures of 3 prompts by each run" in " ".join(text.split())
     assert not re.search(r"https?://", text) and certified[1]["claim"]["sentence"].split(":")[0] in text
+
+
+def test_a_plan_without_a_name_has_a_short_title(certified: tuple[Path, dict[str, Any]]) -> None:
+    """Its description is told once, and its key stands for it elsewhere."""
+    folder, document = certified
+    plan, metrics = read_export(folder / "plan")
+    words = "up3.l1.attn= + dn0 mid up2.l0.res / P3@1 tail=0.2+f2, 25 steps"
+    assert metrics is not None
+    runs = document["runs"] | {"plan": document["runs"]["plan"] | {"name": words}}
+    changed = document | {"plan": document["plan"] | {"words": words}, "runs": runs}
+    page = page_html(changed, lambda *_: None)
+    card = card_text(plan, metrics | {"plan": words}, changed, strip=False)
+    key = document["plan"]["key"][:8]
+    assert page.count(words) == 1 and f"<h1>Certificate of plan {key} on emoji</h1>" in page
+    assert f"# Plan {metrics['key'][:8]} on emoji" in card and card.count("tail=0.2") == 1 and "| this plan | " in card
+    assert short_name("DC0/P3+f2", "0123456789") == "DC0/P3+f2"
 
 
 def test_other_tries_are_told(certified: tuple[Path, dict[str, Any]]) -> None:
