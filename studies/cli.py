@@ -176,12 +176,15 @@ def show(
     storage: Storage = DEFAULT_STORAGE,
     html: Annotated[Path | None, typer.Option(help="Write the chart of the front as a page.")] = None,
     png: Annotated[Path | None, typer.Option(help="Write the chart as a picture (needs Chrome or Chromium).")] = None,
+    wish: Annotated[
+        str | None, typer.Option(help="Which plan to take: `at most 1% CLIP loss`, `drift <= 0.1, at least 2x`.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """A study's Pareto front: plans in words, speed-up and scores with intervals, which baselines each dominates."""
     from studies.commands.browse import show_command
 
-    show_command(study, storage, html, png, as_json)
+    show_command(study, storage, html, png, wish, as_json)
 
 
 @app.command()

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from explorer.estimate import Estimate
-from studies.choice import Bound, Limit, Wish, bounds_of, keeps
+from studies.choice import Bound, Choice, Limit, Wish, bounds_of, choose, keeps, parse_wish
 from studies.judgement import Limits, turned
 from studies.paired import against
 from studies.rows import TrialRow, trials
@@ -64,6 +64,17 @@ def candidates(store: Store, study: StudyRecord, clip: str) -> tuple[TrialRow | 
         speedup, ssim, psnr = (row.scores[name].value for name in ("speedup", "ssim", "psnr"))
         found.append(Candidate(row, speedup, loss, 1 - ssim, psnr))
     return plain, sorted(found, key=lambda each: -each.speedup)
+
+
+def answer(store: Store, study: StudyRecord, sentence: str) -> Choice:
+    """The plan of a study that serves a wish in words (`studies.choice.parse_wish`). Raises StudyError for words that
+    are none."""
+    rows = trials(store, study)
+    measured = [row for row in rows if row.state == DONE and "speedup" in row.scores]
+    metrics = list(dict.fromkeys(metric for row in measured for metric in row.scores))
+    plain = plain_row(rows, study.settings.steps)
+    paired = against(store, study, plain) if plain is not None else None
+    return choose(measured, parse_wish(sentence, metrics), plain, paired=paired)
 
 
 def eligible(found: list[Candidate], bounds: Sequence[Bound], after: list[Candidate]) -> list[Candidate]:

@@ -9,8 +9,10 @@ from typing import Any
 from rich.markup import escape
 
 from explorer.estimate import Estimate
+from studies.choice import Choice
 from studies.commands.output import out, print_json, table
 from studies.database import show_url
+from studies.pick import answer
 from studies.queue import counts
 from studies.rows import TrialRow, trials
 from studies.settings import Objective
@@ -51,9 +53,10 @@ def list_command(storage: str, as_json: bool) -> None:
     out().print(shown if rows else f"no study in {show_url(storage)}; begin one with `explorer search`.")
 
 
-def show_command(name: str, storage: str, html: Path | None, png: Path | None, as_json: bool) -> None:
+def show_command(name: str, storage: str, html: Path | None, png: Path | None, wish: str | None, as_json: bool) -> None:
     with Store.open(storage, read_only=True) as store:
         study = store.study(name)
+        choice = None if wish is None else answer(store, study, wish)
         if html is not None or png is not None:
             from studies.charts import front_figure, write_html, write_png
 
@@ -65,9 +68,27 @@ def show_command(name: str, storage: str, html: Path | None, png: Path | None, a
             if png is not None:
                 write_png(figure, png)
         if as_json:
-            print_json(study_document(store, study))
-        else:
-            print_front(store, study)
+            asked = {} if choice is None else {"choice": _choice_document(choice)}
+            print_json(study_document(store, study) | asked)
+            return
+        print_front(store, study)
+        if choice is not None:
+            out().print(f"\n{choice.words}", markup=False, soft_wrap=True)
+            if choice.plan is not None:
+                out().print(
+                    f"take it home:  explorer export {name} --trial {choice.plan.number} --out DIR", markup=False
+                )
+
+
+def _choice_document(choice: Choice) -> dict[str, Any]:
+    """trial: None when no plan keeps every limit; nearest is then the one that misses by least."""
+    return {
+        "trial": None if choice.plan is None else choice.plan.number,
+        "nearest": None if choice.nearest is None else choice.nearest.number,
+        "kept": choice.kept,
+        "sure": choice.sure,
+        "words": choice.words,
+    }
 
 
 def study_document(store: Store, study: StudyRecord) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from explorer.plan import InheritancePlan
 from studies.certificate import CERTIFICATE, PAGE, certificate_folder
 from studies.certify import LEAST, certify, check_held_out, held_out
 from studies.commands.output import counted, out, print_json, words
-from studies.config import SearchConfig
+from studies.config import SearchConfig, make_config
 from studies.export import exported_plan, find_trial, read_export, write_card
 from studies.interrupts import interruptible
 from studies.judgement import Limits
@@ -108,7 +108,7 @@ def export_settings(export: Path, plan: InheritancePlan, metrics: dict[str, Any]
         return None
     try:
         settings = StudySettings.from_json(metrics["settings"])
-        config_of(settings, "export")
+        make_config(vars(config_of(settings, "export")))  # which checks the type of each
         return settings
     except (ExplorerError, AttributeError, LookupError, TypeError, ValueError) as error:
         raise StudyError(f"{export}/metrics.json cannot be read ({error!r}); export the trial again.") from error

@@ -79,7 +79,7 @@ ZERO = estimate(0.0)
         (estimate(1.05), ZERO, ZERO, Limits(0.01), OPEN, "not shown"),
         (estimate(0.8), ZERO, ZERO, Limits(0.01), FAILS, "slower than 50 plain steps (0.80x [0.70, 0.90])"),
         (estimate(2.1), ZERO, estimate(0.2, 0.05), Limits(0.01, 0.3), HOLDS, "a drift of 0.20 [0.15, 0.25]"),
-        (estimate(2.1), ZERO, estimate(0.3, 0.05), Limits(0.01, 0.3), OPEN, "a drift (1 - SSIM) of 0.3 is allowed"),
+        (estimate(2.1), ZERO, estimate(0.3, 0.05), Limits(0.01, 0.3), OPEN, "a drift (1 - SSIM) of 0.3 are allowed"),
         (estimate(2.1), ZERO, estimate(0.4, 0.05), Limits(0.01, 0.3), FAILS, "does not hold"),
     ],
 )

@@ -207,6 +207,25 @@ def test_how_many_pictures_would_settle_it() -> None:
     assert pictures_needed(certificate(OPEN, undecided=PAIRS), Limits(0.01)) is None
 
 
+def test_the_command_line_chooses_as_tune_does(
+    store: Store, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    study = fill(store)
+    plain, found = candidates(store, study, "clip_emojiclip")
+    assert plain is not None
+    storage = ["--storage", f"sqlite:///{tmp_path / 'explorer.db'}"]
+    for loss, drift in ((5, 0.3), (4, 0.3), (5, 0.15), (0.1, 0.05)):
+        limits = bounds_within(Limits(loss / 100, drift), "clip_emojiclip", plain)
+        chosen = [each.row.number for each in eligible(found, limits, [])][:1] or [plain.number]
+        wish = f"at most {loss}% clip loss and drift <= {drift}"
+        assert run(["show", "small", *storage, "--wish", wish, "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["choice"]["trial"] == chosen[0], wish
+    assert run(["show", "small", *storage, "--wish", "at most 4% clip loss"]) == 0
+    assert "explorer export small --trial 2 --out DIR" in capsys.readouterr().out
+    assert run(["show", "small", *storage, "--wish", "make it nice"]) == 1
+    assert "cannot be read; say it like" in capsys.readouterr().err
+
+
 # The whole -----------------------------------------------------------------------------------------------------------
 
 
