@@ -380,6 +380,8 @@ def test_spoilt_documents_are_read_or_refused_in_one_sentence(
         {"batch": 1, "space": "", "sampler": {}} | json.loads((kept / "settings.json").read_text())
     )
 
+    key = json.loads((kept / "settings.json").read_text())["plan"]
+
     def card() -> None:
         document = read_certificate(folder)
         assert document is not None and write_card(folder, document)
@@ -391,7 +393,7 @@ def test_spoilt_documents_are_read_or_refused_in_one_sentence(
         assert CertificateData(folder).latencies()
 
     def resumed() -> None:
-        CertificateData(folder).open(standing, json.loads((kept / "settings.json").read_text())["plan"])
+        CertificateData(folder).open(standing, key)
 
     reads: dict[Path, Callable[[], None]] = {
         folder / "certificate.json": card,
