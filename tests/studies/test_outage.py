@@ -62,6 +62,17 @@ def wait_for_finished(url: str, n: int, *running: subprocess.Popen[str]) -> None
             time.sleep(0.05)
 
 
+def until_it_tries_again(process: subprocess.Popen[str]) -> str:
+    """What a worker says until it has found the storage gone."""
+    assert process.stderr is not None
+    said = ""
+    while "Trying again" not in said:
+        line = process.stderr.readline()
+        assert line, f"the worker ended: {said}"
+        said += line
+    return said
+
+
 def test_workers_go_on_when_the_server_is_back(outage_url: str, server: Server, tmp_path: Path) -> None:
     n = 80
     fill(outage_url, n)
@@ -69,9 +80,9 @@ def test_workers_go_on_when_the_server_is_back(outage_url: str, server: Server, 
     try:
         wait_for_finished(outage_url, 4, *workers)
         server.stop()
-        time.sleep(1.5)
+        first = [until_it_tries_again(each) for each in workers]  # however long a busy machine takes for it
         server.start()
-        said = [each.communicate(timeout=PATIENCE)[1] for each in workers]
+        said = [words + each.communicate(timeout=PATIENCE)[1] for words, each in zip(first, workers, strict=True)]
     finally:
         for each in workers:
             each.kill()
