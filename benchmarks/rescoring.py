@@ -4,6 +4,7 @@ made once for all plans."""
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,9 +13,11 @@ from explorer.errors import StudyError
 from explorer.plan import InheritancePlan
 from explorer.quality.scorer import Raw, Scores
 from studies.certificate import FULL, PLAN
+from studies.certify import prompt_of
 from studies.certify_data import CertificateData
 from studies.saved import Saved
 from studies.session import Session
+from studies.settings import Objective
 
 if TYPE_CHECKING:
     import torch
@@ -54,7 +57,7 @@ class Rescoring:
         if not self._has_reference:
             self._reference = self.scorer.reference_of(self.raw(None, tell).features)
             self._has_reference = True
-        return self.scorer.estimates(self.raw(plan, tell), self._reference)
+        return self.scorer.estimates(self.raw(plan, tell), self._reference, prompt_of(self.session, self.count))
 
     def raw(self, plan: InheritancePlan | None, tell: Callable[[int], None] = lambda _: None) -> Raw:
         """The values of single pictures of the plan, or of the un-accelerated run (None)."""
@@ -86,5 +89,6 @@ class Rescoring:
     def _data(self, plan: InheritancePlan | None) -> CertificateData:
         key = FULL if plan is None else plan.key(self.session.evaluator.evaluations(plan))
         data = CertificateData(self.folder / key)
-        data.open(self.facts | {"plan": key})
+        # What is measured is in the folder's name; objectives are not what a score depends on.
+        data.open(replace(self.session.settings, objectives=(Objective("latency", "minimize"),)), key)
         return data

@@ -35,6 +35,8 @@ _BATCH = re.compile(r"values-(\d{6})\.safetensors")
 _REMEDY = "use --again to begin anew"
 _APART: dict[str, Any] = {"batch": 1, "space": "", "sampler": {}}
 """Settings of a study that a certificate does not depend on."""
+_NONE = {"objectives": [{"name": "latency", "direction": "minimize"}]}
+"""What stands where a measurement is kept apart from any study's objectives."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,7 @@ class CertificateData:
         path = self.folder / SETTINGS
         document = read_document(path, {"plan": str}, _REMEDY)
         try:
-            found = StudySettings.from_json(_APART | document)
+            found = StudySettings.from_json(_NONE | _APART | document)
             flatten(found)
             return found, document["plan"]
         except (ExplorerError, AttributeError, LookupError, TypeError, ValueError) as error:
@@ -115,7 +117,7 @@ class CertificateData:
             raise StudyError(f"{path} cannot be read ({error}); {_REMEDY}.") from error
         lengths = {values.shape[:1] for values in found.values()}
         runs = {name.partition("/")[0] for name in found} - {"numbers"}
-        if "numbers" not in found or len(lengths) != 1 or lengths == {()} or not {FULL, PLAN} <= runs:
+        if "numbers" not in found or len(lengths) != 1 or lengths == {()} or not runs:
             raise StudyError(f"{path} cannot be read (it holds no values of a batch of pictures); {_REMEDY}.")
         return found
 

@@ -15,6 +15,7 @@ import pytest
 hypothesis.settings.register_profile("busy", deadline=None)
 hypothesis.settings.load_profile("busy")
 
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip what needs a CUDA GPU where there is none."""
     marked = [item for item in items if item.get_closest_marker("cuda")]
