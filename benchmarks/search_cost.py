@@ -29,7 +29,6 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=20, help="of the un-accelerated run")
     parser.add_argument("--prompts", help="a shipped set, a .txt or a .jsonl file; the search's own by default")
     parser.add_argument("--count", type=int, default=8, help="prompts, one picture each")
-    parser.add_argument("--rounds", type=int, help="of the profile; chosen by the device's speed by default")
     parser.add_argument("--points", type=int, help="of the calibration; as in a search by default")
     parser.add_argument("--baselines", default="all", choices=("all", "short"), help="what fronts are compared with")
     parser.add_argument("--work", type=Path, default=Path("build/search-cost"), help="where all of it is kept")
