@@ -112,7 +112,8 @@ def _facts(document: Mapping[str, Any]) -> str:
         "model": f"{settings['model']} (weights {extra.get('weights')})",
         "plan": f"{document['plan']['words']} (key {document['plan']['key']})",
         "pictures": f"{document['count']} of each run, {settings['prompts']}, seeds from {settings['seed']}",
-        "pipeline": f"{settings['scheduler']}, {settings['steps']} steps, guidance {settings['guidance']:g}, "
+        "pipeline": f"{settings['scheduler']}{_of_plan(document)}, {settings['steps']} steps, "
+        f"guidance {settings['guidance']:g}, "
         f"{'x'.join(map(str, settings['resolution']))} pixels, {settings['dtype']}",
         "CLIP model": extra.get("CLIP model"),
         "features": f"{settings['extractor']}, compared with {settings['reference']}",
@@ -123,6 +124,12 @@ def _facts(document: Mapping[str, Any]) -> str:
     }
     rows = "".join(f"<tr><th>{escape(name)}</th><td>{escape(str(value))}</td></tr>" for name, value in facts.items())
     return f"<table>{rows}</table>"
+
+
+def _of_plan(document: Mapping[str, Any]) -> str:
+    """The plan's own scheduler, where it names one."""
+    name = document["plan"]["document"].get("scheduler")
+    return f" (the plan: {name})" if name else ""
 
 
 def _interval(score: Mapping[str, Any]) -> str:

@@ -21,10 +21,12 @@ from explorer.errors import ExplorerError, ScoreError, StudyError
 from explorer.estimate import Estimate
 from explorer.latency import Latency
 from explorer.pictures import as_png
-from explorer.plan import InheritancePlan
+from explorer.plan import InheritancePlan, plain_name
 from explorer.prompts import load_prompts
 from explorer.quality.bootstrap import mean_estimate
 from explorer.quality.scorer import Raw, Scorer
+from explorer.schedulers import short
+from explorer.strategies import strategy
 from studies.certificate import (
     ABOVE,
     CERTIFICATE,
@@ -57,11 +59,17 @@ CertifyProgress = Callable[[int, int, float | None], None]
 
 @dataclass(frozen=True)
 class Run:
-    """One of the certificate's runs: its name for people, its steps and how fast it is."""
+    """One of the certificate's runs: its name for people, its steps, how fast it is, and its scheduler where it is
+    another one than the pipeline's own."""
 
     name: str
     steps: int
     latency: Latency
+    scheduler: str | None = None
+
+    @property
+    def rival_name(self) -> str:
+        return f"{self.steps} plain steps" + ("" if self.scheduler is None else f" of {short(self.scheduler)}")
 
 
 def held_out(config: SearchConfig, prompts: str | None = None) -> SearchConfig:
@@ -153,7 +161,7 @@ def certify(
         runs[PLAN].latency.speedup,
         differences[PLAN][clip],
         differences[PLAN]["drift"],
-        [_rival(runs[run].name, raws[PLAN], raws[run], full, clip) for run in (SAME_COST, ABOVE) if run in raws],
+        [_rival(runs[run].rival_name, raws[PLAN], raws[run], full, clip) for run in (SAME_COST, ABOVE) if run in raws],
         limits,
     )
     document = {
@@ -184,39 +192,44 @@ def _identity(session: Session, plan: InheritancePlan) -> dict[str, Any]:
 
 
 def _latencies(session: Session, plan: InheritancePlan, words: str, data: CertificateData) -> dict[str, Run]:
-    """The runs and their latencies, measured once."""
+    """The runs and their latencies, measured once. The plan's rivals run under its own scheduler."""
     evaluator = session.evaluator
     standing = data.latency()
     if standing is not None:
         return {
-            name: Run(run["name"], run["steps"], Latency.from_json(run["latency"])) for name, run in standing.items()
+            name: Run(run["name"], run["steps"], Latency.from_json(run["latency"]), run.get("scheduler"))
+            for name, run in standing.items()
         }
 
-    def plain(steps: int) -> Run:
-        name = f"plain@{steps}"
-        return Run(name, steps, evaluator.latency(InheritancePlan(session.architecture, steps, name=name)))
+    def plain(steps: int, scheduler: str | None = None) -> Run:
+        control = strategy(plain_name(steps, scheduler), unet=session.architecture)
+        return Run(control.describe(), steps, evaluator.latency(control), scheduler)
 
     own = evaluator.latency(plan)
-    runs = {FULL: plain(evaluator.steps), PLAN: Run(words, plan.steps, own)}
+    runs = {FULL: plain(evaluator.steps), PLAN: Run(words, plan.steps, own, plan.scheduler)}
     if not plan.extracts_always:
-        rival = nearest_steps(session, 1 / own.speedup.value)
-        runs |= {SAME_COST: plain(rival)}
+        rival = nearest_steps(session, 1 / own.speedup.value, plan.scheduler)
+        runs |= {SAME_COST: plain(rival, plan.scheduler)}
         if rival + 1 < evaluator.steps:
-            runs |= {ABOVE: plain(rival + 1)}
+            runs |= {ABOVE: plain(rival + 1, plan.scheduler)}
     data.keep_latency(
-        {name: {"name": run.name, "steps": run.steps, "latency": run.latency.to_json()} for name, run in runs.items()}
+        {
+            name: {"name": run.name, "steps": run.steps, "latency": run.latency.to_json(), "scheduler": run.scheduler}
+            for name, run in runs.items()
+        }
     )
     return runs
 
 
-def nearest_steps(session: Session, share: float) -> int:
-    """The number of plain steps, fewer than the full one, whose UNet evaluations are nearest to `share` of its."""
+def nearest_steps(session: Session, share: float, scheduler: str | None = None) -> int:
+    """The number of plain steps under `scheduler`, fewer than the full one, whose UNet evaluations are nearest to
+    `share` of the un-accelerated run's."""
     evaluator = session.evaluator
 
     def evaluations(steps: int) -> int:
-        return evaluator.evaluations(InheritancePlan(session.architecture, steps))
+        return evaluator.evaluations(InheritancePlan(session.architecture, steps, scheduler=scheduler))
 
-    whole = evaluations(evaluator.steps)
+    whole = evaluator.evaluations(InheritancePlan(session.architecture, evaluator.steps))
     fewer = range(1, max(2, evaluator.steps))
     return min(fewer, key=lambda steps: (abs(evaluations(steps) / whole - share), steps))
 
@@ -248,7 +261,7 @@ def _measure(
             numbers = range(done, min(done + max(evaluator.batch, LEAST), count))
             chosen = [prompts[number % len(prompts)] for number in numbers]
             pictures = {
-                name: paint(chosen, evaluator.seed + done, None if name == PLAN else run.steps)
+                name: paint(chosen, evaluator.seed + done, None if name == PLAN else run.steps, run.scheduler)
                 for name, run in runs.items()
             }
             raws = {name: scorer.measure(each, chosen, pictures[FULL]) for name, each in pictures.items()}
@@ -282,7 +295,7 @@ def _scores(scorer: Scorer, raws: Mapping[str, Raw]) -> dict[str, dict[str, Esti
 
 def _rival(name: str, ours: Raw, theirs: Raw, full: Raw, clip: str) -> Rival:
     return Rival(
-        f"{name.removeprefix('plain@')} plain steps",
+        name,
         mean_estimate(ours.each[clip] - theirs.each[clip]),
         mean_estimate(ours.each["psnr"] - theirs.each["psnr"]),
         mean_estimate(full.each[clip] - theirs.each[clip]),
@@ -292,10 +305,11 @@ def _rival(name: str, ours: Raw, theirs: Raw, full: Raw, clip: str) -> Rival:
 def _run_document(
     session: Session, plan: InheritancePlan, name: str, run: Run, scores: Mapping[str, Estimate]
 ) -> dict[str, Any]:
-    chosen = plan if name == PLAN else InheritancePlan(session.architecture, run.steps)
+    chosen = plan if name == PLAN else InheritancePlan(session.architecture, run.steps, scheduler=run.scheduler)
     return {
         "name": run.name,
         "steps": run.steps,
+        "scheduler": run.scheduler or session.settings.scheduler,
         "evaluations": session.evaluator.evaluations(chosen),
         "macs_share": macs_share(session, chosen),
         "speedup": run.latency.speedup.to_json(),

@@ -83,6 +83,9 @@ def search(
     proposals: Annotated[
         str | None, typer.Option(help="sampler, or screened: the best of many by the calibration's prediction.")
     ] = None,
+    schedulers: Annotated[
+        str | None, typer.Option(help="Comma-separated: own, DPMSolverMultistepScheduler ... [own].")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Search plans: the baselines first, then what the sampler proposes. Resumes; Ctrl-C leaves the study whole."""
