@@ -26,6 +26,7 @@ from dashboard.palette import CONFIG
 from dashboard.wording import axis_words, metric_words, number, plain, say
 from studies.board import Board, Flags
 from studies.choice import Choice
+from studies.settings import scheduler_words
 from studies.store import StudyRecord
 from studies.summary import AUXILIARY, LATENCIES
 
@@ -54,7 +55,7 @@ def summary(study: StudyRecord, board: Board) -> str:
     """What the chart says, in sentences, as Markdown."""
     settings = study.settings
     words = [
-        plain(f"{settings.model} on {settings.device}, {settings.steps} steps of {settings.scheduler}:"),
+        plain(f"{settings.model} on {settings.device}, {settings.steps} steps of {scheduler_words(settings)}:"),
         f" **{len(board):,}** plans are scored, **{len(board.front)}** are on the front.",
     ]
     if board.lossless:

@@ -26,6 +26,7 @@ from dashboard.unet_picture import unet_figure
 from dashboard.wording import plain, say
 from explorer.errors import ModelError, PlanError, StudyError
 from explorer.plan import InheritancePlan
+from explorer.schedulers import short
 from studies.board import Board
 from studies.charts import group_of
 from studies.rows import TrialRow, trial
@@ -127,6 +128,8 @@ def _computed(store: Store, study: StudyRecord, plan: InheritancePlan, row: Tria
             st.metric(costs.ratio_name, f"{costs.ratio:.2f}x")
             st.caption(costs.ratio_words)
         st.metric("rule", plan.rule.name)
+        if plan.scheduler is not None:
+            st.metric("scheduler", short(plan.scheduler))
     st.caption(
         "The UNet from its input (top left) down to the middle and up to its output (top right): R residual units, "
         "A attention units, arrows the samplers, dotted the skips of each level. Blue is computed in every evaluation, "

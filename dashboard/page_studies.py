@@ -14,6 +14,7 @@ from studies.claims import ALIVE, STALE_SECONDS
 from studies.history import History
 from studies.queue import Counts, counts
 from studies.rows import TrialRow, WorkerRow, worker_rows
+from studies.settings import scheduler_words
 from studies.store import Store, StudyRecord
 from studies.summary import LATENCIES
 
@@ -117,7 +118,7 @@ def _card(shown: Overview) -> None:
         objectives = ", ".join(objective.name for objective in settings.objectives)
         st.caption(
             plain(f"{settings.model} on {settings.device}, {settings.dtype}, {settings.steps} steps of "
-                  f"{settings.scheduler}, {' x '.join(map(str, settings.resolution))} pixels; prompts: "
+                  f"{scheduler_words(settings)}, {' x '.join(map(str, settings.resolution))} pixels; prompts: "
                   f"{settings.prompts}; objectives: {objectives}; sampler: {settings.sampler.name}; last activity: "
                   f"{ago(time.time() - shown.last)}")
         )  # fmt: skip

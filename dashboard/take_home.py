@@ -26,7 +26,10 @@ def take_home(study: StudyRecord, row: TrialRow, plan: InheritancePlan) -> None:
         code, command = st.columns(2)
         with code:
             st.code(two_lines(folder), language="python")
-            st.caption(f"`pipe` is your diffusers pipeline; draw as always, with `num_inference_steps={plan.steps}`.")
+            put = "" if plan.scheduler is None else f" The plan puts a `{plan.scheduler}` on it."
+            st.caption(
+                f"`pipe` is your diffusers pipeline; draw as always, with `num_inference_steps={plan.steps}`.{put}"
+            )
         with command:
             st.code(export_command(study, row, folder), language="bash", wrap_lines=True)
             st.caption(

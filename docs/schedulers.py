@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from explorer.schedulers import SCHEDULERS as NAMED
+
 PAGE = Path(__file__).with_suffix(".md")
 STEPS = (4, 10, 20, 50)
 BETAS: dict[str, Any] = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
@@ -53,6 +55,20 @@ A plan's scores hold for the scheduler and the steps that they were measured wit
 draws noise (called as pipelines do, with `eta` 0) needs a `generator` of a fixed seed to give one picture twice, with a
 plan as without; DPM++ SDE draws its noise from torchsde (`pip install torchsde`), seeded by its own
 `noise_sampler_seed` and not by the generator.
+
+A plan may **name the scheduler** that it is for, by its class; the last column tells which. `inherit` then puts it on
+the pipeline, made from the settings of the pipeline's own (`Class.from_config(pipe.scheduler.config)`, so Karras sigmas
+stay Karras sigmas), and `.remove()` gives the pipeline its own object back. Only these classes are known by name, as a
+plan file is not trusted, and only those that the pipeline's own scheduler lists as compatible can take its place. Not
+among them are schedulers for distilled models, those with a noise schedule of their own, and those whose pictures the
+generator alone does not fix. A variant *by its settings* is what the class becomes where the pipeline's own scheduler
+has them. A bare UNet has no scheduler: run it under the one that `plan.scheduler` names.
+
+    explorer search --schedulers own,DPMSolverMultistepScheduler,UniPCMultistepScheduler
+
+searches plans under each of them in the space `joint`, with plain steps under each as controls
+(`plain@20/DPMSolverMultistep`). What a calibration has found (fitted rules, predicted drift) holds for the pipeline's
+own scheduler alone; under another one a plan copies or forecasts, and is measured without a prediction.
 """
 
 
@@ -77,15 +93,18 @@ def evaluations(name: str, steps: int) -> int | None:
 
 def table() -> str:
     """One line a scheduler."""
-    rows = [f"| scheduler | class | evaluations of {', '.join(map(str, STEPS))} steps | noise | mode | written out |",
-            "|---|---|---|---|---|---|"]  # fmt: skip
+    head = f"evaluations of {', '.join(map(str, STEPS))} steps | noise | mode | written out | named"
+    rows = [f"| scheduler | class | {head} |", "|---|---|---|---|---|---|---|"]
+    classes: set[str] = set()
     for name, (kind, more, noise) in SCHEDULERS.items():
         counts = [evaluations(name, steps) for steps in STEPS]
         shown = ", ".join("not possible" if count is None else str(count) for count in counts)
         arguments = ", ".join(f"{key}={value!r}" for key, value in more.items())
         held = "holds" if tuple(counts) == STEPS else f"refused: {counts[1]} for 10 evaluations"
         made = f"`{kind}{f'({arguments})' if arguments else ''}`"
-        rows.append(f"| {name} | {made} | {shown} | {'yes' if noise else 'no'} | refitted | {held} |")
+        named = "no" if kind not in NAMED else "by its settings" if kind in classes else "yes"
+        classes.add(kind)
+        rows.append(f"| {name} | {made} | {shown} | {'yes' if noise else 'no'} | refitted | {held} | {named} |")
     return "\n".join(rows)
 
 

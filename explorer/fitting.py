@@ -20,6 +20,7 @@ from explorer.moments import Array, Moments, collect_moments
 from explorer.plan import InheritancePlan, resolve_run
 from explorer.prompts import Prompt
 from explorer.rules import FITTED_RULES, Rule, extrapolation
+from explorer.schedulers import scheduled
 
 RIDGE = 1e-4
 """Damping toward the straight line through the last two extract steps, relative to what the sources' differences
@@ -40,18 +41,19 @@ def fit(
 ) -> InheritancePlan:
     """`plan` with the rule `fitted` (two terms) or `fitted3`, its weights fitted on un-accelerated runs of `pipe`.
 
-    Eight prompts are enough. To fit many plans of one model, take the moments once (`explorer.moments`) and call
-    `fitted`.
+    The runs are under the plan's scheduler. Eight prompts are enough. To fit many plans of one model, take the moments
+    once (`explorer.moments`) and call `fitted`.
 
     Raises:
         PlanError: when the plan is for another architecture.
     """
     if Architecture.of(pipe.unet) != plan.architecture:
         raise PlanError("the plan was made for another UNet than the pipeline's; make a plan for this model.")
-    moments = collect_moments(
-        pipe, prompts, steps=plan.steps, guidance=guidance, seed=seed, batch_size=batch_size, size=size,
-        progress=progress,
-    )  # fmt: skip
+    with scheduled(pipe, plan.scheduler):
+        moments = collect_moments(
+            pipe, prompts, steps=plan.steps, guidance=guidance, seed=seed, batch_size=batch_size, size=size,
+            progress=progress,
+        )  # fmt: skip
     return fitted(plan, moments, rule)
 
 
@@ -59,7 +61,8 @@ def fitted(plan: InheritancePlan, moments: Moments, rule: str = "fitted") -> Inh
     """`plan` with the weights that `moments` give; a plan that inherits nothing comes back with the rule copy.
 
     Raises:
-        PlanError: when the moments are of another architecture or step count, or the rule is none of the fitted ones.
+        PlanError: when the moments are of another architecture, step count or scheduler, or the rule is none of the
+            fitted ones.
     """
     if rule not in FITTED_RULES:
         raise PlanError(f"{rule!r} is no fitted rule; expected one of {', '.join(FITTED_RULES)}.")
@@ -67,6 +70,11 @@ def fitted(plan: InheritancePlan, moments: Moments, rule: str = "fitted") -> Inh
         raise PlanError(
             f"the calibration is of UNet {moments.architecture} at {moments.steps} steps and the plan is for UNet "
             f"{plan.architecture.signature} at {plan.steps}; calibrate this model at the plan's steps."
+        )
+    if plan.scheduler not in (None, moments.scheduler):
+        raise PlanError(
+            f"the calibration is of runs under {moments.scheduler} and the plan is for {plan.scheduler}; calibrate "
+            "under the plan's scheduler."
         )
     if plan.extracts_always:
         return plan.with_rule(Rule())
@@ -91,16 +99,17 @@ def fitted(plan: InheritancePlan, moments: Moments, rule: str = "fitted") -> Inh
 class Fitter:
     """Fits any number of plans from the moments of one model: `fitter(plan)`.
 
-    moments: by step count. A plan of another step count is given `forecast1`, which is what a fitted rule falls back
-    to wherever it has no weights.
+    moments: by step count. A plan of another step count or scheduler is given `forecast1`, which is what a fitted rule
+    falls back to wherever it has no weights.
     """
 
     def __init__(self, moments: Mapping[int, Moments]) -> None:
         self.moments = dict(moments)
 
     def __call__(self, plan: InheritancePlan, rule: str = FITTED_RULES[0]) -> InheritancePlan:
-        if plan.steps in self.moments:
-            return fitted(plan, self.moments[plan.steps], rule)
+        moments = self.moments.get(plan.steps)
+        if moments is not None and plan.scheduler in (None, moments.scheduler):
+            return fitted(plan, moments, rule)
         return plan.with_rule(Rule("forecast", 1))
 
 

@@ -18,9 +18,11 @@ from explorer.plan_files import PLAN_FILE, find_plan, push, read_document, write
 from explorer.plan_text import mask_from_text, mask_to_text, schedule_from_text, schedule_to_text
 from explorer.rules import Rule
 from explorer.schedule import MAX_EVALUATIONS, Periodic, Schedule, Segments, schedule_from_json
+from explorer.schedulers import check_name, short
 
-SCHEMA = 2
-"""1 wrote masks and the schedule as objects, which are still read."""
+SCHEMA = 3
+"""1 wrote masks and the schedule as objects, which are still read. 3 is written where a scheduler is named, so that a
+version that knows none refuses the plan instead of running it under another one; without one it is 2."""
 MAX_MASKS = 64
 EXTRACT_ALWAYS = Periodic(1)
 COPY = Rule()
@@ -61,10 +63,13 @@ class InheritancePlan:
     steps: the pipeline's `num_inference_steps` it was made for; the schedule counts UNet evaluations and is resolved
     when a run begins. masks: choice k of the schedule is masks[k - 1]. name: for people (`CO6/P5†`).
     made_for: where it was found; what it computes does not depend on that.
+    scheduler: one of `explorer.schedulers.SCHEDULERS` that the plan is for, which `inherit` puts on the pipeline; None
+    is the pipeline's own.
 
     Raises:
         PlanError: when a mask names an unknown unit, makes the output independent of the sample, or is missing; when
-            the schedule starts with an inherit step; when the step count is not positive.
+            the schedule starts with an inherit step; when the step count is not positive; for a scheduler that a plan
+            may not name.
     """
 
     architecture: Architecture
@@ -74,8 +79,11 @@ class InheritancePlan:
     rule: Rule = COPY
     name: str | None = None
     made_for: MadeFor | None = None
+    scheduler: str | None = None
 
     def __post_init__(self) -> None:
+        if self.scheduler is not None and check_name(self.scheduler) != self.scheduler:
+            raise PlanError(f"a plan names its scheduler by its class, {check_name(self.scheduler)}; write it so.")
         if not isinstance(self.steps, int) or not 1 <= self.steps <= MAX_EVALUATIONS:
             raise PlanError(f"a plan is for 1 to {MAX_EVALUATIONS} steps, got {self.steps!r}.")
         if len(self.masks) > MAX_MASKS:
@@ -138,6 +146,7 @@ class InheritancePlan:
             "masks": [mask.entries for mask in list(order)[1:]],
             "choices": steps,
             "rule": self.rule.to_json() if inherits else Rule().to_json(),
+            **({} if self.scheduler is None else {"scheduler": self.scheduler}),
         }
 
     def key(self, evaluations: int) -> str:
@@ -145,15 +154,19 @@ class InheritancePlan:
         return hashlib.sha256(json.dumps(self.canonical(evaluations), sort_keys=True).encode()).hexdigest()[:20]
 
     def describe(self) -> str:
-        """The plan in words: name or structure, schedule, rule, steps."""
+        """The plan in words: name or structure, schedule, rule, steps, scheduler."""
         if self.extracts_always:
-            return self.name or f"plain@{self.steps}"
+            return self.name or plain_name(self.steps, self.scheduler)
         if self.name:
-            return self.name
+            return self.name + self._of_scheduler
         masks = " + ".join(describe_mask(self.architecture, mask) for mask in self.masks)
         switches = getattr(self.schedule, "switches", ())
         at = f" switching at {', '.join(f'{s:.0%}' for s in switches)}" if switches else ""
-        return f"{masks} / {self.schedule.name}{at}{self.rule.suffix}, {self.steps} steps"
+        return f"{masks} / {self.schedule.name}{at}{self.rule.suffix}, {self.steps} steps{self._of_scheduler}"
+
+    @property
+    def _of_scheduler(self) -> str:
+        return "" if self.scheduler is None else f" of {short(self.scheduler)}"
 
     def renamed(self, name: str | None) -> InheritancePlan:
         return replace(self, name=name)
@@ -173,11 +186,12 @@ class InheritancePlan:
 
     def to_json(self) -> dict[str, Any]:
         return {
-            "schema": SCHEMA,
+            "schema": 2 if self.scheduler is None else SCHEMA,
             "kind": "inheritance-plan",
             "name": self.name,
             **({} if self.made_for is None else {"made_for": self.made_for.to_json()}),
             "steps": self.steps,
+            **({} if self.scheduler is None else {"scheduler": self.scheduler}),
             "architecture": self.architecture.to_json(),
             "masks": [mask_to_text(self.architecture, mask) for mask in self.masks],
             "schedule": schedule_to_text(self.schedule),
@@ -225,6 +239,7 @@ class InheritancePlan:
             rule=Rule.from_json(data["rule"]),
             name=name,
             made_for=MadeFor.from_json(data["made_for"]) if data.get("made_for") is not None else None,
+            scheduler=data.get("scheduler"),
         )
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -268,6 +283,11 @@ class InheritancePlan:
         """Send the plan, or the whole export in `folder`, to the hub repository `owner/name`; returns its address.
         Raises PlanError when the hub refuses."""
         return push(self, repository, folder=folder, private=private, token=token, message=message)
+
+
+def plain_name(steps: int, scheduler: str | None = None) -> str:
+    """The name of a control: `plain@20`, `plain@20/DPMSolverMultistep`."""
+    return f"plain@{steps}" + ("" if scheduler is None else f"/{short(scheduler)}")
 
 
 def describe_mask(architecture: Architecture, mask: Mask) -> str:

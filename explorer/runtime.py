@@ -26,7 +26,8 @@ from explorer.graphs import StaticSteps, why_not
 from explorer.mask import Feature, Mask
 from explorer.plan import InheritancePlan, Run, features_read, resolve_run
 from explorer.program import Program
-from explorer.targets import check_target, check_untouched
+from explorer.schedulers import scheduler_for
+from explorer.targets import check_scheduler, check_target, check_untouched
 from explorer.timesteps import Timesteps
 from explorer.variant import Features, Variant
 
@@ -47,6 +48,8 @@ def inherit(
 
     Returns a handle: a context manager with `.remove()`, which restores the target exactly. For a bare UNet give the
     `scheduler` whose `set_timesteps` begins a run, or call `handle.begin(evaluations)` before each run.
+    A plan that names a scheduler puts it on the pipeline, made from the settings of the pipeline's own, which comes
+    back with `.remove()`; a bare UNet has none, so there it is the caller's to run under the plan's.
     compile: off (False), default (True: each variant compiled whole), cudagraphs (compiled, over static buffers, each
     variant captured as one CUDA graph) or cudagraphs-eager (captured without the compiler).
     fallback: where that cannot be had (no GPU, offloading, no compiler ...), warn and run eager instead of raising.
@@ -55,7 +58,8 @@ def inherit(
 
     Raises:
         DeviceError: when the compiler's backend is missing.
-        PlanError: when the plan was made for another architecture, or a plan is applied already.
+        PlanError: when the plan was made for another architecture, or for a scheduler that the pipeline's cannot be
+            exchanged for or that is not the one given; or a plan is applied already.
         ModelError: when the target has no supported UNet, or another tool has patched it.
     """
     mode = compile_mode(compile)
@@ -94,8 +98,13 @@ class Inheritance:
         self._cache: dict[Feature, dict[int, Tensor]] = {}
         self._peak = 0
         self._schedules = Timesteps()
-        if scheduler is not None or pipe is not None:
-            self._schedules.follow(scheduler if scheduler is not None else pipe)
+        self._exchanged: list[tuple[Any, Any, Any]] = []
+        if scheduler is not None:
+            check_scheduler(scheduler, plan)
+            self._schedules.follow(scheduler)
+        elif pipe is not None:
+            self._put_scheduler(pipe)
+            self._schedules.follow(pipe)
         self._attached = True
         setattr(unet, _MARK, self)
         self._patch_forward()
@@ -114,6 +123,10 @@ class Inheritance:
             return
         _unpatch(self.unet, self._patched)
         delattr(self.unet, _MARK)
+        for pipe, own, put in self._exchanged:
+            if pipe.scheduler is put:  # otherwise the user has chosen another one since
+                pipe.scheduler = own
+        self._exchanged.clear()
         self._end()
         self._variants.clear()
         self._static = None
@@ -145,13 +158,25 @@ class Inheritance:
     def follow(self, other: Any) -> None:
         """Let another pipeline that has the same UNet (`from_pipe`, `**pipe.components`) run by the plan too, when its
         scheduler is another one; or follow one more scheduler. A pipeline that shares the scheduler is followed anyway.
+        A scheduler that the plan names is put on this pipeline as well.
 
         Raises:
-            PlanError: when the pipeline has another UNet.
+            PlanError: when the pipeline has another UNet, or as `inherit` for its scheduler.
         """
         if getattr(other, "unet", self.unet) is not self.unet:
             raise PlanError(f"this {type(other).__name__} has another UNet; apply a plan to it with inherit().")
+        if hasattr(other, "unet"):
+            self._put_scheduler(other)
+        else:
+            check_scheduler(other, self.plan)
         self._schedules.follow(other)
+
+    def _put_scheduler(self, pipe: Any) -> None:
+        own = pipe.scheduler
+        put = scheduler_for(own, self.plan.scheduler)
+        if put is not own:
+            pipe.scheduler = put
+            self._exchanged.append((pipe, own, put))
 
     @property
     def cache_bytes(self) -> int:

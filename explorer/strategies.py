@@ -15,9 +15,10 @@ from typing import Any
 from explorer.architecture import Architecture
 from explorer.errors import PlanError
 from explorer.mask import Mask
-from explorer.plan import InheritancePlan
+from explorer.plan import InheritancePlan, plain_name
 from explorer.rules import FITTED_RULES, RULES, Rule, rule_of_suffix
 from explorer.schedule import Curve, Periodic, Schedule, parse_mode
+from explorer.schedulers import check_name
 
 Fit = Callable[[InheritancePlan, str], InheritancePlan]
 """A plan and the name of a fitted rule to the plan with the weights of that rule."""
@@ -155,16 +156,18 @@ def strategy(
     mode: `Pn`, `Pn†` (ASCII `Pnd`), or `N` for DeepCache's non-uniform schedule. rule: copy, forecast1, forecast2,
     or fitted, which needs `fit`: what gives a plan its weights (`explorer.fitting.Fitter`, or `explorer.fitting.fit`
     with a pipeline and prompts). `plain@n` gives the control: the un-accelerated pipeline with n steps (mode and rule
-    do not matter).
+    do not matter), and `plain@n/DPMSolverMultistep` under that scheduler.
     A full spelling such as `DC0/P3+f2` or `DC0/P5+fit` is read too.
 
     Raises:
         PlanError: for an unknown strategy, mode or rule, and for a fitted rule without `fit`.
     """
     architecture = unet if isinstance(unet, Architecture) else Architecture.of(unet)
-    plain = re.fullmatch(r"plain@([1-9]\d{0,3})", name)
+    plain = re.fullmatch(r"plain@([1-9]\d{0,3})(?:/(\w{1,80}))?", name)
     if plain:
-        return InheritancePlan(architecture, int(plain[1]), name=name)
+        scheduler = None if plain[2] is None else check_name(plain[2])
+        steps = int(plain[1])
+        return InheritancePlan(architecture, steps, name=plain_name(steps, scheduler), scheduler=scheduler)
     spelled = re.fullmatch(r"([A-Z]+\d?)/([^+]+)(\+.+)?", name)
     if spelled:
         name, mode, rule = spelled[1], spelled[2], rule_of_suffix(spelled[3]) if spelled[3] else rule
@@ -182,16 +185,19 @@ def strategy(
 
 
 def baselines(
-    architecture: Architecture, steps: int, *, modes: Iterable[str] = PAPER_MODES, complete: bool = True
-) -> Iterator[InheritancePlan]:
+    architecture: Architecture, steps: int, *, modes: Iterable[str] = PAPER_MODES, complete: bool = True,
+    schedulers: Iterable[str] = (),
+) -> Iterator[InheritancePlan]:  # fmt: skip
     """Every baseline of a study, controls first: plain@n, DeepCache by copy and forecast, EP, the 23 strategies.
 
     modes: sampling modes of the 23 strategies; the three of Table V give its 69 rows.
     complete: every DeepCache branch, mode and rule; otherwise the few of each that a short demonstration runs.
+    schedulers: further ones, of which each has its plain@n too.
     """
     counts = [steps, *(round(steps * n / 50) for n in PLAIN_STEPS)]
-    for count in dict.fromkeys(count for count in counts if count >= 1):
-        yield strategy(f"plain@{count}", unet=architecture)
+    for scheduler in (None, *schedulers):
+        for count in dict.fromkeys(count for count in counts if count >= 1):
+            yield strategy(plain_name(count, scheduler), unet=architecture)
     if complete:
         deepcache = [(f"DC{b}", mode, rule) for b in range(3) for mode in DEEPCACHE_MODES for rule in RULES]
     else:

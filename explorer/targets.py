@@ -43,6 +43,15 @@ def check_target(unet: Any, plan: InheritancePlan) -> None:
     check_untouched(unet)
 
 
+def check_scheduler(scheduler: Any, plan: InheritancePlan) -> None:
+    """Refuse a scheduler that was given for a run by a plan that is for another one. Raises PlanError."""
+    if plan.scheduler not in (None, type(scheduler).__name__):
+        raise PlanError(
+            f"the plan is for {plan.scheduler} and the scheduler given is {type(scheduler).__name__}; give one of the "
+            "plan's class, or take another plan."
+        )
+
+
 def check_untouched(unet: Any) -> None:
     """Refuse what another tool has put on a module whose forward a plan does not call, as it calls the parts. Looked at
     before every run: such a thing may come after the plan.

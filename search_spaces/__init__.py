@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from explorer.architecture import Architecture
 from explorer.errors import StudyError
 from explorer.strategies import Fit
@@ -22,14 +24,22 @@ DEFAULT_SPACE = JointSpace.name
 __all__ = ["DEFAULT_SPACE", "SPACES", "Space", "make_space"]
 
 
-def make_space(name: str, architecture: Architecture, steps: int, evaluations: int, fit: Fit | None = None) -> Space:
+def make_space(
+    name: str,
+    architecture: Architecture,
+    steps: int,
+    evaluations: int,
+    fit: Fit | None = None,
+    schedulers: Mapping[str, int] | None = None,
+) -> Space:
     """The space `name` for a study of `steps` pipeline steps, which are `evaluations` of the UNet.
 
     fit: what gives plans the weights of the rule `fitted`, which the space then has; it must be given in every run of
-    the study or in none.
+    the study or in none. schedulers: the further schedulers that plans of the space `joint` may name, each with the
+    evaluations of `steps` under it.
 
     Raises:
-        StudyError: for an unknown name, or steps or evaluations below 1.
+        StudyError: for an unknown name, steps or evaluations below 1, or schedulers for a space without that dimension.
     """
     if name not in _SPACES:
         raise StudyError(f"there is no space {name!r}; choose one of {', '.join(SPACES)}.")
@@ -37,4 +47,8 @@ def make_space(name: str, architecture: Architecture, steps: int, evaluations: i
         raise StudyError(
             f"a space needs at least 1 step and 1 evaluation, got {steps} and {evaluations}; give the study's --steps."
         )
-    return _SPACES[name](Setting(architecture, steps, evaluations, fit))
+    if schedulers and name != JointSpace.name:
+        raise StudyError(
+            f"the space {name} has one scheduler, the pipeline's own; search others with the space {JointSpace.name}."
+        )
+    return _SPACES[name](Setting(architecture, steps, evaluations, fit, dict(schedulers or {})))

@@ -13,7 +13,7 @@ from random import Random
 from explorer.errors import PlanError
 from explorer.mask import FORMS, Form, Mask
 from explorer.plan import InheritancePlan
-from explorer.rules import Rule
+from explorer.rules import RULES, Rule
 from explorer.schedule import Periodic, Schedule, Segments
 from search_spaces.joint import STEPS_OF_FIFTY
 from search_spaces.mask_genome import repair
@@ -25,11 +25,12 @@ ATTEMPTS = 20
 
 def neighbour(plan: InheritancePlan, setting: Setting, random: Random) -> InheritancePlan | None:
     """A valid plan one move away that does something else than `plan`; None when none was found."""
-    key = plan.key(setting.at(plan.steps))
+    key = plan.key(setting.evaluations_of(plan))
+    moves = MOVES if setting.others else tuple(move for move in MOVES if move is not move_scheduler)
     rule = plan.rule.name
     free = plan.with_rule(Rule("forecast", 1)) if plan.rule.weights is not None else plan
     for _ in range(ATTEMPTS):
-        move = random.choice(MOVES)
+        move = random.choice(moves)
         try:
             moved = move(free, setting, random)
             if moved is not None and free is not plan and move is not move_rule and rule in setting.rules:
@@ -39,7 +40,7 @@ def neighbour(plan: InheritancePlan, setting: Setting, random: Random) -> Inheri
         if moved is None:
             continue
         moved = replace(moved, name=None)
-        if (moved.steps, moved.key(setting.at(moved.steps))) != (plan.steps, key):
+        if (moved.steps, moved.key(setting.evaluations_of(moved))) != (plan.steps, key):
             return moved
     return None
 
@@ -52,17 +53,32 @@ def move_steps(plan: InheritancePlan, setting: Setting, random: Random) -> Inher
     to = counts.index(plan.steps) + random.choice((-1, 1))
     if not 0 <= to < len(counts):
         return None
-    schedule: Schedule = plan.schedule
-    if isinstance(schedule, Segments):
-        before, after = setting.at(plan.steps), setting.at(counts[to])
-        choices = schedule.resolve(before)
-        schedule = Segments.of([0, *(choices[i * before // after] for i in range(1, after))])
+    schedule = _stretched(plan.schedule, setting.evaluations_of(plan), setting.at(counts[to], plan.scheduler))
     return replace(plan, steps=counts[to], schedule=schedule)
 
 
+def move_scheduler(plan: InheritancePlan, setting: Setting, random: Random) -> InheritancePlan | None:
+    """Another scheduler of the study; a schedule that is written out is stretched."""
+    others = [name for name in setting.schedulers if name != plan.scheduler]
+    if not others:
+        return None
+    to = random.choice(others)
+    schedule = _stretched(plan.schedule, setting.evaluations_of(plan), setting.at(plan.steps, to))
+    return replace(plan, scheduler=to, schedule=schedule)
+
+
+def _stretched(schedule: Schedule, before: int, after: int) -> Schedule:
+    """The schedule of a run of `before` evaluations for one of `after`."""
+    if not isinstance(schedule, Segments) or before == after:
+        return schedule
+    choices = schedule.resolve(before)
+    return Segments.of([0, *(choices[i * before // after] for i in range(1, after))])
+
+
 def move_rule(plan: InheritancePlan, setting: Setting, random: Random) -> InheritancePlan | None:
-    """Another rule of the space."""
-    others = [rule for rule in setting.rules if rule != plan.rule.name]
+    """Another rule of the space; a fitted one belongs to the study's own scheduler."""
+    rules = setting.rules if plan.scheduler is None else RULES
+    others = [rule for rule in rules if rule != plan.rule.name]
     return with_rule(plan, random.choice(others), setting)
 
 
@@ -84,7 +100,7 @@ def move_period(plan: InheritancePlan, setting: Setting, random: Random) -> Inhe
 
 def move_step(plan: InheritancePlan, setting: Setting, random: Random) -> InheritancePlan | None:
     """One evaluation of the written-out schedule: an extract step moves by one, comes or goes."""
-    choices, masks = written_out(plan, setting.at(plan.steps))
+    choices, masks = written_out(plan, setting.evaluations_of(plan))
     if not masks or len(choices) < 3:
         return None
     at = random.randrange(1, len(choices))
@@ -156,6 +172,7 @@ def _with_mask(plan: InheritancePlan, number: int, mask: Mask) -> InheritancePla
 
 MOVES: tuple[Callable[[InheritancePlan, Setting, Random], InheritancePlan | None], ...] = (
     move_steps,
+    move_scheduler,
     move_rule,
     move_period,
     move_step,

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from explorer.architecture import Architecture
@@ -38,26 +38,44 @@ class Space(Protocol):
 class Setting:
     """What the plans of a study are for: architecture, pipeline steps, and the UNet evaluations of those steps.
 
-    fit: what gives a plan the weights of a fitted rule; without it no plan of the space has that rule.
+    fit: what gives a plan the weights of a fitted rule; without it no plan of the space has that rule. others: the
+    further schedulers that plans may name, each with the UNet evaluations of `steps` under it.
     """
 
     architecture: Architecture
     steps: int
     evaluations: int
     fit: Fit | None = None
+    others: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def schedulers(self) -> tuple[str | None, ...]:
+        """What plans may name; None is the study's own."""
+        return (None, *self.others)
 
     @property
     def rules(self) -> tuple[str, ...]:
         return RULES if self.fit is None else (*RULES, FITTED_RULES[0])
 
-    def at(self, steps: int) -> int:
-        """UNet evaluations of a run of `steps` under the study's scheduler.
+    def at(self, steps: int, scheduler: str | None = None) -> int:
+        """UNet evaluations of a run of `steps` under the study's scheduler, or another one. Raises PlanError for one
+        that the study does not have.
 
         Schedulers evaluate q times a step and r times more or less in a run: q = 1, r = 1 with PNDM; q = 2, r = -1
         with Heun. One pair of numbers tells both.
         """
-        per_step = max(1, round(self.evaluations / self.steps))
-        return max(1, per_step * steps + self.evaluations - per_step * self.steps)
+        if scheduler is not None and scheduler not in self.others:
+            raise PlanError(
+                f"the study has no plans for {scheduler}; it has them for "
+                f"{', '.join(['its own scheduler', *self.others])}."
+            )
+        whole = self.evaluations if scheduler is None else self.others[scheduler]
+        per_step = max(1, round(whole / self.steps))
+        return max(1, per_step * steps + whole - per_step * self.steps)
+
+    def evaluations_of(self, plan: InheritancePlan) -> int:
+        """UNet evaluations of a run of the plan under its scheduler. Raises PlanError as `at`."""
+        return self.at(plan.steps, plan.scheduler)
 
     def plain_steps(self) -> tuple[int, ...]:
         """The step counts of the study's `plain@n` controls, most first."""
@@ -97,7 +115,7 @@ class BaseSpace(ABC):
                 f"the plan is for a UNet of {plan.architecture.describe()} and the space {self.name} for one of "
                 f"{architecture.describe()}; take a plan that was made for this model."
             )
-        evaluations = self.setting.at(plan.steps)
+        evaluations = self.setting.evaluations_of(plan)
         key = plan.key(evaluations)
         has_rule = plan.rule.name in self.setting.rules or not inherits(plan, evaluations)
         for guess in self._guesses(plan, evaluations) if has_rule else ():
@@ -126,7 +144,9 @@ def inherits(plan: InheritancePlan, evaluations: int) -> bool:
 
 
 def plan_of(
-    setting: Setting, masks: tuple[Mask, ...], schedule: Any, rule: str, steps: int | None = None
-) -> InheritancePlan:
-    plan = InheritancePlan(setting.architecture, setting.steps if steps is None else steps, masks, schedule)
+    setting: Setting, masks: tuple[Mask, ...], schedule: Any, rule: str, steps: int | None = None,
+    scheduler: str | None = None,
+) -> InheritancePlan:  # fmt: skip
+    count = setting.steps if steps is None else steps
+    plan = InheritancePlan(setting.architecture, count, masks, schedule, scheduler=scheduler)
     return with_rule(plan, rule, setting)

@@ -28,19 +28,22 @@ INSTALL = "DeepCache is not installed; `pip install DeepCache==0.1.1` adds it to
 
 @dataclass(frozen=True)
 class Timed:
-    """A contender: its latency against the stock pipeline, or why it could not be timed."""
+    """A contender: its latency against the stock pipeline, or why it could not be timed. scheduler: where it is another
+    one than the pipeline's."""
 
     role: str
     name: str
     steps: int
     latency: Latency | None
     problem: str | None = None
+    scheduler: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         return {
             "role": self.role,
             "name": self.name,
             "steps": self.steps,
+            "scheduler": self.scheduler,
             "latency": self.latency.to_json() if self.latency else None,
             "problem": self.problem,
         }
@@ -64,7 +67,7 @@ def bench(
         )
 
     contenders: list[Callable[[], Timed]] = [
-        lambda: Timed(PLAN, plan.describe(), plan.steps, evaluator.latency(plan)),
+        lambda: Timed(PLAN, plan.describe(), plan.steps, evaluator.latency(plan), scheduler=plan.scheduler),
         lambda: Timed(STOCK, plain, evaluator.steps, evaluator.latency_of(evaluator.stock, evaluator.steps)),
         *([eager] if evaluator.compile != "off" else []),
         *(lambda interval=interval: _deepcache(session, interval) for interval in INTERVALS if find_spec("DeepCache")),

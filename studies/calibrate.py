@@ -13,10 +13,11 @@ from explorer.errors import StudyError
 from explorer.moments import collect_moments
 from explorer.pictures import run
 from explorer.step_errors import Design, measure_step_errors
+from explorer.workload import evaluations_of
 from search_spaces.space import Setting
 from studies import calibration
 from studies.calibration import Arrays, Calibration
-from studies.evaluator import evaluations_of, on_device
+from studies.evaluator import on_device
 from studies.session import Session
 from studies.store import Store, StudyRecord
 

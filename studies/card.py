@@ -75,18 +75,19 @@ def _summary(plan: InheritancePlan, metrics: Mapping[str, Any], certificate: Map
         )
     named = short_name(metrics["plan"], metrics["key"]) == metrics["plan"]
     inherits = "" if named else f" It inherits {escape(metrics['plan'])}."
-    return f"{what}: {plan.steps} steps of {settings['scheduler']}.{inherits}\n\n{claim}\n"
+    return f"{what}: {plan.steps} steps of {plan.scheduler or settings['scheduler']}.{inherits}\n\n{claim}\n"
 
 
 def _use(plan: InheritancePlan, metrics: Mapping[str, Any]) -> str:
     guidance = metrics["settings"]["guidance"]
+    put = "" if plan.scheduler is None else f"; puts a {plan.scheduler} on it"
     model = " ".join(metrics["settings"]["model"].split())
     return f"""## Use
 
 ```python
 from explorer import inherit
 
-handle = inherit(pipe, "FOLDER")  # this folder (or its hub id); pipe: your diffusers pipeline of {model}
+handle = inherit(pipe, "FOLDER")  # this folder (or its hub id); pipe: your diffusers pipeline of {model}{put}
 image = pipe(prompt, num_inference_steps={plan.steps}, guidance_scale={guidance:g}).images[0]
 handle.remove()  # the pipeline is as it was
 ```

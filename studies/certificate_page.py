@@ -116,7 +116,8 @@ def _facts(document: Mapping[str, Any]) -> str:
         "plan": f"{document['plan']['words']} (key {document['plan']['key']})",
         "pictures": f"{pictures(document['count'], document['prompts'])} by each run ({settings['prompts']}), "
         f"seeds from {settings['seed']}",
-        "pipeline": f"{settings['scheduler']}, {settings['steps']} steps, guidance {settings['guidance']:g}, "
+        "pipeline": f"{settings['scheduler']}{_of_plan(document)}, {settings['steps']} steps, "
+        f"guidance {settings['guidance']:g}, "
         f"{'x'.join(map(str, settings['resolution']))} pixels, {settings['dtype']}",
         "CLIP model": extra.get("CLIP model"),
         "features": f"{settings['extractor']}, compared with {settings['reference']}",
@@ -133,3 +134,9 @@ def _facts(document: Mapping[str, Any]) -> str:
 def _tries(document: Mapping[str, Any]) -> str:
     words = others_words(document["also_certified"])
     return f'<p class="note">{escape(words)}</p>\n' if words else ""
+
+
+def _of_plan(document: Mapping[str, Any]) -> str:
+    """The plan's own scheduler, where it names one."""
+    name = document["plan"]["document"].get("scheduler")
+    return f" (the plan: {name})" if name else ""

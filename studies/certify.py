@@ -21,10 +21,11 @@ from explorer.costs import anatomy
 from explorer.errors import ExplorerError, ScoreError, StudyError
 from explorer.estimate import Estimate
 from explorer.pictures import as_png
-from explorer.plan import InheritancePlan
+from explorer.plan import InheritancePlan, plain_name
 from explorer.prompts import load_prompts
 from explorer.quality.bootstrap import mean_estimate
 from explorer.quality.scorer import Raw, Scorer
+from explorer.strategies import strategy
 from studies.certificate import (
     ABOVE,
     CERTIFICATE,
@@ -150,7 +151,7 @@ def certify(
         differences[PLAN][clip],
         differences[PLAN]["drift"],
         [
-            _rival(runs[run].steps, raws[PLAN], raws[run], full, clip, prompts)
+            _rival(runs[run].rival_name, raws[PLAN], raws[run], full, clip, prompts)
             for run in (SAME_COST, ABOVE)
             if run in raws
         ],
@@ -186,35 +187,36 @@ def prompt_of(session: Session, count: int) -> NDArray[np.int64]:
 
 
 def _latencies(session: Session, plan: InheritancePlan, words: str, data: CertificateData) -> dict[str, Run]:
-    """The runs and their latencies, measured once."""
+    """The runs and their latencies, measured once. The plan's rivals run under its own scheduler."""
     evaluator = session.evaluator
     standing = data.latencies()
     if standing is not None:
         return standing
 
-    def plain(steps: int) -> Run:
-        name = f"plain@{steps}"
-        return Run(name, steps, evaluator.latency(InheritancePlan(session.architecture, steps, name=name)))
+    def plain(steps: int, scheduler: str | None = None) -> Run:
+        control = strategy(plain_name(steps, scheduler), unet=session.architecture)
+        return Run(control.describe(), steps, evaluator.latency(control), scheduler)
 
     own = evaluator.latency(plan)
-    runs = {FULL: plain(evaluator.steps), PLAN: Run(words, plan.steps, own)}
+    runs = {FULL: plain(evaluator.steps), PLAN: Run(words, plan.steps, own, plan.scheduler)}
     if not plan.extracts_always:
-        rival = nearest_steps(session, 1 / own.speedup.value)
-        runs |= {SAME_COST: plain(rival)}
+        rival = nearest_steps(session, 1 / own.speedup.value, plan.scheduler)
+        runs |= {SAME_COST: plain(rival, plan.scheduler)}
         if rival + 1 < evaluator.steps:
-            runs |= {ABOVE: plain(rival + 1)}
+            runs |= {ABOVE: plain(rival + 1, plan.scheduler)}
     data.keep_latencies(runs)
     return runs
 
 
-def nearest_steps(session: Session, share: float) -> int:
-    """The number of plain steps, fewer than the full one, whose UNet evaluations are nearest to `share` of its."""
+def nearest_steps(session: Session, share: float, scheduler: str | None = None) -> int:
+    """The number of plain steps under `scheduler`, fewer than the full one, whose UNet evaluations are nearest to
+    `share` of the un-accelerated run's."""
     evaluator = session.evaluator
 
     def evaluations(steps: int) -> int:
-        return evaluator.evaluations(InheritancePlan(session.architecture, steps))
+        return evaluator.evaluations(InheritancePlan(session.architecture, steps, scheduler=scheduler))
 
-    whole = evaluations(evaluator.steps)
+    whole = evaluator.evaluations(InheritancePlan(session.architecture, evaluator.steps))
     fewer = range(1, max(2, evaluator.steps))
     return min(fewer, key=lambda steps: (abs(evaluations(steps) / whole - share), steps))
 
@@ -246,7 +248,7 @@ def _measure(
             numbers = range(done, min(done + max(evaluator.batch, LEAST), count))
             chosen = [prompts[number % len(prompts)] for number in numbers]
             pictures = {
-                name: paint(chosen, evaluator.seed + done, None if name == PLAN else run.steps)
+                name: paint(chosen, evaluator.seed + done, None if name == PLAN else run.steps, run.scheduler)
                 for name, run in runs.items()
             }
             raws = {name: scorer.measure(each, chosen, pictures[FULL]) for name, each in pictures.items()}
@@ -278,9 +280,9 @@ def _scores(scorer: Scorer, raws: Mapping[str, Raw], prompts: NDArray[np.int64])
     return {name: dict(scorer.estimates(raw, reference, prompts)) for name, raw in raws.items()}
 
 
-def _rival(steps: int, ours: Raw, theirs: Raw, full: Raw, clip: str, prompts: NDArray[np.int64]) -> Rival:
+def _rival(name: str, ours: Raw, theirs: Raw, full: Raw, clip: str, prompts: NDArray[np.int64]) -> Rival:
     return Rival(
-        f"{steps} plain steps",
+        name,
         mean_estimate(ours.each[clip] - theirs.each[clip], groups=prompts),
         mean_estimate(ours.each["psnr"] - theirs.each["psnr"], groups=prompts),
         mean_estimate(full.each[clip] - theirs.each[clip], groups=prompts),
@@ -290,10 +292,11 @@ def _rival(steps: int, ours: Raw, theirs: Raw, full: Raw, clip: str, prompts: ND
 def _run_document(
     session: Session, plan: InheritancePlan, name: str, run: Run, scores: Mapping[str, Estimate]
 ) -> dict[str, Any]:
-    chosen = plan if name == PLAN else InheritancePlan(session.architecture, run.steps)
+    chosen = plan if name == PLAN else InheritancePlan(session.architecture, run.steps, scheduler=run.scheduler)
     return {
         "name": run.name,
         "steps": run.steps,
+        "scheduler": run.scheduler or session.settings.scheduler,
         "evaluations": session.evaluator.evaluations(chosen),
         "macs_share": macs_share(session, chosen),
         "speedup": run.latency.speedup.to_json(),

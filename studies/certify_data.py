@@ -22,6 +22,7 @@ from explorer.errors import ExplorerError, ScoreError, StudyError
 from explorer.latency import Latency
 from explorer.quality.features import Features
 from explorer.quality.scorer import Raw
+from explorer.schedulers import short
 from studies.certificate import FULL, KEPT, PLAN
 from studies.documents import check_document, read_document
 from studies.pictures import write_whole
@@ -41,11 +42,17 @@ _NONE = {"objectives": [{"name": "latency", "direction": "minimize"}]}
 
 @dataclass(frozen=True)
 class Run:
-    """One of the certificate's runs: its name for people, its steps and how fast it is."""
+    """One of the certificate's runs: its name for people, its steps, how fast it is, and its scheduler where it is
+    another one than the pipeline's own."""
 
     name: str
     steps: int
     latency: Latency
+    scheduler: str | None = None
+
+    @property
+    def rival_name(self) -> str:
+        return f"{self.steps} plain steps" + ("" if self.scheduler is None else f" of {short(self.scheduler)}")
 
 
 class CertificateData:
@@ -166,13 +173,13 @@ class CertificateData:
         path = self.folder / LATENCY
         if not path.exists():
             return None
-        one = {"name": str, "steps": int, "latency": dict}
+        one = {"name": str, "steps": int, "latency": dict, "scheduler": (str, type(None))}
         document = read_document(path, {FULL: one, PLAN: one}, _REMEDY)
         found = {}
         for role, run in document.items():
             check_document(run, one, path, _REMEDY)
             try:
-                found[role] = Run(run["name"], run["steps"], Latency.from_json(run["latency"]))
+                found[role] = Run(run["name"], run["steps"], Latency.from_json(run["latency"]), run["scheduler"])
             except ScoreError as error:
                 raise StudyError(f"{path} cannot be read ({error}); {_REMEDY}.") from error
         return found
@@ -180,7 +187,13 @@ class CertificateData:
     def keep_latencies(self, runs: Mapping[str, Run]) -> None:
         """Keep what was timed."""
         document = {
-            role: {"name": run.name, "steps": run.steps, "latency": run.latency.to_json()} for role, run in runs.items()
+            role: {
+                "name": run.name,
+                "steps": run.steps,
+                "latency": run.latency.to_json(),
+                "scheduler": run.scheduler,
+            }
+            for role, run in runs.items()
         }
         write_whole(self.folder / LATENCY, _json(document))
 

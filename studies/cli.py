@@ -93,6 +93,9 @@ def search(
     max_age: Annotated[
         int | None, typer.Option(help="Propose no plan that inherits features of more evaluations ago.")
     ] = None,
+    schedulers: Annotated[
+        str | None, typer.Option(help="Comma-separated: own, DPMSolverMultistepScheduler ... [own].")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Search plans: the baselines first, then what is proposed. Resumes; Ctrl-C leaves the study whole."""

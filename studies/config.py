@@ -9,12 +9,14 @@ from typing import Any
 
 from explorer.compiling import compile_mode
 from explorer.errors import PlanError, StudyError
+from explorer.schedulers import OWN, check_name
 
 STORAGE_VARIABLE = "EXPLORER_STORAGE"  # a URL with a password is better there than where `ps` shows it
 LATENCY = {"latency": "minimize", "speedup": "maximize"}
 BASELINES = ("all", "short", "none")
 SAMPLERS = ("tpe", "nsga2", "random")
 PROPOSALS = ("seeds", "masks", "screened-moves", "screened", "moves", "sampler", "mixture")
+LISTS = {"objectives": "latency,fd,clip", "schedulers": "own,DPMSolverMultistepScheduler"}
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,8 @@ class SearchConfig:
     pictures), a statistics file or a picture folder. prompt_count: the first so many prompts. compile: a mode of
     `explorer.compiling`; a file may say true (default) or false (off). calibrate: begin with a calibration, and let the
     space have the rule `fitted`. proposals: a kind of `studies.proposers`, or `mixture` for all of them in turn.
-    max_cache_mib, max_variants, max_age: limits on what is proposed (`studies.limits`).
+    max_cache_mib, max_variants, max_age: limits on what is proposed (`studies.limits`). schedulers: what a plan of the
+    space `joint` may run under, `own` (the pipeline's) first among them; each has its plain controls.
     """
 
     study: str = "search"
@@ -61,6 +64,7 @@ class SearchConfig:
     max_cache_mib: float | None = None
     max_variants: int | None = None
     max_age: int | None = None
+    schedulers: tuple[str, ...] = (OWN,)
 
     def __post_init__(self) -> None:
         for name in (
@@ -95,8 +99,21 @@ class SearchConfig:
             compile_mode(self.compile)
         except PlanError as error:
             raise StudyError(f"--compile: {error}") from error
+        self._check_schedulers()
         if not self.objectives:
             raise StudyError("--objectives names none; give some, such as latency,fd,clip.")
+
+    def _check_schedulers(self) -> None:
+        if OWN not in self.schedulers:
+            raise StudyError(
+                f"--schedulers must have {OWN} among its names, the pipeline's own, which every plan is held against; "
+                f"got {','.join(self.schedulers) or 'none'}."
+            )
+        try:
+            names = [name if name == OWN else check_name(name) for name in self.schedulers]
+        except PlanError as error:
+            raise StudyError(f"--schedulers: {error}") from error
+        object.__setattr__(self, "schedulers", tuple(dict.fromkeys([OWN, *names])))
 
     @property
     def latency_objectives(self) -> tuple[str, ...]:
@@ -144,11 +161,11 @@ def _read(file: Path) -> dict[str, Any]:
 
 
 def _typed(name: str, value: Any, declared: str) -> Any:
-    """Check a value against the field's declared type; a text of objectives is split at its commas."""
-    if name == "objectives":
+    """Check a value against the field's declared type; a text of several names is split at its commas."""
+    if name in LISTS:
         parts = value.split(",") if isinstance(value, str) else value
         if not isinstance(parts, list | tuple) or not all(isinstance(part, str) for part in parts):
-            raise StudyError(f"objectives must be names such as latency,fd,clip, got {value!r}.")
+            raise StudyError(f"{name} must be names such as {LISTS[name]}, got {value!r}.")
         return tuple(part.strip() for part in parts if part.strip())
     if name == "compile" and isinstance(value, bool):
         return compile_mode(value)

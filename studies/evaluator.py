@@ -27,7 +27,8 @@ from explorer.profiles import Profile
 from explorer.prompts import Prompt
 from explorer.quality.scorer import Scorer, Scores
 from explorer.runtime import Inheritance, inherit
-from explorer.workload import evaluations_of, twin
+from explorer.schedulers import evaluations_of_plan, scheduled
+from explorer.workload import twin
 from studies.limits import Limits
 from studies.saved import Saved
 from studies.scored import LATENCY, PREDICTED, QUALITY, Part, Picture, Scored
@@ -78,7 +79,7 @@ class CandidateEvaluator:
             inherit(self._stock, InheritancePlan(Architecture.of(pipe.unet), steps), compile=compile)
         self.profile = profile
         self._conditions = embeds
-        self._counts: dict[int, int] = {}
+        self._counts: dict[tuple[int, str | None], int] = {}
         self._baseline: torch.Tensor | None = None
         self._warm = False
         self.saved: Saved | None = None
@@ -101,10 +102,12 @@ class CandidateEvaluator:
         return self._stock
 
     def evaluations(self, plan: InheritancePlan) -> int:
-        """UNet evaluations of a run of the plan under the pipeline's scheduler (PNDM: one more than its steps)."""
-        if plan.steps not in self._counts:
-            self._counts[plan.steps] = evaluations_of(self.pipe.scheduler, plan.steps)
-        return self._counts[plan.steps]
+        """UNet evaluations of a run of the plan under its scheduler, by default the pipeline's (PNDM: one more than its
+        steps)."""
+        run = plan.steps, plan.scheduler
+        if run not in self._counts:
+            self._counts[run] = evaluations_of_plan(self.pipe.scheduler, plan)
+        return self._counts[run]
 
     def score(self, plan: InheritancePlan, part: Part | None = None) -> Scored:
         """Latency, speed-up, peak MiB of held features, and every metric of the scorer, with what each took; one part
@@ -125,12 +128,17 @@ class CandidateEvaluator:
     @contextlib.contextmanager
     def painter(self, plan: InheritancePlan) -> Iterator[Painter]:
         """Within it the plan stays applied: call what it gives with prompts and the first one's seed, for the plan's
-        pictures, or with `plain` steps for the un-accelerated pipeline's; uint8 (N, 3, H, W)."""
+        pictures, or with `plain` steps for the un-accelerated pipeline's, under `scheduler` where one is named; uint8
+        (N, 3, H, W)."""
 
-        def paint(prompts: Sequence[Prompt], seed: int, plain: int | None = None) -> torch.Tensor:
-            pipe = self._twin if plain is None else self._stock
+        def paint(
+            prompts: Sequence[Prompt], seed: int, plain: int | None = None, scheduler: str | None = None
+        ) -> torch.Tensor:
             with _explained(), on_device(self.info, shared=True):
-                return self._pictures(pipe, plain or plan.steps, prompts, seed)
+                if plain is None:
+                    return self._pictures(self._twin, plan.steps, prompts, seed)
+                with scheduled(self._stock, scheduler):
+                    return self._pictures(self._stock, plain, prompts, seed)
 
         with inherit(self._twin, plan, compile=self.compile):
             yield paint
@@ -188,7 +196,7 @@ class CandidateEvaluator:
             return {}
         try:
             drift = self.predictor.drift(plan)
-        except PlanError:  # such as a number of steps that was not calibrated
+        except PlanError:  # such as a number of steps or a scheduler that was not calibrated
             return {}
         return {PREDICTED: Estimate(drift, drift, drift, self.predictor.calibration.errors.pictures)}
 
@@ -214,7 +222,7 @@ class CandidateEvaluator:
             scores = self.scorer.score(pictures, self.prompts, baseline)
         extractors = {name: self.scorer.extractor for name in scores if name not in scores.each}
         extractors.update({name: self.scorer.clip_model for name in scores if name.startswith("clip")})
-        if plan.extracts_always and plan.steps == self.steps:
+        if plan.extracts_always and (plan.steps, plan.scheduler) == (self.steps, None):
             kept = list(range(len(pictures)))  # what every other plan's pictures stand beside
         else:
             kept = _first_and_worst(len(pictures), scores.each.get("psnr", []))

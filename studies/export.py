@@ -110,9 +110,8 @@ def exported_plan(study: StudyRecord, row: TrialRow) -> InheritancePlan:
     """The trial's plan with what it was made for. Raises PlanError when the stored one cannot be read."""
     plan = InheritancePlan.from_json(row.plan)
     settings = study.settings
-    made_for = MadeFor(
-        public_name(settings.model), settings.extra.get("weights"), settings.scheduler, row.evaluations
-    )  # fmt: skip
+    scheduler = plan.scheduler or settings.scheduler
+    made_for = MadeFor(public_name(settings.model), settings.extra.get("weights"), scheduler, row.evaluations)
     return replace(plan, made_for=made_for, name=row.name or plan.name)
 
 

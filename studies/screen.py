@@ -63,7 +63,10 @@ class Screen:
         return Prediction(self.drift(plan), self.cost(plan))
 
     def drift(self, plan: InheritancePlan) -> float:
-        """See `Prediction`. 0 for the un-accelerated run. Raises PlanError for a number of steps not calibrated."""
+        """See `Prediction`. 0 for the un-accelerated run. Raises PlanError for a number of steps, and for any other
+        scheduler than the study's, which were not calibrated."""
+        if plan.scheduler is not None:
+            raise PlanError(f"runs of {plan.scheduler} were not calibrated, so their drift is not predicted.")
         count = self.evaluations(plan)
         if count != self.moments.evaluations and plan.steps not in self.calibration.plain:
             raise PlanError(f"a run of {plan.steps} steps was not calibrated, so its drift is not predicted.")

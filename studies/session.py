@@ -12,7 +12,7 @@ from explorer.architecture import Architecture
 from explorer.compiling import compile_mode
 from explorer.costs import anatomy
 from explorer.devices import DeviceInfo, describe, resolve_device, resolve_dtype
-from explorer.errors import ScoreError, StudyError
+from explorer.errors import PlanError, ScoreError, StudyError
 from explorer.fitting import Fitter
 from explorer.models import EMOJI, default_guidance, fingerprint, has_weights, load_pipeline
 from explorer.plan import InheritancePlan
@@ -21,6 +21,7 @@ from explorer.quality.features import default_extractor, load_extractor
 from explorer.quality.metrics import METRICS, find_metric, resolve
 from explorer.quality.reference import load_reference
 from explorer.quality.scorer import Scorer
+from explorer.schedulers import OWN, scheduler_for
 from explorer.strategies import PAPER_MODES, baselines
 from explorer.workload import evaluations_of, latent_size, random_embeds, vae_factor
 from search_spaces import make_space
@@ -68,7 +69,10 @@ class Session:
             return
         complete = self.config.baselines == "all"
         modes = PAPER_MODES if complete else PAPER_MODES[:1]
-        yield from baselines(self.architecture, self.config.steps, modes=modes, complete=complete)
+        schedulers = self.settings.extra.get("schedulers", (OWN,))[1:]
+        yield from baselines(
+            self.architecture, self.config.steps, modes=modes, complete=complete, schedulers=schedulers
+        )
 
 
 def open_session(config: SearchConfig, pipe: Any = None) -> Session:
@@ -111,7 +115,10 @@ def _open(config: SearchConfig, pipe: Any) -> Session:
         raise StudyError(f"--steps must be at most {most} with this model's scheduler, got {config.steps}.")
     evaluations = evaluations_of(pipe.scheduler, config.steps)
     fitter = Fitter({})
-    space = make_space(config.space, architecture, config.steps, evaluations, fitter if config.calibrate else None)
+    schedulers = _schedulers(config, pipe)
+    space = make_space(
+        config.space, architecture, config.steps, evaluations, fitter if config.calibrate else None, schedulers
+    )
     info = describe(device)
     reference = config.reference or ("embedded" if embedded else BASELINE_REFERENCE)
     scorer, loaded = None, None
@@ -174,7 +181,9 @@ def _open(config: SearchConfig, pipe: Any) -> Session:
             "scheduler settings": _digest(dict(pipe.scheduler.config)),
             "reference pictures": _digest(loaded.mean.tolist()) if loaded else None,
         }
-        | ({"calibrated": True} if config.calibrate else {})  # absent where it is not: as in older studies
+        # absent where they are not: as in older studies
+        | ({"calibrated": True} if config.calibrate else {})
+        | ({"schedulers": [OWN, *schedulers]} if schedulers else {})
         | {name: value for name, value in _limits(config).items() if value is not None},
     )
     evaluator.limits = Limits(
@@ -209,6 +218,7 @@ def config_of(settings: StudySettings, study: str, **run: Any) -> SearchConfig:
         max_cache_mib=settings.extra.get("max cache MiB"),
         max_variants=settings.extra.get("max variants"),
         max_age=settings.extra.get("max age"),
+        schedulers=tuple(settings.extra.get("schedulers", (OWN,))),
         **run,
     )
 
@@ -223,6 +233,17 @@ def _feature_bytes(pipe: Any, config: SearchConfig, side: int, dtype: str) -> di
     latent = latent_size((side, side), vae_factor(pipe))
     itemsize = {"float64": 8, "float32": 4}.get(dtype, 2)
     return anatomy(pipe.unet, latent).feature_bytes(2 * config.latency_batch, itemsize)
+
+
+def _schedulers(config: SearchConfig, pipe: Any) -> dict[str, int]:
+    """The further schedulers that plans may run under, with the UNet evaluations of a full run under each. One of the
+    pipeline's own class is its own."""
+    own = pipe.scheduler
+    names = [name for name in config.schedulers if name not in (OWN, type(own).__name__)]
+    try:
+        return {name: evaluations_of(scheduler_for(own, name), config.steps) for name in names}
+    except (PlanError, ImportError, ValueError) as error:
+        raise StudyError(f"--schedulers: {error}") from error
 
 
 def _prompts(config: SearchConfig) -> PromptSet:

@@ -8,6 +8,7 @@ from typing import Any
 
 from explorer.compiling import CompileMode, compile_mode
 from explorer.errors import StudyError
+from explorer.schedulers import OWN, short
 
 DIRECTIONS = ("minimize", "maximize")
 OF_THE_DEVICE = ("device", "driver", "torch", "threads")
@@ -84,6 +85,12 @@ class StudySettings:
         values["sampler"] = SamplerSettings(**values["sampler"])
         values["compile"] = compile_mode(values.get("compile"))  # a bool in studies of earlier versions
         return cls(**values)
+
+
+def scheduler_words(settings: StudySettings) -> str:
+    """The study's scheduler, and those that its plans may name besides."""
+    others = [short(name) for name in settings.extra.get("schedulers", ()) if name != OWN]
+    return settings.scheduler + (f" (plans also of {', '.join(others)})" if others else "")
 
 
 def flatten(settings: StudySettings) -> dict[str, Any]:

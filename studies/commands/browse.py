@@ -15,7 +15,7 @@ from studies.database import show_url
 from studies.pick import answer
 from studies.queue import counts
 from studies.rows import TrialRow, trials
-from studies.settings import Objective
+from studies.settings import Objective, scheduler_words
 from studies.store import Store, StudyRecord
 from studies.summary import agreement, dominated_baselines, front_of, gain, plain_row, scored_rows, without_loss
 from studies.tally import BASELINE, Tally, source_of, tally
@@ -155,7 +155,7 @@ def print_front(store: Store, study: StudyRecord) -> None:
     settings = study.settings
     console.print(
         f"\n{study.name}: {settings.model} on {settings.device}, {settings.dtype}, {settings.steps} steps of "
-        f"{settings.scheduler}; {len(scored_rows(rows, objectives))} plans scored, {len(front)} on the front"
+        f"{scheduler_words(settings)}; {len(scored_rows(rows, objectives))} plans scored, {len(front)} on the front"
         + (f"; scores @{count} pictures, 95% intervals" if count else "")
     )
     best = without_loss(rows, objectives, settings.steps)
@@ -181,7 +181,8 @@ def _say_when_plain_wins(rows: list[TrialRow], front: list[TrialRow], steps: int
     controls = [row for row in front if row.words.startswith("plain@") and row is not plain_row(rows, steps)]
     winners = [row.words for row in controls]
     if winners:
-        out().print(f"fewer plain steps hold {len(winners)} of the front's points: {', '.join(winners)}")
+        also = " or another scheduler alone" if any("/" in words for words in winners) else ""
+        out().print(f"fewer plain steps{also} hold {len(winners)} of the front's points: {', '.join(winners)}")
 
 
 def _print_tally(kinds: list[Tally]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ PLANS = {
     "mode": strategy("CO6", mode="P5†", unet=SD15),
     "curve": strategy("DC0", mode="N", unet=SD15, rule="forecast2"),
     "switches": InheritancePlan(SD15, 50, (LI1, DC0, EP), Periodic(4, 1, 0.1, (0.3, 0.7)), Rule("forecast", 1)),
+    "scheduler": replace(strategy("DC0/P3+f2", unet=SD15, steps=20), scheduler="DPMSolverMultistepScheduler"),
     "segments": InheritancePlan(TINY, 4, (Mask.of(["mid.res0"]),), Segments.of([0, 1, 0, 1])),
 }
 
@@ -98,6 +100,10 @@ def test_a_huge_file_is_not_read(tmp_path: Path) -> None:
         ({"rule": {"kind": "forecast", "order": 9}}, "unknown rule 'forecast9'"),
         ({"architecture": SDXL.to_json()}, "unknown unit"),
         ({"architecture": {"down": "everything"}}, "architecture cannot be read"),
+        ({"scheduler": "os.system"}, "may not name the scheduler 'os.system'; expected one of PNDMScheduler"),
+        ({"scheduler": "EDMEulerScheduler"}, "may not name the scheduler"),
+        ({"scheduler": "DDIM"}, "by its class, DDIMScheduler"),
+        ({"scheduler": ["DDIMScheduler"]}, "may not name the scheduler"),
         ({"name": 7}, "name must be a text"),
         ({"name": "\ud800"}, "printable"),
         ({"name": "\x1b[2J"}, "printable"),
@@ -272,3 +278,25 @@ def test_a_run_stores_what_a_later_step_reads_and_nothing_else(order: int, start
 
 def test_errors_are_of_the_one_family() -> None:
     assert issubclass(PlanError, ExplorerError)
+
+
+# Keys that studies of earlier versions have stored: a plan that names no scheduler keeps its own, and its file.
+STORED = {
+    "plain": "72bd409cec9542329de1",
+    "mode": "8e1a4a177c3b21fa8245",
+    "curve": "4324a6939a438ecd3eef",
+    "switches": "13f45fa0fa4b4c0bf73c",
+    "segments": "29368815c62b36a94905",
+}
+
+
+@pytest.mark.parametrize("name", STORED)
+def test_a_plan_without_a_scheduler_is_what_it_was(name: str) -> None:
+    plan, evaluations = PLANS[name], 4 if name == "segments" else 51
+    document = plan.to_json()
+    assert plan.key(evaluations) == STORED[name]
+    assert document["schema"] == 2 and "scheduler" not in document
+    assert InheritancePlan.from_json({**document, "scheduler": None}) == plan
+    other = replace(plan, scheduler="DDIMScheduler")
+    assert other.key(evaluations) != plan.key(evaluations)
+    assert other.to_json()["schema"] == SCHEMA, "an older version must refuse it"

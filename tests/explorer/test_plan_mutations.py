@@ -44,7 +44,7 @@ NUMBERS: list[Any] = [
 ]
 RAW = ["NaN", "Infinity", "-Infinity", "1e999", "9" * 5000, "1e-999", "0x10", "01", "tru", '"\\ud800"', '"\\u0000"']
 TEXTS = ["", "residual", "output", "dn0.l0.res", "up3.l1.attn", "out", "conv_in", "copy", "forecast", "segments",
-         "\u202e", "a" * 5000, "\x1b[2J", "__class__", "dn0.l0.res\n", "💥"]  # fmt: skip
+         "\u202e", "a" * 5000, "\x1b[2J", "__class__", "dn0.l0.res\n", "💥", "DDIMScheduler"]  # fmt: skip
 
 
 def nested(depth: int, kind: str) -> Any:

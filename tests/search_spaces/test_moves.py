@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from random import Random
 
 import pytest
@@ -11,14 +12,16 @@ from hypothesis import strategies as st
 from explorer.errors import PlanError
 from explorer.fitting import Fitter
 from explorer.plan import InheritancePlan
+from explorer.schedule import Segments
 from explorer.strategies import strategy
 from search_spaces import make_space
-from search_spaces.moves import MOVES, neighbour
+from search_spaces.moves import MOVES, move_scheduler, neighbour
 from search_spaces.space import Setting
 from tests.architectures import ARCHITECTURES, SD15
 from tests.explorer.test_fitting import moments_of
 from tests.search_spaces.trials import DrawnTrial
 
+OTHERS = {"DPMSolverMultistepScheduler": 50, "HeunDiscreteScheduler": 99}
 few = settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 
 
@@ -41,7 +44,7 @@ def test_a_neighbour_is_another_valid_plan(shape: str, data: st.DataObject, run:
 
 @pytest.mark.parametrize("name", ["DC0/P5", "CO6/P5†", "EP/P2", "RI/P3"])
 def test_every_move_is_found_from_a_baseline(name: str) -> None:
-    setting = Setting(SD15, 50, 51)
+    setting = Setting(SD15, 50, 51, others=OTHERS)
     plan = strategy(name, steps=50, unet=SD15)
     random, worked = Random(0), set()
     for _ in range(300):
@@ -56,27 +59,39 @@ def test_every_move_is_found_from_a_baseline(name: str) -> None:
     assert worked == expected
 
 
-def test_a_walk_reaches_far_and_stays_valid() -> None:
-    setting, random = Setting(SD15, 20, 21), Random(1)
+@pytest.mark.parametrize("others", [{}, {"DPMSolverMultistepScheduler": 20, "HeunDiscreteScheduler": 39}])
+def test_a_walk_reaches_far_and_stays_valid(others: dict[str, int]) -> None:
+    setting, random = Setting(SD15, 20, 21, others=others), Random(1)
+    space = make_space("joint", SD15, 20, 21, schedulers=others)
     plan = strategy("DC0", mode="P3", steps=20, unet=SD15)
-    seen = set()
+    seen, schedulers = set(), set()
     for _ in range(200):
-        moved = neighbour(plan, setting, random)
-        assert moved is not None
-        plan = moved
-        seen.add(plan.key(setting.at(plan.steps)))
-    assert len(seen) > 100
+        plan = neighbour(plan, setting, random) or plan  # now and then 20 attempts find none
+        seen.add(plan.key(setting.evaluations_of(plan)))
+        schedulers.add(plan.scheduler)
+    assert len(seen) > 100 and schedulers == {None, *others}
+    assert space.parameters(plan)
+
+
+def test_a_written_schedule_goes_along_to_a_scheduler_of_other_evaluations() -> None:
+    setting = Setting(SD15, 4, 5, others={"HeunDiscreteScheduler": 7})
+    plan = replace(strategy("DC0/P2", steps=4, unet=SD15), schedule=Segments.of([0, 1, 0, 1, 1]))
+    moved = move_scheduler(plan, setting, Random(0))
+    assert moved is not None and moved.scheduler == "HeunDiscreteScheduler"
+    assert moved.resolve(setting.evaluations_of(moved)) == (0, 0, 1, 0, 0, 1, 1)
+    assert move_scheduler(plan, Setting(SD15, 4, 5), Random(0)) is None
 
 
 def test_neighbours_of_a_fitted_plan_are_fitted_anew() -> None:
     fitter = Fitter({20: moments_of(SD15, 20, 21)})
-    setting, random = Setting(SD15, 20, 21, fitter), Random(2)
+    setting, random = Setting(SD15, 20, 21, fitter, {"HeunDiscreteScheduler": 39}), Random(2)
     plan = strategy("CO6/P3+fit", steps=20, unet=SD15, fit=fitter)
     moved = [neighbour(plan, setting, random) for _ in range(60)]
     rules = {other.rule.name for other in moved if other is not None}
     assert "fitted" in rules and len(rules) > 1
     for other in moved:
         assert other is not None and (other.rule.name != "fitted" or fitter(other) == other)
+        assert other.scheduler is None or other.rule.name != "fitted"
     assert "fitted" in {
         neighbour(strategy("CO6/P3", steps=20, unet=SD15), setting, random).rule.name for _ in range(90)
     }

@@ -53,6 +53,56 @@ def test_every_draw_is_a_plan_that_comes_back(name: str, shape: str, data: st.Da
     assert InheritancePlan.from_json(plan.to_json()) == plan
 
 
+SEVERAL = {"DPMSolverMultistepScheduler": 20, "HeunDiscreteScheduler": 39}
+
+
+@pytest.mark.parametrize("shape", ARCHITECTURES)
+@pytest.mark.parametrize("calibrated", [False, True])
+@few
+@given(data=st.data())
+def test_every_draw_of_several_schedulers_comes_back(shape: str, calibrated: bool, data: st.DataObject) -> None:
+    architecture = ARCHITECTURES[shape]
+    fit = Fitter({20: moments_of(architecture, 20, 21)}) if calibrated else None
+    space = make_space("joint", architecture, 20, 21, fit, SEVERAL)
+    setting = Setting(architecture, 20, 21, fit, SEVERAL)
+    trial = DrawnTrial(data.draw)
+    plan = space.suggest(trial)
+    assert (plan.scheduler or "own") == trial.values["scheduler"]
+    assert plan.scheduler is None or plan.rule.weights is None, "a fitted rule is the own scheduler's"
+    evaluations = setting.evaluations_of(plan)
+    assert space.suggest(FixedTrial(trial.values)) == plan
+    assert len(plan.resolve(evaluations)) == evaluations
+    assert again(space, plan).key(evaluations) == plan.key(evaluations)
+    assert InheritancePlan.from_json(plan.to_json()) == plan
+
+
+def test_one_scheduler_is_no_dimension_and_another_space_has_none() -> None:
+    plan = strategy("DC0/P3", steps=20, unet=SD15)
+    other = replace(plan, scheduler="HeunDiscreteScheduler")
+    one, several = make_space("joint", SD15, 20, 21), make_space("joint", SD15, 20, 21, schedulers=SEVERAL)
+    assert "scheduler" not in one.parameters(plan)
+    assert several.parameters(plan)["scheduler"] == "own"
+    assert several.parameters(other)["scheduler"] == "HeunDiscreteScheduler"
+    for space in (one, make_space("schedule", SD15, 20, 21)):
+        with pytest.raises(PlanError, match="no plans for HeunDiscreteScheduler"):
+            space.parameters(other)
+    with pytest.raises(StudyError, match="space block has one scheduler"):
+        make_space("block", SD15, 20, 21, schedulers=SEVERAL)
+
+
+def test_controls_of_every_scheduler_are_in_joint() -> None:
+    space = make_space("joint", SD15, 20, 21, schedulers=SEVERAL)
+    setting = Setting(SD15, 20, 21, others=SEVERAL)
+    plans = [plan for plan in baselines(SD15, 20, complete=False, modes=(), schedulers=SEVERAL) if plan.extracts_always]
+    assert [plan.name for plan in plans if plan.scheduler == "HeunDiscreteScheduler"] == [
+        f"plain@{n}/HeunDiscrete" for n in (20, 10, 8, 6, 4)
+    ]
+    assert len(plans) == 15
+    for plan in plans:
+        at = setting.evaluations_of(plan)
+        assert again(space, plan).key(at) == plan.key(at), plan.name
+
+
 @pytest.mark.parametrize("shape", ARCHITECTURES)
 @pytest.mark.parametrize("name", ["joint", "named"])
 @pytest.mark.parametrize(("steps", "evaluations"), [(50, 51), (20, 20)])
