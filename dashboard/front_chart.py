@@ -206,7 +206,7 @@ def _hover(board: Board, i: int, view: View) -> str:
     # Plotly reads tags and links in its texts, and a plan's name may come from anybody.
     row = board.measured[i]
     words = row.words if len(row.words) <= 90 else row.words[:87] + "..."
-    lines = [f"<b>{escape(words)}</b>", f"trial {row.number}"]
+    lines = [f"<b>{escape(row.title)}</b>", *([] if row.words == row.nickname else [escape(words)])]
     for metric in dict.fromkeys([view.x, view.y, *([view.colour] if view.colour else [])]):
         score = row.scores.get(metric)
         if score is not None:

@@ -59,7 +59,7 @@ def summary(study: StudyRecord, board: Board) -> str:
     ]
     if board.lossless:
         best = board.lossless[0]
-        words.append(f" Fastest at no measurable loss: **{best.speedup:.2f}x**, {plain(best.words)}.")
+        words.append(f" Fastest at no measurable loss: **{best.speedup:.2f}x**, {plain(best.title)}.")
     winners = [board.measured[i] for i in board.front if board.series[i] == "plain steps"]
     winners = [row for row in winners if row is not board.control]
     if winners:
@@ -156,6 +156,7 @@ def _table(board: Board) -> None:
         key=f"front-table-{hash(tuple(on_front))}",
         selection_default={"selection": {"rows": ticked}}, column_config={
             "trial": st.column_config.NumberColumn(width="small"), "plan": st.column_config.TextColumn(width="medium"),
+            "in full": st.column_config.TextColumn(width="large"),
             **{f"{metric} 95%": "95%" for metric in ("speedup", *quality)},
         },
         alt="The plans of the front with their scores, the fastest first",
@@ -184,12 +185,13 @@ def front_table(board: Board, quality: list[str]) -> list[dict[str, Any]]:
     lines = []
     for i, beaten in zip(board.front, board.beaten, strict=True):
         row = board.measured[i]
-        line: dict[str, Any] = {"trial": row.number, "plan": row.words, "beats": beaten}
+        line: dict[str, Any] = {"trial": row.number, "plan": row.nickname, "beats": beaten}
         for metric in ("speedup", *quality):
             score = row.scores[metric]
             line[metric_words(metric)] = float(number(score.value))
             line[f"{metric} 95%"] = f"{number(score.low)}–{number(score.high)}"
         line["N"] = ", ".join(str(count) for count in sorted({row.scores[metric].n for metric in quality}))
+        line["in full"] = row.words
         lines.append(line)
     return lines
 

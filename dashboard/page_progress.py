@@ -132,7 +132,7 @@ def failure_table(rows: list[TrialRow]) -> list[dict[str, Any]]:
             reasons[row.reason or "no reason was recorded"].append(row)
     lines = [
         {
-            "plans": len(members), "why": reason, "first": members[0].words,
+            "plans": len(members), "why": reason, "first": members[0].title,
             "trials": ", ".join(str(row.number) for row in members[:8]) + (" ..." if len(members) > 8 else ""),
         }
         for reason, members in reasons.items()

@@ -176,12 +176,13 @@ def show(
     storage: Storage = DEFAULT_STORAGE,
     html: Annotated[Path | None, typer.Option(help="Write the chart of the front as a page.")] = None,
     png: Annotated[Path | None, typer.Option(help="Write the chart as a picture (needs Chrome or Chromium).")] = None,
+    in_full: Annotated[bool, typer.Option("--words", help="Plans in full words instead of nicknames.")] = False,
     as_json: Json = False,
 ) -> None:
-    """A study's Pareto front: plans in words, speed-up and scores with intervals, which baselines each dominates."""
+    """A study's Pareto front: plans by name, speed-up and scores with intervals, which baselines each dominates."""
     from studies.commands.browse import show_command
 
-    show_command(study, storage, html, png, as_json)
+    show_command(study, storage, html, png, as_json, in_full)
 
 
 @app.command()

@@ -51,7 +51,9 @@ def list_command(storage: str, as_json: bool) -> None:
     out().print(shown if rows else f"no study in {show_url(storage)}; begin one with `explorer search`.")
 
 
-def show_command(name: str, storage: str, html: Path | None, png: Path | None, as_json: bool) -> None:
+def show_command(
+    name: str, storage: str, html: Path | None, png: Path | None, as_json: bool, in_full: bool = False
+) -> None:  # fmt: skip
     with Store.open(storage, read_only=True) as store:
         study = store.study(name)
         if html is not None or png is not None:
@@ -67,7 +69,7 @@ def show_command(name: str, storage: str, html: Path | None, png: Path | None, a
         if as_json:
             print_json(study_document(store, study))
         else:
-            print_front(store, study)
+            print_front(store, study, in_full=in_full)
 
 
 def study_document(store: Store, study: StudyRecord) -> dict[str, Any]:
@@ -102,6 +104,7 @@ def _trial_document(row: TrialRow) -> dict[str, Any]:
         "proposed_by": row.proposed_by,
         "name": row.name,
         "aliases": row.aliases,
+        "nickname": row.nickname,
         "words": row.words,
         "key": row.key,
         "speedup": row.speedup,
@@ -112,8 +115,8 @@ def _trial_document(row: TrialRow) -> dict[str, Any]:
     }
 
 
-def print_front(store: Store, study: StudyRecord) -> None:
-    """The front as a table, then what it means in words."""
+def print_front(store: Store, study: StudyRecord, *, in_full: bool = False) -> None:
+    """The front as a table, then what it means in words. in_full: plans in words and not by their nicknames."""
     rows = trials(store, study)
     objectives = study.settings.objectives
     front = front_of(rows, objectives)
@@ -122,7 +125,7 @@ def print_front(store: Store, study: StudyRecord) -> None:
     for row in front:
         beaten = dominated_baselines(rows, row, objectives)
         shown.add_row(
-            str(row.number), escape(row.words), f"{_interval(row.scores['speedup'], 3)}x",
+            str(row.number), escape(row.words if in_full else row.nickname), f"{_interval(row.scores['speedup'], 3)}x",
             *(_interval(row.scores[name], 4) for name in names), source_of(row), escape(_few(beaten)),
         )  # fmt: skip
     console = out()
@@ -139,7 +142,7 @@ def print_front(store: Store, study: StudyRecord) -> None:
     )
     best = without_loss(rows, objectives, settings.steps)
     if best:
-        console.print(f"fastest at no loss that these pictures show: {best[0].words}, {best[0].speedup:.2f}x")
+        console.print(f"fastest at no loss that these pictures show: {best[0].title}, {best[0].speedup:.2f}x")
     volume = gain(rows, objectives)
     if volume is not None:
         console.print(f"hypervolume of all plans over that of the baselines alone: {volume.ratio:.3f}")
@@ -152,7 +155,7 @@ def print_front(store: Store, study: StudyRecord) -> None:
     _say_when_plain_wins(rows, front, settings.steps)
     _print_tally(tally(rows, objectives))
     for row in [row for row in rows if row.state == "failed"][:5]:
-        console.print(f"failed: {row.words}: {row.reason}", markup=False)
+        console.print(f"failed: {row.title}: {row.reason}", markup=False)
 
 
 def _say_when_plain_wins(rows: list[TrialRow], front: list[TrialRow], steps: int) -> None:
