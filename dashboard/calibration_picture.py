@@ -20,45 +20,70 @@ from studies.scored import PREDICTED
 Array = NDArray[np.float64]
 TALL = 26  # pixels of a row whose cells have their numbers written in
 MOST = 2000  # points of the scatter; of more plans every so many is drawn
-TICKS = (1, 2, 5)
+PALE = 0.55  # of the colour scale: from here on it is lighter than the text that reads on it
 
 
-def error_map(values: Array, rows: Sequence[str], steps: Sequence[int], what: str) -> go.Figure:
-    """values: (rows, steps) relative errors; NaN cells stay empty. what: a row in the words of the hover."""
-    figure = go.Figure(_cells(values, rows, steps, what, written=True))
+def error_map(
+    values: Array, rows: Sequence[str], steps: Sequence[int], what: str, ends: tuple[float, float]
+) -> go.Figure:
+    """values: (rows, steps) relative errors; NaN cells stay empty. what: a row in the words of the hover. ends: of the
+    colours, as `ends_of`."""
+    figure = go.Figure(_cells(values, rows, steps, what, ends))
+    at = np.argwhere(np.isfinite(values))
+    shares = np.clip((_logs(values)[at[:, 0], at[:, 1]] - ends[0]) / (ends[1] - ends[0]), 0, 1)
+    figure.add_trace(
+        go.Scatter(
+            x=[str(steps[k]) for k in at[:, 1]], y=[rows[k] for k in at[:, 0]], mode="text", hoverinfo="skip",
+            text=[percent(values[i, k]) for i, k in at], showlegend=False,
+            textfont={"size": 11, "color": ["#FFFFFF" if share < PALE else "#1D2733" for share in shares]},
+        )
+    )  # fmt: skip
     style(figure, 112 + TALL * len(rows), margin={"t": 8, "b": 48, "l": 8, "r": 8})
-    figure.update_xaxes(type="category", title_text="UNet evaluation that inherits", showgrid=False)
-    return figure.update_yaxes(autorange="reversed", showgrid=False, type="category", dtick=1)
+    columns = {"categoryorder": "array", "categoryarray": [str(step) for step in steps]}
+    figure.update_xaxes(type="category", title_text="UNet evaluation that inherits", showgrid=False, **columns)
+    lines = {"categoryorder": "array", "categoryarray": list(rows)}
+    return figure.update_yaxes(autorange="reversed", showgrid=False, type="category", dtick=1, **lines)
+
+
+def ends_of(values: Array) -> tuple[float, float]:
+    """The ends of the colours, as logarithms to 10: the few least and largest values share a colour."""
+    known = _logs(values)[np.isfinite(_logs(values))]
+    if not known.size:
+        return -2.0, 0.0
+    low, high = (float(end) for end in np.percentile(known, [2, 98]))
+    return low, max(high, low + 0.3)
+
+
+def _logs(values: Array) -> Array:
+    return np.asarray(np.log10(np.where(values > 0, values, np.nan)))
 
 
 def node_map(calibration: Calibration) -> go.Figure:
     """Of each node alone, from the UNet's input at the top to its output."""
-    names = tuple(escape(name) for name, _ in calibration.design.nodes)
-    figure = go.Figure(_cells(calibration.node_map(), names, calibration.design.steps, "node", written=False))
+    names, values = tuple(escape(name) for name, _ in calibration.design.nodes), calibration.node_map()
+    figure = go.Figure(_cells(values, names, calibration.design.steps, "node", ends_of(values)))
     style(figure, 96 + ROW * len(names))
     figure.update_xaxes(type="category", title_text="UNet evaluation at which one node is copied", showgrid=False)
     return figure.update_yaxes(**row_axis(names))
 
 
-def _cells(values: Array, rows: Sequence[str], steps: Sequence[int], what: str, *, written: bool) -> go.Heatmap:
-    logs = np.log10(np.where(values > 0, values, np.nan))
-    known = logs[np.isfinite(logs)]
-    low, high = (float(np.percentile(known, 2)), float(known.max())) if known.size else (-2.0, 0.0)
-    high = max(high, low + 0.3)
-    words = np.array([[percent(value) for value in row] for row in values])
-    ticks = _ticks(low, high)
+def _cells(
+    values: Array, rows: Sequence[str], steps: Sequence[int], what: str, ends: tuple[float, float]
+) -> go.Heatmap:
+    ticks = _ticks(*ends)
     return go.Heatmap(
-        z=logs, x=[str(step) for step in steps], y=list(rows), zmin=low, zmax=high, colorscale=SEQUENTIAL, xgap=1,
-        ygap=1, text=words, texttemplate="%{text}" if written else None, hoverongaps=False,
+        z=_logs(values), x=[str(step) for step in steps], y=list(rows), zmin=ends[0], zmax=ends[1], xgap=1, ygap=1,
+        colorscale=SEQUENTIAL, customdata=[[percent(value) for value in row] for row in values], hoverongaps=False,
         colorbar={"thickness": 12, "tickvals": [float(np.log10(tick)) for tick in ticks], "outlinewidth": 0,
                   "ticktext": [percent(tick) for tick in ticks]},
-        hovertemplate=f"{what} %{{y}}, evaluation %{{x}}: error %{{text}}<extra></extra>",
+        hovertemplate=f"{what} %{{y}}, evaluation %{{x}}: error %{{customdata}}<extra></extra>",
     )  # fmt: skip
 
 
 def _ticks(low: float, high: float) -> list[float]:
-    """1, 2, 5, 10 ... between powers of ten; 1, 10 ... where there are many."""
-    steps = TICKS if high - low < 2 else (1,)
+    """1, 2, 5, 10 ... between powers of ten `low` and `high`: fewer of each ten where there are many, more where the
+    whole is less than one."""
+    steps = (1, 1.5, 2, 3, 4, 5, 6, 8) if high - low < 0.7 else (1, 2, 5) if high - low < 2 else (1,)
     powers = range(int(np.floor(low)), int(np.ceil(high)) + 1)
     return [step * 10.0**power for power in powers for step in steps if low <= np.log10(step * 10.0**power) <= high]
 

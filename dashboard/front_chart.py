@@ -11,6 +11,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from dashboard.palette import SEQUENTIAL, Palette, palette, style
+from dashboard.proposed import mark
 from dashboard.wording import axis_words, number
 from studies.board import Board, Flags
 from studies.charts import SERIES
@@ -214,7 +215,7 @@ def _hover(board: Board, i: int, view: View) -> str:
                 f"{escape(axis_words(metric))}: {number(score.value)} ({number(score.low)} to {number(score.high)})"
             )
     place = "on the front" if board.on_front[i] else "tied with the front within noise" if board.tied[i] else ""
-    return "<br>".join([*lines, *([place] if place else [])])
+    return "<br>".join(line for line in (*lines, place, mark(row, palette())) if line)
 
 
 def _range(values: Any) -> tuple[float, float]:

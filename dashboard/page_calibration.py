@@ -7,7 +7,7 @@ import shlex
 import numpy as np
 import streamlit as st
 
-from dashboard.calibration_picture import bars, effects_line, error_map, node_map, percent, prediction_chart
+from dashboard.calibration_picture import bars, effects_line, ends_of, error_map, node_map, percent, prediction_chart
 from dashboard.context import PLAN, board_of, choose_trial, chosen_study, go, open_store, storage
 from dashboard.page_front import clicked
 from dashboard.page_progress import duration
@@ -85,7 +85,7 @@ def _counts(found: Calibration, board: Board) -> None:
     agreed = agreements(board.rows, board.objectives)
     shown = [("Pictures", f"{found.errors.pictures}"),
              ("Evaluations", f"{len(design.steps)} of {design.evaluations}"),
-             ("Masks", f"{len(design.masks)}"), ("Single nodes", f"{len(design.nodes)}"),
+             ("Masks", f"{len(design.masks)}"),
              ("Cost", duration(found.seconds)),
              ("Rank correlation", f"{agreed[0].spearman:.2f}" if agreed else "none yet")]  # fmt: skip
     with st.container(horizontal=True):
@@ -114,8 +114,10 @@ def _errors(found: Calibration) -> None:
             mask = st.selectbox("Mask", list(design.masks), key="calibration-mask", width=220)
             values = np.concatenate([found.error_map(mask, rule).T for rule in design.rules])
             rows, what = [f"{_rule(rule)}, age {age}" for rule in design.rules for age in design.ages], "rule"
+    # One scale for every choice, so that a colour keeps its meaning.
+    ends = ends_of(np.concatenate([found.error_map(mask, rule) for mask in design.masks for rule in design.rules]))
     st.plotly_chart(
-        error_map(values, rows, design.steps, what), key="calibration-errors", config=CONFIG,
+        error_map(values, rows, design.steps, what, ends), key="calibration-errors", config=CONFIG,
         alt="Error of the guided prediction where one evaluation inherits, by evaluation and "
         + ("mask" if view == OVER_MASKS else "rule and age"),
     )  # fmt: skip

@@ -14,6 +14,7 @@ from dashboard.context import board_of, chosen_study, open_store
 from dashboard.page_studies import ago, workers_alive
 from dashboard.palette import CONFIG
 from dashboard.progress_charts import Line, effects_chart, growth_chart
+from dashboard.proposed import proposal_table
 from dashboard.wording import axis_words, plain, say
 from studies.board import Board
 from studies.choice import direction_of
@@ -39,6 +40,7 @@ def page() -> None:
         board = board_of(store, study)
         _counts(store, study, board)
         _growth(store, study, board)
+        _proposals(board)
         _failures(board.rows)
         _importances(store, study, board)
         _workers(store, study)
@@ -106,6 +108,27 @@ def _growth(store: Store, study: StudyRecord, board: Board) -> None:
         "(hypervolume). Each objective is scaled to its range over the baselines of the studies shown, and the "
         "reference point lies a tenth of that range beyond the worst one: only lines of one chart can be compared. The "
         "line's first part are the baselines, which every study measures first."
+    )
+
+
+def _proposals(board: Board) -> None:
+    table = proposal_table(board)
+    if not table:
+        return
+    st.subheader("Who proposed what", anchor=False)
+    st.dataframe(
+        table, hide_index=True, alt="What each kind of proposer found", column_config={
+            "share": st.column_config.ProgressColumn(
+                "share of the hypervolume", format="%.0f%%", min_value=0, max_value=100,
+                help="Of what all plans added to the front, each when it was finished.",
+            ),
+            "a plan": st.column_config.NumberColumn("hypervolume a plan", format="%.2g",
+                                                    help="What a plan of the kind added on average."),
+        },
+    )  # fmt: skip
+    st.caption(
+        "Kinds of proposers take turns in a study. Baselines come first, so that they take what is easy to find: set "
+        "the other kinds against each other, not against them."
     )
 
 

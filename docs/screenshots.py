@@ -55,8 +55,6 @@ SHOTS = (
     Shot("compare-pictures", "compare", 700, begins="The same prompts, the same seeds"),
     Shot("anatomy", "anatomy", 1520),
     Shot("calibration", "calibration", 1400),
-    Shot("calibration-dark", "calibration", 4200, dark=True),
-    Shot("calibration-phone", "calibration", 5000, width=PHONE),
     Shot("progress", "progress", 1150),
 )
 

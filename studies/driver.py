@@ -24,6 +24,7 @@ from studies.proposers.record import Record
 from studies.queue import Claim, Counts
 from studies.ranking import Ranking
 from studies.scored import LATENCY, QUALITY, Evaluator, P, Part, Scored, Space
+from studies.sketch import nickname_of_json
 from studies.store import Store, StudyRecord
 from studies.tables import DONE, FAILED, UNTIMED
 
@@ -180,7 +181,7 @@ class _Run(Generic[P]):
             if work is not None:
                 claim, plan, number = work
                 pause = POLL_SECONDS
-                report(words=claim.words, **self._score(claim, plan, number))
+                report(words=nickname_of_json(claim.plan, claim.name, claim.words), **self._score(claim, plan, number))
                 continue
             counts = queue.counts(self.store, self.study)
             left = counts.untimed if self.part == QUALITY else 0

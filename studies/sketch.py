@@ -65,6 +65,11 @@ def nickname_of_row(sketch: Sketch | None, facts: PlanFacts, name: str | None, w
     return words if len(words) <= LONG else words[: LONG - 4] + " ..."
 
 
+def nickname_of_json(plan: Any, name: str | None, words: str) -> str:
+    """As `nickname_of_row`, of a plan's JSON."""
+    return nickname_of_row(None if name else Sketch.of(plan), PlanFacts.of(plan), name, words)
+
+
 @lru_cache(maxsize=64)
 def _architecture(text: str) -> Architecture:
     return Architecture.from_json(json.loads(text))
