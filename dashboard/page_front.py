@@ -31,9 +31,10 @@ from studies.summary import AUXILIARY, LATENCIES
 
 SERIES_COLOUR = "series"
 NICKNAMES = (
-    "A plan without a name goes by a nickname: ~DC0/P3+f2@20 leaves out nearly what DC0 does (without ~: exactly that), "
-    "extracts at every third evaluation, forecasts by order 2 and takes 20 steps. S5: written out, with 5 extract "
-    "steps; N5: along DeepCache's curve; 7u: 7 units left out, like no named mask. The column `in full` has its words."
+    "A plan without a name goes by a nickname: ~DC0/P3+f2@20 leaves out nearly what DC0 does (without ~: exactly "
+    "that), extracts at every third evaluation, forecasts by order 2 and takes 20 steps. S5: written out, with 5 "
+    "extract steps; N5: along DeepCache's curve; 7u: 7 units left out, like no named mask. The column `in full` has "
+    "its words."
 )
 
 
@@ -160,7 +161,8 @@ def _table(board: Board) -> None:
         front_table(board, quality), hide_index=True, on_select="rerun", selection_mode="multi-row",
         key=f"front-table-{hash(tuple(on_front))}",
         selection_default={"selection": {"rows": ticked}}, column_config={
-            "trial": st.column_config.NumberColumn(width="small"), "plan": st.column_config.TextColumn(width="medium", help=NICKNAMES),
+            "trial": st.column_config.NumberColumn(width="small"),
+            "plan": st.column_config.TextColumn(width="medium", help=NICKNAMES),
             "in full": st.column_config.TextColumn(width="large"),
             **{f"{metric} 95%": "95%" for metric in ("speedup", *quality)},
         },
