@@ -73,7 +73,7 @@ def _missing(study: StudyRecord, so_far: Standing) -> None:
         )
     else:
         say(
-            "this study is not calibrated. A calibration runs a few un-accelerated pictures once, and then predicts "
+            "This study is not calibrated. A calibration runs a few un-accelerated pictures once, and then predicts "
             "plans without running them; it also fits the weights of the rule fitted. To make it:"
         )
     st.code(command(study), language="bash")

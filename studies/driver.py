@@ -41,7 +41,8 @@ TOTAL, TIMEOUT, EXHAUSTED = "total", "timeout", "exhausted"
 class Progress:
     """Where the study stands, over all workers. seconds_left: None while nothing has been finished in this run.
 
-    words, state, reason: the plan that this worker has just finished, by its nickname; None at the beginning and while it waits.
+    words, state, reason: the plan that this worker has just finished, by its nickname; None at the beginning and
+    while it waits.
     """
 
     done: int
