@@ -9,7 +9,18 @@ import numpy as np
 import streamlit as st
 from PIL import Image
 
-from dashboard.context import ANATOMY, COMPARE, FRONT, PLAN, PROGRESS, STUDIES, choose_study, enter, open_store
+from dashboard.context import (
+    ANATOMY,
+    CALIBRATION,
+    COMPARE,
+    FRONT,
+    PLAN,
+    PROGRESS,
+    STUDIES,
+    choose_study,
+    enter,
+    open_store,
+)
 from dashboard.live import follow
 from dashboard.wording import plain, say
 from explorer.errors import ExplorerError
@@ -23,6 +34,7 @@ PAGES = {
     PLAN: ("Plan", ":material/grid_on:", "plan"),
     COMPARE: ("Compare", ":material/compare:", "compare"),
     ANATOMY: ("Anatomy", ":material/account_tree:", "anatomy"),
+    CALIBRATION: ("Calibration", ":material/thermostat:", "calibration"),
     PROGRESS: ("Progress", ":material/trending_up:", "progress"),
 }
 

@@ -18,7 +18,7 @@ from studies.store import Store, StudyRecord
 from studies.tables import FAILED, FINISHED
 
 STUDIES, FRONT, PLAN, COMPARE = "page_studies.py", "page_front.py", "page_plan.py", "page_compare.py"
-ANATOMY, PROGRESS = "page_anatomy.py", "page_progress.py"
+ANATOMY, CALIBRATION, PROGRESS = "page_anatomy.py", "page_calibration.py", "page_progress.py"
 COMPARED = 4  # plans that are set side by side at most
 
 

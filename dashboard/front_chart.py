@@ -11,6 +11,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from dashboard.palette import SEQUENTIAL, Palette, palette, style
+from dashboard.proposed import mark
 from dashboard.wording import axis_words, number
 from studies.board import Board, Flags
 from studies.charts import SERIES
@@ -206,7 +207,7 @@ def _hover(board: Board, i: int, view: View) -> str:
     # Plotly reads tags and links in its texts, and a plan's name may come from anybody.
     row = board.measured[i]
     words = row.words if len(row.words) <= 90 else row.words[:87] + "..."
-    lines = [f"<b>{escape(words)}</b>", f"trial {row.number}"]
+    lines = [f"<b>{escape(row.title)}</b>", *([] if row.words == row.nickname else [escape(words)])]
     for metric in dict.fromkeys([view.x, view.y, *([view.colour] if view.colour else [])]):
         score = row.scores.get(metric)
         if score is not None:
@@ -214,7 +215,7 @@ def _hover(board: Board, i: int, view: View) -> str:
                 f"{escape(axis_words(metric))}: {number(score.value)} ({number(score.low)} to {number(score.high)})"
             )
     place = "on the front" if board.on_front[i] else "tied with the front within noise" if board.tied[i] else ""
-    return "<br>".join([*lines, *([place] if place else [])])
+    return "<br>".join(line for line in (*lines, place, mark(row, palette())) if line)
 
 
 def _range(values: Any) -> tuple[float, float]:

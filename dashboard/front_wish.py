@@ -67,7 +67,8 @@ def wish(board: Board, study: int) -> Choice | None:
         shown = found.plan or found.nearest
         said, button = st.columns([5, 2], vertical_alignment="center")
         said.markdown(
-            plain(found.words) if found.plan is None else f"**{found.plan.speedup:.2f}x: {plain(found.plan.words)}**"
+            plain(found.words) if found.plan is None else f"**{found.plan.speedup:.2f}x: {plain(found.plan.title)}**",
+            help=None if found.plan is None else plain(found.plan.words),
         )
         if found.plan is not None:
             said.caption(plain(found.words))

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import streamlit as st
 
-from dashboard.context import PROGRESS, STUDIES, chosen_study, open_store
+from dashboard.context import CALIBRATION, PROGRESS, STUDIES, chosen_study, open_store
 from dashboard.wording import plain
 from explorer.errors import ExplorerError
+from studies import calibration
 from studies.queue import Counts, counts
 
 SECONDS = 5.0
@@ -25,15 +26,16 @@ def follow(page: str) -> None:
             study = chosen_study(store)
             now = counts(store, study)
             all_now = {other.name: counts(store, other) for other in store.studies()} if page == STUDIES else {}
+            parts = calibration.standing(store, study).done if page == CALIBRATION else 0
     except ExplorerError as error:
         st.caption(plain(error))
         return
-    news = (study.name, now, all_now)
+    news = (study.name, now, all_now, parts)
     # In an app run the page is drawn anew anyway; only a run of this fragment alone can find that it is behind.
     if not st.session_state.get("_live_seen") or not _alone():
         st.session_state["_live_seen"] = news
     seen = st.session_state["_live_seen"]
-    if seen != news and (page in AT_ONCE or seen[0] != study.name):
+    if seen != news and (page in AT_ONCE or (seen[0], seen[3]) != (study.name, parts)):
         st.rerun()
     st.caption(words(now))
     new = now.finished - seen[1].finished

@@ -59,7 +59,7 @@ def _choose(board: Board) -> list[int]:
     st.session_state["compare-box"] = standing[:COMPARED]
     chosen = st.multiselect(
         "Plans", options, key="compare-box", max_selections=COMPARED, on_change=_box_changed,
-        format_func=lambda n: f"trial {n}: {scored[n].speedup or 0:.2f}x, {scored[n].words}",
+        format_func=lambda n: f"{scored[n].speedup or 0:.2f}x, {scored[n].title}",
         help="The front's plans and the baselines. The first is what the others are held against.",
     )  # fmt: skip
     choose_compared(chosen)
@@ -89,7 +89,7 @@ def _heads(named: dict[str, TrialRow]) -> None:
         with column.container(border=True, gap="small"):
             speed = "" if row.speedup is None else f"{row.speedup:.2f}x"
             st.metric(f"**{letter}**, trial {row.number}", speed)
-            st.caption(plain(row.words))
+            st.caption(plain(row.nickname), help=plain(row.words) if row.words != row.nickname else None)
             if st.button("Open", key=f"open-{letter}", icon=":material/grid_on:") and row.number is not None:
                 choose_trial(row.number)
                 st.switch_page(PLAN)

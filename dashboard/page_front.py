@@ -31,6 +31,12 @@ from studies.store import StudyRecord
 from studies.summary import AUXILIARY, LATENCIES
 
 SERIES_COLOUR = "series"
+NICKNAMES = (
+    "A plan without a name goes by a nickname: ~DC0/P3+f2@20 leaves out nearly what DC0 does (without ~: exactly "
+    "that), extracts at every third evaluation, forecasts by order 2 and takes 20 steps. S5: written out, with 5 "
+    "extract steps; N5: along DeepCache's curve; 7u: 7 units left out, like no named mask. The column `in full` has "
+    "its words."
+)
 
 
 def page() -> None:
@@ -60,7 +66,7 @@ def summary(study: StudyRecord, board: Board) -> str:
     ]
     if board.lossless:
         best = board.lossless[0]
-        words.append(f" Fastest at no measurable loss: **{best.speedup:.2f}x**, {plain(best.words)}.")
+        words.append(f" Fastest at no measurable loss: **{best.speedup:.2f}x**, {plain(best.title)}.")
     winners = [board.measured[i] for i in board.front if board.series[i] == "plain steps"]
     winners = [row for row in winners if row is not board.control]
     if winners:
@@ -156,7 +162,9 @@ def _table(board: Board) -> None:
         front_table(board, quality), hide_index=True, on_select="rerun", selection_mode="multi-row",
         key=f"front-table-{hash(tuple(on_front))}",
         selection_default={"selection": {"rows": ticked}}, column_config={
-            "trial": st.column_config.NumberColumn(width="small"), "plan": st.column_config.TextColumn(width="medium"),
+            "trial": st.column_config.NumberColumn(width="small"),
+            "plan": st.column_config.TextColumn(width="medium", help=NICKNAMES),
+            "in full": st.column_config.TextColumn(width="large"),
             **{f"{metric} 95%": "95%" for metric in ("speedup", *quality)},
         },
         alt="The plans of the front with their scores, the fastest first",
@@ -185,12 +193,13 @@ def front_table(board: Board, quality: list[str]) -> list[dict[str, Any]]:
     lines = []
     for i, beaten in zip(board.front, board.beaten, strict=True):
         row = board.measured[i]
-        line: dict[str, Any] = {"trial": row.number, "plan": row.words, "beats": beaten}
+        line: dict[str, Any] = {"trial": row.number, "plan": row.nickname, "beats": beaten}
         for metric in ("speedup", *quality):
             score = row.scores[metric]
             line[metric_words(metric)] = float(number(score.value))
             line[f"{metric} 95%"] = f"{number(score.low)}–{number(score.high)}"
         line["N"] = ", ".join(str(count) for count in sorted({row.scores[metric].n for metric in quality}))
+        line["in full"] = row.words
         lines.append(line)
     return lines
 

@@ -40,8 +40,10 @@ def page() -> None:
         study = chosen_study(store)
         board = board_of(store, study)
         row = _choose(store, study, board)
-        st.header(plain(row.words), anchor=False)
+        st.header(plain(row.nickname), anchor=False)
         st.caption(plain(_origin(row)))
+        if row.words != row.nickname:
+            st.caption(f"In full: {plain(row.words)}")
         if row.state == UNTIMED:
             say("this plan's latency waits for the study's device; its quality stands.")
         elif row.state != DONE:
@@ -93,7 +95,7 @@ def _box_changed() -> None:
 
 def _option(row: TrialRow) -> str:
     speed = "" if row.speedup is None else f"{row.speedup:.2f}x, "
-    return f"trial {row.number}: {speed}{row.words}"
+    return f"{speed}{row.title}"
 
 
 def _origin(row: TrialRow) -> str:

@@ -14,6 +14,7 @@ from dashboard.context import board_of, chosen_study, open_store
 from dashboard.page_studies import ago, workers_alive
 from dashboard.palette import CONFIG
 from dashboard.progress_charts import Line, effects_chart, growth_chart
+from dashboard.proposed import proposal_table
 from dashboard.wording import axis_words, plain, say
 from studies.board import Board
 from studies.choice import direction_of
@@ -39,6 +40,7 @@ def page() -> None:
         board = board_of(store, study)
         _counts(store, study, board)
         _growth(store, study, board)
+        _proposals(board)
         _failures(board.rows)
         _importances(store, study, board)
         _workers(store, study)
@@ -109,6 +111,27 @@ def _growth(store: Store, study: StudyRecord, board: Board) -> None:
     )
 
 
+def _proposals(board: Board) -> None:
+    table = proposal_table(board)
+    if not table:
+        return
+    st.subheader("Who proposed what", anchor=False)
+    st.dataframe(
+        table, hide_index=True, alt="What each kind of proposer found", column_config={
+            "share": st.column_config.ProgressColumn(
+                "share of the hypervolume", format="%.0f%%", min_value=0, max_value=100,
+                help="Of what all plans added to the front, each when it was finished.",
+            ),
+            "a plan": st.column_config.NumberColumn("hypervolume a plan", format="%.2g",
+                                                    help="What a plan of the kind added on average."),
+        },
+    )  # fmt: skip
+    st.caption(
+        "Kinds of proposers take turns in a study. Baselines come first, so that they take what is easy to find: set "
+        "the other kinds against each other, not against them."
+    )
+
+
 def _failures(rows: list[TrialRow]) -> None:
     st.subheader("Failures", anchor=False)
     table = failure_table(rows)
@@ -132,7 +155,7 @@ def failure_table(rows: list[TrialRow]) -> list[dict[str, Any]]:
             reasons[row.reason or "no reason was recorded"].append(row)
     lines = [
         {
-            "plans": len(members), "why": reason, "first": members[0].words,
+            "plans": len(members), "why": reason, "first": members[0].title,
             "trials": ", ".join(str(row.number) for row in members[:8]) + (" ..." if len(members) > 8 else ""),
         }
         for reason, members in reasons.items()

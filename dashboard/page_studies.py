@@ -141,7 +141,7 @@ def _card(shown: Overview) -> None:
 
 def _best_words(shown: Overview) -> str:
     if shown.best is not None:
-        return f"The best: {plain(shown.best.words)}"
+        return f"The best: {plain(shown.best.title)}"
     quality = [o for o in shown.study.settings.objectives if o.name not in LATENCIES]
     if not quality:
         return "this study measures no quality"

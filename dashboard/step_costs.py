@@ -46,7 +46,7 @@ def counted(plan: InheritancePlan, evaluations: int, anatomy: Anatomy) -> StepCo
     return StepCosts(
         tuple(each[choice] for choice in choices), "GMACs", anatomy.macs / 1e9,
         "Bars: multiply-accumulates of each evaluation, counted, not timed: no profile of this device is stored "
-        "(`explorer profile` makes one).",
+        "(explorer profile makes one).",
         "UNet's speed-up by MACs", "against as many full evaluations, by what is computed",
     )  # fmt: skip
 

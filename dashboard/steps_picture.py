@@ -26,6 +26,7 @@ LEGEND = (
     ("not run", "rgba(128,128,128,0.22)"),
 )
 SHOWN = ("res", "attn", "down", "up")
+WHOLE = 12  # evaluations up to which each has its number
 ROW, BARS, EDGES = 13, 110, 120  # pixels: a node's row, the bars above, titles and margins
 
 
@@ -99,6 +100,8 @@ def steps_figure(steps: Steps, costs: StepCosts | None = None) -> go.Figure:
         figure.add_trace(go.Scatter(x=[None], y=[None], mode="markers", marker=marker, name=name), row=last, col=1)
     style(figure, (BARS if costs is not None else 0) + EDGES + inner, bargap=0.15)
     figure.update_xaxes(showgrid=False, range=[-0.5, steps.evaluations - 0.5])
+    if steps.evaluations <= WHOLE:
+        figure.update_xaxes(dtick=1)  # there is no evaluation at 0.5
     figure.update_xaxes(title_text="UNet evaluation of the run", row=last, col=1)
     figure.update_yaxes(row=last, col=1, **row_axis(steps.nodes))
     return figure

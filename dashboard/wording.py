@@ -10,6 +10,10 @@ import streamlit as st
 from explorer.estimate import Estimate
 
 UNITS = {"latency": "s per picture", "speedup": "x", "psnr": "dB"}
+NAMES = {
+    "cache_mib": "features kept (MiB)", "predicted_drift": "predicted drift (share of the latents)",
+    "predicted_latency": "predicted latency (s per picture)",
+}  # fmt: skip
 _PUNCTUATION = re.compile(r"([!-/:-@\[-`{-~])")
 # Streamlit looks for `:shortcodes:`, addresses and mail addresses in what is left when the escapes are resolved.
 _FOUND_LATER = re.compile(r":(?=\S)|@(?=[-\w]+\.)|www(?=\.)", re.IGNORECASE)
@@ -40,12 +44,13 @@ def interval(score: Estimate) -> str:
 
 
 def score_words(score: Estimate) -> str:
-    return f"{number(score.value)} ({interval(score)})"
+    """A value that was counted or predicted, and not estimated, has no interval."""
+    return number(score.value) if score.low == score.high else f"{number(score.value)} ({interval(score)})"
 
 
 def metric_words(metric: str) -> str:
     """A metric's name with its unit, where it has one."""
-    return f"{metric} ({UNITS[metric]})" if metric in UNITS else metric
+    return NAMES.get(metric) or (f"{metric} ({UNITS[metric]})" if metric in UNITS else metric)
 
 
 def axis_words(metric: str) -> str:

@@ -54,6 +54,7 @@ SHOTS = (
     Shot("compare", "compare", 1550),
     Shot("compare-pictures", "compare", 700, begins="The same prompts, the same seeds"),
     Shot("anatomy", "anatomy", 1520),
+    Shot("calibration", "calibration", 1400),
     Shot("progress", "progress", 1150),
 )
 

@@ -61,6 +61,11 @@ class Calibration:
         """(steps,): how far the final latents move for a unit of error in the guided prediction of a step."""
         return np.sqrt(self.errors.moved / self.errors.wrong)
 
+    def relative_effects(self) -> NDArray[np.float64]:
+        """(steps,): per cent of their size that the final latents move when a step's guided prediction is wrong by one
+        per cent of its own."""
+        return self.effects() * np.sqrt(self.errors.noise / self.errors.latents)
+
 
 def identity(settings: StudySettings) -> dict[str, Any]:
     """What must be equal for a calibration to hold for a study."""
@@ -78,8 +83,34 @@ class Part:
     seconds: float
 
 
-def parts(store: Store, study: StudyRecord) -> dict[str, Part]:
-    """The stored pieces by name.
+@dataclass(frozen=True)
+class Standing:
+    """How far a calibration is: parts stored, of how many, what they cost in seconds, and when the last one was stored
+    (seconds since the epoch)."""
+
+    done: int
+    total: int
+    seconds: float
+    last: float
+
+    @property
+    def whole(self) -> bool:
+        return 0 < self.total <= self.done
+
+
+def standing(store: Store, study: StudyRecord) -> Standing:
+    """Read without the pieces themselves, which take megabytes."""
+    table = tables.calibrations
+    mine = table.c.study_id == study.id
+    with store.begin() as connection:
+        rows = connection.execute(sa.select(table.c.part, table.c.seconds, table.c.created).where(mine)).all()
+        facts = connection.execute(sa.select(table.c.facts).where(mine).limit(1)).scalar()
+    total = len(facts["parts"]) if facts else 0
+    return Standing(len(rows), total, sum(row.seconds for row in rows), max((row.created for row in rows), default=0.0))
+
+
+def parts(store: Store, study: StudyRecord, *, moments: bool = True) -> dict[str, Part]:
+    """The stored pieces by name; moments: whether those of the features are read as well, which are the large ones.
 
     Raises:
         StudyError: for one that is damaged, or was made for another model, scheduler or step count.
@@ -89,6 +120,8 @@ def parts(store: Store, study: StudyRecord) -> dict[str, Part]:
 
     table = tables.calibrations
     query = sa.select(table).where(table.c.study_id == study.id).order_by(table.c.id)
+    if not moments:
+        query = query.where(table.c.part.not_like("moments/%"))
     with store.begin() as connection:
         rows = connection.execute(query).all()
     made = {}
@@ -140,19 +173,29 @@ def drop(store: Store, study: StudyRecord) -> None:
         connection.execute(sa.delete(tables.calibrations).where(tables.calibrations.c.study_id == study.id))
 
 
-def load(store: Store, study: StudyRecord) -> Calibration | None:
-    """The study's calibration; None where none stands, or not all of it.
+def load(store: Store, study: StudyRecord, *, with_moments: bool = True) -> Calibration | None:
+    """The study's calibration; None where none stands, or not all of it. with_moments: False leaves them out, for who
+    only looks at the errors.
 
     Raises:
         StudyError: as `parts`.
     """
-    standing = parts(store, study)
-    first = next((part for name, part in standing.items() if name.startswith("errors/")), None)
-    if first is None or set(first.facts["parts"]) - standing.keys():
+    so_far = standing(store, study)
+    if not so_far.whole:
         return None
+    found = parts(store, study, moments=with_moments)
+    first = next((part for name, part in found.items() if name.startswith("errors/")), None)
+    if first is None:
+        return None
+    names = [name for name in first.facts["parts"] if with_moments or not name.startswith("moments/")]
+    if not found.keys() >= set(names):
+        return None
+    return _joined(first, {name: found[name] for name in names}, so_far.seconds)
+
+
+def _joined(first: Part, wanted: Mapping[str, Part], seconds: float) -> Calibration:
     from explorer.step_errors import StepErrors
 
-    wanted = {name: standing[name] for name in first.facts["parts"]}
     moments: dict[int, list[Moments]] = {}
     errors: list[StepErrors] = []
     plain: dict[int, float] = {}
@@ -169,7 +212,7 @@ def load(store: Store, study: StudyRecord) -> Calibration | None:
         errors=reduce(StepErrors.joined, errors),
         moments={steps: reduce(lambda one, other: one.joined(other), found) for steps, found in moments.items()},
         plain=plain,
-        seconds=sum(part.seconds for part in wanted.values()),
+        seconds=seconds,
     )
 
 

@@ -116,7 +116,7 @@ def _bars(values: list[float], lows: list[float], highs: list[float], colour: st
 
 def _hover(row: TrialRow) -> str:
     # Plotly reads tags and links in its texts, and a plan's name may come from anybody.
-    lines = [f"<b>{escape(row.words)}</b>", f"trial {row.number}"]
+    lines = [f"<b>{escape(row.title)}</b>", *([] if row.words == row.nickname else [escape(row.words)])]
     lines += [
         f"{metric}: {score.value:.4g} ({score.low:.4g} to {score.high:.4g}) @{score.n}"
         for metric, score in row.scores.items()

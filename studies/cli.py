@@ -182,12 +182,13 @@ def show(
     wish: Annotated[
         str | None, typer.Option(help="Which plan to take: `at most 1% CLIP loss`, `drift <= 0.1, at least 2x`.")
     ] = None,
+    in_full: Annotated[bool, typer.Option("--words", help="Plans in full words instead of nicknames.")] = False,
     as_json: Json = False,
 ) -> None:
-    """A study's Pareto front: plans in words, speed-up and scores with intervals, which baselines each dominates."""
+    """A study's Pareto front: plans by name, speed-up and scores with intervals, which baselines each dominates."""
     from studies.commands.browse import show_command
 
-    show_command(study, storage, html, png, wish, as_json)
+    show_command(study, storage, html, png, wish, as_json, in_full)
 
 
 @app.command()

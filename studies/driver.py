@@ -24,6 +24,7 @@ from studies.proposers.record import Record
 from studies.queue import Claim, Counts
 from studies.ranking import Ranking
 from studies.scored import LATENCY, QUALITY, Evaluator, P, Part, Scored, Space
+from studies.sketch import nickname_of_json
 from studies.store import Store, StudyRecord
 from studies.tables import DONE, FAILED, UNTIMED
 
@@ -40,7 +41,8 @@ TOTAL, TIMEOUT, EXHAUSTED = "total", "timeout", "exhausted"
 class Progress:
     """Where the study stands, over all workers. seconds_left: None while nothing has been finished in this run.
 
-    words, state, reason: the plan that this worker has just finished; None at the beginning and while it waits.
+    words, state, reason: the plan that this worker has just finished, by its nickname; None at the beginning and
+    while it waits.
     """
 
     done: int
@@ -180,7 +182,7 @@ class _Run(Generic[P]):
             if work is not None:
                 claim, plan, number = work
                 pause = POLL_SECONDS
-                report(words=claim.words, **self._score(claim, plan, number))
+                report(words=nickname_of_json(claim.plan, claim.name, claim.words), **self._score(claim, plan, number))
                 continue
             counts = queue.counts(self.store, self.study)
             left = counts.untimed if self.part == QUALITY else 0

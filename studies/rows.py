@@ -14,6 +14,7 @@ from explorer.estimate import Estimate
 from studies.facts import UNKNOWN_FACTS, PlanFacts
 from studies.front import Array, losses, non_dominated
 from studies.settings import Objective
+from studies.sketch import Sketch, nickname_of_row
 from studies.store import Store, StudyRecord
 from studies.tables import DONE, devices, measurements, pictures, plans, workers
 
@@ -27,7 +28,7 @@ class TrialRow:
     proposed_by: the kind of proposer that gave it; None for baselines and in studies of before it was kept.
 
     plan: its JSON; None where many rows were read for their scores alone (`studies.reading`): `trial` reads it. facts:
-    what filters ask of it, either way.
+    what filters ask of it, sketch: what its nickname is made of, either way.
     """
 
     number: int | None
@@ -49,6 +50,17 @@ class TrialRow:
     devices: dict[str, str] = field(default_factory=dict)
     facts: PlanFacts = UNKNOWN_FACTS
     proposed_by: str | None = None
+    sketch: Sketch | None = None
+
+    @property
+    def nickname(self) -> str:
+        """A short name for people, not always one of its own: `title` has the number as well."""
+        return nickname_of_row(self.sketch, self.facts, self.name, self.words)
+
+    @property
+    def title(self) -> str:
+        """`#45 ~DC0/P3+f2@20`, unique within the study."""
+        return self.nickname if self.number is None else f"#{self.number} {self.nickname}"
 
     @property
     def speedup(self) -> float | None:
@@ -169,6 +181,7 @@ def _trial(row: Any, scores: _Scores, keep_plan: bool) -> TrialRow:
         devices=scores.devices,
         facts=PlanFacts.of(row.plan),
         proposed_by=row.proposed_by,
+        sketch=None if row.name else Sketch.of(row.plan),
     )
 
 

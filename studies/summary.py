@@ -136,20 +136,31 @@ class Agreement:
     n: int
 
 
-def agreement(rows: list[TrialRow], objectives: tuple[Objective, ...]) -> Agreement | None:
-    """How well the calibration's predictions rank what was measured: against PSNR where it was taken, otherwise the
-    first objective of quality. None for fewer than three plans that were both predicted and measured."""
+def agreements(rows: list[TrialRow], objectives: tuple[Objective, ...]) -> list[Agreement]:
+    """How well the calibration's predictions rank what was measured: against PSNR where it was taken, then each
+    objective of quality. A metric of fewer than three plans that were both predicted and measured has none."""
+    found = []
     metrics = {"psnr": "maximize"} | {o.name: o.direction for o in objectives if o.name not in LATENCIES}
     for metric, direction in metrics.items():
-        both = [row for row in rows if row.state == DONE and {PREDICTED, metric} <= row.scores.keys()]
+        both = predicted_rows(rows, metric)
         if len(both) < 3:
             continue
         sign = -1.0 if direction == "maximize" else 1.0
         losses = [sign * row.scores[metric].value for row in both]
         predicted = [row.scores[PREDICTED].value for row in both]
         if len(set(losses)) > 1 and len(set(predicted)) > 1:
-            return Agreement(metric, float(spearmanr(predicted, losses).statistic), len(both))
-    return None
+            found.append(Agreement(metric, float(spearmanr(predicted, losses).statistic), len(both)))
+    return found
+
+
+def agreement(rows: list[TrialRow], objectives: tuple[Objective, ...]) -> Agreement | None:
+    """The first of `agreements`, where there is one."""
+    return next(iter(agreements(rows, objectives)), None)
+
+
+def predicted_rows(rows: list[TrialRow], metric: str) -> list[TrialRow]:
+    """Finished plans whose drift was predicted and whose `metric` was measured."""
+    return [row for row in rows if row.state == DONE and PREDICTED in row.scores and metric in row.scores]
 
 
 def front_of(rows: list[TrialRow], objectives: tuple[Objective, ...]) -> list[TrialRow]:

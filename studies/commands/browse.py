@@ -53,7 +53,9 @@ def list_command(storage: str, as_json: bool) -> None:
     out().print(shown if rows else f"no study in {show_url(storage)}; begin one with `explorer search`.")
 
 
-def show_command(name: str, storage: str, html: Path | None, png: Path | None, wish: str | None, as_json: bool) -> None:
+def show_command(
+    name: str, storage: str, html: Path | None, png: Path | None, wish: str | None, as_json: bool, in_full: bool = False
+) -> None:
     with Store.open(storage, read_only=True) as store:
         study = store.study(name)
         choice = None if wish is None else answer(store, study, wish)
@@ -71,7 +73,7 @@ def show_command(name: str, storage: str, html: Path | None, png: Path | None, w
             asked = {} if choice is None else {"choice": _choice_document(choice)}
             print_json(study_document(store, study) | asked)
             return
-        print_front(store, study)
+        print_front(store, study, in_full=in_full)
         if choice is not None:
             out().print(f"\n{choice.words}", markup=False, soft_wrap=True)
             if choice.plan is not None:
@@ -123,6 +125,7 @@ def _trial_document(row: TrialRow) -> dict[str, Any]:
         "proposed_by": row.proposed_by,
         "name": row.name,
         "aliases": row.aliases,
+        "nickname": row.nickname,
         "words": row.words,
         "key": row.key,
         "speedup": row.speedup,
@@ -133,8 +136,8 @@ def _trial_document(row: TrialRow) -> dict[str, Any]:
     }
 
 
-def print_front(store: Store, study: StudyRecord) -> None:
-    """The front as a table, then what it means in words."""
+def print_front(store: Store, study: StudyRecord, *, in_full: bool = False) -> None:
+    """The front as a table, then what it means in words. in_full: plans in words and not by their nicknames."""
     rows = trials(store, study)
     objectives = study.settings.objectives
     front = front_of(rows, objectives)
@@ -143,7 +146,7 @@ def print_front(store: Store, study: StudyRecord) -> None:
     for row in front:
         beaten = dominated_baselines(rows, row, objectives)
         shown.add_row(
-            str(row.number), escape(row.words), f"{_interval(row.scores['speedup'], 3)}x",
+            str(row.number), escape(row.words if in_full else row.nickname), f"{_interval(row.scores['speedup'], 3)}x",
             *(_interval(row.scores[name], 4) for name in names), source_of(row), escape(_few(beaten)),
         )  # fmt: skip
     console = out()
@@ -160,7 +163,7 @@ def print_front(store: Store, study: StudyRecord) -> None:
     )
     best = without_loss(rows, objectives, settings.steps)
     if best:
-        console.print(f"fastest at no loss that these pictures show: {best[0].words}, {best[0].speedup:.2f}x")
+        console.print(f"fastest at no loss that these pictures show: {best[0].title}, {best[0].speedup:.2f}x")
     volume = gain(rows, objectives)
     if volume is not None:
         console.print(f"hypervolume of all plans over that of the baselines alone: {volume.ratio:.3f}")
@@ -173,7 +176,7 @@ def print_front(store: Store, study: StudyRecord) -> None:
     _say_when_plain_wins(rows, front, settings.steps)
     _print_tally(tally(rows, objectives))
     for row in [row for row in rows if row.state == "failed"][:5]:
-        console.print(f"failed: {row.words}: {row.reason}", markup=False)
+        console.print(f"failed: {row.title}: {row.reason}", markup=False)
 
 
 def _say_when_plain_wins(rows: list[TrialRow], front: list[TrialRow], steps: int) -> None:

@@ -213,6 +213,6 @@ def _standing_words(store: Store, study: StudyRecord, standing: Standing) -> str
     parts = [f"{duration(standing.seconds_left)} left"] if standing.seconds_left is not None else []
     best: list[Any] = without_loss(trials(store, study), study.settings.objectives, study.settings.steps)
     if best:
-        parts.append(f"best at no loss {best[0].speedup:.2f}x ({best[0].words})")
+        parts.append(f"best at no loss {best[0].speedup:.2f}x ({best[0].title})")
     parts.append(f"{standing.failed} failed")
     return ", ".join(parts)

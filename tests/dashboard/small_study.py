@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,11 @@ from explorer.errors import PlanError
 from explorer.estimate import Estimate
 from explorer.plan import InheritancePlan
 from explorer.sensitivity import Sensitivity
+from explorer.step_errors import Design
 from explorer.strategies import strategy
-from studies import Objective, Picture, Scored, Store, StudyRecord, StudySettings, enqueue, findings, queue
+from studies import Objective, Picture, Scored, Store, StudyRecord, StudySettings, calibration, enqueue, findings, queue
 from studies.claims import Worker
+from studies.scored import PREDICTED
 
 STEPS = 20
 UNET = {
@@ -48,6 +50,8 @@ PLANS = {
     "DC0/P2+f2": (1.5, 0.4, "search"),
     "AI/P2": (1.2, 14.0, "search"),
 }
+
+ALL_PARTS = ("moments/0", "errors/0", "errors/1", "plain/10")
 
 
 class OutsideSpace:
@@ -128,6 +132,7 @@ def scored(speedup: float, noise: float) -> Scored:
         "fd_toy": Estimate(20 + noise, 19 + noise * 0.9, 21 + noise * 1.1, n),
         "clip": Estimate(30 - noise / 20, 29.8 - noise / 20, 30.2 - noise / 20, n),
         "psnr": Estimate(mean, min(each), max(each), n),
+        PREDICTED: Estimate(noise / 50, noise / 50, noise / 50, 2),
     }
     pictures = [
         Picture(i, _png(drawn(i, noise)), _png(drawn(i, noise), 48), prompt, seed=i) for i, prompt in enumerate(PROMPTS)
@@ -174,9 +179,38 @@ def found(store: Store, study: StudyRecord) -> None:
     findings.keep(store, study, findings.FLOOR, {"fd_toy": Estimate(5.0, 4.0, 6.0, 12).to_json()})
 
 
+def calibrated(store: Store, study: StudyRecord, parts: Sequence[str] = ALL_PARTS) -> Design:
+    """A calibration whose errors rise with the mask, the age and the rule; `parts`: those of it that stand."""
+    design = Design.of(ARCHITECTURE, STEPS + 1, count=5)
+    shape = len(design.masks), len(design.steps), len(design.ages), len(design.rules)
+    squares = 1e-4 * (1 + np.arange(np.prod(shape), dtype=float)).reshape(shape)
+    for s, step in enumerate(design.steps):
+        for a, age in enumerate(design.ages):
+            for r, rule in enumerate(design.rules):
+                if not design.sources(step, age, rule):
+                    squares[:, s, a, r] = np.nan
+    count = len(design.steps)
+    errors = {
+        "masks": squares, "nodes": 1e-6 * np.ones((len(design.nodes), count)), "noise": np.full(count, 4.0),
+        "wrong": np.full(count, 0.25), "moved": np.linspace(1.0, 0.01, count), "latents": np.array([1.0]),
+        "seconds": np.linspace(0.01, 0.1, len(design.masks) + 1), "pictures": np.array([2.0]),
+    }  # fmt: skip
+    for name in parts:
+        facts = {"parts": ["moments/0", "errors/0", "errors/1", "plain/10"]}
+        if name.startswith("errors/"):
+            calibration.save_part(store, study, name, facts | {"design": calibration.design_json(design)}, errors, 2.0)
+        elif name.startswith("plain/"):
+            calibration.save_part(store, study, name, facts | {"plain": 10}, {"distance": np.array([0.04])}, 1.0)
+        else:
+            calibration.save_part(store, study, name, facts, {"gram": np.zeros(1)}, 30.0)
+    return design
+
+
 def storage(folder: Path) -> Path:
     """A storage with one whole study."""
     path = folder / "explorer.db"
     with Store.open(path) as store:
-        found(store, fill(store, "small"))
+        study = fill(store, "small")
+        found(store, study)
+        calibrated(store, study)
     return path

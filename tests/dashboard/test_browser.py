@@ -143,6 +143,24 @@ def test_from_a_search_to_a_picture(tmp_path: Path) -> None:
     assert difference.mean() < 1  # the picture that the search scored, but for the rounding of another batch
 
 
+PAGES = ("", "front", "plan", "compare", "anatomy", "calibration", "progress")
+
+
+def test_every_page_fits_a_phone(small_storage: Path) -> None:
+    from playwright.sync_api import expect
+
+    with dashboard(small_storage) as address, browser_page(address) as page:
+        page.set_viewport_size({"width": 390, "height": 900})
+        for name in PAGES:
+            page.goto(f"{address}/{name}")
+            expect(page.locator("[data-testid=stMain] [data-testid=stHeading]").first).to_be_visible()
+            page.wait_for_selector("[data-testid=stApp][data-test-script-state=notRunning]", state="attached")
+            assert page.evaluate("document.querySelector('[data-testid=stMain]').scrollWidth") <= 390, name
+            assert page.locator("[data-testid=stException]").count() == 0, name
+            for chart in page.locator(".js-plotly-plot").all():  # each is told in words to who cannot see it
+                assert chart.evaluate("each => each.closest('[aria-label]') !== null"), name
+
+
 def _generator(seed: int | None) -> Any:
     import torch
 

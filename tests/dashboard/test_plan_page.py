@@ -107,7 +107,7 @@ def test_the_un_accelerated_plan_stands_alone(open_app: Open, small_storage: Pat
     app = open_app(small_storage, PLAN)
     box = app.selectbox(key="trial-box")
     assert box.value == 5  # the fastest without measurable loss
-    assert box.options[0] == "trial 1: 1.98x, plain@10"
+    assert box.options[0] == "1.98x, #1 plain@10"
     box.select(0).run()
     assert [shown.value for shown in whole(app, "Plan").header] == [plain("plain@20")]
     assert "The un-accelerated pictures themselves" in texts(app)

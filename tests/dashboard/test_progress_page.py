@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import sqlalchemy as sa
 from streamlit.testing.v1 import AppTest
 
 from dashboard.page_progress import comparable, duration, effects_words, failure_table
+from dashboard.palette import DARK, LIGHT
 from dashboard.progress_charts import Line, effects_chart, growth_chart
-from studies import SamplerSettings, Store
+from dashboard.proposed import mark
+from studies import SamplerSettings, Store, trials
+from studies.board import Board
 from studies.history import History
 from studies.importance import effects
+from studies.tables import plans
+from studies.tally import tally
 from tests.dashboard.small_study import PLANS, fill
 from tests.dashboard.test_pages import texts, whole
 from tests.studies.test_summary import row
@@ -33,7 +40,27 @@ def test_progress_of_one_study(open_app: Open, small_storage: Path) -> None:
     assert line["x"] == list(range(1, len(PLANS) + 1))
     assert "No plan has failed." in texts(app)
     assert "too few different plans" in texts(app)
-    assert app.dataframe[0].value.iloc[0]["state"] == "stopped"
+    assert app.dataframe[1].value.iloc[0]["state"] == "stopped"
+
+
+def test_who_proposed_what_is_told(open_app: Open, tmp_path: Path) -> None:
+    with Store.open(tmp_path / "kinds.db") as store:
+        study = fill(store, "kinds")
+        with store.begin() as connection:
+            of = sa.update(plans).where(plans.c.words.contains("up3"))
+            connection.execute(of.where(plans.c.origin == "search").values(proposed_by="moves"))
+        board = Board.of(trials(store, study), study.settings)
+    app = whole(open_app(tmp_path / "kinds.db", PROGRESS), "Progress")
+    table = app.dataframe[0].value
+    kinds = {each.kind: each for each in tally(board.rows, study.settings.objectives)}
+    assert kinds.keys() == {"baseline", "moves", "unknown"} and kinds["moves"].hypervolume_gain > 0
+    assert list(table["proposed by"]) == ["baselines", "moves", "unknown"]
+    assert list(table["on the front"]) == [each.on_front for each in kinds.values()]
+    assert table["share"].sum() == pytest.approx(100)
+    moved = next(row for row in board.rows if row.proposed_by == "moves")
+    assert "proposed by moves" in mark(moved, LIGHT) and LIGHT.shade("#CC79A7") in mark(moved, LIGHT)
+    assert "another kind" in mark(replace(moved, proposed_by="<b>"), DARK)  # what a database says is no markup
+    assert not [mark(row, LIGHT) for row in board.rows if row.proposed_by is None and mark(row, LIGHT)]
 
 
 def test_time_is_summed_over_workers(open_app: Open, small_storage: Path) -> None:

@@ -89,6 +89,7 @@ def test_a_search_from_beginning_to_end(capsys: pytest.CaptureFixture[str], tmp_
     assert [(row["study"], row["done"]) for row in listed] == [("small", 8)]
     # The front is printed, drawn, and its pictures lie beside the storage.
     assert run(["show", "small", "--html", "front.html"]) == 0
+    assert all(0 < len(trial["nickname"]) <= len(trial["words"]) for trial in again["trials"] if not trial["name"])
     shown = capsys.readouterr().out
     assert "fd_emojiclip" in shown and "on the front" in shown
     assert "plotly" in (tmp_path / "front.html").read_text()[:100_000].lower()

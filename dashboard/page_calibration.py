@@ -1,0 +1,218 @@
+"""Calibration: what inheriting one step costs in error and time, what errors do, and how well that predicts plans."""
+
+from __future__ import annotations
+
+import shlex
+
+import numpy as np
+import streamlit as st
+
+from dashboard.calibration_picture import bars, effects_line, ends_of, error_map, node_map, percent, prediction_chart
+from dashboard.context import PLAN, board_of, choose_trial, chosen_study, go, open_store, storage
+from dashboard.page_front import clicked
+from dashboard.page_progress import duration
+from dashboard.palette import CONFIG
+from dashboard.wording import axis_words, plain, say
+from studies import calibration
+from studies.board import Board
+from studies.calibration import Calibration, Standing
+from studies.database import show_url
+from studies.sqlite import DEFAULT_URL
+from studies.store import Store, StudyRecord
+from studies.summary import agreements, predicted_rows
+
+RULES = {
+    "copy": "copy", "forecast1": "forecast, order 1", "forecast2": "forecast, order 2", "fitted": "fitted",
+    "fitted3": "fitted, 3 terms",
+}  # fmt: skip
+OVER_MASKS, OVER_RULES = "Every mask, one rule", "One mask, every rule"
+
+
+def page() -> None:
+    st.title("Calibration")
+    with open_store() as store:
+        study = chosen_study(store)
+        so_far = calibration.standing(store, study)
+        found = _read(str(store.url), study.id, study.created, so_far, store, study) if so_far.whole else None
+        board = board_of(store, study)
+    if found is None:
+        _missing(study, so_far)
+        return
+    st.markdown(
+        "Un-accelerated runs in which one step at a time inherits: how wrong its prediction becomes, and how far that "
+        "moves the final latents. From this the search predicts any plan's drift without running it."
+    )
+    _counts(found, board)
+    _errors(found)
+    _effects(found)
+    _times(found)
+    _nodes(found)
+    _predictions(board)
+
+
+@st.cache_resource(max_entries=8, show_spinner="Reading the calibration ...")
+def _read(
+    url: str, study_id: int, created: float, so_far: Standing, _store: Store, _study: StudyRecord
+) -> Calibration | None:
+    """Without the moments of the features, which are megabytes and which no chart shows."""
+    return calibration.load(_store, _study, with_moments=False)
+
+
+def command(study: StudyRecord, *, again: bool = False) -> str:
+    """The line that calibrates the study."""
+    where = storage()
+    place = "" if where == DEFAULT_URL else f" --storage {shlex.quote(show_url(where))}"
+    return f"explorer calibrate --study {shlex.quote(study.name)}{place}" + (" --again" if again else "")
+
+
+def _missing(study: StudyRecord, so_far: Standing) -> None:
+    if so_far.done:
+        say(
+            f"{so_far.done} of {so_far.total} parts of this study's calibration stand "
+            f"({duration(so_far.seconds)} so far). If nothing is running, the same command goes on with it:"
+        )
+    else:
+        say(
+            "This study is not calibrated. A calibration runs a few un-accelerated pictures once, and then predicts "
+            "plans without running them; it also fits the weights of the rule fitted. To make it:"
+        )
+    st.code(command(study), language="bash")
+    st.caption("A model with random weights draws nothing, so it has no calibration.")
+
+
+def _counts(found: Calibration, board: Board) -> None:
+    design = found.design
+    agreed = agreements(board.rows, board.objectives)
+    shown = [("Pictures", f"{found.errors.pictures}"),
+             ("Evaluations", f"{len(design.steps)} of {design.evaluations}"),
+             ("Masks", f"{len(design.masks)}"),
+             ("Cost", duration(found.seconds)),
+             ("Rank correlation", f"{agreed[0].spearman:.2f}" if agreed else "none yet")]  # fmt: skip
+    with st.container(horizontal=True):
+        for label, value in shown:
+            st.metric(label, value, border=True, width=148)
+
+
+def _errors(found: Calibration) -> None:
+    st.subheader("How wrong one inherited step is", anchor=False)
+    design = found.design
+    view = st.segmented_control(
+        "Rows", [OVER_MASKS, OVER_RULES], default=OVER_MASKS, required=True, key="calibration-rows",
+        label_visibility="collapsed",
+    )  # fmt: skip
+    with st.container(horizontal=True):
+        if view == OVER_MASKS:
+            rule = st.selectbox("Rule", design.rules, key="calibration-rule", format_func=_rule, width=220)
+            age = st.selectbox(
+                "Age", design.ages, index=min(1, len(design.ages) - 1), key="calibration-age", width=220,
+                format_func=_age, help="How long ago the features were extracted.",
+            )  # fmt: skip
+            place = design.ages.index(age)
+            values = np.stack([found.error_map(mask, rule)[:, place] for mask in design.masks])
+            rows, what = list(design.masks), "mask"
+        else:
+            mask = st.selectbox("Mask", list(design.masks), key="calibration-mask", width=220)
+            values = np.concatenate([found.error_map(mask, rule).T for rule in design.rules])
+            rows, what = [f"{_rule(rule)}, age {age}" for rule in design.rules for age in design.ages], "rule"
+    # One scale for every choice, so that a colour keeps its meaning.
+    ends = ends_of(np.concatenate([found.error_map(mask, rule) for mask in design.masks for rule in design.rules]))
+    st.plotly_chart(
+        error_map(values, rows, design.steps, what, ends), key="calibration-errors", config=CONFIG,
+        alt="Error of the guided prediction where one evaluation inherits, by evaluation and "
+        + ("mask" if view == OVER_MASKS else "rule and age"),
+    )  # fmt: skip
+    st.caption(
+        "The error of the guided prediction where this one evaluation inherits and all others compute everything: root "
+        "mean square, as a share of the prediction's own. The colours are of its logarithm: dark is small. Age: how "
+        "many evaluations ago the features were extracted; a forecast reads two or three such steps, each as far "
+        "apart. A cell is empty where the run has too few evaluations behind it."
+    )
+
+
+def _rule(rule: str) -> str:
+    return RULES.get(rule, rule)
+
+
+def _age(age: int) -> str:
+    return f"{age} evaluation{'s' if age > 1 else ''}"
+
+
+def _effects(found: Calibration) -> None:
+    st.subheader("What an error at each step does", anchor=False)
+    st.plotly_chart(
+        effects_line(found), key="calibration-effects", config=CONFIG,
+        alt="How far the final latents move for an error of one per cent at each evaluation",
+    )  # fmt: skip
+    st.caption(
+        "How far the final latents move, in per cent of their size (root mean square), when the guided prediction of "
+        "one evaluation is wrong by one per cent and all that follows is computed in full. Where the line is high, an "
+        "error is dear: such evaluations are the ones to compute."
+    )
+
+
+def _times(found: Calibration) -> None:
+    st.subheader("What it saves", anchor=False)
+    errors, left, right = found.errors, *st.columns(2)
+    full = float(errors.seconds[-1])
+    shares = {mask: float(errors.seconds[m] / full) for m, mask in enumerate(found.design.masks)}
+    shares = dict(sorted(shares.items(), key=lambda item: item[1]))
+    words = [f"{share:.0%}, {1e3 * full * share:.3g} ms" for share in shares.values()]
+    left.plotly_chart(
+        bars(shares, words, "time of an inherit step"), key="calibration-times", config=CONFIG,
+        alt="Time of a step under each mask, as a share of a full step",
+    )  # fmt: skip
+    left.caption(
+        f"Median time of a step that inherits the mask, of a full step of {1e3 * full:.3g} ms, as measured in passing; "
+        "what a plan costs is measured apart."
+    )
+    if found.plain:
+        size = float(np.sqrt(errors.latents.flat[0]))
+        moved = {f"plain@{steps}": float(np.sqrt(square)) / size for steps, square in sorted(found.plain.items())[::-1]}
+        right.plotly_chart(
+            bars(moved, [percent(value) for value in moved.values()], "move of the final latents"),
+            key="calibration-plain", config=CONFIG, alt="How far fewer plain steps move the final latents",
+        )  # fmt: skip
+        right.caption("What fewer plain steps change, without any inheritance: the same distance as above.")
+
+
+def _nodes(found: Calibration) -> None:
+    st.subheader("Which nodes matter", anchor=False)
+    with st.expander(f"Each of {len(found.design.nodes)} nodes alone", icon=":material/grid_on:", expanded=True):
+        st.plotly_chart(
+            node_map(found), key="calibration-nodes", config=CONFIG,
+            alt="Error of the guided prediction where one node alone is copied, by node and evaluation",
+        )  # fmt: skip
+    st.caption(
+        "The same error where one node alone is copied from two evaluations before (one, at the first that inherits): "
+        "units by their residual branch, the others by their output, from the UNet's input at the top to its output. "
+        "Dark nodes can be given up at little loss; what they save is on the Anatomy page."
+    )
+
+
+def _predictions(board: Board) -> None:
+    st.subheader("Predicted against measured", anchor=False)
+    agreed = {each.metric: each for each in agreements(board.rows, board.objectives)}
+    if not agreed:
+        say("fewer than three plans of this study were both predicted and measured; run the search on.")
+        return
+    metric = st.segmented_control(
+        "Measured", list(agreed), default=next(iter(agreed)), required=True, key="calibration-metric",
+        format_func=axis_words, label_visibility="collapsed",
+    )  # fmt: skip
+    one = agreed[metric]
+    event = st.plotly_chart(
+        prediction_chart(predicted_rows(board.rows, metric), metric), on_select="rerun", selection_mode="points",
+        key="calibration-predictions", config=CONFIG, alt=f"Predicted drift of each plan against measured {metric}",
+    )  # fmt: skip
+    st.caption(
+        f"One point is one plan: what the calibration foretold before it ran, against what was measured. Rank "
+        f"correlation (Spearman) of predicted drift with the loss in {plain(axis_words(metric))}: "
+        f"**{one.spearman:.2f}** over {one.n:,} plans; 1 is a perfect ranking, 0 none. Click a point to open its plan."
+    )
+    if (trial := clicked(event)) is not None:
+        choose_trial(trial)
+        go(PLAN)
+
+
+if __name__ == "__main__":
+    page()

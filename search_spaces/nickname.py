@@ -1,0 +1,94 @@
+"""A short name for a plan that has none, made of what it is: the named masks that come nearest, schedule, rule, steps.
+
+`~DC0/P3+f2@20`: nearly what DC0 leaves out (without the tilde: exactly that), extracting at every third evaluation, a
+forecast of order 2, 20 steps. `S5`: a schedule that is written out, with 5 extract steps; `N10`: DeepCache's curve with
+10. Several masks stand in the order in which a run takes them, joined by dots; a mask like none of the registry is told
+by the number of units that it leaves out (`7u`). Equal plans have equal nicknames; different ones may share one, so
+that a trial's number belongs beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+from explorer.architecture import Architecture
+from explorer.mask import Mask, liveness
+from explorer.plan import InheritancePlan
+from explorer.rules import suffix_of
+from explorer.schedule import Curve, Schedule, Segments
+from explorer.strategies import STRATEGIES
+
+LIKE = 0.3
+"""Share of the nodes left out by either that a mask must have in common with a named one to go by its name."""
+NAMED = 2  # masks of a plan that are told by name
+
+
+def nickname(plan: InheritancePlan) -> str:
+    """The plan's own name where it has one."""
+    if plan.name or plan.extracts_always:
+        return plan.describe()
+    return nickname_of(plan.architecture, plan.masks, plan.schedule, plan.rule.name, plan.steps)
+
+
+def nickname_of(
+    architecture: Architecture, masks: Sequence[Mask], schedule: Schedule, rule: str, steps: int
+) -> str:  # fmt: skip
+    """As `nickname`, of a plan's parts: rows of a study are read without building their plans."""
+    used = [masks[choice - 1] for choice in _choices(schedule) if choice <= len(masks)] or list(masks[:1])
+    names = list(dict.fromkeys(mask_nickname(architecture, mask) for mask in used))
+    shown = "·".join(names[:NAMED]) + ("·…" if len(names) > NAMED else "")
+    return f"{shown}/{_schedule(schedule)}{suffix_of(rule)}@{steps}"
+
+
+def mask_nickname(architecture: Architecture, mask: Mask) -> str:
+    """`DC0` for what that strategy leaves out, `~DC0` for what comes nearest to it, `7u` for a mask like none."""
+    return _mask_nickname(architecture, mask)
+
+
+@lru_cache(maxsize=1 << 16)
+def _mask_nickname(architecture: Architecture, mask: Mask) -> str:
+    known, bits = _registry(architecture)
+    effective = mask.effective(architecture)
+    if effective in known:
+        return known[effective]
+    mine = _left_out(architecture, effective)
+    near, likeness = "", 0.0
+    for name, theirs in bits.items():
+        shared = (mine & theirs).bit_count() / max(1, (mine | theirs).bit_count())
+        if shared > likeness:
+            near, likeness = name, shared
+    if likeness >= LIKE:
+        return f"~{near}"
+    computed = set(liveness(architecture, effective).run)
+    return f"{sum(unit not in computed for unit in architecture.units)}u"
+
+
+@lru_cache(maxsize=16)
+def _registry(architecture: Architecture) -> tuple[dict[Mask, str], dict[str, int]]:
+    """The named masks, and what each leaves out; of two that are the same, the first."""
+    known: dict[Mask, str] = {}
+    for name, strategy in STRATEGIES.items():
+        known.setdefault(strategy.mask(architecture).effective(architecture), name)
+    return known, {name: _left_out(architecture, mask) for mask, name in known.items()}
+
+
+def _left_out(architecture: Architecture, mask: Mask) -> int:
+    """The nodes that a step under the mask does not compute, as bits."""
+    run = set(liveness(architecture, mask).run)
+    return sum(1 << i for i, node in enumerate(architecture.nodes) if node.name not in run)
+
+
+def _choices(schedule: Schedule) -> list[int]:
+    """The masks that a schedule takes, in order."""
+    if isinstance(schedule, Segments):
+        return list(dict.fromkeys(choice for choice, _ in schedule.runs if choice))
+    return list(range(1, 2 + len(schedule.switches)))
+
+
+def _schedule(schedule: Schedule) -> str:
+    if isinstance(schedule, Segments):
+        return f"S{sum(length for choice, length in schedule.runs if choice == 0)}"
+    if isinstance(schedule, Curve):
+        return f"N{schedule.extracts}"
+    return f"P{schedule.period}" + ("†" if schedule.tail else "")

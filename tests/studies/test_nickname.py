@@ -1,0 +1,81 @@
+"""Nicknames: short, made of what a plan is, equal for equal plans, and the same of a plan and of its JSON."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from explorer.errors import PlanError
+from explorer.mask import Mask
+from explorer.plan import InheritancePlan
+from explorer.rules import Rule
+from explorer.schedule import Curve, Periodic, Schedule, Segments
+from explorer.strategies import STRATEGIES, strategy
+from search_spaces import make_space
+from search_spaces.nickname import mask_nickname, nickname
+from studies.facts import PlanFacts
+from studies.sketch import LONG, Sketch, nickname_of_json, nickname_of_row
+from tests.architectures import ARCHITECTURES, SD15
+from tests.search_spaces.trials import DrawnTrial
+
+few = settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
+DC0, AI = (STRATEGIES[name].mask(SD15) for name in ("DC0", "AI"))
+NEAR = Mask.of({"up3.l1.attn": "output", "dn3.l0.res": "residual", "up3.l2.attn": "residual"})
+
+
+@pytest.mark.parametrize("shape", ARCHITECTURES)
+@few
+@given(data=st.data())
+def test_of_any_plan(shape: str, data: st.DataObject) -> None:
+    plan = make_space("joint", ARCHITECTURES[shape], 20, 21).suggest(DrawnTrial(data.draw))
+    name = nickname(plan)
+    assert 0 < len(name) <= 32 and name.endswith(f"@{plan.steps}") and " " not in name
+    assert nickname_of_json(plan.to_json(), plan.name, plan.describe()) == name
+    assert nickname(plan.renamed("mine")) == "mine"
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_a_named_mask_keeps_its_name(name: str) -> None:
+    found = mask_nickname(SD15, STRATEGIES[name].mask(SD15))
+    assert STRATEGIES[found].mask(SD15).effective(SD15) == STRATEGIES[name].mask(SD15).effective(SD15)
+
+
+@pytest.mark.parametrize(
+    ("masks", "schedule", "rule", "expected"),
+    [
+        ((DC0,), Periodic(3), "copy", "DC0/P3@20"),
+        ((DC0,), Periodic(3, 2, tail=0.2), "forecast2", "DC0/P3†+f2@20"),
+        ((NEAR,), Curve(5, 0.3, 1.4), "forecast1", "~DC0/N5+f1@20"),
+        ((DC0, AI), Segments(((0, 1), (2, 3), (0, 2), (1, 1))), "copy", "AI·DC0/S3@20"),
+        ((DC0, AI), Segments(((0, 1), (2, 3))), "copy", "AI/S1@20"),
+        ((DC0, AI, NEAR), Periodic(2, switches=(0.3, 0.6)), "copy", "DC0·AI·…/P2@20"),
+        ((Mask.of(["up1.l1.res", "dn2.l0.attn"]),), Periodic(4), "copy", "2u/P4@20"),
+    ],
+)
+def test_what_it_tells(masks: tuple[Mask, ...], schedule: Schedule, rule: str, expected: str) -> None:
+    plan = InheritancePlan(SD15, 20, masks, schedule, Rule.parse(rule))
+    assert nickname(plan) == expected
+
+
+def test_a_mask_like_none_is_counted() -> None:
+    assert mask_nickname(SD15, Mask.of(["dn0.l0.res"])) == "1u"
+
+
+def test_controls_and_names_stay() -> None:
+    for name in ("plain@20", "CO6/P5†"):
+        assert nickname(strategy(name, steps=20, unet=SD15)) == name
+
+
+@pytest.mark.parametrize("plan", [None, {}, {"architecture": {}, "masks": ["a b"], "schedule": "P3", "steps": 4}, 3])
+def test_what_cannot_be_read_goes_by_its_words(plan: object) -> None:
+    words = "word " * 40
+    shown = nickname_of_row(Sketch.of(plan), PlanFacts.of(plan), None, words)
+    assert shown == words[: LONG - 4] + " ..." and len(shown) == LONG
+
+
+def test_a_mask_that_does_not_fit_goes_by_its_words() -> None:
+    document = strategy("DC0/P3", steps=20, unet=SD15).renamed(None).to_json()
+    with pytest.raises(PlanError):
+        InheritancePlan.from_json(document | {"schedule": "P3 tail=x"})
+    assert nickname_of_json(document | {"schedule": "P3 tail=x"}, None, "these") == "these"
