@@ -93,6 +93,10 @@ def search(
     max_age: Annotated[
         int | None, typer.Option(help="Propose no plan that inherits features of more evaluations ago.")
     ] = None,
+    racing: Annotated[
+        str | None,
+        typer.Option(help="drift: few prompts first, more for those that may be on the front; or off [drift]."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Search plans: the baselines first, then what is proposed. Resumes; Ctrl-C leaves the study whole."""
@@ -113,11 +117,12 @@ def worker(
         bool, typer.Option("--quality-only", help="Leave latency to others, as a worker of another device does anyway.")
     ] = False,
     proposals: Annotated[str, typer.Option(help="As of `explorer search`.")] = "sampler",
+    racing: Annotated[str, typer.Option(help="drift or off.")] = "drift",
 ) -> None:
     """One more process on a study, from any machine that reaches the storage."""
     from studies.commands.search import run_one_worker
 
-    run_one_worker(study, storage, device, trials, timeout, quality_only, proposals)
+    run_one_worker(study, storage, device, trials, timeout, quality_only, proposals, racing)
 
 
 @app.command()

@@ -15,6 +15,7 @@ LATENCY = {"latency": "minimize", "speedup": "maximize"}
 BASELINES = ("all", "short", "none")
 SAMPLERS = ("tpe", "nsga2", "random")
 PROPOSALS = ("seeds", "masks", "screened-moves", "screened", "moves", "sampler", "mixture")
+RACING = ("drift", "off")
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,9 @@ class SearchConfig:
     pictures), a statistics file or a picture folder. prompt_count: the first so many prompts. compile: a mode of
     `explorer.compiling`; a file may say true (default) or false (off). calibrate: begin with a calibration, and let the
     space have the rule `fitted`. proposals: a kind of `studies.proposers`, or `mixture` for all of them in turn.
-    max_cache_mib, max_variants, max_age: limits on what is proposed (`studies.limits`).
+    max_cache_mib, max_variants, max_age: limits on what is proposed (`studies.limits`). racing: `drift`, a proposed plan
+    is measured on few prompts first and dropped once a standing plan that is at least as fast clearly drifts less
+    (`studies.racing`), or `off`.
     """
 
     study: str = "search"
@@ -61,6 +64,7 @@ class SearchConfig:
     max_cache_mib: float | None = None
     max_variants: int | None = None
     max_age: int | None = None
+    racing: str = "drift"
 
     def __post_init__(self) -> None:
         for name in (
@@ -86,7 +90,12 @@ class SearchConfig:
             raise StudyError(f"--guidance must be more than zero, got {self.guidance}.")
         if self.resolution is not None and self.resolution % 8:
             raise StudyError(f"--resolution must be a multiple of 8 pixels, got {self.resolution}.")
-        for name, known in (("baselines", BASELINES), ("sampler", SAMPLERS), ("proposals", PROPOSALS)):
+        for name, known in (
+            ("baselines", BASELINES),
+            ("sampler", SAMPLERS),
+            ("proposals", PROPOSALS),
+            ("racing", RACING),
+        ):
             if getattr(self, name) not in known:
                 raise StudyError(f"unknown --{name} {getattr(self, name)!r}; use one of {', '.join(known)}.")
         if self.max_variants == 1:

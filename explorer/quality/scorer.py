@@ -132,7 +132,7 @@ class Scorer:
                 raw.each[name] = (
                     self._of_prompts(pictures, prompts, raw.features)
                     if metric == "clip"
-                    else self._of_pairs(metric, pictures, baseline_pictures)
+                    else self.of_pairs(metric, pictures, baseline_pictures)
                 )
                 raw.seconds[name] = time.perf_counter() - start
         return raw
@@ -199,7 +199,8 @@ class Scorer:
         assert rows is not None
         return clip_score.cosines(rows, self._clip.encode_prompts(texts(prompts)))
 
-    def _of_pairs(self, metric: str, pictures: torch.Tensor, baseline: torch.Tensor | None) -> Array:
+    def of_pairs(self, metric: str, pictures: torch.Tensor, baseline: torch.Tensor | None) -> Array:
+        """A paired metric alone: uint8 (N, 3, H, W) twice -> (N,). Raises ScoreError without the other pictures."""
         if baseline is None:
             raise ScoreError(
                 f"{metric} compares with the un-accelerated pictures, and none were given; make them first."
