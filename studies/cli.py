@@ -97,6 +97,9 @@ def search(
         str | None,
         typer.Option(help="drift: few prompts first, more for those that may be on the front; or off [drift]."),
     ] = None,
+    replay: Annotated[
+        int | None, typer.Option(help="MiB kept of UNet outputs, for plans that begin alike; 0: none [1024].")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Search plans: the baselines first, then what is proposed. Resumes; Ctrl-C leaves the study whole."""
@@ -118,11 +121,12 @@ def worker(
     ] = False,
     proposals: Annotated[str, typer.Option(help="As of `explorer search`.")] = "sampler",
     racing: Annotated[str, typer.Option(help="drift or off.")] = "drift",
+    replay: Annotated[int, typer.Option(help="MiB kept of UNet outputs, as for `search`.")] = 1024,
 ) -> None:
     """One more process on a study, from any machine that reaches the storage."""
     from studies.commands.search import run_one_worker
 
-    run_one_worker(study, storage, device, trials, timeout, quality_only, proposals, racing)
+    run_one_worker(study, storage, device, trials, timeout, quality_only, proposals, racing, replay)
 
 
 @app.command()

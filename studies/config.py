@@ -29,9 +29,10 @@ class SearchConfig:
     pictures), a statistics file or a picture folder. prompt_count: the first so many prompts. compile: a mode of
     `explorer.compiling`; a file may say true (default) or false (off). calibrate: begin with a calibration, and let the
     space have the rule `fitted`. proposals: a kind of `studies.proposers`, or `mixture` for all of them in turn.
-    max_cache_mib, max_variants, max_age: limits on what is proposed (`studies.limits`). racing: `drift`, a proposed plan
-    is measured on few prompts first and dropped once a standing plan that is at least as fast clearly drifts less
-    (`studies.racing`), or `off`.
+    max_cache_mib, max_variants, max_age: limits on what is proposed (`studies.limits`). racing: `drift`, a proposed
+    plan is measured on few prompts first and dropped once a standing plan that is at least as fast clearly drifts less
+    (`studies.racing`), or `off`. replay: MiB of the UNet's outputs that a worker keeps, so that plans which begin alike
+    share their beginning; 0 keeps none.
     """
 
     study: str = "search"
@@ -65,6 +66,7 @@ class SearchConfig:
     max_variants: int | None = None
     max_age: int | None = None
     racing: str = "drift"
+    replay: int = 1024
 
     def __post_init__(self) -> None:
         for name in (
@@ -84,6 +86,8 @@ class SearchConfig:
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise StudyError(f"--{name.replace('_', '-')} must be more than zero, got {value}.")
+        if self.replay < 0:
+            raise StudyError(f"--replay must be a number of MiB, or 0 for none, got {self.replay}.")
         if not 0 <= self.seed < 2**31:
             raise StudyError(f"--seed must be from 0 to {2**31 - 1}, got {self.seed}.")
         if self.guidance is not None and not 0 < self.guidance < 1000:

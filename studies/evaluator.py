@@ -27,6 +27,7 @@ from explorer.profiles import Profile
 from explorer.prompts import Prompt
 from explorer.quality.bootstrap import mean_estimate
 from explorer.quality.scorer import Scorer, Scores
+from explorer.replay import Recording
 from explorer.runtime import Inheritance, inherit
 from explorer.workload import evaluations_of, twin
 from studies.limits import Limits
@@ -49,7 +50,9 @@ class CandidateEvaluator:
     scorer: None measures latency alone (a model with random weights has no quality). embeds: prompt embeddings for a
     pipeline without a text encoder. size: height and width of a picture in pixels, the pipeline's own by default.
     profile: of this pipeline, workload and device; with one `predicted_latency` is kept beside what is measured.
-    race: what proposed plans are measured against on few prompts first; None scores every plan whole.
+    race: what proposed plans are measured against on few prompts first; None scores every plan whole. replay: bytes of
+    UNet outputs that are kept in memory, so that plans which begin alike do not compute their beginning twice; 0 never
+    does.
     """
 
     def __init__(
@@ -71,6 +74,7 @@ class CandidateEvaluator:
         embeds: dict[str, Any] | None = None,
         profile: Profile | None = None,
         race: Race | None = None,
+        replay: int = 0,
     ) -> None:
         self.pipe = pipe
         self.steps, self.guidance, self.prompts, self.scorer = steps, guidance, prompts, scorer
@@ -83,6 +87,7 @@ class CandidateEvaluator:
             self._stock = twin(pipe)
             inherit(self._stock, InheritancePlan(Architecture.of(pipe.unet), steps), compile=compile)
         self.profile, self.race = profile, race
+        self.recording = Recording(replay) if replay and compile == "off" else None
         self._conditions = embeds
         self._counts: dict[int, int] = {}
         self._baseline: torch.Tensor | None = None
@@ -164,13 +169,13 @@ class CandidateEvaluator:
     def _score(self, plan: InheritancePlan, handle: Inheritance, part: Part | None) -> Scored:
         """With the plan applied to the twin."""
         if part == QUALITY:
-            return self._quality(plan, _Sheet(self, plan.steps))
+            return self._quality(plan, _Sheet(self, plan.steps, handle))
         if part == LATENCY or self.scorer is None:
             return self._latency(plan, handle)
         if self.race is not None and self.race.enters(plan.key(self.evaluations(plan))):
             return self._raced(self.race, plan, handle)
         latency = self._latency(plan, handle)
-        return _together(latency, self._quality(plan, _Sheet(self, plan.steps)))
+        return _together(latency, self._quality(plan, _Sheet(self, plan.steps, handle)))
 
     def _raced(self, race: Race, plan: InheritancePlan, handle: Inheritance) -> Scored:
         """All of the plan's scores, or those until a look at which the race drops it.
@@ -178,7 +183,7 @@ class CandidateEvaluator:
         What is cheap decides first. Where a profile predicts the latency, its best case does at the first look, and
         only a plan that stands that is timed; otherwise nothing can be said before the latency is measured.
         """
-        sheet, latency = _Sheet(self, plan.steps), None
+        sheet, latency = _Sheet(self, plan.steps, handle), None
         costs = self._predicted_costs(race, plan)
         if costs is None:
             latency = self._latency(plan, handle)
@@ -312,8 +317,8 @@ class _Sheet:
     seconds: what making them took, and measuring their drift on the way.
     """
 
-    def __init__(self, evaluator: CandidateEvaluator, steps: int) -> None:
-        self.evaluator, self.steps = evaluator, steps
+    def __init__(self, evaluator: CandidateEvaluator, steps: int, handle: Inheritance) -> None:
+        self.evaluator, self.steps, self.handle = evaluator, steps, handle
         self.seconds = 0.0
         self._made: list[torch.Tensor] = []
         self._count = 0
@@ -330,7 +335,11 @@ class _Sheet:
             start = time.perf_counter()
             prompts = mine.prompts[self._count : count]
             if prompts:
-                self._made.append(mine._pictures(mine._twin, self.steps, prompts, mine.seed + self._count))
+                self.handle.recording = mine.recording  # not while a latency is measured
+                try:
+                    self._made.append(mine._pictures(mine._twin, self.steps, prompts, mine.seed + self._count))
+                finally:
+                    self.handle.recording = None
             self._count = max(count, self._count)
             self.seconds += time.perf_counter() - start
 

@@ -136,6 +136,7 @@ def _open(config: SearchConfig, pipe: Any) -> Session:
         size=(side, side),
         compile=compile_mode(config.compile),
         embeds=None if trained else random_embeds(pipe, config.latency_batch, device),
+        replay=config.replay * 2**20 if trained else 0,
     )
     settings = StudySettings(
         model=config.model,

@@ -88,6 +88,7 @@ def run_one_worker(
     quality_only: bool = False,
     proposals: str = "sampler",
     racing: str = "drift",
+    replay: int = 1024,
 ) -> None:
     """Score plans of a standing study in this process, with the study's own settings. Where the device is not the
     study's, plans' quality alone.
@@ -100,7 +101,9 @@ def run_one_worker(
     Store.open(storage, read_only=True).close()  # a worker joins what stands, and makes no storage
     with Store.open(storage) as store, interruptible():
         record = store.study(study)
-        config = config_of(record.settings, study, device=device, storage=storage, proposals=proposals, racing=racing)
+        config = config_of(
+            record.settings, study, device=device, storage=storage, proposals=proposals, racing=racing, replay=replay
+        )
         session = open_session(config)
         elsewhere = store.check_settings(record, session.settings)
         if elsewhere or quality_only:
@@ -175,7 +178,7 @@ def _in_this_process(session: Session, store: Store, study: StudyRecord) -> str:
 def _in_many(config: SearchConfig, store: Store, study: StudyRecord) -> str:
     command = [sys.executable, "-m", "studies.cli", "worker", "--study", study.name]
     command += ["--device", config.device, "--trials", str(config.trials)]
-    command += ["--proposals", config.proposals, "--racing", config.racing]
+    command += ["--proposals", config.proposals, "--racing", config.racing, "--replay", str(config.replay)]
     if config.timeout is not None:
         command += ["--timeout", str(config.timeout)]
     started, at_start = time.monotonic(), counts(store, study).finished

@@ -82,6 +82,30 @@ def test_a_painter_makes_the_plan_s_and_the_stock_pictures() -> None:
     assert torch.equal(evaluator._pictures(evaluator.pipe, 3, prompts, 9), plain)
 
 
+def test_shared_beginnings_are_computed_once_and_change_nothing() -> None:
+    """Two schedules that differ in their tail: equal scores and pictures with and without replay, and not while a
+    latency is measured."""
+    session = open_session(
+        SearchConfig(steps=6, prompt_count=3, objectives=("latency", "psnr"), reference="baseline", batch=2, pairs=3)
+    )
+    evaluator = session.evaluator
+    plans = [strategy("DC0", mode=mode, steps=6, unet=session.architecture) for mode in ("P4", "P4†")]
+    recording, evaluator.recording = evaluator.recording, None
+    alone = [evaluator.score(plan, "quality") for plan in plans]
+    assert recording is not None and recording.computed == 0
+    evaluator.recording = recording
+    for plan, expected in zip(plans, alone, strict=True):
+        found = evaluator.score(plan, "quality")
+        assert found.samples == expected.samples
+        assert [picture.png for picture in found.pictures] == [picture.png for picture in expected.pictures]
+    count, batches = evaluator.evaluations(plans[0]), 2
+    shared = recording.replayed // batches
+    assert 0 < shared < count and recording.computed == batches * (2 * count - shared)
+    before = recording.computed + recording.replayed
+    evaluator.latency(plans[0])
+    assert recording.computed + recording.replayed == before
+
+
 def test_a_plan_that_does_not_fit_fails_and_leaves_the_pipeline_whole() -> None:
     pipe = make_pipeline()
     evaluator = evaluator_of(pipe)
