@@ -217,7 +217,9 @@ def _of_features(metric: str, features: Features, reference: Reference | None) -
         return inception_score.estimate(features.logits)
     assert reference is not None
     if metric == "kid":
-        return kid.estimate(features.values, reference.features, paired=reference.paired)
+        return kid.estimate(
+            features.values, reference.features, paired=reference.paired, own=reference.kernel_term
+        )  # fmt: skip
     if reference.paired:
         return frechet.paired_estimate(features.values, reference.features)
     return frechet.estimate(features.values, reference.mean, reference.cov)
