@@ -66,7 +66,10 @@ def search(
     sampler: Annotated[str | None, typer.Option(help="tpe, nsga2 or random.")] = None,
     guidance: Annotated[float | None, typer.Option(help="Guidance scale [the model's].")] = None,
     resolution: Annotated[int | None, typer.Option(help="Side of a picture in pixels [the model's].")] = None,
-    batch: Annotated[int | None, typer.Option(help="Pictures a UNet call when quality is measured [32].")] = None,
+    batch: Annotated[
+        str | None,
+        typer.Option(metavar="N", help="Pictures a UNet call for quality, or auto: what fits and pays [auto]."),
+    ] = None,
     latency_batch: Annotated[int | None, typer.Option(help="Pictures a call when latency is measured [1].")] = None,
     pairs: Annotated[int | None, typer.Option(help="Timed pairs of baseline and candidate, at least 3 [7].")] = None,
     extractor: Annotated[
@@ -290,7 +293,7 @@ def tune(
     dtype: Annotated[str | None, typer.Option(help="auto, float32, float16 or bfloat16.")] = None,
     guidance: Annotated[float | None, typer.Option(help="Guidance scale [the model's].")] = None,
     resolution: Annotated[int | None, typer.Option(help="Side of a picture in pixels [the model's].")] = None,
-    batch: Annotated[int | None, typer.Option(help="Pictures a UNet call when quality is measured [32].")] = None,
+    batch: Annotated[int | None, typer.Option(help="Pictures a UNet call for quality [what fits and pays].")] = None,
     clip_model: Annotated[str | None, typer.Option(help="open_clip model of the CLIP score [ViT-g-14].")] = None,
     compile: Annotated[str | None, typer.Option(help="off, default, cudagraphs or cudagraphs-eager.")] = None,
     as_json: Json = False,

@@ -16,11 +16,13 @@ BASELINES = ("all", "short", "none")
 SAMPLERS = ("tpe", "nsga2", "random")
 PROPOSALS = ("seeds", "masks", "screened-moves", "screened", "moves", "sampler", "mixture")
 RACING = ("drift", "off")
+AUTO = "auto"
 
 
 @dataclass(frozen=True)
 class SearchConfig:
-    """A search. None: chosen by the model (prompts, guidance, extractor, reference, resolution) or open (timeout).
+    """A search. None: chosen by the model (prompts, guidance, extractor, reference, resolution), by what fits (batch,
+    on the command line also `auto`) or open (timeout).
 
     trials: the study's total, baselines and earlier runs included. baselines: `all` (69 rows of Table V, DeepCache,
     encoder propagation and the plain controls), `short` (one mode of the 23) or `none`. batch: pictures a UNet call
@@ -53,7 +55,7 @@ class SearchConfig:
     sampler: str = "tpe"
     guidance: float | None = None
     resolution: int | None = None
-    batch: int = 32
+    batch: int | None = None
     latency_batch: int = 1
     pairs: int = 7
     extractor: str | None = None
@@ -136,6 +138,8 @@ def make_config(given: dict[str, Any], file: Path | None = None, base: SearchCon
     for name in ("model", "prompts", "reference"):
         values[name] = absolute(values.get(name))
     base = base or SearchConfig()
+    if values.get("batch") == AUTO:
+        values["batch"] = None  # what stands, otherwise what fits
     return replace(base, **{name: value for name, value in values.items() if value is not None})
 
 
@@ -165,6 +169,12 @@ def _typed(name: str, value: Any, declared: str) -> Any:
         return tuple(part.strip() for part in parts if part.strip())
     if name == "compile" and isinstance(value, bool):
         return compile_mode(value)
+    if name == "batch" and isinstance(value, str) and value != AUTO:
+        if not value.isdecimal():
+            raise StudyError(f"batch must be a number or {AUTO}, got {value!r}.")
+        return int(value)
+    if name == "batch" and value == AUTO:
+        return value
     wanted: tuple[type, ...] = (str,)
     if declared.startswith("bool"):
         wanted = (bool,)

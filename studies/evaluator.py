@@ -52,7 +52,7 @@ class CandidateEvaluator:
     profile: of this pipeline, workload and device; with one `predicted_latency` is kept beside what is measured.
     race: what proposed plans are measured against on few prompts first; None scores every plan whole. replay: bytes of
     UNet outputs that are kept in memory, so that plans which begin alike do not compute their beginning twice; 0 never
-    does.
+    does. overlap: make pictures while those before are turned into bytes; None: on a CUDA device alone.
     """
 
     def __init__(
@@ -75,6 +75,7 @@ class CandidateEvaluator:
         profile: Profile | None = None,
         race: Race | None = None,
         replay: int = 0,
+        overlap: bool | None = None,
     ) -> None:
         self.pipe = pipe
         self.steps, self.guidance, self.prompts, self.scorer = steps, guidance, prompts, scorer
@@ -87,6 +88,7 @@ class CandidateEvaluator:
             self._stock = twin(pipe)
             inherit(self._stock, InheritancePlan(Architecture.of(pipe.unet), steps), compile=compile)
         self.profile, self.race = profile, race
+        self.overlap = device.type == "cuda" if overlap is None else overlap
         self.recording = Recording(replay) if replay and compile == "off" else None
         self._conditions = embeds
         self._counts: dict[int, int] = {}
@@ -275,6 +277,7 @@ class CandidateEvaluator:
         return generate(
             pipe, self.prompts if prompts is None else prompts, seed=self.seed if seed is None else seed, steps=steps,
             guidance=self.guidance, batch_size=self.batch, size=self.size, embed=self._embed,
+            overlap=self.overlap,
         )  # fmt: skip
 
     def _kept(self, name: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
@@ -371,6 +374,12 @@ def _explained() -> Iterator[None]:
     """Turn what diffusers and the compiler raise for a run that cannot be, of many types, into one sentence."""
     try:
         yield
+    except torch.cuda.OutOfMemoryError as error:
+        # Smaller batches would fit, and give other pictures than those of the plans that stand (by rounding).
+        raise ScoreError(
+            "the GPU's memory does not hold the plan's pictures and features at the study's batch; begin a new study "
+            "with a smaller --batch, or end what else runs on the GPU and search again."
+        ) from error
     except (ExplorerError, RuntimeError):
         raise
     except Exception as error:

@@ -115,6 +115,18 @@ def test_a_plan_that_does_not_fit_fails_and_leaves_the_pipeline_whole() -> None:
     assert evaluator.score(strategy("CO6", mode="P2", steps=4, unet=pipe.unet)).estimates["latency"].n == 3
 
 
+def test_too_little_memory_on_a_gpu_is_said_in_one_sentence() -> None:
+    pipe = make_pipeline()
+    evaluator = evaluator_of(pipe)
+
+    def full(*_: Any, **__: Any) -> None:
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has ...")
+
+    evaluator.latency_of = full
+    with pytest.raises(ExplorerError, match="begin a new study with a smaller --batch"):
+        evaluator.score(strategy("CO6", mode="P2", steps=4, unet=pipe.unet))
+
+
 @pytest.mark.parametrize(
     ("scheduler", "expected"),
     [("DDIMScheduler", 10), ("PNDMScheduler", 11), ("HeunDiscreteScheduler", 19), ("UniPCMultistepScheduler", 10)],
@@ -159,5 +171,10 @@ def test_baselines_of_a_full_study_hold_the_69_rows() -> None:
 def test_files_and_options_in_one_order(tmp_path: Path) -> None:
     file = tmp_path / "a.toml"
     file.write_text("steps = 20\nguidance = 3\nprompt-count = 8\n")
+    for given, batch in (({"batch": "auto"}, None), ({"batch": "4"}, 4), ({}, None)):
+        assert make_config(given, file).batch == batch
+        assert make_config(given, file, SearchConfig(batch=16)).batch == (batch or 16)  # a standing study's stays
+    with pytest.raises(ExplorerError, match="batch must be a number or auto, got 'many'"):
+        make_config({"batch": "many"})
     made = make_config({"steps": 10, "seed": None}, file)
     assert (made.steps, made.guidance, made.prompt_count, made.seed) == (10, 3, 8, 0)
