@@ -54,13 +54,17 @@ class Counter:
         length, computed = shared(known, beginnings(plan, run), run)
         return length - len(computed), len(run.choices)
 
-    def share(self, plans: Sequence[InheritancePlan]) -> float:
-        saved = whole = 0
+    def line(self, what: str, plans: Sequence[InheritancePlan]) -> None:
+        """One line of the table; a plan that does the same as one before is never paid, and does not count."""
+        saved = whole = new = 0
         for plan in plans:
+            hashes = self.hashes(plan)
+            if hashes[-1] in self.known:
+                continue
             more, count = self.saved(plan, self.known)
-            saved, whole = saved + more, whole + count
-            self.known.update(self.hashes(plan))
-        return saved / max(1, whole)
+            saved, whole, new = saved + more, whole + count, new + 1
+            self.known.update(hashes)
+        print(f"| {what} | {new} | {saved / max(1, whole):.1%} |")
 
 
 def random_plans(space: Any, count: int, seed: int) -> list[InheritancePlan]:
@@ -137,14 +141,14 @@ def main() -> None:
     print(f"{arguments.model}, {arguments.steps} steps of {type(pipe.scheduler).__name__}\n")
     print("| proposals | plans | evaluations that need not be computed |")
     print("|---|---|---|")
-    print(f"| baselines, in their order | {len(named)} | {counter.share(named):.1%} |")
+    counter.line("baselines, in their order", named)
     draws = random_plans(space, arguments.plans, arguments.seed)
-    print(f"| random draws, after those | {len(draws)} | {counter.share(draws):.1%} |")
+    counter.line("random draws, after those", draws)
     random = Random(arguments.seed)
     parents = [plan for plan in (*named, *draws) if not plan.extracts_always]
     found = (neighbour(random.choice(parents), space.setting, random) for _ in range(arguments.plans))
     near = [plan for plan in found if plan is not None]
-    print(f"| neighbours of those, after all | {len(near)} | {counter.share(near):.1%} |")
+    counter.line("neighbours of those, after all", near)
     by_move(space, counter, parents, arguments.plans, arguments.seed)
     if arguments.pictures:
         chosen = random.sample(parents, max(1, arguments.timed // 2))

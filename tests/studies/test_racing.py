@@ -181,6 +181,9 @@ def test_a_race_leaves_the_front_as_it_is(store: Store, tmp_path: Path) -> None:
         assert {row.key for row in trials(store, study)} == {row.key for row in trials(other, whole)}
         fronts = [front_rows(trials(each, of), OBJECTIVES) for each, of in ((store, study), (other, whole))]
     assert {row.key for row in fronts[0]} == {row.key for row in fronts[1]}
+    told = store.optuna_study(study).trials
+    again = [trial for trial in told if "duplicate_of" in trial.user_attrs]
+    assert again and all(trial.state == told[trial.user_attrs["duplicate_of"]].state for trial in again)
 
 
 def test_a_trial_left_running_by_a_dead_worker_is_pruned(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
