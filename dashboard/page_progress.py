@@ -25,7 +25,7 @@ from studies.rows import TrialRow, worker_rows
 from studies.settings import differences
 from studies.store import Store, StudyRecord
 from studies.summary import scale_of
-from studies.tables import FAILED, plans
+from studies.tables import FAILED, SCREENED, plans
 
 # In these, studies may differ whose fronts are set against each other: they measure the same, and search otherwise.
 FREE = {"sampler", "sampler seed", "sampler arguments", "space", "calibrated"}
@@ -50,7 +50,8 @@ def _counts(store: Store, study: StudyRecord, board: Board) -> None:
     states = [row.state for row in board.rows]
     alive = workers_alive(worker_rows(store, study), time.time())
     spent = sum(seconds_of(row) for row in board.rows)
-    shown = [("Done", f"{states.count('done'):,}"), ("Failed", f"{states.count(FAILED):,}"),
+    shown = [("Done", f"{states.count('done'):,}"), ("Screened out", f"{states.count(SCREENED):,}"),
+             ("Failed", f"{states.count(FAILED):,}"),
              ("Running", f"{states.count('running'):,}"), ("Waiting", f"{states.count('waiting'):,}"),
              ("Workers alive", f"{alive}"), (seconds_words(study, short=True), duration(spent))]  # fmt: skip
     with st.container(horizontal=True):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,13 +33,16 @@ def generate(
     progress: Callable[[int, int], None] | None = None,
     size: tuple[int, int] | None = None,
     embed: Embed | None = None,
+    overlap: bool = False,
 ) -> torch.Tensor:
     """The pictures of `prompts`, uint8 (N, 3, H, W) on the CPU, from a diffusers text-to-image pipeline.
 
     Picture i starts from the noise of a CPU generator seeded with seed + i, so it depends neither on the batch size
     nor on the device, and every candidate of a study starts from the same noise. `progress(done, N)` is called after
     each batch. `size` is (height, width) in pixels, the pipeline's own by default. `embed` gives the embeddings of a
-    batch as the pipeline's call takes them; without it the pipeline encodes the words itself. Raises ScoreError for no
+    batch as the pipeline's call takes them; without it the pipeline encodes the words itself. `overlap`
+    turns a batch into bytes, and brings it to the CPU, while the next one is generated; the pictures are the same.
+    Raises ScoreError for no
     prompts, numbers below one, and pictures that hold infinities or NaNs.
     """
     import torch
@@ -48,14 +53,22 @@ def generate(
     for what, given in (("steps", steps), ("batch_size", batch_size)):
         if given < 1:
             raise ScoreError(f"Pictures were asked for with {what}={given}; it must be at least 1.")
-    made = []
-    for start in range(0, len(words), batch_size):
-        batch = words[start : start + batch_size]
-        images = run(pipe, batch, seed=seed + start, steps=steps, guidance=guidance, size=size, embed=embed)
-        made.append(_to_bytes(images, start))
-        if progress is not None:
-            progress(start + len(batch), len(words))
-    return torch.cat(made)
+    made: list[torch.Tensor | Future[torch.Tensor]] = []
+    with ThreadPoolExecutor(1, "pictures") if overlap else nullcontext() as other:
+        for start in range(0, len(words), batch_size):
+            batch = words[start : start + batch_size]
+            images = run(pipe, batch, seed=seed + start, steps=steps, guidance=guidance, size=size, embed=embed)
+            if len(made) > 1:
+                _done(made[-2])  # no more than two batches are held, and a bad picture stops the run
+            made.append(_to_bytes(images, start) if other is None else other.submit(_to_bytes, images, start))
+            del images
+            if progress is not None:
+                progress(start + len(batch), len(words))
+        return torch.cat([_done(each) for each in made])
+
+
+def _done(made: torch.Tensor | Future[torch.Tensor]) -> torch.Tensor:
+    return made.result() if isinstance(made, Future) else made
 
 
 def run(

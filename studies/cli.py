@@ -66,7 +66,10 @@ def search(
     sampler: Annotated[str | None, typer.Option(help="tpe, nsga2 or random.")] = None,
     guidance: Annotated[float | None, typer.Option(help="Guidance scale [the model's].")] = None,
     resolution: Annotated[int | None, typer.Option(help="Side of a picture in pixels [the model's].")] = None,
-    batch: Annotated[int | None, typer.Option(help="Pictures a UNet call when quality is measured [32].")] = None,
+    batch: Annotated[
+        str | None,
+        typer.Option(metavar="N", help="Pictures a UNet call for quality, or auto: what fits and pays [auto]."),
+    ] = None,
     latency_batch: Annotated[int | None, typer.Option(help="Pictures a call when latency is measured [1].")] = None,
     pairs: Annotated[int | None, typer.Option(help="Timed pairs of baseline and candidate, at least 3 [7].")] = None,
     extractor: Annotated[
@@ -96,6 +99,13 @@ def search(
     schedulers: Annotated[
         str | None, typer.Option(help="Comma-separated: own, DPMSolverMultistepScheduler ... [own].")
     ] = None,
+    racing: Annotated[
+        str | None,
+        typer.Option(help="drift: few prompts first, more for those that may be on the front; or off [drift]."),
+    ] = None,
+    replay: Annotated[
+        int | None, typer.Option(help="MiB kept of UNet outputs, for plans that begin alike; 0: none [1024].")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Search plans: the baselines first, then what is proposed. Resumes; Ctrl-C leaves the study whole."""
@@ -116,11 +126,13 @@ def worker(
         bool, typer.Option("--quality-only", help="Leave latency to others, as a worker of another device does anyway.")
     ] = False,
     proposals: Annotated[str, typer.Option(help="As of `explorer search`.")] = "sampler",
+    racing: Annotated[str, typer.Option(help="drift or off.")] = "drift",
+    replay: Annotated[int, typer.Option(help="MiB kept of UNet outputs, as for `search`.")] = 1024,
 ) -> None:
     """One more process on a study, from any machine that reaches the storage."""
     from studies.commands.search import run_one_worker
 
-    run_one_worker(study, storage, device, trials, timeout, quality_only, proposals)
+    run_one_worker(study, storage, device, trials, timeout, quality_only, proposals, racing, replay)
 
 
 @app.command()
@@ -288,7 +300,7 @@ def tune(
     dtype: Annotated[str | None, typer.Option(help="auto, float32, float16 or bfloat16.")] = None,
     guidance: Annotated[float | None, typer.Option(help="Guidance scale [the model's].")] = None,
     resolution: Annotated[int | None, typer.Option(help="Side of a picture in pixels [the model's].")] = None,
-    batch: Annotated[int | None, typer.Option(help="Pictures a UNet call when quality is measured [32].")] = None,
+    batch: Annotated[int | None, typer.Option(help="Pictures a UNet call for quality [what fits and pays].")] = None,
     clip_model: Annotated[str | None, typer.Option(help="open_clip model of the CLIP score [ViT-g-14].")] = None,
     compile: Annotated[str | None, typer.Option(help="off, default, cudagraphs or cudagraphs-eager.")] = None,
     as_json: Json = False,

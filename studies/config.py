@@ -17,11 +17,14 @@ BASELINES = ("all", "short", "none")
 SAMPLERS = ("tpe", "nsga2", "random")
 PROPOSALS = ("seeds", "masks", "screened-moves", "screened", "moves", "sampler", "mixture")
 LISTS = {"objectives": "latency,fd,clip", "schedulers": "own,DPMSolverMultistepScheduler"}
+RACING = ("drift", "off")
+AUTO = "auto"
 
 
 @dataclass(frozen=True)
 class SearchConfig:
-    """A search. None: chosen by the model (prompts, guidance, extractor, reference, resolution) or open (timeout).
+    """A search. None: chosen by the model (prompts, guidance, extractor, reference, resolution), by what fits (batch,
+    on the command line also `auto`) or open (timeout).
 
     trials: the study's total, baselines and earlier runs included. baselines: `all` (69 rows of Table V, DeepCache,
     encoder propagation and the plain controls), `short` (one mode of the 23) or `none`. batch: pictures a UNet call
@@ -31,7 +34,10 @@ class SearchConfig:
     `explorer.compiling`; a file may say true (default) or false (off). calibrate: begin with a calibration, and let the
     space have the rule `fitted`. proposals: a kind of `studies.proposers`, or `mixture` for all of them in turn.
     max_cache_mib, max_variants, max_age: limits on what is proposed (`studies.limits`). schedulers: what a plan of the
-    space `joint` may run under, `own` (the pipeline's) first among them; each has its plain controls.
+    space `joint` may run under, `own` (the pipeline's) first among them; each has its plain controls. racing: `drift`,
+    a proposed plan is measured on few prompts first and dropped once a standing plan that is at least as fast clearly
+    drifts less (`studies.racing`), or `off`. replay: MiB of the UNet's outputs that a worker keeps, so that plans which
+    begin alike share their beginning; 0 keeps none.
     """
 
     study: str = "search"
@@ -52,7 +58,7 @@ class SearchConfig:
     sampler: str = "tpe"
     guidance: float | None = None
     resolution: int | None = None
-    batch: int = 32
+    batch: int | None = None
     latency_batch: int = 1
     pairs: int = 7
     extractor: str | None = None
@@ -65,6 +71,8 @@ class SearchConfig:
     max_variants: int | None = None
     max_age: int | None = None
     schedulers: tuple[str, ...] = (OWN,)
+    racing: str = "drift"
+    replay: int = 1024
 
     def __post_init__(self) -> None:
         for name in (
@@ -84,13 +92,20 @@ class SearchConfig:
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise StudyError(f"--{name.replace('_', '-')} must be more than zero, got {value}.")
+        if self.replay < 0:
+            raise StudyError(f"--replay must be a number of MiB, or 0 for none, got {self.replay}.")
         if not 0 <= self.seed < 2**31:
             raise StudyError(f"--seed must be from 0 to {2**31 - 1}, got {self.seed}.")
         if self.guidance is not None and not 0 < self.guidance < 1000:
             raise StudyError(f"--guidance must be more than zero, got {self.guidance}.")
         if self.resolution is not None and self.resolution % 8:
             raise StudyError(f"--resolution must be a multiple of 8 pixels, got {self.resolution}.")
-        for name, known in (("baselines", BASELINES), ("sampler", SAMPLERS), ("proposals", PROPOSALS)):
+        for name, known in (
+            ("baselines", BASELINES),
+            ("sampler", SAMPLERS),
+            ("proposals", PROPOSALS),
+            ("racing", RACING),
+        ):
             if getattr(self, name) not in known:
                 raise StudyError(f"unknown --{name} {getattr(self, name)!r}; use one of {', '.join(known)}.")
         if self.max_variants == 1:
@@ -140,6 +155,8 @@ def make_config(given: dict[str, Any], file: Path | None = None, base: SearchCon
     for name in ("model", "prompts", "reference"):
         values[name] = absolute(values.get(name))
     base = base or SearchConfig()
+    if values.get("batch") == AUTO:
+        values["batch"] = None  # what stands, otherwise what fits
     return replace(base, **{name: value for name, value in values.items() if value is not None})
 
 
@@ -169,6 +186,12 @@ def _typed(name: str, value: Any, declared: str) -> Any:
         return tuple(part.strip() for part in parts if part.strip())
     if name == "compile" and isinstance(value, bool):
         return compile_mode(value)
+    if name == "batch" and isinstance(value, str) and value != AUTO:
+        if not value.isdecimal():
+            raise StudyError(f"batch must be a number or {AUTO}, got {value!r}.")
+        return int(value)
+    if name == "batch" and value == AUTO:
+        return value
     wanted: tuple[type, ...] = (str,)
     if declared.startswith("bool"):
         wanted = (bool,)

@@ -26,7 +26,7 @@ from studies.ranking import Ranking
 from studies.scored import LATENCY, QUALITY, Evaluator, P, Part, Scored, Space
 from studies.sketch import nickname_of_json
 from studies.store import Store, StudyRecord
-from studies.tables import DONE, FAILED, UNTIMED
+from studies.tables import DONE, FAILED, SCREENED, UNTIMED
 
 RECOVER_SECONDS = 5.0
 POLL_SECONDS, LONGEST_POLL_SECONDS = 0.2, 2.0
@@ -55,10 +55,11 @@ class Progress:
     words: str | None = None
     state: str | None = None
     reason: str | None = None
+    screened: int = 0
 
     @property
     def finished(self) -> int:
-        return self.done + self.failed
+        return self.done + self.failed + self.screened
 
 
 @dataclass(frozen=True)
@@ -70,13 +71,17 @@ class Outcome:
     duplicates: int
     stopped: str
     words: str
+    screened: int = 0
 
 
 def progress(counts: Counts, total: int | None, at_start: int, seconds: float, **event: Any) -> Progress:
     """Counts with the time that is left at the rate of this run (`at_start`: what was finished when it began)."""
     gained = counts.finished - at_start
     left = None if total is None or gained <= 0 else max(0, total - counts.finished) * seconds / gained
-    return Progress(counts.done, counts.failed, counts.running, counts.waiting, total, seconds, left, **event)
+    return Progress(
+        counts.done, counts.failed, counts.running, counts.waiting, total, seconds, left, screened=counts.screened,
+        **event,
+    )  # fmt: skip
 
 
 def run_worker(
@@ -95,14 +100,15 @@ def run_worker(
 ) -> Outcome:
     """Score plans of the study in this process: those that are enqueued first, then what is proposed.
 
-    read_plan: a plan out of its JSON, `InheritancePlan.from_json`. total_trials: distinct plans, scored or failed,
-    that the study is to have in the end, the enqueued ones and those of earlier runs included. timeout: seconds, after
-    which no further plan is begun. device: facts of the device that is measured on. quality_only: this is not the
-    study's device, so plans' quality is measured alone and their latency left to a worker that has it. proposals: a
-    kind of `studies.proposers`, or `mixture` for all of them in turn. predictor: of a calibrated study, drift and cost
-    of a plan that was not run.
+    read_plan: a plan out of its JSON, `InheritancePlan.from_json`. total_trials: distinct plans, scored, failed
+    or screened out, that the study is to have in the end, the enqueued ones and those of earlier runs included.
+    timeout: seconds, after which no further plan is begun. device: facts of the device that is measured on.
+    quality_only: this is not the study's device, so plans' quality is measured alone and their latency left to a worker
+    that has it. proposals: a kind of `studies.proposers`, or `mixture` for all of them in turn. predictor: of a
+    calibrated study, drift and cost of a plan that was not run.
 
-    A plan whose scoring raises ExplorerError, RuntimeError or MemoryError is recorded as failed, with the reason. On
+    A plan that a race drops (`Scored.screened`) is recorded as screened, with what was measured, its trial as pruned.
+    One whose scoring raises ExplorerError, RuntimeError or MemoryError is recorded as failed, with the reason. On
     any other exception, and on StudyError or KeyboardInterrupt, the plan goes back to the queue, the study is left
     whole, and the exception goes on.
 
@@ -162,7 +168,7 @@ class _Run(Generic[P]):
             predictor, worker.number, standing,
         )  # fmt: skip
         self.proposer = Proposer(tools, proposals, part)
-        self.scored = self.failed = 0
+        self.scored = self.failed = self.screened = 0
         self.exhausted = False
         self.recovered = float("-inf")
 
@@ -200,7 +206,7 @@ class _Run(Generic[P]):
         return self._outcome(TIMEOUT, f"the time of {timeout:g} s is over")
 
     def _outcome(self, stopped: str, words: str) -> Outcome:
-        return Outcome(self.scored, self.failed, self.proposer.duplicates, stopped, words)
+        return Outcome(self.scored, self.failed, self.proposer.duplicates, stopped, words, self.screened)
 
     def _recover(self) -> None:
         now = time.monotonic()
@@ -254,6 +260,10 @@ class _Run(Generic[P]):
             self.failed += 1
             self.mirror.fail(number, scored)
             return {"state": FAILED, "reason": scored}
+        if scored.screened is not None:
+            self.screened += 1
+            self.mirror.prune(number, scored.screened)
+            return {"state": SCREENED, "reason": scored.screened}
         self.scored += 1
         if claim.part == QUALITY:
             return {"state": UNTIMED, "reason": None}

@@ -10,6 +10,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,15 +26,20 @@ from explorer.pictures import as_png, generate
 from explorer.plan import InheritancePlan
 from explorer.profiles import Profile
 from explorer.prompts import Prompt
+from explorer.quality.bootstrap import mean_estimate
 from explorer.quality.scorer import Scorer, Scores
+from explorer.replay import Recording
 from explorer.runtime import Inheritance, inherit
 from explorer.schedulers import evaluations_of_plan, scheduled
 from explorer.workload import twin
 from studies.limits import Limits
+from studies.racing import Race, rungs
 from studies.saved import Saved
 from studies.scored import LATENCY, PREDICTED, QUALITY, Part, Picture, Scored
 from studies.screen import Screen
 
+DRIFT = ("psnr", "ssim")
+"""What every look of a race measures and keeps, whatever decides."""
 Painter = Callable[..., torch.Tensor]
 KEPT_PICTURES = 16
 """Pictures kept of a candidate: so many of the first prompts and half as many of those that drifted most. Of the
@@ -46,6 +52,9 @@ class CandidateEvaluator:
     scorer: None measures latency alone (a model with random weights has no quality). embeds: prompt embeddings for a
     pipeline without a text encoder. size: height and width of a picture in pixels, the pipeline's own by default.
     profile: of this pipeline, workload and device; with one `predicted_latency` is kept beside what is measured.
+    race: what proposed plans are measured against on few prompts first; None scores every plan whole. replay: bytes of
+    UNet outputs that are kept in memory, so that plans which begin alike do not compute their beginning twice; 0 never
+    does. overlap: make pictures while those before are turned into bytes; None: on a CUDA device alone.
     """
 
     def __init__(
@@ -66,6 +75,9 @@ class CandidateEvaluator:
         compile: CompileMode = "off",
         embeds: dict[str, Any] | None = None,
         profile: Profile | None = None,
+        race: Race | None = None,
+        replay: int = 0,
+        overlap: bool | None = None,
     ) -> None:
         self.pipe = pipe
         self.steps, self.guidance, self.prompts, self.scorer = steps, guidance, prompts, scorer
@@ -77,7 +89,9 @@ class CandidateEvaluator:
             # Compiled against eager would mix the compiler's gain with the plan's: both sides run in one mode.
             self._stock = twin(pipe)
             inherit(self._stock, InheritancePlan(Architecture.of(pipe.unet), steps), compile=compile)
-        self.profile = profile
+        self.profile, self.race = profile, race
+        self.overlap = device.type == "cuda" if overlap is None else overlap
+        self.recording = Recording(replay) if replay and compile == "off" else None
         self._conditions = embeds
         self._counts: dict[tuple[int, str | None], int] = {}
         self._baseline: torch.Tensor | None = None
@@ -112,7 +126,7 @@ class CandidateEvaluator:
     def score(self, plan: InheritancePlan, part: Part | None = None) -> Scored:
         """Latency, speed-up, peak MiB of held features, and every metric of the scorer, with what each took; one part
         of it where that is asked. The un-accelerated pictures are this device's own: those of two devices differ by
-        rounding.
+        rounding. A plan that a race drops comes back with what was measured until then.
 
         Raises:
             ExplorerError or RuntimeError: when the plan cannot run or be scored; the pipeline is left as it was.
@@ -177,17 +191,54 @@ class CandidateEvaluator:
     def _score(self, plan: InheritancePlan, handle: Inheritance, part: Part | None) -> Scored:
         """With the plan applied to the twin."""
         if part == QUALITY:
-            return self._quality(plan)
-        latency = self._latency(plan, handle)
+            return self._quality(plan, _Sheet(self, plan.steps, handle))
         if part == LATENCY or self.scorer is None:
-            return latency
-        quality = self._quality(plan)
+            return self._latency(plan, handle)
+        if self.race is not None and self.race.enters(plan.key(self.evaluations(plan))):
+            return self._raced(self.race, plan, handle)
+        latency = self._latency(plan, handle)
+        return _together(latency, self._quality(plan, _Sheet(self, plan.steps, handle)))
+
+    def _raced(self, race: Race, plan: InheritancePlan, handle: Inheritance) -> Scored:
+        """All of the plan's scores, or those until a look at which the race drops it.
+
+        What is cheap decides first. Where a profile predicts the latency, its best case does at the first look, and
+        only a plan that stands that is timed; otherwise nothing can be said before the latency is measured.
+        """
+        sheet, latency = _Sheet(self, plan.steps, handle), None
+        costs = self._predicted_costs(race, plan)
+        if costs is None:
+            latency = self._latency(plan, handle)
+            costs = race.costs({name: estimate.value for name, estimate in latency.estimates.items()})
+        for count in rungs(len(self.prompts), self.batch):
+            drift = sheet.drift(count, {*DRIFT, *race.metrics})
+            beaten = race.beaten(costs, drift)
+            if beaten is None and latency is None:
+                latency = self._latency(plan, handle)
+                costs = race.costs({name: estimate.value for name, estimate in latency.estimates.items()})
+                beaten = race.beaten(costs, drift)
+            if beaten is not None:
+                return _together(latency, self._dropped(plan, sheet, drift, beaten.words))
+        return _together(latency or self._latency(plan, handle), self._quality(plan, sheet))
+
+    def _predicted_costs(self, race: Race, plan: InheritancePlan) -> dict[str, float] | None:
+        """The latency that the plan could have at best, within the profile's worst error; None without a profile."""
+        if self.profile is None:
+            return None
+        plain = InheritancePlan(plan.architecture, self.steps)
+        whole = self.profile.predicted_latency(plain, self.evaluations(plain)).value
+        best = self.profile.predicted_latency(plan, self.evaluations(plan)).low
+        return race.costs({"latency": best, "speedup": whole / best})
+
+    def _dropped(self, plan: InheritancePlan, sheet: _Sheet, drift: dict[str, Any], reason: str) -> Scored:
+        pictures = sheet.pictures()
         return Scored(
-            {**latency.estimates, **quality.estimates},
-            {**latency.seconds, **quality.seconds},
-            quality.extractors,
-            {**latency.samples, **quality.samples},
-            quality.pictures,
+            {name: mean_estimate(values) for name, values in drift.items()} | self._predicted(plan),
+            {name: sheet.seconds / len(drift) for name in drift},
+            {},
+            {name: values.tolist() for name, values in drift.items()},
+            [self._picture(i, pictures[i]) for i in _first_and_worst(len(pictures), drift["psnr"].tolist())],
+            screened=reason,
         )
 
     def _predicted(self, plan: InheritancePlan) -> dict[str, Estimate]:
@@ -211,15 +262,13 @@ class CandidateEvaluator:
         spent = {"latency": time.perf_counter() - start}
         return Scored(estimates, spent, {}, {"latency": [list(pair) for pair in latency.samples]})
 
-    def _quality(self, plan: InheritancePlan) -> Scored:
+    def _quality(self, plan: InheritancePlan, sheet: _Sheet) -> Scored:
         if self.scorer is None:
             raise ScoreError("a model with random weights has no quality to score; measure its latency alone.")
+        sheet.draw(len(self.prompts))
+        pictures = sheet.pictures()
         with on_device(self.info, shared=True):
-            baseline = self.baseline_pictures()
-            start = time.perf_counter()
-            pictures = self._pictures(self._twin, plan.steps)
-            making = time.perf_counter() - start
-            scores = self.scorer.score(pictures, self.prompts, baseline)
+            scores = self.scorer.score(pictures, self.prompts, self.baseline_pictures())
         extractors = {name: self.scorer.extractor for name in scores if name not in scores.each}
         extractors.update({name: self.scorer.clip_model for name in scores if name.startswith("clip")})
         if plan.extracts_always and (plan.steps, plan.scheduler) == (self.steps, None):
@@ -227,7 +276,7 @@ class CandidateEvaluator:
         else:
             kept = _first_and_worst(len(pictures), scores.each.get("psnr", []))
         return Scored(
-            dict(scores) | self._predicted(plan), _shared_out(scores, making), extractors, dict(scores.each),
+            dict(scores) | self._predicted(plan), _shared_out(scores, sheet.seconds), extractors, dict(scores.each),
             [self._picture(i, pictures[i]) for i in kept],
         )  # fmt: skip
 
@@ -248,6 +297,7 @@ class CandidateEvaluator:
         return generate(
             pipe, self.prompts if prompts is None else prompts, seed=self.seed if seed is None else seed, steps=steps,
             guidance=self.guidance, batch_size=self.batch, size=self.size, embed=self._embed,
+            overlap=self.overlap,
         )  # fmt: skip
 
     def _kept(self, name: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
@@ -284,11 +334,72 @@ class CandidateEvaluator:
         return Picture(number, *as_png(picture), prompt=self.prompts[number].text, seed=self.seed + number)
 
 
+class _Sheet:
+    """The pictures of the plan that is applied to the twin, made as far as they are asked for, each once.
+
+    seconds: what making them took, and measuring their drift on the way.
+    """
+
+    def __init__(self, evaluator: CandidateEvaluator, steps: int, handle: Inheritance) -> None:
+        self.evaluator, self.steps, self.handle = evaluator, steps, handle
+        self.seconds = 0.0
+        self._made: list[torch.Tensor] = []
+        self._count = 0
+
+    def pictures(self) -> torch.Tensor:
+        """Those made so far, uint8 (n, 3, H, W)."""
+        return torch.cat(self._made)
+
+    def draw(self, count: int) -> None:
+        """Make the first `count`: all, or as many as end with a batch, so that no picture depends on the stops."""
+        mine = self.evaluator
+        with on_device(mine.info, shared=True):
+            mine.baseline_pictures()  # made once a study, and nobody's cost
+            start = time.perf_counter()
+            prompts = mine.prompts[self._count : count]
+            if prompts:
+                self.handle.recording = mine.recording  # not while a latency is measured
+                try:
+                    self._made.append(mine._pictures(mine._twin, self.steps, prompts, mine.seed + self._count))
+                finally:
+                    self.handle.recording = None
+            self._count = max(count, self._count)
+            self.seconds += time.perf_counter() - start
+
+    def drift(self, count: int, metrics: set[str]) -> dict[str, Any]:
+        """Paired metrics of the first `count` pictures, (count,) each."""
+        self.draw(count)
+        mine = self.evaluator
+        assert mine.scorer is not None
+        start = time.perf_counter()
+        baseline = mine.baseline_pictures()[:count]
+        found = {name: mine.scorer.of_pairs(name, self.pictures(), baseline) for name in sorted(metrics)}
+        self.seconds += time.perf_counter() - start
+        return found
+
+
+def _together(latency: Scored | None, quality: Scored) -> Scored:
+    if latency is None:
+        return quality
+    return replace(
+        quality,
+        estimates={**latency.estimates, **quality.estimates},
+        seconds={**latency.seconds, **quality.seconds},
+        samples={**latency.samples, **quality.samples},
+    )
+
+
 @contextlib.contextmanager
 def _explained() -> Iterator[None]:
     """Turn what diffusers and the compiler raise for a run that cannot be, of many types, into one sentence."""
     try:
         yield
+    except torch.cuda.OutOfMemoryError as error:
+        # Smaller batches would fit, and give other pictures than those of the plans that stand (by rounding).
+        raise ScoreError(
+            "the GPU's memory does not hold the plan's pictures and features at the study's batch; begin a new study "
+            "with a smaller --batch, or end what else runs on the GPU and search again."
+        ) from error
     except (ExplorerError, RuntimeError):
         raise
     except Exception as error:

@@ -24,7 +24,7 @@ from studies.rows import TrialRow, trials
 from studies.store import Store, StudyRecord
 from studies.strip import picture_strip
 from studies.summary import plain_row
-from studies.tables import DONE, FAILED
+from studies.tables import DONE, FAILED, SCREENED
 
 METRICS = "metrics.json"
 CARD = "README.md"
@@ -56,6 +56,11 @@ def find_trial(store: Store, study: StudyRecord, number: int) -> TrialRow:
     row = rows[number]
     if row.state == FAILED:
         raise StudyError(f"trial {number} of {study.name!r} failed ({row.reason}), so it cannot be taken home.")
+    if row.state == SCREENED:
+        raise StudyError(
+            f"trial {number} of {study.name!r} was not scored whole ({row.reason}), so it cannot be taken home; choose "
+            "one of the front (`explorer show`)."
+        )
     if row.state != DONE:
         raise StudyError(
             f"trial {number} of {study.name!r} is {row.state} and has no scores yet; let the search go on."

@@ -11,7 +11,7 @@ from studies.front import hypervolume, non_dominated
 from studies.rows import TrialRow, objective_losses
 from studies.settings import Objective
 from studies.summary import Scale
-from studies.tables import FINISHED
+from studies.tables import DONE, FINISHED
 
 CHECKPOINTS = 240  # a line of more points shows nothing more
 
@@ -34,7 +34,8 @@ def seconds_of(row: TrialRow) -> float:
 
 
 def history(rows: Sequence[TrialRow], objectives: tuple[Objective, ...], scale: Scale) -> History:
-    """The growth of the front in the order in which plans were finished; what failed counts as time, not as volume."""
+    """The growth of the front in the order in which plans were finished; what failed or was screened out
+    counts as time, not as volume."""
     ended = sorted((row for row in rows if row.state in FINISHED), key=lambda row: row.finished or 0.0)
     spent = np.cumsum([seconds_of(row) for row in ended])
     names = {objective.name for objective in objectives}
@@ -43,7 +44,7 @@ def history(rows: Sequence[TrialRow], objectives: tuple[Objective, ...], scale: 
     front = np.empty((0, len(objectives)))
     volume = 0.0
     for start in range(0, len(ended), step):
-        chunk = [row for row in ended[start : start + step] if names <= row.scores.keys()]
+        chunk = [row for row in ended[start : start + step] if row.state == DONE and names <= row.scores.keys()]
         if chunk:
             points = np.vstack([front, scale.apply(objective_losses(chunk, objectives))])
             kept = points[non_dominated(points)]

@@ -22,7 +22,7 @@ from studies import claims, queue, samplers
 from studies.queue import Claim
 from studies.scored import LATENCY, P, Space
 from studies.store import Store, StudyRecord
-from studies.tables import DONE, PARENTS, RUNNING, UNTIMED, plans
+from studies.tables import DONE, PARENTS, RUNNING, SCREENED, UNTIMED, plans
 
 ORPHAN_SECONDS = 60.0  # a trial that was asked for and never given a worker's id is left over after this
 WORKER_DIED = "worker died"
@@ -129,14 +129,25 @@ class Mirror(Generic[P]):
 
     def tell(self, number: int, values: list[float], duplicate_of: int | None = None) -> None:
         """End a trial with its objectives' values; duplicate_of: the trial that measured them."""
-        self._end(number, {} if duplicate_of is None else {"duplicate_of": duplicate_of}, values)
+        self._end(number, TrialState.COMPLETE, None, duplicate_of, values)
 
     def fail(self, number: int, reason: str, duplicate_of: int | None = None) -> None:
-        attributes: dict[str, Any] = {"reason": reason}
-        self._end(number, attributes if duplicate_of is None else attributes | {"duplicate_of": duplicate_of}, None)
+        self._end(number, TrialState.FAIL, reason, duplicate_of)
 
-    def _end(self, number: int, attributes: dict[str, Any], values: list[float] | None) -> None:
-        state = TrialState.FAIL if values is None else TrialState.COMPLETE
+    def prune(self, number: int, reason: str, duplicate_of: int | None = None) -> None:
+        """End the trial of a plan that was screened out: the sampler learns that it was none of the good ones."""
+        self._end(number, TrialState.PRUNED, reason, duplicate_of)
+
+    def _end(
+        self,
+        number: int,
+        state: TrialState,
+        reason: str | None,
+        duplicate_of: int | None,
+        values: list[float] | None = None,
+    ) -> None:
+        given = {"reason": reason, "duplicate_of": duplicate_of}
+        attributes = {name: value for name, value in given.items() if value is not None}
 
         def end() -> None:
             trial_id = self._trial_id(number)
@@ -150,9 +161,9 @@ class Mirror(Generic[P]):
         self.store.with_optuna(end)
 
     def reconcile(self) -> int:
-        """Settle the trials that gone workers left running: with their plan's values when it is done, otherwise as
-        failed (the plan itself is in the queue again). Those of plans that wait for their latency go on. Returns how
-        many were settled."""
+        """Settle the trials that gone workers left running: with their plan's values when it is done, as pruned
+        when it was screened out, otherwise as failed (the plan itself is in the queue again). Those of plans that wait
+        for their latency go on. Returns how many were settled."""
         running = self.store.with_optuna(lambda: self.optuna.get_trials(deepcopy=False, states=(TrialState.RUNNING,)))
         if not running:
             return 0
@@ -172,6 +183,8 @@ class Mirror(Generic[P]):
             return False
         if row is not None and row.state == DONE:
             self.tell(trial.number, queue.values_of(self.store, self.study, row.id))
+        elif row is not None and row.state == SCREENED:
+            self.prune(trial.number, row.reason)
         else:
             self.fail(trial.number, (row.reason if row is not None else None) or WORKER_DIED)
         return True

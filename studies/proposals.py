@@ -19,7 +19,7 @@ from studies.proposers.mixture import turns
 from studies.queue import Claim, Full
 from studies.queue import Standing as Duplicate
 from studies.scored import P, Part
-from studies.tables import DONE, FAILED
+from studies.tables import DONE, FAILED, SCREENED
 
 PATIENCE = 6  # duplicates in a row before plans are drawn at random
 DRAWS = 500  # random draws without a new plan before the space counts as exhausted
@@ -109,6 +109,8 @@ class Proposer(Generic[P]):
         if standing.state == DONE:
             values = queue.values_of(self.tools.store, self.tools.study, standing.id)
             mirror.tell(number, values, standing.number)
+        elif standing.state == SCREENED:
+            mirror.prune(number, "the plan was screened out already", standing.number)
         else:
             words = "failed already" if standing.state == FAILED else "is being scored by another worker"
             mirror.fail(number, f"the plan {words}", standing.number)

@@ -23,7 +23,7 @@ from studies import pictures
 from studies.config import LATENCY as LATENCIES
 from studies.scored import LATENCY, QUALITY, P, Part, Scored, Space
 from studies.store import Store, StudyRecord
-from studies.tables import DONE, FAILED, RUNNING, UNTIMED, WAITING, measurements, plans, studies
+from studies.tables import DONE, FAILED, RUNNING, SCREENED, UNTIMED, WAITING, measurements, plans, studies
 from studies.tables import pictures as picture_rows
 
 ATTEMPTS = 3  # workers that a plan may end before it is given up
@@ -38,10 +38,11 @@ class Counts:
     done: int = 0
     failed: int = 0
     untimed: int = 0
+    screened: int = 0
 
     @property
     def finished(self) -> int:
-        return self.done + self.failed
+        return self.done + self.failed + self.screened
 
     @property
     def begun(self) -> int:
@@ -243,15 +244,15 @@ def set_number(store: Store, claim: Claim, number: int) -> None:
 
 
 def finish(store: Store, study: StudyRecord, claim: Claim, scored: Scored, device_id: int | None = None) -> bool:
-    """Record what was measured, all or nothing: the plan is done, or untimed after its quality alone. False when the
-    claim was lost, in which case nothing is recorded.
+    """Record what was measured, all or nothing: the plan is done, untimed after its quality alone, or screened when a
+    race dropped it. False when the claim was lost, in which case nothing is recorded.
 
     Raises:
         StudyError: when an objective of the study was not measured, or the database or the pictures' folder cannot be
             written.
     """
     missing = [name for name in _objectives(study, claim.part) if name not in scored.estimates]
-    if missing:
+    if missing and scored.screened is None:
         raise StudyError(
             f"the plan was scored without {', '.join(missing)}, which the study {study.name!r} needs; "
             f"it has {', '.join(scored.estimates) or 'no metric'}."
@@ -270,10 +271,11 @@ def finish(store: Store, study: StudyRecord, claim: Claim, scored: Scored, devic
         }
         for metric, estimate in scored.estimates.items()
     ]
-    state, stamp = UNTIMED if claim.part == QUALITY else DONE, time.time()
+    state = SCREENED if scored.screened is not None else UNTIMED if claim.part == QUALITY else DONE
+    stamp = time.time()
 
     def record(connection: Connection, again: bool) -> bool:
-        if not _settle(connection, claim, state=state, reason=None, finished=stamp):
+        if not _settle(connection, claim, state=state, reason=scored.screened, finished=stamp):
             return again and _settled(connection, claim, state, stamp)
         connection.execute(sa.insert(measurements), rows)
         if files:

@@ -68,6 +68,7 @@ class Scored:
 
     estimates: value with interval and n (`latency` in seconds per picture, `speedup` as a ratio). seconds: what the
     measurement cost. extractors: the features' name where the metric has some. samples: raw samples, kept as JSON.
+    screened: why a race dropped the plan before all was measured; None for one that was scored whole.
     """
 
     estimates: Mapping[str, Estimate]
@@ -75,6 +76,7 @@ class Scored:
     extractors: Mapping[str, str | None] = field(default_factory=dict)
     samples: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     pictures: Sequence[Picture] = ()
+    screened: str | None = None
 
 
 @dataclass(frozen=True)

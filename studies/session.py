@@ -9,12 +9,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from explorer.architecture import Architecture
+from explorer.batching import chosen_batch
 from explorer.compiling import compile_mode
 from explorer.costs import anatomy
 from explorer.devices import DeviceInfo, describe, resolve_device, resolve_dtype
 from explorer.errors import PlanError, ScoreError, StudyError
 from explorer.fitting import Fitter
 from explorer.models import EMOJI, default_guidance, fingerprint, has_weights, load_pipeline
+from explorer.pictures import generate
 from explorer.plan import InheritancePlan
 from explorer.prompts import PromptSet, load_prompts
 from explorer.quality.features import default_extractor, load_extractor
@@ -134,6 +136,7 @@ def _open(config: SearchConfig, pipe: Any) -> Session:
     guidance = config.guidance or default_guidance(config.model)
     side = config.resolution or int(pipe.unet.config.sample_size) * vae_factor(pipe)
     latent_size((side, side), vae_factor(pipe))
+    batch = config.batch or _batch(pipe, config, prompts, guidance, (side, side), device, trained)
     evaluator = CandidateEvaluator(
         pipe,
         steps=config.steps,
@@ -143,12 +146,13 @@ def _open(config: SearchConfig, pipe: Any) -> Session:
         device=device,
         info=info,
         seed=config.seed,
-        batch=config.batch,
+        batch=batch,
         latency_batch=config.latency_batch,
         pairs=config.pairs,
         size=(side, side),
         compile=compile_mode(config.compile),
         embeds=None if trained else random_embeds(pipe, config.latency_batch, device),
+        replay=config.replay * 2**20 if trained else 0,
     )
     settings = StudySettings(
         model=config.model,
@@ -164,7 +168,7 @@ def _open(config: SearchConfig, pipe: Any) -> Session:
         prompts_hash=_digest(prompts.texts),
         sampler=SamplerSettings(config.sampler, {}, config.seed),
         guidance=guidance,
-        batch=config.batch,
+        batch=batch,
         seed=config.seed,
         compile=compile_mode(config.compile),
         extractor=scorer.extractor if scorer else None,
@@ -250,6 +254,21 @@ def _prompts(config: SearchConfig) -> PromptSet:
     return load_prompts(
         config.prompts or ("emoji-search" if config.model == EMOJI else "hub-search"), config.prompt_count
     )
+
+
+def _batch(
+    pipe: Any, config: SearchConfig, prompts: PromptSet, guidance: float, size: tuple[int, int], device: Any,
+    trained: bool,
+) -> int:  # fmt: skip
+    """Pictures a batch where nobody said; a model without weights makes none."""
+    if not trained:
+        return 1
+
+    def run(batch: int) -> None:
+        words = (prompts.texts * batch)[:batch]
+        generate(pipe, words, seed=config.seed, steps=2, guidance=guidance, batch_size=batch, size=size)
+
+    return chosen_batch(run, pipe, size, device, len(prompts))
 
 
 def _check_count(scorer: Scorer, prompts: PromptSet) -> None:

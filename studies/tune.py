@@ -331,7 +331,8 @@ def finish(tuning: Tuning, session: Session, store: Store, study: StudyRecord) -
         raise ScoreError(f"the un-accelerated run of {session.config.model} could not be scored; see `explorer show`.")
     clip, bounds = plain.scores[name].value, bounds_within(tuning.limits, name, plain)
     standing = counts(store, study)
-    batch = max(1, min(session.config.batch, tuning.split.pictures // 8))  # so that the clock is looked at often enough
+    # Small enough that the clock is looked at often.
+    batch = max(1, min(session.settings.batch, tuning.split.pictures // 8))
     certified = open_session(replace(tuning.certifying, batch=batch, pairs=tuning.split.pairs), session.evaluator.pipe)
     given_up: list[Candidate] = []
     best: tuple[Candidate, dict[str, Any]] | None = None

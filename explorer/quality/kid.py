@@ -70,28 +70,48 @@ def _between(features: Array, reference: Array, weights: Array, others: Array) -
     return mean
 
 
-def _apart(features: Array, reference: Array, weights: Array) -> Array:
-    """Two independent sets, the reference fixed: (R,)."""
+def _apart(features: Array, reference: Array, weights: Array, own: Array) -> Array:
+    """Two independent sets, the reference fixed: (R,). own: the reference's term."""
     whole = np.ones((1, len(reference)))
-    value: Array = (
-        _within(features, weights) + _within(reference, whole) - 2 * _between(features, reference, weights, whole)
-    )
+    value: Array = _within(features, weights) + own - 2 * _between(features, reference, weights, whole)
     return value
 
 
-def _together(features: Array, reference: Array, weights: Array) -> Array:
+def _together(features: Array, reference: Array, weights: Array, own: Array) -> Array:
     """Two sets whose rows belong together: Gretton et al. 2012 (JMLR 13), Eq. 4, which leaves a row's own partner out.
 
     Without that, a set compared with itself would score far below zero.
     """
-    value: Array = _within(features, weights) + _within(reference, weights) - 2 * _within(features, weights, reference)
+    value: Array = _within(features, weights) + own - 2 * _within(features, weights, reference)
     return value
+
+
+def _weights(count: int, resamples: int, seed: int, groups: Groups | None = None) -> Array:
+    """(resamples + 1, count): how often each row is in each sample; the first is the sample itself."""
+    rows = resample_groups(count, resamples, seed, groups)
+    drawn = np.stack([np.bincount(chosen, minlength=count) for chosen in rows]).astype(np.float64)
+    return np.vstack([np.ones((1, count)), drawn])
+
+
+def own_term(
+    reference: Array,
+    *,
+    paired: bool = False,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    groups: Groups | None = None,
+) -> Array:
+    """What `estimate` needs of the reference (M, d) alone, (1,) or where `paired` (resamples + 1,): compute it once for
+    many candidates.
+    """
+    whole = np.ones((1, len(reference)))
+    return _within(reference, _weights(len(reference), resamples, seed, groups) if paired else whole)
 
 
 def mmd(features: Array, reference: Array) -> float:
     """The unbiased squared MMD over all pairs of features (N, d) and reference (M, d)."""
     _check(features, reference)
-    return float(_apart(features, reference, np.ones((1, len(features))))[0])
+    return float(_apart(features, reference, np.ones((1, len(features))), own_term(reference))[0])
 
 
 def subset_mmd(
@@ -127,13 +147,15 @@ def estimate(
     resamples: int = RESAMPLES,
     seed: int = 0,
     groups: Groups | None = None,
+    own: Array | None = None,
 ) -> Estimate:
     """KID of features (N, d) against reference (M, d) with a bootstrap interval over the N pictures, the reference
     held fixed.
 
     All pairs are used rather than random subsets: the same expectation, less noise, and no subset size to choose.
     `paired` says that the rows belong together (same prompt and seed): the reference's rows are then resampled with
-    the candidate's. groups: (N,) the prompt of each row, where some were drawn several times.
+    the candidate's. groups: (N,) the prompt of each row, where some were drawn several times. own: `own_term` of the
+    same reference, resamples, seed and groups, where it stands already.
     """
     _check(features, reference)
     if paired and len(features) != len(reference):
@@ -141,8 +163,7 @@ def estimate(
             f"A paired KID needs as many pictures on both sides; {len(features)} and {len(reference)} were given."
         )
     count = len(features)
-    rows = resample_groups(count, resamples, seed, groups)
-    weights = np.stack([np.bincount(chosen, minlength=count) for chosen in rows]).astype(np.float64)
-    # The first row of weights is the sample itself.
-    values = (_together if paired else _apart)(features, reference, np.vstack([np.ones((1, count)), weights]))
+    if own is None:
+        own = own_term(reference, paired=paired, resamples=resamples, seed=seed, groups=groups)
+    values = (_together if paired else _apart)(features, reference, _weights(count, resamples, seed, groups), own)
     return centred_interval(float(values[0]), values[1:], count)

@@ -5,6 +5,7 @@ pictures.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ import numpy as np
 from explorer.errors import ScoreError
 from explorer.estimate import Estimate
 from explorer.pictures import find_pictures, read_batches
-from explorer.quality import frechet
+from explorer.quality import frechet, kid
 from explorer.quality.bootstrap import interval
 from explorer.quality.features import Extractor
 
@@ -49,6 +50,11 @@ class Reference:
     @property
     def count(self) -> int:
         return len(self.features)
+
+    @cached_property
+    def kernel_term(self) -> Array:
+        """KID's term of this reference alone, computed once for all candidates."""
+        return kid.own_term(self.features, paired=self.paired)
 
     @classmethod
     def from_features(cls, name: str, extractor: Extractor, features: Array, paired: bool = False) -> Reference:

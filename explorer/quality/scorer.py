@@ -134,7 +134,7 @@ class Scorer:
                 raw.each[name] = (
                     self._of_prompts(pictures, prompts, raw.features)
                     if metric == "clip"
-                    else self._of_pairs(metric, pictures, baseline_pictures)
+                    else self.of_pairs(metric, pictures, baseline_pictures)
                 )
                 raw.seconds[name] = time.perf_counter() - start
         return raw
@@ -202,7 +202,8 @@ class Scorer:
         assert rows is not None
         return clip_score.cosines(rows, self._clip.encode_prompts(texts(prompts)))
 
-    def _of_pairs(self, metric: str, pictures: torch.Tensor, baseline: torch.Tensor | None) -> Array:
+    def of_pairs(self, metric: str, pictures: torch.Tensor, baseline: torch.Tensor | None) -> Array:
+        """A paired metric alone: uint8 (N, 3, H, W) twice -> (N,). Raises ScoreError without the other pictures."""
         if baseline is None:
             raise ScoreError(
                 f"{metric} compares with the un-accelerated pictures, and none were given; make them first."
@@ -221,7 +222,9 @@ def _of_features(
         return inception_score.estimate(features.logits, groups=groups)
     assert reference is not None
     if metric == "kid":
-        return kid.estimate(features.values, reference.features, paired=reference.paired, groups=groups)
+        # where rows of a paired reference are resampled by prompt, its own term is another one for each grouping
+        own = None if reference.paired and groups is not None else reference.kernel_term
+        return kid.estimate(features.values, reference.features, paired=reference.paired, groups=groups, own=own)
     if reference.paired:
         return frechet.paired_estimate(features.values, reference.features, groups=groups)
     return frechet.estimate(features.values, reference.mean, reference.cov, groups=groups)

@@ -18,6 +18,7 @@ from studies.rows import TrialRow, trials
 from studies.settings import Objective, scheduler_words
 from studies.store import Store, StudyRecord
 from studies.summary import agreement, dominated_baselines, front_of, gain, plain_row, scored_rows, without_loss
+from studies.tables import SCREENED
 from studies.tally import BASELINE, Tally, source_of, tally
 
 
@@ -37,6 +38,7 @@ def list_command(storage: str, as_json: bool) -> None:
             "running": count.running,
             "waiting": count.waiting,
             "untimed": count.untimed,
+            "screened": count.screened,
             "created": datetime.fromtimestamp(study.created).astimezone().isoformat(timespec="seconds"),
         }
         for study, count in found
@@ -44,11 +46,12 @@ def list_command(storage: str, as_json: bool) -> None:
     if as_json:
         print_json(rows)
         return
-    shown = table("study", "model", "device", "space", "objectives", ">done", ">failed", ">waiting", "created")
+    states = ("done", "screened", "failed", "waiting")
+    shown = table("study", "model", "device", "space", "objectives", *(f">{state}" for state in states), "created")
     for row in rows:
         shown.add_row(
             row["study"], row["model"], row["device"], row["space"], ", ".join(row["objectives"]),
-            *(str(row[state]) for state in ("done", "failed", "waiting")), row["created"],
+            *(str(row[state]) for state in states), row["created"],
         )  # fmt: skip
     out().print(shown if rows else f"no study in {show_url(storage)}; begin one with `explorer search`.")
 
@@ -154,11 +157,13 @@ def print_front(store: Store, study: StudyRecord, *, in_full: bool = False) -> N
         console.print(f"{study.name}: nothing has been scored yet.")
         return
     count = front[0].scores[names[0]].n if names else 0
+    screened = sum(row.state == SCREENED for row in rows)
     console.print(shown)
     settings = study.settings
     console.print(
         f"\n{study.name}: {settings.model} on {settings.device}, {settings.dtype}, {settings.steps} steps of "
         f"{scheduler_words(settings)}; {len(scored_rows(rows, objectives))} plans scored, {len(front)} on the front"
+        + (f", {screened} screened out on few prompts" if screened else "")
         + (f"; scores @{count} pictures, 95% intervals" if count else "")
     )
     best = without_loss(rows, objectives, settings.steps)

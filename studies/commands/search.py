@@ -24,6 +24,7 @@ from studies.interrupts import interruptible
 from studies.pictures import FOLDER
 from studies.profiles import use_profile
 from studies.queue import counts, enqueue
+from studies.racing import Race
 from studies.rows import trials
 from studies.saved import Saved
 from studies.session import Session, config_of, open_session
@@ -86,6 +87,8 @@ def run_one_worker(
     timeout: float | None,
     quality_only: bool = False,
     proposals: str = "sampler",
+    racing: str = "drift",
+    replay: int = 1024,
 ) -> None:
     """Score plans of a standing study in this process, with the study's own settings. Where the device is not the
     study's, plans' quality alone.
@@ -98,7 +101,9 @@ def run_one_worker(
     Store.open(storage, read_only=True).close()  # a worker joins what stands, and makes no storage
     with Store.open(storage) as store, interruptible():
         record = store.study(study)
-        config = config_of(record.settings, study, device=device, storage=storage, proposals=proposals)
+        config = config_of(
+            record.settings, study, device=device, storage=storage, proposals=proposals, racing=racing, replay=replay
+        )
         session = open_session(config)
         elsewhere = store.check_settings(record, session.settings)
         if elsewhere or quality_only:
@@ -109,6 +114,7 @@ def run_one_worker(
         if not elsewhere:  # another device's times say nothing of the latency that the study measures
             use_profile(session, store)
         session.evaluator.saved = Saved.of(store.folder, study, session.settings)
+        _race(store, record, session)
         standing = load(store, record)
         if standing is not None:
             session.use(standing)
@@ -123,8 +129,10 @@ def run_one_worker(
 
 
 def prepare(store: Store, study: StudyRecord, session: Session) -> None:
-    """Use what the study has saved, and its calibration where one stands; make it where the study is to have one."""
+    """Race proposed plans where that is asked, and use what the study has saved and its calibration, which is made
+    where the study is to have one and none stands."""
     session.evaluator.saved = Saved.of(store.folder, study.name, session.settings)
+    _race(store, study, session)
     standing = load(store, study)
     if standing is None and session.config.calibrate:
         from studies.commands.calibrate import with_progress
@@ -132,6 +140,11 @@ def prepare(store: Store, study: StudyRecord, session: Session) -> None:
         standing = with_progress(store, study, session)
     if standing is not None:
         session.use(standing)
+
+
+def _race(store: Store, study: StudyRecord, session: Session) -> None:
+    if session.config.racing != "off" and session.evaluator.scorer is not None:
+        session.evaluator.race = Race(store, study)
 
 
 def _announce(config: SearchConfig, store: Store, study: StudyRecord, added: int) -> None:
@@ -165,7 +178,7 @@ def _in_this_process(session: Session, store: Store, study: StudyRecord) -> str:
 def _in_many(config: SearchConfig, store: Store, study: StudyRecord) -> str:
     command = [sys.executable, "-m", "studies.cli", "worker", "--study", study.name]
     command += ["--device", config.device, "--trials", str(config.trials)]
-    command += ["--proposals", config.proposals]
+    command += ["--proposals", config.proposals, "--racing", config.racing, "--replay", str(config.replay)]
     if config.timeout is not None:
         command += ["--timeout", str(config.timeout)]
     started, at_start = time.monotonic(), counts(store, study).finished
@@ -202,6 +215,8 @@ def _progress(store: Store, study: StudyRecord, config: SearchConfig) -> Iterato
             bar.update(task, completed=standing.finished, words=text)
             if standing.state == "failed":
                 console.print(f"failed: {standing.words}: {standing.reason}", markup=False)
+            if standing.state == "screened" and not console.is_terminal:
+                console.print(f"{standing.words}: {standing.reason}", markup=False)
             if not console.is_terminal and standing.finished:
                 event = f" {standing.words}:" if standing.words else ""
                 console.print(f"[{standing.finished}/{standing.total}]{event} {text}", markup=False)
@@ -214,5 +229,7 @@ def _standing_words(store: Store, study: StudyRecord, standing: Standing) -> str
     best: list[Any] = without_loss(trials(store, study), study.settings.objectives, study.settings.steps)
     if best:
         parts.append(f"best at no loss {best[0].speedup:.2f}x ({best[0].title})")
+    if standing.screened:
+        parts.append(f"{standing.screened} screened out")
     parts.append(f"{standing.failed} failed")
     return ", ".join(parts)

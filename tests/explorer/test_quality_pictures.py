@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,27 @@ def test_size_progress_and_the_progress_bar_setting(pipe: Any) -> None:
     assert pictures.shape == (5, 3, 48, 32)
     assert seen == [(2, 5), (4, 5), (5, 5)]
     assert pipe._progress_bar_config == {"desc": "mine", "disable": True}
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, len(PROMPTS)])
+def test_bytes_made_while_the_next_batch_is_generated_are_the_same(pipe: Any, batch_size: int) -> None:
+    assert torch.equal(made(pipe, batch_size=batch_size, overlap=True), made(pipe, batch_size=batch_size))
+
+
+def test_trouble_beside_generation_stops_the_run(pipe: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bad first batch ends the run before all others are made; an interrupt leaves no thread behind."""
+    from explorer import pictures
+
+    runs: list[int] = []
+    run = pictures.run
+    monkeypatch.setattr(pictures, "run", lambda *a, **k: runs.append(1) or run(*a, **k) * float("nan"))
+    with pytest.raises(ScoreError, match="Picture 0 holds"):
+        made(pipe, [*PROMPTS, *PROMPTS], batch_size=1, overlap=True)
+    assert len(runs) == 3
+    monkeypatch.setattr(pictures, "run", lambda *a, **k: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        made(pipe, overlap=True)
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("pictures")]
 
 
 def test_overflowing_pictures_are_refused(pipe: Any) -> None:

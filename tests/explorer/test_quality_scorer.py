@@ -110,6 +110,28 @@ def test_the_baseline_scored_against_itself(clip: str, baseline: torch.Tensor) -
     assert [scores[name].high - scores[name].low for name in scores] == pytest.approx([0, 0, 0, 0], abs=1e-6)
 
 
+@pytest.mark.parametrize("of_baseline", [True, False])
+def test_what_is_the_references_alone_is_computed_once(
+    clip: str, baseline: torch.Tensor, candidate: torch.Tensor, monkeypatch: pytest.MonkeyPatch, of_baseline: bool
+) -> None:
+    extract = load_extractor(clip, CPU)
+    reference = None if of_baseline else Reference.from_pictures(random_pictures(60, seed=5), extract)
+    terms, features = [], []
+    own_term, from_pictures = kid.own_term, Reference.from_pictures
+    monkeypatch.setattr(kid, "own_term", lambda *a, **k: terms.append(1) or own_term(*a, **k))
+    monkeypatch.setattr(Reference, "from_pictures", lambda *a: features.append(1) or from_pictures(*a))
+    if reference is not None:
+        reference = Reference.from_features("real", extract, reference.features)
+    scorer = Scorer(["kid"], clip, reference, None, CPU)
+    for pictures in (candidate, baseline, candidate):
+        found = scorer.score(pictures, (), baseline)["kid_tiny"]
+        other = reference.features if reference is not None else extract(baseline).values
+        count = len(terms)
+        assert found == kid.estimate(extract(pictures).values, other, paired=of_baseline)
+        del terms[count:]
+    assert len(terms) == 1 and len(features) == (1 if of_baseline else 0)
+
+
 def test_a_reference_of_real_pictures(clip: str, candidate: torch.Tensor) -> None:
     extract = load_extractor(clip, CPU)
     real = extract(random_pictures(60, seed=5)).values

@@ -82,6 +82,30 @@ def test_a_painter_makes_the_plan_s_and_the_stock_pictures() -> None:
     assert torch.equal(evaluator._pictures(evaluator.pipe, 3, prompts, 9), plain)
 
 
+def test_shared_beginnings_are_computed_once_and_change_nothing() -> None:
+    """Two schedules that differ in their tail: equal scores and pictures with and without replay, and not while a
+    latency is measured."""
+    session = open_session(
+        SearchConfig(steps=6, prompt_count=3, objectives=("latency", "psnr"), reference="baseline", batch=2, pairs=3)
+    )
+    evaluator = session.evaluator
+    plans = [strategy("DC0", mode=mode, steps=6, unet=session.architecture) for mode in ("P4", "P4†")]
+    recording, evaluator.recording = evaluator.recording, None
+    alone = [evaluator.score(plan, "quality") for plan in plans]
+    assert recording is not None and recording.computed == 0
+    evaluator.recording = recording
+    for plan, expected in zip(plans, alone, strict=True):
+        found = evaluator.score(plan, "quality")
+        assert found.samples == expected.samples
+        assert [picture.png for picture in found.pictures] == [picture.png for picture in expected.pictures]
+    count, batches = evaluator.evaluations(plans[0]), 2
+    shared = recording.replayed // batches
+    assert 0 < shared < count and recording.computed == batches * (2 * count - shared)
+    before = recording.computed + recording.replayed
+    evaluator.latency(plans[0])
+    assert recording.computed + recording.replayed == before
+
+
 def test_a_plan_that_does_not_fit_fails_and_leaves_the_pipeline_whole() -> None:
     pipe = make_pipeline()
     evaluator = evaluator_of(pipe)
@@ -89,6 +113,18 @@ def test_a_plan_that_does_not_fit_fails_and_leaves_the_pipeline_whole() -> None:
     with pytest.raises(ExplorerError, match="9 UNet evaluations"):
         evaluator.score(InheritancePlan(architecture, 4, (Mask.of(["mid.attn"]),), Segments(((0, 1), (1, 8)))))
     assert evaluator.score(strategy("CO6", mode="P2", steps=4, unet=pipe.unet)).estimates["latency"].n == 3
+
+
+def test_too_little_memory_on_a_gpu_is_said_in_one_sentence() -> None:
+    pipe = make_pipeline()
+    evaluator = evaluator_of(pipe)
+
+    def full(*_: Any, **__: Any) -> None:
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has ...")
+
+    evaluator.latency_of = full
+    with pytest.raises(ExplorerError, match="begin a new study with a smaller --batch"):
+        evaluator.score(strategy("CO6", mode="P2", steps=4, unet=pipe.unet))
 
 
 @pytest.mark.parametrize(
@@ -135,5 +171,10 @@ def test_baselines_of_a_full_study_hold_the_69_rows() -> None:
 def test_files_and_options_in_one_order(tmp_path: Path) -> None:
     file = tmp_path / "a.toml"
     file.write_text("steps = 20\nguidance = 3\nprompt-count = 8\n")
+    for given, batch in (({"batch": "auto"}, None), ({"batch": "4"}, 4), ({}, None)):
+        assert make_config(given, file).batch == batch
+        assert make_config(given, file, SearchConfig(batch=16)).batch == (batch or 16)  # a standing study's stays
+    with pytest.raises(ExplorerError, match="batch must be a number or auto, got 'many'"):
+        make_config({"batch": "many"})
     made = make_config({"steps": 10, "seed": None}, file)
     assert (made.steps, made.guidance, made.prompt_count, made.seed) == (10, 3, 8, 0)

@@ -1,0 +1,139 @@
+"""Shared beginnings of runs: replayed to the bit, whatever the scheduler and the rule, and bounded in memory."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import diffusers
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from explorer import InheritancePlan, inherit, strategy
+from explorer.architecture import Architecture
+from explorer.mask import Mask
+from explorer.plan import resolve_run
+from explorer.replay import Recording, beginnings, shared
+from explorer.schedule import Segments
+from tests.conftest import embeds, make_pipeline, make_unet
+
+STEPS = 8
+SCHEDULERS = ("PNDMScheduler", "DDIMScheduler", "EulerDiscreteScheduler", "HeunDiscreteScheduler")
+ARCHITECTURE = Architecture.of(make_unet())
+
+
+def pipeline(scheduler: str) -> Any:
+    options = {"skip_prk_steps": True} if scheduler == "PNDMScheduler" else {}
+    return make_pipeline(getattr(diffusers, scheduler)(**options))
+
+
+def latents(pipe: Any, plan: InheritancePlan, recording: Recording | None, seed: int = 0, batch: int = 1) -> Any:
+    with inherit(pipe, plan) as handle:
+        handle.recording = recording
+        return pipe(
+            **embeds(batch), num_inference_steps=plan.steps, output_type="latent",
+            generator=torch.Generator().manual_seed(seed),
+        ).images  # fmt: skip
+
+
+def written(choices: list[int], rule: str = "copy", name: str = "DC0") -> InheritancePlan:
+    plan = strategy(name, mode="P2", steps=STEPS, unet=ARCHITECTURE, rule=rule)
+    return replace(plan, schedule=Segments.of(choices), name=None)
+
+
+def padded(choices: list[int], count: int) -> list[int]:
+    return [*choices, *[1] * count][:count]
+
+
+@pytest.mark.parametrize("rule", ["copy", "forecast1", "forecast2"])
+@pytest.mark.parametrize("scheduler", SCHEDULERS)
+def test_a_replayed_beginning_gives_the_same_latents_to_the_bit(scheduler: str, rule: str) -> None:
+    pipe = pipeline(scheduler)
+    pipe.scheduler.set_timesteps(STEPS)
+    count = len(pipe.scheduler.timesteps)
+    first = written(padded([0, 0, 1, 0, 1, 1, 1], count), rule)
+    other = written(padded([0, 0, 1, 0, 1, 1, 0], count), rule)
+    recording = Recording(2**26)
+    alone = [latents(pipe, plan, None) for plan in (first, other)]
+    assert torch.equal(latents(pipe, first, recording), alone[0])
+    assert (recording.computed, recording.replayed) == (count, 0)
+    assert torch.equal(latents(pipe, other, recording), alone[1])
+    kept = {"copy": 0, "forecast1": 1, "forecast2": 2}[rule]  # extract steps whose features a later step reads
+    later = count > 7
+    assert recording.replayed == 6 - (kept if later else 0)
+    assert recording.computed == 2 * count - recording.replayed
+    assert torch.equal(latents(pipe, first, recording), alone[0])  # and from the beginning to the end
+    assert recording.replayed == 6 - (kept if later else 0) + count
+
+
+def test_the_unaccelerated_beginning_is_shared_by_every_mask() -> None:
+    pipe = pipeline("DDIMScheduler")
+    recording = Recording(2**26)
+    latents(pipe, strategy(f"plain@{STEPS}", unet=ARCHITECTURE), recording)
+    for name in ("DC0", "CO6"):
+        plan = written([0, 0, 0, 0, 1, 1, 1, 1], name=name)
+        before = recording.replayed
+        assert torch.equal(latents(pipe, plan, recording), latents(pipe, plan, None))
+        assert recording.replayed - before == 3  # the fourth is computed again, as its features are inherited
+
+
+def test_other_inputs_never_meet() -> None:
+    pipe = pipeline("DDIMScheduler")
+    plan = written([0, 1, 1, 1, 1, 1, 1, 1])
+    recording = Recording(2**26)
+    latents(pipe, plan, recording)
+    for change in ({"seed": 1}, {"batch": 2}):
+        assert torch.equal(latents(pipe, plan, recording, **change), latents(pipe, plan, None, **change))
+    assert recording.replayed == 0
+    fewer = replace(plan, steps=4, schedule=Segments.of([0, 1, 1, 1]))
+    assert torch.equal(latents(pipe, fewer, recording), latents(pipe, fewer, None)) and recording.replayed == 0
+
+
+def test_what_is_kept_is_bounded_and_the_longest_unused_goes_first() -> None:
+    pipe = pipeline("DDIMScheduler")
+    plans = [written([0, 0, *tail]) for tail in ([1] * 6, [1, 0] * 3, [1, 1, 0] * 2)]
+    one = Recording(2**26)
+    latents(pipe, plans[0], one)
+    small = Recording(one.bytes * 3 // 2)
+    for plan in (*plans, *plans):
+        assert torch.equal(latents(pipe, plan, small), latents(pipe, plan, None))
+        assert 0 < small.bytes <= small.limit
+    assert small.replayed > 0
+    none = Recording(1)
+    for _ in range(2):
+        latents(pipe, plans[0], none)
+    assert none.bytes == 0 and none.replayed == 0 and none.computed == 2 * STEPS
+
+
+def test_inputs_that_are_not_looked_at_are_not_replayed() -> None:
+    unet = make_unet()
+    recording = Recording(2**26)
+    sample, context = torch.randn(1, 4, 16, 16), torch.randn(1, 7, 16)
+    with torch.no_grad(), inherit(unet, strategy("DC0", mode="P2", steps=2, unet=unet)) as handle:
+        handle.recording = recording
+        for _ in range(2):
+            handle.begin(2)
+            for i in range(2):
+                unet(sample, torch.tensor(i), context, cross_attention_kwargs={"scale": 1.0})
+    assert recording.replayed == recording.bytes == 0
+
+
+@given(st.lists(st.integers(0, 2), min_size=1, max_size=20), st.lists(st.integers(0, 2), min_size=1, max_size=20))
+@settings(max_examples=60, deadline=None)
+def test_beginnings_are_equal_as_long_as_the_choices_are(one: list[int], other: list[int]) -> None:
+    masks = (Mask.of(["up3.l2.attn"]), Mask.of(["mid.attn"]))
+    size = max(len(one), len(other)) + 1
+    runs, hashes = [], []
+    for choices in (one, other):
+        whole = [0, *choices, *[0] * size][:size]
+        plan = InheritancePlan(ARCHITECTURE, size, masks, Segments.of(whole))
+        runs.append(resolve_run(plan, size))
+        hashes.append(beginnings(plan, runs[-1]))
+    length, computed = shared(set(hashes[0]), hashes[1], runs[1])
+    pairs = list(zip(runs[0].choices, runs[1].choices, strict=True))
+    assert length == next((i for i, (a, b) in enumerate(pairs) if a != b), size)
+    assert all(i < length and runs[1].choices[i] == 0 for i in computed)
+    reads = [(s, last) for (s, _), last in runs[1].last_read.items()]
+    assert computed == {s for s, last in reads if s < length <= last}

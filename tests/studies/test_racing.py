@@ -1,0 +1,296 @@
+"""Racing: when a plan is dropped, what stands of it, and that what is scored whole is scored as without a race."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from optuna.trial import TrialState
+
+from explorer import InheritancePlan, strategy
+from explorer.estimate import Estimate
+from studies import Scored, Store, counts, enqueue, front_rows, queue, run_worker, tables, trials
+from studies.config import SearchConfig
+from studies.history import history
+from studies.racing import Race, Rival, beaten_by, losses_of, rungs
+from studies.rows import samples
+from studies.scored import Part
+from studies.session import Session, open_session
+from studies.settings import Objective
+from studies.summary import gain, scale_of
+from tests.studies.toy_study import ToyEvaluator, ToyPlan, ToySpace, toy_settings
+
+RANDOM = np.random.default_rng(0)
+
+
+def rival(drift: Any, latency: float = 1.0, words: str = "a rival") -> Rival:
+    return Rival(words, {"latency": latency}, {"ssim": np.asarray(drift, dtype=float)})
+
+
+@pytest.mark.parametrize(
+    ("count", "batch", "looks"),
+    [
+        (64, 8, [8, 16, 32]),
+        (64, 16, [16, 32]),
+        (64, 5, [10, 20, 35]),
+        (64, 32, [32]),
+        (64, 64, []),
+        (8, 4, []),
+        (9, 1, [8]),
+        (100, 3, [9, 18, 33, 66]),
+    ],
+)
+def test_looks_double_and_end_with_a_batch(count: int, batch: int, looks: list[int]) -> None:
+    assert list(rungs(count, batch)) == looks
+
+
+@given(st.integers(1, 500), st.integers(1, 80))
+@settings(max_examples=60, deadline=None)
+def test_looks_are_multiples_of_the_batch_below_the_count(count: int, batch: int) -> None:
+    looks = list(rungs(count, batch))
+    assert looks == sorted(set(looks)) and all(8 <= look < count and look % batch == 0 for look in looks)
+
+
+def test_a_plan_that_clearly_drifts_more_than_a_faster_one_is_beaten() -> None:
+    prompts = RANDOM.uniform(0.0, 0.5, 16)  # how hard each prompt is: it cancels in pairs
+    candidate = {"ssim": prompts + 0.02 + RANDOM.normal(0, 0.005, 16)}
+    found = beaten_by([rival(prompts), rival(prompts + 0.01)], {"latency": 1.5}, candidate)
+    assert found is not None and found.n == 16 and 0 < found.low < 0.02 < found.high
+    assert "16 prompts" in found.words and "a rival" in found.words
+    assert beaten_by([rival(prompts)], {"latency": 0.9}, candidate) is None  # the candidate is faster
+    assert beaten_by([rival(prompts + 0.05)], {"latency": 1.5}, candidate) is None  # and here it drifts less
+    assert beaten_by([], {"latency": 1.5}, candidate) is None
+
+
+def test_what_the_interval_does_not_decide_goes_on() -> None:
+    prompts = RANDOM.uniform(0.0, 0.5, 8)
+    noise = np.array([0.1, -0.09, 0.08, -0.1, 0.12, -0.07, 0.06, -0.08])
+    assert beaten_by([rival(prompts)], {"latency": 1.0}, {"ssim": prompts + noise}) is None
+    assert beaten_by([rival(prompts)], {"latency": 1.0}, {"ssim": prompts}) is None  # the same pictures
+
+
+def test_a_rival_must_be_better_in_every_paired_objective() -> None:
+    base = np.linspace(0, 0.3, 8)
+    other = Rival("it", {"latency": 1.0}, {"ssim": base, "psnr": -30 + base})
+    assert beaten_by([other], {"latency": 1.0}, {"ssim": base + 0.1, "psnr": -25 + base}) is not None
+    assert beaten_by([other], {"latency": 1.0}, {"ssim": base + 0.1, "psnr": -35 + base}) is None
+
+
+@given(st.integers(0, 10_000), st.integers(8, 40), st.floats(0.0, 0.2))
+@settings(max_examples=40, deadline=None)
+def test_what_is_beaten_is_worse_on_the_same_prompts(seed: int, count: int, shift: float) -> None:
+    random = np.random.default_rng(seed)
+    standing = [rival(random.uniform(0, 0.4, 40), latency) for latency in (0.5, 1.0, 2.0)]
+    candidate = standing[0].drift["ssim"][:count] + shift + random.normal(0, 0.05, count)
+    found = beaten_by(standing, {"latency": 1.0}, {"ssim": candidate})
+    if found is not None:
+        assert found.rival.costs["latency"] <= 1.0
+        assert candidate.mean() > found.rival.drift["ssim"][:count].mean() and found.low > 0
+
+
+def test_of_equals_few_are_dropped() -> None:
+    """Two plans that differ by chance alone: the interval of 95% drops one in no more than about its 2.5%, somewhat
+    more with 8 prompts, as a bootstrap of few values is too narrow."""
+    dropped = 0
+    for _ in range(400):
+        hard = RANDOM.uniform(0, 0.4, 16)
+        values = hard + RANDOM.normal(0, 0.05, 16)
+        dropped += beaten_by([rival(hard + RANDOM.normal(0, 0.05, 16))], {"latency": 1.0}, {"ssim": values}) is not None
+    assert dropped / 400 < 0.06
+
+
+def test_losses() -> None:
+    assert losses_of("ssim", [1.0, 0.75]).tolist() == [0.0, 0.25]
+    assert losses_of("psnr", [30.0]).tolist() == [-30.0] and losses_of("lpips", [0.5]).tolist() == [0.5]
+
+
+# In a study ----------------------------------------------------------------------------------------------------------
+
+OBJECTIVES = (Objective("latency", "minimize"), Objective("ssim", "maximize"))
+
+
+@dataclass
+class Racing(ToyEvaluator):
+    """The toy problem with a drift of its own for each of 32 prompts, raced as `CandidateEvaluator` does."""
+
+    race: Race | None = None
+
+    def score(self, plan: ToyPlan, part: Part | None = None) -> Scored:
+        whole = super().score(plan, part)
+        similar = 1 - whole.estimates["fd_toy"].value / 20 - np.random.default_rng(0).uniform(0, 0.2, 32)
+        latency = whole.estimates["latency"]
+        if self.race is not None and self.race.enters(plan.key(self.evaluations(plan))):
+            for count in rungs(32, 4):
+                found = self.race.beaten({"latency": latency.value}, {"ssim": similar[:count]})
+                if found is not None:
+                    few = similar[:count]
+                    estimates = {"latency": latency, "ssim": Estimate(few.mean(), few.min(), few.max(), count)}
+                    return Scored(estimates, {"ssim": 0.1}, {}, {"ssim": few.tolist()}, screened=found.words)
+        estimates = {"latency": latency, "ssim": Estimate(similar.mean(), similar.min(), similar.max(), 32)}
+        return replace(whole, estimates=estimates, samples={"ssim": similar.tolist()}, extractors={}, seconds={})
+
+
+BASELINES = [ToyPlan(1, name="plain@50"), ToyPlan(8, 9, 2, name="slow and bad"), ToyPlan(3, 4, 1, name="CO6/P3")]
+
+
+def race_in(store: Store, total: int, racing: bool = True, space: ToySpace = ToySpace()) -> Any:
+    study = store.create_study("s", toy_settings(objectives=OBJECTIVES))
+    enqueue(store, study, BASELINES, space, ToyEvaluator().evaluations)
+    evaluator = Racing(race=Race(store, study) if racing else None)
+    outcome = run_worker(store, "s", space, evaluator, ToyPlan.from_json, total_trials=total)
+    return study, outcome
+
+
+def test_what_is_dropped_stays_in_the_study_and_off_the_front(store: Store) -> None:
+    study, outcome = race_in(store, 40)
+    rows = trials(store, study)
+    dropped = [row for row in rows if row.state == tables.SCREENED]
+    assert len(dropped) == outcome.screened > 5 and outcome.scored + outcome.screened == 40 == len(rows)
+    assert counts(store, study) == queue.Counts(done=outcome.scored, screened=outcome.screened)
+    assert all(row.state == tables.DONE for row in rows if row.origin == "baseline")
+    for row in dropped:
+        assert row.reason is not None and row.reason.startswith("screened out on 8 prompts")
+        assert row.scores["ssim"].n == 8 and len(samples(store, study, row.key, "ssim")) == 8
+    told = store.optuna_study(study).trials
+    for row in dropped:
+        assert row.number is not None
+        assert told[row.number].state == TrialState.PRUNED and told[row.number].user_attrs["reason"] == row.reason
+    assert not {row.key for row in front_rows(rows, OBJECTIVES)} & {row.key for row in dropped}
+    scale = scale_of(rows, OBJECTIVES)
+    assert scale is not None
+    volumes = gain(rows, OBJECTIVES), gain([row for row in rows if row not in dropped], OBJECTIVES)
+    assert volumes[0] == volumes[1]
+    assert history(rows, OBJECTIVES, scale).volume[-1] == pytest.approx(volumes[0].all if volumes[0] else 0)
+    assert race_in(store, 40)[1].scored == 0  # a resumed study does not measure them again
+
+
+def test_a_race_leaves_the_front_as_it_is(store: Store, tmp_path: Path) -> None:
+    """The toy's drift is exact, so that the race drops just what does not belong to the front."""
+    small = ToySpace(3, 2)
+    total = 1 + 2 * 2 * 3 + 2  # every plan of the space, and two baselines outside of it
+    study, raced = race_in(store, total, space=small)
+    with Store.open(f"sqlite:///{tmp_path / 'whole.db'}") as other:
+        whole, outcome = race_in(other, total, racing=False, space=small)
+        assert outcome.screened == 0 < raced.screened and outcome.scored == raced.scored + raced.screened == total
+        assert {row.key for row in trials(store, study)} == {row.key for row in trials(other, whole)}
+        fronts = [front_rows(trials(each, of), OBJECTIVES) for each, of in ((store, study), (other, whole))]
+    assert {row.key for row in fronts[0]} == {row.key for row in fronts[1]}
+    told = store.optuna_study(study).trials
+    again = [trial for trial in told if "duplicate_of" in trial.user_attrs]
+    assert again and all(trial.state == told[trial.user_attrs["duplicate_of"]].state for trial in again)
+
+
+def test_a_trial_left_running_by_a_dead_worker_is_pruned(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    from studies.mirror import Mirror
+
+    with monkeypatch.context() as patched, pytest.raises(KeyError):
+        patched.setattr(Mirror, "prune", lambda *_: (_ for _ in ()).throw(KeyError("killed here")))
+        race_in(store, 40)
+    study, _ = race_in(store, 5)
+    states = {trial.state for trial in store.optuna_study(study).trials}
+    assert TrialState.RUNNING not in states
+    (dropped,) = [row for row in trials(store, study) if row.state == tables.SCREENED]
+    assert dropped.number is not None and store.optuna_study(study).trials[dropped.number].state == TrialState.PRUNED
+
+
+# On the embedded model -----------------------------------------------------------------------------------------------
+
+CONFIG = SearchConfig(
+    steps=3, prompt_count=10, objectives=("latency", "ssim"), baselines="none", batch=4, pairs=3, space="named"
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def session() -> Session:
+    return open_session(CONFIG)
+
+
+@pytest.fixture
+def own_store(tmp_path: Path) -> Iterator[Store]:
+    with Store.open(f"sqlite:///{tmp_path / 'own.db'}") as opened:
+        yield opened
+
+
+def plan_of(session: Session, name: str, mode: str) -> InheritancePlan:
+    return strategy(name, mode=mode, steps=3, unet=session.architecture)
+
+
+def same_but_time(one: Scored, other: Scored) -> bool:
+    return all(one.samples[name] == other.samples[name] for name in {*one.samples, *other.samples} - {"latency"})
+
+
+def test_pictures_of_a_race_are_those_of_the_whole_run(session: Session, own_store: Store) -> None:
+    """Beaten on 8 prompts, or raced to the end: the pictures and drifts are equal to the bit to those without a race,
+    and each is made once."""
+    evaluator = session.evaluator
+    candidate = plan_of(session, "CO6", "P2")
+    evaluator.race = None
+    whole = evaluator.score(candidate)
+    study = own_store.create_study("s", session.settings)
+
+    class Meets(Race):
+        def enters(self, key: str) -> bool:
+            return True
+
+        def rivals(self) -> list[Rival]:
+            return standing
+
+    drift = losses_of("ssim", whole.samples["ssim"])
+    made: list[int] = []
+    draw = evaluator._pictures
+    evaluator._pictures = lambda pipe, steps, prompts, seed: (
+        made.append(len(prompts)) or draw(pipe, steps, prompts, seed)
+    )
+    evaluator.race = Meets(own_store, study)
+    try:
+        standing: list[Rival] = [Rival("far ahead", {"latency": 0.0}, {"ssim": drift - 0.05})]
+        dropped = evaluator.score(candidate)
+        assert made == [8] and dropped.screened is not None and "far ahead" in dropped.screened
+        assert set(dropped.estimates) >= {"latency", "ssim", "psnr"} and dropped.estimates["ssim"].n == 8
+        assert dropped.samples["psnr"] == whole.samples["psnr"][:8] and len(dropped.pictures) == 8
+        assert [a.png for a in dropped.pictures] == [b.png for b in whole.pictures[:8]]
+        standing, made[:] = [Rival("slower", {"latency": 1e9}, {"ssim": drift - 0.05})], []
+        raced = evaluator.score(candidate)
+    finally:
+        del evaluator._pictures
+        evaluator.race = None
+    assert made == [8, 2] and raced.screened is None
+    assert [a.png for a in raced.pictures] == [b.png for b in whole.pictures]
+    assert same_but_time(raced, whole) and raced.seconds.keys() == whole.seconds.keys()
+
+
+def test_with_a_profile_drift_decides_before_anything_is_timed(session: Session, own_store: Store) -> None:
+    evaluator = session.evaluator
+    study = own_store.create_study("s", session.settings)
+    candidate = plan_of(session, "CO6", "P2")
+
+    class Profile:
+        """Predicts 1 s within 10% for whatever is asked; what a race reads of a profile."""
+
+        def predicted_latency(self, plan: InheritancePlan, evaluations: int) -> Estimate:
+            return Estimate(1.0, 0.9, 1.1, 1)
+
+    class Meets(Race):
+        def enters(self, key: str) -> bool:
+            return True
+
+        def rivals(self) -> list[Rival]:
+            return [Rival("as fast at best", {"latency": 0.9}, {"ssim": np.full(10, -1.0)})]
+
+    timed: list[int] = []
+    compare = evaluator.latency_of
+    evaluator.latency_of = lambda *a: timed.append(1) or compare(*a)
+    evaluator.race, evaluator.profile = Meets(own_store, study), Profile()
+    try:
+        assert evaluator.score(candidate).screened is not None and not timed
+        evaluator.race.rivals = lambda: [Rival("slower than its best", {"latency": 0.95}, {"ssim": np.full(10, -1.0)})]
+        assert evaluator.score(candidate).screened is None and len(timed) == 1
+    finally:
+        del evaluator.latency_of
+        evaluator.race = evaluator.profile = None
