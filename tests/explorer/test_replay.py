@@ -137,3 +137,11 @@ def test_beginnings_are_equal_as_long_as_the_choices_are(one: list[int], other: 
     assert all(i < length and runs[1].choices[i] == 0 for i in computed)
     reads = [(s, last) for (s, _), last in runs[1].last_read.items()]
     assert computed == {s for s, last in reads if s < length <= last}
+
+
+def test_plans_under_other_schedulers_never_begin_alike() -> None:
+    plan = written(padded([0, 0, 1], STEPS))
+    first, other = (
+        beginnings(each, resolve_run(each, STEPS)) for each in (plan, replace(plan, scheduler="DDIMScheduler"))
+    )
+    assert not set(first) & set(other)
