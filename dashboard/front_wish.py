@@ -10,7 +10,7 @@ from dashboard.context import PLAN, choose_trial, go
 from dashboard.wording import plain
 from explorer.errors import StudyError
 from studies.board import Board
-from studies.choice import Choice, choose, direction_of, parse_wish
+from studies.choice import Choice, Paired, choose, direction_of, parse_wish
 from studies.summary import AUXILIARY, LATENCIES
 
 # What compares with the un-accelerated pictures themselves is perfect for these: a loss in per cent says nothing.
@@ -36,8 +36,8 @@ def templates(board: Board) -> dict[str, tuple[str, float]]:
     return dict(sorted(made.items(), key=lambda item: not re.match(r"at most #% clip", item[1][0])))
 
 
-def wish(board: Board, study: int) -> Choice | None:
-    """Draw the question and return the answer; None while there is none, which is said."""
+def wish(board: Board, study: int, paired: Paired | None) -> Choice | None:
+    """Draw the question and return the answer; None while there is none, which is said. paired: for being sure."""
     known = templates(board)
     if not known:
         return None
@@ -60,7 +60,7 @@ def wish(board: Board, study: int) -> Choice | None:
         )  # fmt: skip
         try:
             wanted = parse_wish(words.replace("#", f"{number:.6f}".rstrip("0").rstrip(".")), list(board.columns))
-            found = choose(board.measured, wanted, board.control, sure=sure)
+            found = choose(board.measured, wanted, board.control, sure=sure, paired=paired)
         except StudyError as error:
             st.caption(plain(error))
             return None

@@ -26,6 +26,7 @@ from dashboard.palette import CONFIG
 from dashboard.wording import axis_words, metric_words, number, plain, say
 from studies.board import Board, Flags
 from studies.choice import Choice
+from studies.paired import against
 from studies.settings import scheduler_words
 from studies.store import StudyRecord
 from studies.summary import AUXILIARY, LATENCIES
@@ -44,10 +45,10 @@ def page() -> None:
     with open_store() as store:
         study = chosen_study(store)
         board = board_of(store, study)
-    if not len(board):
-        raise nothing_scored(study, board.rows)
-    st.markdown(summary(study, board))
-    found = wish(board, study.id)
+        if not len(board):
+            raise nothing_scored(study, board.rows)
+        st.markdown(summary(study, board))
+        found = wish(board, study.id, None if board.control is None else against(store, study, board.control))
     view = _view(board, found, study.id)
     shown = filters(board, _ranged(board), (view.x, view.y), study.id)
     if shown.any():

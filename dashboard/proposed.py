@@ -36,9 +36,10 @@ def proposal_table(board: Board) -> list[dict[str, Any]]:
             "proposed by": "baselines" if each.kind == BASELINE else each.kind,
             "scored": each.scored,
             "failed": each.failed,
+            "screened out": each.screened,
             "on the front": each.on_front,
             "share": 100 * each.hypervolume_gain / total,
-            "a plan": each.hypervolume_gain / max(1, each.scored + each.failed),
+            "a plan": each.hypervolume_gain / max(1, each.scored + each.failed + each.screened),
         }
         for each in kinds
     ]

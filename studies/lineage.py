@@ -58,7 +58,7 @@ def lineage(store: Store, study: StudyRecord, row: TrialRow) -> Lineage:
 
 
 def _words(kind: str | None, sampler: str) -> str:
-    return f"the sampler {sampler}" if kind in (None, "sampler") else f"the kind {kind}"
+    return f"the sampler {sampler}" if kind in (None, "sampler") else str(kind)
 
 
 _ATTRIBUTE = sa.text(

@@ -10,19 +10,20 @@ from studies.growth import gains
 from studies.rows import TrialRow, front_rows, objective_losses
 from studies.settings import Objective
 from studies.summary import Scale, scale_of, scored_rows
-from studies.tables import FAILED
+from studies.tables import FAILED, SCREENED
 
 BASELINE, UNKNOWN = "baseline", "unknown"
 
 
 @dataclass(frozen=True)
 class Tally:
-    """scored, failed, on_front: plans of the kind. hypervolume_gain: what they added to the front when they were
-    finished, summed, in the scale of `studies.summary.Gain`."""
+    """scored, failed, screened (out on few prompts), on_front: plans of the kind. hypervolume_gain: what they added to
+    the front when they were finished, summed, in the scale of `studies.summary.Gain`."""
 
     kind: str
     scored: int
     failed: int
+    screened: int
     on_front: int
     hypervolume_gain: float
 
@@ -44,10 +45,13 @@ def tally(rows: list[TrialRow], objectives: tuple[Objective, ...]) -> list[Tally
         scale = scale_of(rows, objectives) or _whole(losses)
         for row, gain in zip(scored, gains(scale.apply(losses), scale.corner), strict=True):
             added[source_of(row)] = added.get(source_of(row), 0.0) + gain
-    done, failed = [source_of(row) for row in scored], [source_of(row) for row in rows if row.state == FAILED]
+    done = [source_of(row) for row in scored]
+    failed, screened = ([source_of(row) for row in rows if row.state == state] for state in (FAILED, SCREENED))
     front = [source_of(row) for row in front_rows(rows, objectives)]
-    kinds = dict.fromkeys([*done, *failed])
-    made = [Tally(k, done.count(k), failed.count(k), front.count(k), added.get(k, 0.0)) for k in kinds]
+    kinds = dict.fromkeys([*done, *failed, *screened])
+    made = [
+        Tally(k, done.count(k), failed.count(k), screened.count(k), front.count(k), added.get(k, 0.0)) for k in kinds
+    ]
     return sorted(made, key=lambda each: (each.kind != BASELINE, -each.hypervolume_gain, each.kind))
 
 

@@ -197,9 +197,10 @@ def _print_tally(kinds: list[Tally]) -> None:
     """Who proposed what, where the study knows it."""
     if all(each.kind == BASELINE for each in kinds):
         return
-    shown = table("proposed by", ">scored", ">failed", ">on the front", ">hypervolume added")
+    shown = table("proposed by", ">scored", ">failed", ">screened out", ">on the front", ">hypervolume added")
     for each in kinds:
-        shown.add_row(each.kind, str(each.scored), str(each.failed), str(each.on_front), f"{each.hypervolume_gain:.3g}")
+        numbers = (each.scored, each.failed, each.screened, each.on_front)
+        shown.add_row(each.kind, *map(str, numbers), f"{each.hypervolume_gain:.3g}")
     out().print(shown)
 
 

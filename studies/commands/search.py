@@ -54,6 +54,7 @@ def run_search(given: dict[str, Any], file: Path | None, *, as_json: bool) -> No
         prepare(store, study, session)
         added = enqueue(store, study, list(session.baselines()), session.space, session.evaluator.evaluations)
         _announce(config, store, study, added)
+        started, at_start = time.monotonic(), counts(store, study).finished
         try:
             with interruptible():
                 findings.record(store, study, session)
@@ -70,6 +71,7 @@ def run_search(given: dict[str, Any], file: Path | None, *, as_json: bool) -> No
             )
             raise
         console.print(message, markup=False)
+        _tell_unscored(config, store, study, at_start, time.monotonic() - started)
         if as_json:
             print_json(study_document(store, study))
         else:
@@ -160,6 +162,20 @@ def _announce(config: SearchConfig, store: Store, study: StudyRecord, added: int
             f"note: --trials {config.trials} leaves out {waiting - config.trials} of the enqueued plans; give "
             f"--trials {waiting} or more to score them all"
         )
+
+
+def _tell_unscored(config: SearchConfig, store: Store, study: StudyRecord, at_start: int, seconds: float) -> None:
+    """Where the time was too short for the baselines: what fitted, and what the others want."""
+    standing = counts(store, study)
+    gained = standing.finished - at_start
+    left = min(standing.waiting, config.trials - standing.finished)
+    if config.timeout is None or left <= 0:
+        return
+    pace = f"; {gained} fitted, and the others want about {duration(left * seconds / gained)} more" if gained else ""
+    words().print(
+        f"note: {left} baselines are not scored{pace}. Run the same command to go on, or take fewer of them with "
+        "--baselines short in a study of another name."
+    )
 
 
 def _in_this_process(session: Session, store: Store, study: StudyRecord) -> str:

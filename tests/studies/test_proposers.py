@@ -222,7 +222,7 @@ def test_a_moved_plan_tells_its_parent(store_file: Store) -> None:
     for row in moved:
         found = lineage(store_file, study, row)
         assert len(found.parents) == 1 and found.parents[0] in numbers and found.parents[0] < (row.number or 0)
-        assert f"moved from trial {found.parents[0]}" in found.words() and "the kind moves" in found.words()
+        assert f"moved from trial {found.parents[0]}" in found.words() and "proposed by moves" in found.words()
     assert moved
 
 
