@@ -6,6 +6,7 @@ counts, and plain fewer steps.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from itertools import product
 
@@ -20,8 +21,11 @@ from studies.proposers.base import POOL, Proposal, Tools
 BRANCHES = 6
 NAMED = ("CO6", "RI", "CO3", "EP", "AI")
 RULES = ("fitted", "copy", "forecast1", "forecast2")
-PERIODS = (3, 2, 4, 5, 6, 8)
-STEPS = (50, 25, 35, 20, 40, 30, 15, 10)
+PERIODS = (1, 2, 3, 4, 5, 6, 8)
+SPREAD = 512
+"""Places of the Halton sequence before what it left out."""
+FAVOUR = 2.0
+"""Power that draws its places toward the first masks and rules."""
 
 
 class Seeds:
@@ -54,20 +58,46 @@ class Seeds:
 
 
 def seeds(setting: Setting) -> Iterator[InheritancePlan]:
-    """The seeds of a study, the most telling first: each of mask, rule, period and step count stands in an order, and a
-    plan whose places add up to less comes before one whose places add up to more."""
+    """The seeds of a study, those that tell most together first.
+
+    Pairs of step count and period stand in a row by the extract steps of a run, which are most of its cost. A Halton
+    sequence (Halton 1960) goes over this row, the masks and the rules, the first masks and rules more often, so that
+    any number of first seeds is spread over costs from the dearest to the cheapest. What it leaves out comes last.
+    """
     rules = [rule for rule in RULES if rule in setting.rules]
-    counts = list(dict.fromkeys(count for n in STEPS if (count := round(setting.steps * n / 50)) >= 1))
-    known = setting.fractions(STEPS_OF_FIFTY)
-    counts = [count for count in counts if count in known]
+    levels = _levels(setting)
     masks = telling_masks(setting)
-    grid = product(range(len(counts)), range(len(masks)), range(len(rules)), range(len(PERIODS)))
-    plain = [(place, -1, 0, 0) for place in range(1, len(counts))]
-    for step, mask, rule, period in sorted([*plain, *grid], key=lambda places: (sum(places), places)):
-        if mask < 0:
-            yield InheritancePlan(setting.architecture, counts[step])
-        elif PERIODS[period] < setting.at(counts[step]):
-            yield plan_of(setting, (masks[mask],), Periodic(PERIODS[period]), rules[rule], counts[step])
+    seen: set[tuple[int, int, int]] = set()
+    spread = (
+        (int(len(levels) * a), int(len(masks) * b**FAVOUR), int(len(rules) * c**FAVOUR))
+        for a, b, c in (tuple(_halton(k, base) for base in (2, 3, 5)) for k in range(1, SPREAD + 1))
+    )
+    for level, mask, rule in (*spread, *product(range(len(levels)), range(len(masks)), range(len(rules)))):
+        steps, period = levels[level]
+        if (period == 1 and mask) or (level, mask, rule) in seen:
+            continue
+        seen.add((level, mask, rule))
+        if period > 1:
+            yield plan_of(setting, (masks[mask],), Periodic(period), rules[rule], steps)
+        elif rule == 0:
+            yield InheritancePlan(setting.architecture, steps)
+
+
+def _levels(setting: Setting) -> list[tuple[int, int]]:
+    """Step counts with a period, the run of most extract steps first; period 1 is fewer plain steps."""
+    counts = setting.fractions(STEPS_OF_FIFTY)
+    grid = [(count, period) for count, period in product(counts, PERIODS) if period < setting.at(count)]
+    return sorted(grid, key=lambda each: (-math.ceil(setting.at(each[0]) / each[1]), each))
+
+
+def _halton(number: int, base: int) -> float:
+    """The number's digits in the base, mirrored behind the point: in [0, 1)."""
+    found, share = 0.0, 1.0
+    while number:
+        share /= base
+        number, digit = divmod(number, base)
+        found += share * digit
+    return found
 
 
 def telling_masks(setting: Setting) -> list[Mask]:
