@@ -18,13 +18,13 @@ from search_spaces.joint import STEPS_OF_FIFTY
 from search_spaces.space import Setting, plan_of
 from studies.proposers.base import POOL, Proposal, Tools
 
-BRANCHES = 6
-NAMED = ("CO6", "RI", "CO3", "EP", "AI")
+FEW = 3
+NAMED = ("CO6", "RI", "CO3")
 RULES = ("fitted", "copy", "forecast1", "forecast2")
-PERIODS = (1, 2, 3, 4, 5, 6, 8)
+PERIODS = (1, 2, 3, 4, 5, 6, 8, 12)
 SPREAD = 512
 """Places of the Halton sequence before what it left out."""
-FAVOUR = 2.0
+FAVOUR = 1.5
 """Power that draws its places toward the first masks and rules."""
 
 
@@ -101,10 +101,11 @@ def _halton(number: int, base: int) -> float:
 
 
 def telling_masks(setting: Setting) -> list[Mask]:
-    """DeepCache's branches and the paper's structures in turn, each computing something else."""
+    """DeepCache's branches, the shallowest first, and after a few of them the paper's structures; each computes
+    something else."""
     architecture = setting.architecture
     inputs = [node.inputs[0] for node in reversed(architecture.nodes) if node.kind == "cat"]
-    branches = [Mask.of([name], "output") for name in inputs[:BRANCHES]]
+    branches = [Mask.of([name], "output") for name in inputs]
     named = [STRATEGIES[name].mask(architecture) for name in NAMED]
-    mixed = [mask for pair in zip(branches, [*named, *branches][: len(branches)], strict=True) for mask in pair]
-    return list(dict.fromkeys(mask.effective(architecture) for mask in (*mixed, *branches, *named)))
+    masks = (*branches[:FEW], *named, *branches[FEW:])
+    return list(dict.fromkeys(mask.effective(architecture) for mask in masks))
