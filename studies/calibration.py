@@ -99,12 +99,14 @@ class Standing:
 
 
 def standing(store: Store, study: StudyRecord) -> Standing:
-    """Read without the pieces themselves, which take megabytes."""
+    """Read without the pieces themselves, which take megabytes. Raises StudyError for those of another model."""
     table = tables.calibrations
     mine = table.c.study_id == study.id
     with store.begin() as connection:
         rows = connection.execute(sa.select(table.c.part, table.c.seconds, table.c.created).where(mine)).all()
         facts = connection.execute(sa.select(table.c.facts).where(mine).limit(1)).scalar()
+    if facts is not None:
+        _check(study, facts)
     total = len(facts["parts"]) if facts else 0
     return Standing(len(rows), total, sum(row.seconds for row in rows), max((row.created for row in rows), default=0.0))
 
