@@ -24,7 +24,7 @@ RULES = ("fitted", "copy", "forecast1", "forecast2")
 PERIODS = (1, 2, 3, 4, 5, 6, 8, 12)
 SPREAD = 512
 """Places of the Halton sequence before what it left out."""
-FAVOUR = 1.5
+FAVOUR = 2.5
 """Power that draws its places toward the first masks and rules."""
 
 
