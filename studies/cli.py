@@ -85,7 +85,10 @@ def search(
     ] = None,
     proposals: Annotated[
         str | None,
-        typer.Option(help="mixture, or a kind: seeds, moves, sampler; calibrated: masks, screened, screened-moves."),
+        typer.Option(
+            help="seeds, moves, sampler; calibrated also masks, screened, screened-moves; mixture: in turn "
+            "[auto: mixture where calibrated, otherwise sampler]."
+        ),
     ] = None,
     max_cache_mib: Annotated[
         float | None, typer.Option(help="Propose no plan whose features take more MiB at once.")
@@ -125,7 +128,7 @@ def worker(
     quality_only: Annotated[
         bool, typer.Option("--quality-only", help="Leave latency to others, as a worker of another device does anyway.")
     ] = False,
-    proposals: Annotated[str, typer.Option(help="As of `explorer search`.")] = "sampler",
+    proposals: Annotated[str, typer.Option(help="As of `explorer search`.")] = "auto",
     racing: Annotated[str, typer.Option(help="drift or off.")] = "drift",
     replay: Annotated[int, typer.Option(help="MiB kept of UNet outputs, as for `search`.")] = 1024,
 ) -> None:

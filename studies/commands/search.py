@@ -16,7 +16,7 @@ from studies import findings
 from studies.calibration import load
 from studies.commands.browse import print_front, study_document
 from studies.commands.output import duration, print_json, words
-from studies.config import STORAGE_VARIABLE, SearchConfig, make_config
+from studies.config import AUTO, STORAGE_VARIABLE, SearchConfig, make_config
 from studies.database import show_url
 from studies.driver import Outcome, progress, run_worker
 from studies.driver import Progress as Standing
@@ -88,7 +88,7 @@ def run_one_worker(
     total: int | None,
     timeout: float | None,
     quality_only: bool = False,
-    proposals: str = "sampler",
+    proposals: str = AUTO,
     racing: str = "drift",
     replay: int = 1024,
 ) -> None:
@@ -125,7 +125,7 @@ def run_one_worker(
         outcome = run_worker(
             store, study, session.space, session.evaluator, InheritancePlan.from_json, total, timeout,
             device=session.info.to_json(), quality_only=quality_only or bool(elsewhere),
-            proposals=proposals, predictor=session.evaluator.predictor,
+            proposals=proposals_of(config, session), predictor=session.evaluator.predictor,
         )  # fmt: skip
     words().print(outcome.words)
 
@@ -142,6 +142,14 @@ def prepare(store: Store, study: StudyRecord, session: Session) -> None:
         standing = with_progress(store, study, session)
     if standing is not None:
         session.use(standing)
+
+
+def proposals_of(config: SearchConfig, session: Session) -> str:
+    """What `auto` is: kinds in turn where the study is calibrated, so that plans can be predicted, otherwise the
+    sampler alone (`python -m benchmarks.search_cost`)."""
+    if config.proposals != AUTO:
+        return config.proposals
+    return "sampler" if session.evaluator.predictor is None else "mixture"
 
 
 def _race(store: Store, study: StudyRecord, session: Session) -> None:
@@ -185,7 +193,7 @@ def _in_this_process(session: Session, store: Store, study: StudyRecord) -> str:
     with _progress(store, study, config) as show:
         outcome: Outcome = run_worker(
             store, study.name, session.space, session.evaluator, InheritancePlan.from_json, config.trials,
-            config.timeout, show, session.info.to_json(), proposals=config.proposals,
+            config.timeout, show, session.info.to_json(), proposals=proposals_of(config, session),
             predictor=session.evaluator.predictor,
         )  # fmt: skip
     return outcome.words

@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from studies import calibration, evaluator, tables
 from studies.calibrate import SEED, Progress, calibrate
 from studies.calibration import Calibration
 from studies.cli import run
+from studies.commands.search import proposals_of
 from studies.config import SearchConfig
 from studies.ranking import non_dominated_first
 from studies.scored import PREDICTED, Prediction
@@ -241,3 +243,17 @@ def test_calibrate_then_search_with_screened_proposals(
     assert run(["search", "--study", "other", "--trials", "1", "--steps", "3", "--prompt-count", "2", "--objectives",
                 "latency,psnr", "--baselines", "none", "--proposals", "screened"]) == 1  # fmt: skip
     assert "needs a calibration" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("given", "predictor", "taken"),
+    [
+        ("auto", None, "sampler"),
+        ("auto", object(), "mixture"),
+        ("seeds", None, "seeds"),
+        ("sampler", object(), "sampler"),
+    ],
+)
+def test_a_calibrated_study_has_all_kinds_in_turn_by_default(given: str, predictor: object, taken: str) -> None:
+    session: Any = SimpleNamespace(evaluator=SimpleNamespace(predictor=predictor))
+    assert proposals_of(SearchConfig(proposals=given), session) == taken
