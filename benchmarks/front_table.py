@@ -12,7 +12,7 @@ from studies.rows import TrialRow, trials
 from studies.store import Store
 from studies.summary import scored_rows, without_loss
 
-STEPS_OF_SPEED = (1.25, 1.5, 2.0, 2.5, 3.0)
+STEPS_OF_SPEED = (1.25, 1.5, 2.0, 2.5, 3.0, 3.6, 4.4, 5.5, 8.0)
 
 
 def chosen(rows: list[TrialRow], lossless: list[TrialRow]) -> list[TrialRow]:
@@ -40,7 +40,7 @@ def main() -> None:
         values = [row.scores["speedup"], *(row.scores[metric] for metric in metrics)]
         shown = [f"{v.value:.2f} [{v.low:.2f}, {v.high:.2f}]" for v in values]
         origin = "searched" if row.origin == "search" else "baseline"
-        print(f"| {row.words} | {origin} | {' | '.join(shown)} |")
+        print(f"| {row.nickname} | {origin} | {' | '.join(shown)} |")
 
 
 if __name__ == "__main__":
