@@ -74,13 +74,14 @@ def seeds(setting: Setting) -> Iterator[InheritancePlan]:
     )
     for level, mask, rule in (*spread, *product(range(len(levels)), range(len(masks)), range(len(rules)))):
         steps, period = levels[level]
-        if (period == 1 and mask) or (level, mask, rule) in seen:
+        place = (level, mask, rule) if period > 1 else (level, 0, 0)
+        if place in seen:
             continue
-        seen.add((level, mask, rule))
-        if period > 1:
-            yield plan_of(setting, (masks[mask],), Periodic(period), rules[rule], steps)
-        elif rule == 0:
+        seen.add(place)
+        if period == 1:
             yield InheritancePlan(setting.architecture, steps)
+        else:
+            yield plan_of(setting, (masks[mask],), Periodic(period), rules[rule], steps)
 
 
 def _levels(setting: Setting) -> list[tuple[int, int]]:

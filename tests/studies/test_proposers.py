@@ -43,7 +43,7 @@ BASELINES = [strategy(name, steps=STEPS, unet=TINY) for name in ("plain@12", "pl
 
 def test_the_command_line_names_every_kind() -> None:
     assert (*KINDS, MIXTURE) == PROPOSALS
-    with pytest.raises(StudyError, match="unknown --proposals 'magic'; use one of seeds, "):
+    with pytest.raises(StudyError, match="unknown --proposals 'magic'; use one of auto, seeds, "):
         SearchConfig(proposals="magic")
 
 
