@@ -142,7 +142,10 @@ class ScheduleGenome:
         for k, (length, period, mask) in enumerate(pieces, 1):
             at += length
             if k < len(pieces):
-                guess[f"schedule.piece{k}.end"] = -(-at * self.evaluations // evaluations)
+                # a run of more evaluations than the study's, by another scheduler, rounds up to beyond the last
+                guess[f"schedule.piece{k}.end"] = min(
+                    max(1, self.evaluations - 1), -(-at * self.evaluations // evaluations)
+                )
             guess[f"schedule.piece{k}.period"] = period
             if masks > 1:
                 guess[f"schedule.piece{k}.mask"] = mask
