@@ -21,7 +21,8 @@ from explorer.schedule import Periodic
 from search_spaces.joint import STEPS_OF_FIFTY
 from search_spaces.mask_genome import repair
 from search_spaces.space import Setting, plan_of
-from studies.proposers.base import POOL, Proposal, Tools
+from studies.proposers.base import Tools
+from studies.proposers.listed import Listed
 
 if TYPE_CHECKING:
     from studies.screen import Screen
@@ -36,31 +37,14 @@ RULES = ("fitted", "copy", "forecast1")
 LEAST_SAVED = 1e-6
 
 
-class Masks:
+class Masks(Listed):
     """Of the next POOL plans of `greedy_plans` the one that ranks first."""
 
     name = "masks"
 
     def __init__(self, tools: Tools[InheritancePlan]) -> None:
         assert tools.setting is not None
-        self.tools = tools
-        self._left = greedy_plans(tools.setting, cast("Screen", tools.predictor))
-        self._pool: list[InheritancePlan] = []
-
-    def propose(self) -> Proposal[InheritancePlan] | None:
-        assert self.tools.rank is not None
-        while True:
-            self._pool = [plan for plan in self._pool if self.tools.is_new(plan)]
-            for plan in self._left:
-                if self.tools.is_new(plan):
-                    self._pool.append(plan)
-                if len(self._pool) >= POOL:
-                    break
-            if not self._pool:
-                return None
-            plan = self._pool.pop([*self.tools.rank(self._pool), 0][0])
-            if (found := self.tools.proposal(plan, self.name)) is not None:
-                return found
+        super().__init__(tools, greedy_plans(tools.setting, cast("Screen", tools.predictor)))
 
 
 def greedy_plans(setting: Setting, screen: Screen) -> Iterator[InheritancePlan]:

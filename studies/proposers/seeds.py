@@ -16,7 +16,8 @@ from explorer.schedule import Periodic
 from explorer.strategies import STRATEGIES
 from search_spaces.joint import STEPS_OF_FIFTY
 from search_spaces.space import Setting, plan_of
-from studies.proposers.base import POOL, Proposal, Tools
+from studies.proposers.base import Tools
+from studies.proposers.listed import Listed
 
 FEW = 3
 NAMED = ("CO6", "RI", "CO3")
@@ -28,33 +29,14 @@ FAVOUR = 2.5
 """Power that draws its places toward the first masks and rules."""
 
 
-class Seeds:
+class Seeds(Listed):
     """In the order of `seeds`; where plans can be ranked, the best of the next POOL."""
 
     name = "seeds"
 
     def __init__(self, tools: Tools[InheritancePlan]) -> None:
         assert tools.setting is not None
-        self.tools = tools
-        self._left = seeds(tools.setting)
-        self._pool: list[InheritancePlan] = []
-
-    def propose(self) -> Proposal[InheritancePlan] | None:
-        while True:
-            self._pool = [plan for plan in self._pool if self.tools.is_new(plan)]
-            wanted = 1 if self.tools.rank is None else POOL
-            for plan in self._left:
-                if self.tools.is_new(plan):
-                    self._pool.append(plan)
-                if len(self._pool) >= wanted:
-                    break
-            if not self._pool:
-                return None
-            places = [0] if self.tools.rank is None else [*self.tools.rank(self._pool), 0]
-            plan = self._pool.pop(places[0])
-            found = self.tools.proposal(plan, self.name)
-            if found is not None:
-                return found
+        super().__init__(tools, seeds(tools.setting))
 
 
 def seeds(setting: Setting) -> Iterator[InheritancePlan]:
@@ -64,13 +46,15 @@ def seeds(setting: Setting) -> Iterator[InheritancePlan]:
     sequence (Halton 1960) goes over this row, the masks and the rules, the first masks and rules more often, so that
     any number of first seeds is spread over costs from the dearest to the cheapest. What it leaves out comes last.
     """
+    from scipy.stats.qmc import Halton
+
     rules = [rule for rule in RULES if rule in setting.rules]
     levels = _levels(setting)
     masks = telling_masks(setting)
     seen: set[tuple[int, int, int]] = set()
     spread = (
         (int(len(levels) * a), int(len(masks) * b**FAVOUR), int(len(rules) * c**FAVOUR))
-        for a, b, c in (tuple(_halton(k, base) for base in (2, 3, 5)) for k in range(1, SPREAD + 1))
+        for a, b, c in Halton(3, scramble=False).fast_forward(1).random(SPREAD).tolist()  # all zeros is the first
     )
     for level, mask, rule in (*spread, *product(range(len(levels)), range(len(masks)), range(len(rules)))):
         steps, period = levels[level]
@@ -89,16 +73,6 @@ def _levels(setting: Setting) -> list[tuple[int, int]]:
     counts = setting.fractions(STEPS_OF_FIFTY)
     grid = [(count, period) for count, period in product(counts, PERIODS) if period < setting.at(count)]
     return sorted(grid, key=lambda each: (-math.ceil(setting.at(each[0]) / each[1]), each))
-
-
-def _halton(number: int, base: int) -> float:
-    """The number's digits in the base, mirrored behind the point: in [0, 1)."""
-    found, share = 0.0, 1.0
-    while number:
-        share /= base
-        number, digit = divmod(number, base)
-        found += share * digit
-    return found
 
 
 def telling_masks(setting: Setting) -> list[Mask]:
