@@ -181,9 +181,7 @@ class CandidateEvaluator:
             return beyond
         if self.profile is None:
             return None
-        predicted = self.profile.predicted_latency(plan, self.evaluations(plan))
-        plain = InheritancePlan(plan.architecture, self.steps)
-        whole = self.profile.predicted_latency(plain, self.evaluations(plain)).value
+        predicted, whole = self._foretold(self.profile, plan)
         if predicted.low <= whole:
             return None
         return f"predicted to take {predicted.value / whole:.2f} times as long as the un-accelerated pipeline"
@@ -225,10 +223,14 @@ class CandidateEvaluator:
         """The latency that the plan could have at best, within the profile's worst error; None without a profile."""
         if self.profile is None:
             return None
+        predicted, whole = self._foretold(self.profile, plan)
+        return race.costs({"latency": predicted.low, "speedup": whole / predicted.low})
+
+    def _foretold(self, profile: Profile, plan: InheritancePlan) -> tuple[Estimate, float]:
+        """Seconds of the plan by the profile, within its worst error, and of the un-accelerated run."""
         plain = InheritancePlan(plan.architecture, self.steps)
-        whole = self.profile.predicted_latency(plain, self.evaluations(plain)).value
-        best = self.profile.predicted_latency(plan, self.evaluations(plan)).low
-        return race.costs({"latency": best, "speedup": whole / best})
+        whole = profile.predicted_latency(plain, self.evaluations(plain)).value
+        return profile.predicted_latency(plan, self.evaluations(plan)), whole
 
     def _dropped(self, plan: InheritancePlan, sheet: _Sheet, drift: dict[str, Any], reason: str) -> Scored:
         pictures = sheet.pictures()

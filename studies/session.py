@@ -191,7 +191,10 @@ def _open(config: SearchConfig, pipe: Any) -> Session:
         | {name: value for name, value in _limits(config).items() if value is not None},
     )
     evaluator.limits = Limits(
-        config.max_cache_mib, config.max_variants, config.max_age, _feature_bytes(pipe, config, side, dtype)
+        config.max_cache_mib,
+        config.max_variants,
+        config.max_age,
+        {} if config.max_cache_mib is None else _feature_bytes(pipe, config, side, dtype),
     )
     return Session(config, settings, architecture, space, evaluator, info, fitter)
 

@@ -87,10 +87,10 @@ def run_one_worker(
     device: str,
     total: int | None,
     timeout: float | None,
-    quality_only: bool = False,
-    proposals: str = AUTO,
-    racing: str = "drift",
-    replay: int = 1024,
+    quality_only: bool,
+    proposals: str,
+    racing: str,
+    replay: int,
 ) -> None:
     """Score plans of a standing study in this process, with the study's own settings. Where the device is not the
     study's, plans' quality alone.
@@ -115,12 +115,7 @@ def run_one_worker(
             words().print(f"sample pictures go to {store.folder / FOLDER}", markup=False)
         if not elsewhere:  # another device's times say nothing of the latency that the study measures
             use_profile(session, store)
-        session.evaluator.saved = Saved.of(store.folder, study, session.settings)
-        _race(store, record, session)
-        standing = load(store, record)
-        if standing is not None:
-            session.use(standing)
-        elif config.calibrate:
+        if not _use_standing(store, record, session) and config.calibrate:
             raise StudyError(f"{study!r} is not calibrated yet; run `explorer calibrate --study {study}` first.")
         outcome = run_worker(
             store, study, session.space, session.evaluator, InheritancePlan.from_json, total, timeout,
@@ -133,15 +128,21 @@ def run_one_worker(
 def prepare(store: Store, study: StudyRecord, session: Session) -> None:
     """Race proposed plans where that is asked, and use what the study has saved and its calibration, which is made
     where the study is to have one and none stands."""
-    session.evaluator.saved = Saved.of(store.folder, study.name, session.settings)
-    _race(store, study, session)
-    standing = load(store, study)
-    if standing is None and session.config.calibrate:
+    if not _use_standing(store, study, session) and session.config.calibrate:
         from studies.commands.calibrate import with_progress
 
-        standing = with_progress(store, study, session)
+        session.use(with_progress(store, study, session))
+
+
+def _use_standing(store: Store, study: StudyRecord, session: Session) -> bool:
+    """Use what the study has saved and what races need; whether there is a calibration, which is used as well."""
+    session.evaluator.saved = Saved.of(store.folder, study.name, session.settings)
+    if session.config.racing != "off" and session.evaluator.scorer is not None:
+        session.evaluator.race = Race(store, study)
+    standing = load(store, study)
     if standing is not None:
         session.use(standing)
+    return standing is not None
 
 
 def proposals_of(config: SearchConfig, session: Session) -> str:
@@ -150,11 +151,6 @@ def proposals_of(config: SearchConfig, session: Session) -> str:
     if config.proposals != AUTO:
         return config.proposals
     return "sampler" if session.evaluator.predictor is None else "mixture"
-
-
-def _race(store: Store, study: StudyRecord, session: Session) -> None:
-    if session.config.racing != "off" and session.evaluator.scorer is not None:
-        session.evaluator.race = Race(store, study)
 
 
 def _announce(config: SearchConfig, store: Store, study: StudyRecord, added: int) -> None:
