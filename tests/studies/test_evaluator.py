@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -156,6 +157,18 @@ def test_a_worker_measures_what_the_study_does(tmp_path: Path) -> None:
     settings = open_session(config).settings
     stored = type(settings).from_json(settings.to_json())
     assert open_session(config_of(stored, config.study)).settings == settings
+
+
+def test_a_limit_on_memory_is_that_of_the_loop_that_is_timed() -> None:
+    config = SearchConfig(steps=3, prompt_count=4, objectives=("latency", "psnr"), pairs=3, latency_batch=2)
+    plain = open_session(config)
+    plan = strategy("DC0", mode="P2", steps=3, unet=plain.architecture)
+    held = plain.evaluator.score(plan, "latency").estimates["cache_mib"].value
+    assert plain.evaluator.screen(plan) is None and held > 0
+    for share, words in ((0.9, "MiB of features"), (1.1, None)):
+        limited = open_session(replace(config, max_cache_mib=share * held), plain.evaluator.pipe)
+        reason = limited.evaluator.screen(plan)
+        assert reason is None if words is None else words in str(reason)
 
 
 def test_baselines_of_a_full_study_hold_the_69_rows() -> None:
