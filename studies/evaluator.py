@@ -226,6 +226,13 @@ class CandidateEvaluator:
         predicted, whole = self._foretold(self.profile, plan)
         return race.costs({"latency": predicted.low, "speedup": whole / predicted.low})
 
+    def time_share(self, plan: InheritancePlan) -> float | None:
+        """Time of a run of the plan over the un-accelerated one's, by the profile; None without one."""
+        if self.profile is None:
+            return None
+        predicted, whole = self._foretold(self.profile, plan)
+        return predicted.value / whole
+
     def _foretold(self, profile: Profile, plan: InheritancePlan) -> tuple[Estimate, float]:
         """Seconds of the plan by the profile, within its worst error, and of the un-accelerated run."""
         plain = InheritancePlan(plan.architecture, self.steps)

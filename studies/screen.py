@@ -36,6 +36,8 @@ class Screen:
     """`screen(plan)` predicts; it does not run anything.
 
     evaluations: UNet evaluations of a run of a plan. share: MACs of a step under a mask over those of a full step.
+    time_share: time of a run of a plan over the un-accelerated one's as a profile foretells it, at the very workload of
+    the study's latencies; None where there is none, and the calibration's own times are used.
     """
 
     def __init__(
@@ -43,7 +45,9 @@ class Screen:
         calibration: Calibration,
         evaluations: Callable[[InheritancePlan], int],
         share: Callable[[Mask], float],
+        time_share: Callable[[InheritancePlan], float | None] = lambda plan: None,
     ) -> None:
+        self._time_share = time_share
         self.calibration, self.evaluations, self.share = calibration, evaluations, share
         design, errors = calibration.design, calibration.errors
         self.grid = np.array(design.steps, dtype=np.float64)
@@ -86,6 +90,9 @@ class Screen:
 
     def cost(self, plan: InheritancePlan) -> float:
         """See `Prediction`. A mask that was not timed lies on the line of time over MACs through those that were."""
+        foretold = self._time_share(plan)
+        if foretold is not None:
+            return foretold
         count = self.evaluations(plan)
         choices = resolve_run(plan, count).choices
         times = {choice: self.time(plan.mask(choice).effective(plan.architecture)) for choice in set(choices)}

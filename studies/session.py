@@ -57,7 +57,8 @@ class Session:
         factor = vae_factor(self.evaluator.pipe)
         height, width = self.settings.resolution
         costs = anatomy(self.evaluator.pipe.unet, (height // factor, width // factor))
-        self.evaluator.predictor = Screen(calibration, self.evaluator.evaluations, costs.share)
+        evaluator = self.evaluator
+        evaluator.predictor = Screen(calibration, evaluator.evaluations, costs.share, evaluator.time_share)
 
     def reseeded(self, seed: int) -> Session:
         """The same with the pictures of other seeds. Nothing is loaded again."""

@@ -10,17 +10,18 @@ from studies.proposers.base import Kind, Proposal, Tools
 from studies.proposers.from_moves import Moves, ScreenedMoves
 from studies.proposers.from_sampler import FromSampler, Screened
 from studies.proposers.masks import Masks
+from studies.proposers.planned import Planned
 from studies.proposers.seeds import Seeds
 
 MIXTURE = "mixture"
 _KINDS: dict[str, Callable[[Tools[Any]], Kind[Any]]] = {
-    kind.name: kind for kind in (Seeds, Masks, ScreenedMoves, Screened, Moves, FromSampler)
+    kind.name: kind for kind in (Planned, Seeds, Masks, ScreenedMoves, Screened, Moves, FromSampler)
 }
 """In the order in which a mixture gives them their first turns."""
 KINDS = tuple(_KINDS)
-CALIBRATED = (Screened.name, ScreenedMoves.name, Masks.name)
+CALIBRATED = (Planned.name, Screened.name, ScreenedMoves.name, Masks.name)
 """The kinds that need a calibration."""
-OF_PLANS = (Seeds.name, Masks.name, Moves.name, ScreenedMoves.name)
+OF_PLANS = (Planned.name, Seeds.name, Masks.name, Moves.name, ScreenedMoves.name)
 """The kinds that know what a plan is; the others ask the space alone."""
 
 __all__ = ["CALIBRATED", "KINDS", "MIXTURE", "Kind", "Proposal", "Tools", "make_kinds"]

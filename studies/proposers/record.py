@@ -115,6 +115,15 @@ class Record:
         """The plans that a proposer gave, in the order of the queue."""
         return [plan for plan in self.plans.values() if plan.proposed_by is not None]  # ids only grow
 
+    @property
+    def scale(self) -> Scale | None:
+        """What gains are measured in; None while no plan is done."""
+        return self._scale
+
+    def finished(self, id: int) -> bool:
+        """Whether the plan is done, failed or screened out, as far as it has been read."""
+        return id in self.plans and self.plans[id].state in FINISHED
+
     def failed(self, id: int) -> bool:
         """Whether the plan failed, as far as it has been read."""
         return id in self.plans and self.plans[id].state == FAILED

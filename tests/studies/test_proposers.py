@@ -43,7 +43,7 @@ BASELINES = [strategy(name, steps=STEPS, unet=TINY) for name in ("plain@12", "pl
 
 def test_the_command_line_names_every_kind() -> None:
     assert (*KINDS, MIXTURE) == PROPOSALS
-    with pytest.raises(StudyError, match="unknown --proposals 'magic'; use one of auto, seeds, "):
+    with pytest.raises(StudyError, match="unknown --proposals 'magic'; use one of auto, planned, "):
         SearchConfig(proposals="magic")
 
 
@@ -61,7 +61,7 @@ def test_every_kind_gives_new_plans_of_the_space(store_file: Store, kind: str, s
         assert plan.key(evaluations(plan)) == row.key and holds.parameters(plan)
 
 
-@pytest.mark.parametrize("kind", ["sampler", "moves", MIXTURE])
+@pytest.mark.parametrize("kind", ["sampler", "moves", "planned", MIXTURE])
 def test_a_study_of_the_same_seed_is_the_same(store_file: Store, kind: str) -> None:
     found = []
     for name in ("one", "other"):

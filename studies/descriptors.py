@@ -1,0 +1,39 @@
+"""A plan in numbers, of which those that are alike behave alike: what measurements of some tell of others by."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from explorer.plan import InheritancePlan, resolve_run
+from explorer.rules import FITTED_RULES, RULES
+
+if TYPE_CHECKING:
+    from studies.screen import Screen
+
+LEAST_DRIFT = 1e-3
+"""Drift below which pictures of 8 bits are the same."""
+_KINDS = (*RULES, *FITTED_RULES)
+LENGTHS = (1.5, 0.3, 0.3, 0.15, 0.15, 0.15, 0.15, *(1.0 for _ in _KINDS))
+"""Of each of the features of `describe`: how far apart plans have little in common (`studies.surrogate`)."""
+
+
+def describe(plan: InheritancePlan, screen: Screen) -> list[float]:
+    """The plan in numbers: log of the predicted drift, predicted cost, evaluations over those of the un-accelerated
+    run, share and mean place of the extract steps, mean and spread of the inherit steps' times, and the rule.
+
+    Raises:
+        ExplorerError: for a plan that cannot run, or that the calibration does not reach.
+    """
+    found = screen(plan)
+    count = screen.evaluations(plan)
+    choices = resolve_run(plan, count).choices
+    extracts = [i for i, choice in enumerate(choices) if not choice]
+    times = [screen.time(plan.mask(choice).effective(plan.architecture)) for choice in choices if choice] or [1.0]
+    return [
+        math.log(max(found.drift, LEAST_DRIFT)), found.cost, count / screen.moments.evaluations,
+        len(extracts) / count, float(np.mean(extracts)) / count, float(np.mean(times)), float(np.std(times)),
+        *(float(plan.rule.name == name) for name in _KINDS),
+    ]  # fmt: skip
