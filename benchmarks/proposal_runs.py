@@ -61,8 +61,8 @@ def methods() -> dict[str, Method]:
 
 
 def usual_methods() -> list[str]:
-    """Each way as it stands, and the mixture with a calibration too, which brings it more kinds."""
-    return [name for name in methods() if not name.endswith(WITH) or name == f"mixture{WITH}"]
+    """Each way as it stands, and the sampler tpe in a space with fitted rules too."""
+    return [name for name in methods() if not name.endswith(WITH)]
 
 
 @dataclass(frozen=True)

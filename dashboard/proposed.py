@@ -11,8 +11,7 @@ from studies.tally import BASELINE, UNKNOWN, source_of, tally
 
 # Okabe and Ito's, one for each kind; a kind of a newer version has the text's own.
 _COLOURS = {
-    "seeds": "#56B4E9", "masks": "#009E73", "screened-moves": "#D55E00", "screened": "#E69F00", "moves": "#CC79A7",
-    "sampler": "#0072B2",
+    "seeds": "#56B4E9", "masks": "#009E73", "moves": "#D55E00", "sampler": "#0072B2",
 }  # fmt: skip
 
 

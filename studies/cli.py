@@ -86,8 +86,7 @@ def search(
     proposals: Annotated[
         str | None,
         typer.Option(
-            help="seeds, moves, sampler; calibrated also masks, screened, screened-moves; mixture: in turn "
-            "[auto: mixture where calibrated, otherwise sampler]."
+            help="planned, for a calibrated study; seeds; or sampler [auto: planned, without a calibration sampler]."
         ),
     ] = None,
     max_cache_mib: Annotated[

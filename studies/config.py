@@ -15,7 +15,7 @@ STORAGE_VARIABLE = "EXPLORER_STORAGE"  # a URL with a password is better there t
 LATENCY = {"latency": "minimize", "speedup": "maximize"}
 BASELINES = ("all", "short", "none")
 SAMPLERS = ("tpe", "nsga2", "random")
-PROPOSALS = ("planned", "seeds", "masks", "screened-moves", "screened", "moves", "sampler", "mixture")
+PROPOSALS = ("planned", "seeds", "sampler")
 LISTS = {"objectives": "latency,fd,clip", "schedulers": "own,DPMSolverMultistepScheduler"}
 RACING = ("drift", "off")
 AUTO = "auto"
@@ -32,7 +32,7 @@ class SearchConfig:
     alternating pairs with the un-accelerated pipeline. reference: `embedded`, `baseline` (the un-accelerated
     pictures), a statistics file or a picture folder. prompt_count: the first so many prompts. compile: a mode of
     `explorer.compiling`; a file may say true (default) or false (off). calibrate: begin with a calibration, and let the
-    space have the rule `fitted`. proposals: a kind of `studies.proposers`, `mixture` for all in turn, or `auto`.
+    space have the rule `fitted`. proposals: a kind of `studies.proposers`, or `auto`.
     max_cache_mib, max_variants, max_age: limits on what is proposed (`studies.limits`). schedulers: what a plan of the
     space `joint` may run under, `own` (the pipeline's) first among them; each has its plain controls. racing: `drift`,
     a proposed plan is measured on few prompts first and dropped once a standing plan that is at least as fast clearly

@@ -22,7 +22,6 @@ from studies.proposals import Exhausted, Proposer
 from studies.proposers.base import Predictor, Tools
 from studies.proposers.record import Record
 from studies.queue import Claim, Counts
-from studies.ranking import Ranking
 from studies.scored import LATENCY, QUALITY, Evaluator, P, Part, Scored, Space
 from studies.sketch import nickname_of_json
 from studies.store import Store, StudyRecord
@@ -104,8 +103,8 @@ def run_worker(
     or screened out, that the study is to have in the end, the enqueued ones and those of earlier runs included.
     timeout: seconds, after which no further plan is begun. device: facts of the device that is measured on.
     quality_only: this is not the study's device, so plans' quality is measured alone and their latency left to a worker
-    that has it. proposals: a kind of `studies.proposers`, or `mixture` for all of them in turn. predictor: of a
-    calibrated study, drift and cost of a plan that was not run.
+    that has it. proposals: a kind of `studies.proposers`. predictor: of a calibrated study, drift and cost of a plan
+    that was not run.
 
     A plan that a race drops (`Scored.screened`) is recorded as screened, with what was measured, its trial as pruned.
     One whose scoring raises ExplorerError, RuntimeError or MemoryError is recorded as failed, with the reason. On
@@ -162,9 +161,8 @@ class _Run(Generic[P]):
         sampler = samplers.make(chosen, worker.number, standing)
         self.mirror = Mirror(store, study, space, evaluator.evaluations, worker.id, sampler)
         record = Record(store, study)
-        rank = None if predictor is None else Ranking(predictor, record, read_plan)
         tools = Tools(
-            store, study, space, evaluator.evaluations, read_plan, self.mirror, record, evaluator.screen, rank,
+            store, study, space, evaluator.evaluations, read_plan, self.mirror, record, evaluator.screen,
             predictor, worker.number, standing,
         )  # fmt: skip
         self.proposer = Proposer(tools, proposals, part)

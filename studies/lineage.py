@@ -52,7 +52,7 @@ def lineage(store: Store, study: StudyRecord, row: TrialRow) -> Lineage:
         choices = connection.execute(chosen).scalar()
         parents = _parents(connection, study, row.number)
     seconds = None if row.started is None or row.finished is None else row.finished - row.started
-    made = "moved" if row.proposed_by in ("moves", "screened-moves") else "crossed"
+    made = "moved" if row.proposed_by == "moves" else "crossed"
     chosen_values = dict(choices) if isinstance(choices, dict) else {}
     return Lineage(proposed, parents, chosen_values, row.worker, seconds, made)
 

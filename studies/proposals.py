@@ -1,4 +1,4 @@
-"""A worker's source of new plans: the kinds of proposers in turn, and what stands already told and left.
+"""A worker's source of new plans: a kind of proposer, and the sampler where it has nothing to give.
 
 Every proposer gives duplicates, if only because other workers propose as well. The sampler is told the standing values
 of one, so that it goes on from them; after a run of them plans are drawn at random until one is new; when none is, the
@@ -13,9 +13,8 @@ from optuna.samplers import RandomSampler
 
 from explorer.errors import ExplorerError, StudyError
 from studies import queue
-from studies.proposers import MIXTURE, Kind, Proposal, Tools, make_kinds
+from studies.proposers import Kind, Proposal, Tools, make_kinds
 from studies.proposers.from_sampler import in_memory
-from studies.proposers.mixture import turns
 from studies.queue import Claim, Full
 from studies.queue import Standing as Duplicate
 from studies.scored import P, Part
@@ -40,8 +39,7 @@ class Proposer(Generic[P]):
 
     def __init__(self, tools: Tools[P], proposals: str = "sampler", part: Part | None = None) -> None:
         self.tools, self.part = tools, part
-        self.kinds: dict[str, Kind[P]] = {kind.name: kind for kind in make_kinds(proposals, tools)}
-        self.mixed = proposals == MIXTURE
+        self.kinds: list[Kind[P]] = make_kinds(proposals, tools)
         self.random_seed = tools.seed(1)
         self.duplicates = 0
         self._in_a_row = 0
@@ -56,16 +54,12 @@ class Proposer(Generic[P]):
         self.tools.record.refresh()
         if self._in_a_row >= PATIENCE:
             return self._draw(worker_id, total)
-        for name in self._turns():
-            proposal = self.kinds[name].propose()
+        for kind in self.kinds:
+            proposal = kind.propose()
             if proposal is not None:
                 return self._claim(proposal, worker_id, total)
         self._in_a_row += 1
         return None
-
-    def _turns(self) -> list[str]:
-        names = list(self.kinds)
-        return turns(names, self.tools.record.proposed) if self.mixed else names
 
     def _claim(self, proposal: Proposal[P], worker_id: int, total: int | None) -> tuple[Claim, P, int] | None:
         mirror, trial, plan = self.tools.mirror, proposal.trial, proposal.plan

@@ -146,11 +146,11 @@ def _use_standing(store: Store, study: StudyRecord, session: Session) -> bool:
 
 
 def proposals_of(config: SearchConfig, session: Session) -> str:
-    """What `auto` is: kinds in turn where the study is calibrated, so that plans can be predicted, otherwise the
-    sampler alone (`python -m benchmarks.search_cost`)."""
+    """What `auto` is: plans that are searched for in predictions where the study is calibrated, otherwise the sampler's
+    (`python -m benchmarks.search_cost`)."""
     if config.proposals != AUTO:
         return config.proposals
-    return "sampler" if session.evaluator.predictor is None else "mixture"
+    return "sampler" if session.evaluator.predictor is None else "planned"
 
 
 def _announce(config: SearchConfig, store: Store, study: StudyRecord, added: int) -> None:

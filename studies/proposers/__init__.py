@@ -1,4 +1,4 @@
-"""Kinds of proposers, one file each, that compete in one study: where plans to be scored come from."""
+"""Kinds of proposers, one file each: where plans to be scored come from."""
 
 from __future__ import annotations
 
@@ -7,42 +7,31 @@ from typing import Any
 
 from explorer.errors import StudyError
 from studies.proposers.base import Kind, Proposal, Tools
-from studies.proposers.from_moves import Moves, ScreenedMoves
-from studies.proposers.from_sampler import FromSampler, Screened
-from studies.proposers.masks import Masks
+from studies.proposers.from_sampler import FromSampler
 from studies.proposers.planned import Planned
 from studies.proposers.seeds import Seeds
 
-MIXTURE = "mixture"
-_KINDS: dict[str, Callable[[Tools[Any]], Kind[Any]]] = {
-    kind.name: kind for kind in (Planned, Seeds, Masks, ScreenedMoves, Screened, Moves, FromSampler)
-}
-"""In the order in which a mixture gives them their first turns."""
+_KINDS: dict[str, Callable[[Tools[Any]], Kind[Any]]] = {kind.name: kind for kind in (Planned, Seeds, FromSampler)}
 KINDS = tuple(_KINDS)
-CALIBRATED = (Planned.name, Screened.name, ScreenedMoves.name, Masks.name)
+CALIBRATED = (Planned.name,)
 """The kinds that need a calibration."""
-OF_PLANS = (Planned.name, Seeds.name, Masks.name, Moves.name, ScreenedMoves.name)
-"""The kinds that know what a plan is; the others ask the space alone."""
+OF_PLANS = (Planned.name, Seeds.name)
+"""The kinds that know what a plan is; the sampler asks the space alone."""
 
-__all__ = ["CALIBRATED", "KINDS", "MIXTURE", "Kind", "Proposal", "Tools", "make_kinds"]
+__all__ = ["CALIBRATED", "KINDS", "Kind", "Proposal", "Tools", "make_kinds"]
 
 
 def make_kinds(proposals: str, tools: Tools[Any]) -> list[Kind[Any]]:
-    """The kinds that take turns under `--proposals`: for `mixture` all that this study can have, otherwise the one, and
-    the sampler for the turns at which it has nothing to give.
+    """The kind of `--proposals`, and the sampler for the turns at which it has nothing to give.
 
     Raises:
         StudyError: for an unknown kind, or one that needs what the study does not have.
     """
-    if proposals == MIXTURE:
-        names = [name for name in KINDS if not _lacks(name, tools)]
-    elif proposals not in _KINDS:
-        raise StudyError(f"there are no proposals {proposals!r}; use one of {', '.join(KINDS)} or {MIXTURE}.")
-    elif lack := _lacks(proposals, tools):
+    if proposals not in _KINDS:
+        raise StudyError(f"there are no proposals {proposals!r}; use one of {', '.join(KINDS)}.")
+    if lack := _lacks(proposals, tools):
         raise StudyError(f"--proposals {proposals} {lack}")
-    else:
-        names = list(dict.fromkeys((proposals, FromSampler.name)))
-    return [_KINDS[name](tools) for name in names]
+    return [_KINDS[name](tools) for name in dict.fromkeys((proposals, FromSampler.name))]
 
 
 def _lacks(name: str, tools: Tools[Any]) -> str:
@@ -54,6 +43,4 @@ def _lacks(name: str, tools: Tools[Any]) -> str:
         )
     if name in OF_PLANS and tools.setting is None:
         return f"needs a space of the explorer's own, and {tools.space.name!r} is none."
-    if name == Screened.name and tools.study.settings.sampler.name == "nsga2":
-        return "does not go with --sampler nsga2, whose generations need every proposal scored; use tpe or random."
     return ""

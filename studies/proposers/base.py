@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol
 
@@ -16,11 +16,6 @@ from studies.proposers.record import Record
 from studies.scored import P, Prediction, Space
 from studies.store import Store, StudyRecord
 
-POOL = 24
-"""Plans of which the one that ranks first is proposed, where they can be ranked."""
-
-Rank = Callable[[Sequence[P]], Sequence[int]]
-"""Places of plans in the order in which they are worth a measurement."""
 Predictor = Callable[[P], Prediction]
 """Drift and cost of a plan without running it; `studies.screen.Screen` is the one in use."""
 
@@ -50,7 +45,7 @@ class Kind(Protocol[P]):
 
 @dataclass
 class Tools(Generic[P]):
-    """What kinds are made from. screen: why a plan need not be measured. rank, predictor: None without a calibration.
+    """What kinds are made from. screen: why a plan need not be measured. predictor: None without a calibration.
     worker, standing: what makes a worker's stream of random numbers its own (`studies.samplers.make`)."""
 
     store: Store
@@ -61,7 +56,6 @@ class Tools(Generic[P]):
     mirror: Mirror[P]
     record: Record
     screen: Callable[[P], str | None]
-    rank: Rank[P] | None
     predictor: Predictor[P] | None
     worker: int
     standing: int
@@ -90,12 +84,3 @@ class Tools(Generic[P]):
             return Proposal(plan, kind, self.space.parameters(plan), parents)
         except ExplorerError:
             return None
-
-    def best(self, kind: str, plans: Sequence[tuple[P, tuple[int, ...]]]) -> Proposal[P] | None:
-        """Of plans with their parents, the one that ranks first among those that the space holds."""
-        assert self.rank is not None
-        for place in self.rank([plan for plan, _ in plans]):
-            plan, parents = plans[place]
-            if (found := self.proposal(plan, kind, parents)) is not None:
-                return found
-        return None

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -21,8 +21,6 @@ from explorer.schedule import Periodic
 from search_spaces.joint import STEPS_OF_FIFTY
 from search_spaces.mask_genome import repair
 from search_spaces.space import Setting, plan_of
-from studies.proposers.base import Tools
-from studies.proposers.listed import Listed
 
 if TYPE_CHECKING:
     from studies.screen import Screen
@@ -35,16 +33,6 @@ PERIODS = (2, 3, 4, 5)
 STEPS = (50, 40, 35, 30, 25, 20)
 RULES = ("fitted", "copy", "forecast1")
 LEAST_SAVED = 1e-6
-
-
-class Masks(Listed):
-    """Of the next POOL plans of `greedy_plans` the one that ranks first."""
-
-    name = "masks"
-
-    def __init__(self, tools: Tools[InheritancePlan]) -> None:
-        assert tools.setting is not None
-        super().__init__(tools, greedy_plans(tools.setting, cast("Screen", tools.predictor)))
 
 
 def greedy_plans(setting: Setting, screen: Screen) -> Iterator[InheritancePlan]:

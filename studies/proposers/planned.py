@@ -1,12 +1,14 @@
-"""Plans that are searched for in predictions: many generations there cost less than one measurement.
+"""Plans that are searched for in predictions: thousands looked at there cost less than one measurement.
 
-A pool of plans, the seeds at first, grows by neighbours of those that are expected to stand on the front; predictions
-are corrected by all that has been measured (`studies.outlook`), anew before every proposal. The plan from which most
-hypervolume is expected is proposed.
+Plans of four kinds are kept in mind and compete: seeds, greedy masks, what the study's sampler says, and neighbours of
+those that are expected to stand on the front, generation after generation. Predictions are corrected by all that has
+been measured (`studies.outlook`), anew before every proposal, and the plan from which most hypervolume is expected is
+proposed, whichever kind it is of.
 """
 
 from __future__ import annotations
 
+from itertools import islice
 from random import Random
 from typing import TYPE_CHECKING, Any, cast
 
@@ -19,24 +21,29 @@ from studies.descriptors import LENGTHS
 from studies.front import Array
 from studies.outlook import Outlook, behind_front
 from studies.proposers.base import Proposal, Tools
-from studies.proposers.from_moves import room
-from studies.proposers.pool import Pool
+from studies.proposers.from_sampler import Suggestions
+from studies.proposers.masks import greedy_plans
+from studies.proposers.pool import Candidate, Pool
 from studies.proposers.seeds import seeds
 
 if TYPE_CHECKING:
     from studies.screen import Screen
 
+SEEDS, MASKS, MOVES, SAMPLER = "seeds", "masks", "moves", "sampler"
+"""Who thinks of plans, as the study records it."""
 FIRST, LATER = 1000, 200
 """Neighbours that are made before the first proposal, and before each later one."""
 GENERATIONS = 5
 """So many times the pool is looked at anew meanwhile."""
+MASKS_A_TURN, SUGGESTIONS_A_TURN = 16, 4
 KEPT = 4000
-"""Plans that the pool keeps: those nearest to the expected front."""
+"""Plans that stay in mind: those nearest to the expected front."""
 AT_ONCE, CHANCES = (1, 2, 3), (0.6, 0.25, 0.15)
+"""How many moves a plan makes at once, and how often."""
 SURELY = 0.25
 """How much of its uncertainty makes a plan worth a look; at 1, plans are proposed for being unlike all others."""
 LONG_SHOTS = 100
-"""Plans that are tried in turn where the space does not hold the first."""
+"""Plans that are tried in turn where the first cannot be had: it is being measured, or beyond a limit."""
 
 
 class Planned:
@@ -45,63 +52,80 @@ class Planned:
     name = "planned"
 
     def __init__(self, tools: Tools[InheritancePlan]) -> None:
-        self.tools = tools
-        self.random = Random(tools.seed(4))
-        self.pool = Pool(cast("Screen", tools.predictor))
+        assert tools.setting is not None
+        self.tools, self.setting = tools, tools.setting
+        self.random = Random(tools.seed(2))
+        self._most = tools.space.name == "joint"  # which holds most plans: one that it does not is passed over later
+        screen = cast("Screen", tools.predictor)
+        self.pool = Pool(screen)
+        self._masks = greedy_plans(self.setting, screen)
+        self._suggestions = Suggestions(tools)
         self._last = 0
-        self._features: dict[int, list[float]] = {}
+        self._standing: dict[int, Candidate] = {}
 
     def propose(self) -> Proposal[InheritancePlan] | None:
-        count = LATER if len(self.pool) else FIRST
-        if not len(self.pool):
-            assert self.tools.setting is not None
-            for plan in seeds(self.tools.setting):
-                self.pool.add(plan)
+        first = not len(self.pool)
         self._read()
+        if first:
+            for plan in seeds(self.setting):
+                self._think(plan, SEEDS)
+        for plan in islice(self._masks, MASKS_A_TURN):
+            self._think(plan, MASKS)
+        for plan in self._suggestions.take(SUGGESTIONS_A_TURN):
+            self._think(plan, SAMPLER)
         outlook, others = self._outlook()
         for _ in range(GENERATIONS):
-            self._grow(outlook, count // GENERATIONS)
+            self._breed(outlook, (FIRST if first else LATER) // GENERATIONS)
         gains = outlook.gains(self.pool.features, others, SURELY)
         for place in np.argsort(-gains, kind="stable")[:LONG_SHOTS]:
-            plan = self.pool.plans[place]
-            if self.tools.is_new(plan) and (found := self.tools.proposal(plan, self.name)) is not None:
-                return found
+            best = self.pool.candidates[place]
+            if self.tools.is_new(best.plan):
+                found = self.tools.proposal(best.plan, best.kind, best.parents)
+                if found is not None:
+                    return found
         return None
+
+    def _think(self, plan: InheritancePlan, kind: str, parents: tuple[int, ...] = ()) -> None:
+        """Keep a plan in mind that the space holds."""
+        if self._most or self.tools.proposal(plan, kind) is not None:
+            self.pool.add(plan, kind, parents)
 
     def _read(self) -> None:
         """The plans that are new in the study: in mind from now on, whoever proposed them."""
         for id, document in self.tools.record.documents(after=self._last):
             self._last = id
+            standing = self.tools.record.plans.get(id)
             try:
-                features = self.pool.add(self.tools.read_plan(document))
+                found = self.pool.add(self.tools.read_plan(document), (standing and standing.proposed_by) or SEEDS)
             except ExplorerError:  # one that can no longer be read tells nothing
                 continue
-            if features is not None:
-                self._features[id] = features
+            if found is not None:
+                self._standing[id] = found
 
     def _outlook(self) -> tuple[Outlook, Array]:
         """What to expect of plans, and the points of those that are being measured, as far as they are foretold."""
         record = self.tools.record
         measured: list[tuple[list[float], Any]] = []
-        open_: list[list[float]] = []
-        for id, features in self._features.items():
-            standing = record.plans.get(id)
-            if standing is None:
+        pending: list[list[float]] = []
+        for id, candidate in self._standing.items():
+            plan = record.plans.get(id)
+            if plan is None:
                 continue
-            if standing.losses is not None:
-                measured.append((features, standing.losses))
-            elif standing.key in record.keys and not record.finished(id):
-                open_.append(features)
+            if plan.number is not None:
+                candidate.parents = (plan.number,)
+            if plan.losses is not None:
+                measured.append((candidate.features, plan.losses))
+            elif plan.key in record.keys and not record.finished(id):
+                pending.append(candidate.features)
         objectives = self.tools.study.settings.objectives
         rows = np.array([features for features, _ in measured]).reshape(len(measured), len(LENGTHS))
         losses = np.array([each for _, each in measured]).reshape(len(measured), len(objectives))
         outlook = Outlook(rows, losses, objectives, record.scale)
-        pending = np.array(open_).reshape(len(open_), len(LENGTHS))
-        return outlook, np.stack(outlook(pending)[:2], axis=1)
+        open_ = np.array(pending).reshape(len(pending), len(LENGTHS))
+        return outlook, np.stack(outlook(open_)[:2], axis=1)
 
-    def _grow(self, outlook: Outlook, count: int) -> None:
-        setting = self.tools.setting
-        assert setting is not None
+    def _breed(self, outlook: Outlook, count: int) -> None:
+        """Neighbours of the plans that are expected to stand on the front."""
         time, quality, _ = outlook(self.pool.features)
         behind = behind_front(np.stack([time, quality], axis=1), outlook.corner)
         if len(self.pool) > KEPT:
@@ -111,11 +135,27 @@ class Planned:
         front = np.flatnonzero((behind <= 0) & (time < outlook.corner[0]) & (quality < outlook.corner[1]))
         if not len(front):
             front = np.arange(len(self.pool))
+        if not len(front):
+            return
         weights = room(np.stack([time[front], quality[front]], axis=1))
-        parents = [self.pool.plans[place] for place in front]
+        parents = [self.pool.candidates[place] for place in front]
         for parent in self.random.choices(parents, weights, k=count):
-            moved: InheritancePlan | None = parent
+            moved: InheritancePlan | None = parent.plan
             for _ in range(self.random.choices(AT_ONCE, CHANCES)[0]):
-                moved = moved and neighbour(moved, setting, self.random)
+                moved = moved and neighbour(moved, self.setting, self.random)
             if moved is not None:
-                self.pool.add(moved)
+                self._think(moved, MOVES, parent.parents)
+
+
+def room(points: Array) -> list[float]:
+    """How far apart the neighbours of each point (n, k) of a front are, summed over the objectives, each scaled to the
+    front's range (NSGA-II's crowding distance, Deb et al. 2002, Sec. III-B; an end counts its one gap twice)."""
+    total = np.zeros(len(points))
+    for column in points.T:
+        spread = float(column.max() - column.min())
+        if spread <= 0:
+            continue
+        order = np.argsort(column, kind="stable")
+        gaps = np.diff(column[order]) / spread
+        total[order] += np.concatenate([gaps[:1], gaps]) + np.concatenate([gaps, gaps[-1:]])
+    return (total + 1e-6).tolist()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,43 +17,48 @@ if TYPE_CHECKING:
     from studies.screen import Screen
 
 
+@dataclass
+class Candidate:
+    """A plan in mind. kind: who thought of it; parents: the measured trials that it was made from, step by step."""
+
+    plan: InheritancePlan
+    key: str
+    kind: str
+    features: list[float]
+    parents: tuple[int, ...] = ()
+
+
 class Pool:
-    """Different plans in the order in which they came. `features`: (n, k) of `describe`."""
+    """Different plans in the order in which they came."""
 
     def __init__(self, screen: Screen) -> None:
         self.screen = screen
-        self.plans: list[InheritancePlan] = []
-        self._keys: list[str] = []
-        self._rows: list[list[float]] = []
-        self._places: dict[str, int] = {}
+        self.candidates: list[Candidate] = []
+        self._by_key: dict[str, Candidate] = {}
 
     def __len__(self) -> int:
-        return len(self.plans)
+        return len(self.candidates)
 
     @property
     def features(self) -> Array:
-        return np.array(self._rows, dtype=np.float64).reshape(len(self._rows), len(LENGTHS))
+        """(n, k) of `studies.descriptors.describe`."""
+        return np.array([each.features for each in self.candidates]).reshape(len(self), len(LENGTHS))
 
-    def add(self, plan: InheritancePlan) -> list[float] | None:
-        """Keep the plan; returns its features, None for one that cannot run or be predicted."""
+    def add(self, plan: InheritancePlan, kind: str, parents: tuple[int, ...] = ()) -> Candidate | None:
+        """Keep the plan; the candidate that stands for it, None for one that cannot run or be predicted."""
         try:
             key = plan.key(self.screen.evaluations(plan))
-            if key in self._places:
-                return self._rows[self._places[key]]
-            row = describe(plan, self.screen)
+            if key not in self._by_key:
+                found = Candidate(plan, key, kind, describe(plan, self.screen), parents)
+                self._by_key[key] = found
+                self.candidates.append(found)
+            return self._by_key[key]
         except StudyError:
             raise  # the storage's trouble, not the plan's
         except ExplorerError:
             return None
-        self._places[key] = len(self.plans)
-        self.plans.append(plan)
-        self._keys.append(key)
-        self._rows.append(row)
-        return row
 
-    def keep(self, places: list[int]) -> None:
+    def keep(self, places: Sequence[int]) -> None:
         """Forget all others."""
-        self.plans = [self.plans[place] for place in places]
-        self._keys = [self._keys[place] for place in places]
-        self._rows = [self._rows[place] for place in places]
-        self._places = {key: place for place, key in enumerate(self._keys)}
+        self.candidates = [self.candidates[place] for place in places]
+        self._by_key = {each.key: each for each in self.candidates}

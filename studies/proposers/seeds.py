@@ -16,8 +16,7 @@ from explorer.schedule import Periodic
 from explorer.strategies import STRATEGIES
 from search_spaces.joint import STEPS_OF_FIFTY
 from search_spaces.space import Setting, plan_of
-from studies.proposers.base import Tools
-from studies.proposers.listed import Listed
+from studies.proposers.base import Proposal, Tools
 
 FEW = 3
 NAMED = ("CO6", "RI", "CO3")
@@ -29,14 +28,21 @@ FAVOUR = 2.5
 """Power that draws its places toward the first masks and rules."""
 
 
-class Seeds(Listed):
-    """In the order of `seeds`; where plans can be ranked, the best of the next POOL."""
+class Seeds:
+    """In the order of `seeds`."""
 
     name = "seeds"
 
     def __init__(self, tools: Tools[InheritancePlan]) -> None:
         assert tools.setting is not None
-        super().__init__(tools, seeds(tools.setting))
+        self.tools = tools
+        self._left = seeds(tools.setting)
+
+    def propose(self) -> Proposal[InheritancePlan] | None:
+        for plan in self._left:
+            if self.tools.is_new(plan) and (found := self.tools.proposal(plan, self.name)) is not None:
+                return found
+        return None
 
 
 def seeds(setting: Setting) -> Iterator[InheritancePlan]:

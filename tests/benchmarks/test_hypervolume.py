@@ -102,9 +102,9 @@ def test_figures_set_methods_beside_the_best_known_and_the_baselines() -> None:
 def test_a_table_says_which_kind_found_the_front() -> None:
     seeds, moves = {"by": "seeds"}, {"by": "moves"}
     plans = [entry(0.5, MIDDLE) | seeds, entry(0.6, MIDDLE) | seeds, entry(0.4, MIDDLE + 1) | moves]
-    figures = figures_of([run("mixture", 0, *plans)], [entry(0.5, MIDDLE, "DC0/P3")], 3)
-    assert figures["methods"]["mixture"]["found the front"] == {
+    figures = figures_of([run("planned", 0, *plans)], [entry(0.5, MIDDLE, "DC0/P3")], 3)
+    assert figures["methods"]["planned"]["found the front"] == {
         "seeds": {"plans": 2, "front": 0},
         "moves": {"plans": 1, "front": 1},
     }
-    assert "| mixture | moves | 1 | 1 |" in table(figures)
+    assert "| planned | moves | 1 | 1 |" in table(figures)

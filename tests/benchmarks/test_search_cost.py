@@ -15,7 +15,7 @@ from benchmarks.proposal_runs import methods, usual_methods
 from studies.config import PROPOSALS, SAMPLERS
 from studies.evaluator import CandidateEvaluator
 
-METHODS = "random,screened"
+METHODS = "random,planned"
 SMALL = ["--seeds", "2", "--plans", "3", "--steps", "4", "--count", "2", "--rounds", "2", "--points", "2"]
 SMALL += ["--baselines", "short"]
 
@@ -39,7 +39,7 @@ def test_every_sampler_and_kind_is_there_once() -> None:
     assert {method.sampler for method in known.values() if method.proposals == "sampler"} == set(SAMPLERS)
     assert {method.proposals for method in known.values()} == set(PROPOSALS)
     assert set(usual_methods()) <= known.keys()
-    assert known["screened"].calibrated and not known["random"].calibrated and known["random+calibrated"].calibrated
+    assert known["planned"].calibrated and not known["random"].calibrated and known["random+calibrated"].calibrated
 
 
 def test_runs_are_made_kept_and_told_again(
@@ -48,7 +48,7 @@ def test_runs_are_made_kept_and_told_again(
     first = run(monkeypatch, work, "--methods", METHODS)
     runs = first["samples"]["runs"]
     assert [(each["method"]["name"], each["seed"]) for each in runs] == [
-        ("random", 0), ("random", 1), ("screened", 0), ("screened", 1),
+        ("random", 0), ("random", 1), ("planned", 0), ("planned", 1),
     ]  # fmt: skip
     for each in runs:
         assert len(each["plans"]) == 3
@@ -58,8 +58,8 @@ def test_runs_are_made_kept_and_told_again(
         assert all(entry["seconds"] > 0 and entry["proposing"] > 0 for entry in each["plans"])
     assert runs[0]["plans"] != runs[1]["plans"]
     assert runs[0]["calibration"] == 0 < runs[2]["calibration"] == runs[3]["calibration"]
-    assert {"random", "screened"} == set(first["figures"]["methods"])
-    assert "| screened |" in capsys.readouterr().out
+    assert {"random", "planned"} == set(first["figures"]["methods"])
+    assert "| planned |" in capsys.readouterr().out
 
     def never(*_: Any, **__: Any) -> None:
         raise AssertionError("a plan was measured again")

@@ -71,14 +71,20 @@ def plan_settings(**change: Any) -> StudySettings:
 
 
 def search(
-    store: Store, name: str, total: int, proposals: str, evaluator: PlanEvaluator | None = None, **change: Any
+    store: Store,
+    name: str,
+    total: int,
+    proposals: str,
+    evaluator: PlanEvaluator | None = None,
+    predictor: Screen | None = None,
+    **change: Any,
 ) -> StudyRecord:
-    """A study of the problem, searched up to `total` plans."""
+    """A study of the problem, searched up to `total` plans. predictor: by default one that foretells nothing true."""
     study = store.create_study(name, plan_settings(**change))
     space = make_space(study.settings.space, TINY, STEPS, STEPS + 1)
     run_worker(
         store, name, space, evaluator or PlanEvaluator(), InheritancePlan.from_json, total, proposals=proposals,
-        predictor=tiny_screen(),
+        predictor=predictor or tiny_screen(),
     )  # fmt: skip
     return study
 

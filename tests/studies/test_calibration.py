@@ -26,8 +26,7 @@ from studies.calibration import Calibration
 from studies.cli import run
 from studies.commands.search import proposals_of
 from studies.config import SearchConfig
-from studies.ranking import non_dominated_first
-from studies.scored import PREDICTED, Prediction
+from studies.scored import PREDICTED
 from studies.session import Session, config_of, open_session
 from studies.settings import Objective
 from studies.store import Store
@@ -198,13 +197,6 @@ def test_every_plan_of_the_space_has_a_prediction(session: Session, calibrated: 
     assert "fitted" in rules
 
 
-def test_the_best_predictions_come_first() -> None:
-    points = [Prediction(1.0, 0.5), Prediction(0.1, 0.5), Prediction(1.0, 0.9), Prediction(0.02, 0.9)]
-    assert non_dominated_first([], []) == non_dominated_first([], points) == []
-    order = non_dominated_first(points, [Prediction(0.0, 1.0), Prediction(0.2, 0.4)])
-    assert set(order[:2]) == {1, 3} and order[-1] == 2
-
-
 def test_agreement_is_of_ranks_and_needs_three() -> None:
     objectives = (Objective("latency", "minimize"), Objective("clip", "maximize"))
     values = [{PREDICTED: float(k), "psnr": 40.0 - k**3} for k in range(4)]
@@ -221,7 +213,7 @@ def test_agreement_is_of_ranks_and_needs_three() -> None:
 # The whole -----------------------------------------------------------------------------------------------------------
 
 
-def test_calibrate_then_search_with_screened_proposals(
+def test_calibrate_then_search_with_planned_proposals(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -234,14 +226,14 @@ def test_calibrate_then_search_with_screened_proposals(
     assert "calibration of 1 pictures at 2 points" in capsys.readouterr().err
     assert run(["search", "--study", "s", "--trials", "4", "--baselines", "none", "--pairs", "3"]) == 1  # other pairs
     assert "timed pairs" in capsys.readouterr().err
-    assert run(["search", "--study", "s", "--trials", "3", "--baselines", "none", "--proposals", "screened"]) == 0
+    assert run(["search", "--study", "s", "--trials", "3", "--baselines", "none", "--proposals", "planned"]) == 0
     capsys.readouterr()
     assert run(["show", "s", "--json"]) == 0
     shown = json.loads(capsys.readouterr().out)
     assert len(shown["trials"]) == 3 and all("predicted_drift" in trial["scores"] for trial in shown["trials"])
     assert shown["prediction"]["metric"] == "psnr" and -1 <= shown["prediction"]["spearman"] <= 1
     assert run(["search", "--study", "other", "--trials", "1", "--steps", "3", "--prompt-count", "2", "--objectives",
-                "latency,psnr", "--baselines", "none", "--proposals", "screened"]) == 1  # fmt: skip
+                "latency,psnr", "--baselines", "none", "--proposals", "planned"]) == 1  # fmt: skip
     assert "needs a calibration" in capsys.readouterr().err
 
 
@@ -249,11 +241,11 @@ def test_calibrate_then_search_with_screened_proposals(
     ("given", "predictor", "taken"),
     [
         ("auto", None, "sampler"),
-        ("auto", object(), "mixture"),
+        ("auto", object(), "planned"),
         ("seeds", None, "seeds"),
         ("sampler", object(), "sampler"),
     ],
 )
-def test_a_calibrated_study_has_all_kinds_in_turn_by_default(given: str, predictor: object, taken: str) -> None:
+def test_a_calibrated_study_plans_by_default(given: str, predictor: object, taken: str) -> None:
     session: Any = SimpleNamespace(evaluator=SimpleNamespace(predictor=predictor))
     assert proposals_of(SearchConfig(proposals=given), session) == taken

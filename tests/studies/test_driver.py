@@ -25,7 +25,7 @@ from studies import (
     trials,
 )
 from studies.rows import objective_losses, sample_pictures, samples, worker_rows
-from studies.scored import Part, Prediction
+from studies.scored import Part
 from tests.studies.toy_study import ToyEvaluator, ToyPlan, ToySpace, toy_settings
 
 BASELINES = [
@@ -300,47 +300,6 @@ def test_what_is_screened_out_stays_in_the_study_with_the_reason(
     assert {row.plan["width"] for row in rows if row.origin == "baseline"} >= {9}
     failed = [trial for trial in store.optuna_study(study).trials if trial.state == TrialState.FAIL]
     assert failed and all(trial.user_attrs["reason"] == "too wide" for trial in failed)
-
-
-def test_where_plans_can_be_predicted_the_best_of_many_is_scored(store: Store) -> None:
-    """Predicted by period alone: of 24 draws among 8 periods the longest ones are found first, each plan once."""
-    store.create_study("s", toy_settings())
-    outcome = run(store, 9, proposals="screened", predictor=lambda plan: Prediction(0.5**plan.period, 1 / plan.period))
-    rows = trials(store, store.study("s"))
-    assert outcome.scored == 9 and len({row.key for row in rows}) == 9
-    assert all(row.plan["period"] >= 7 and row.proposed_by == "screened" for row in rows)
-    told = store.optuna_study(store.study("s")).get_trials(states=(TrialState.COMPLETE,))
-    assert len(told) == 9 and all(trial.params["period"] >= 7 for trial in told)
-
-
-def test_ranked_proposals_end_with_the_space(store: Store) -> None:
-    store.create_study("s", toy_settings())
-    predictor = lambda plan: Prediction(0.1, 0.5)  # noqa: E731
-    outcome = run(store, 50, proposals="screened", predictor=predictor, space=ToySpace(periods=2, widths=2))
-    assert outcome.stopped == "exhausted" and outcome.scored == 1 + 2 * 3
-
-
-def test_of_many_proposals_none_is_scored_that_is_screened_out(store: Store) -> None:
-    study = store.create_study("s", toy_settings())
-    asked: list[int] = []
-
-    def widest(plan: ToyPlan) -> Prediction:
-        asked.append(plan.width)
-        return Prediction(0.5**plan.width, 1 / (1 + plan.width))
-
-    run(store, 12, proposals="screened", predictor=widest, evaluator=ToyEvaluator(screened=(7, 8, 9)))
-    assert asked and not set(asked) & {7, 8, 9}
-    assert max(row.plan["width"] for row in trials(store, study) if row.plan is not None) == 6
-
-
-def test_predictions_that_fail_for_every_plan_do_not_hold_up_the_search(store: Store) -> None:
-    def fails(plan: ToyPlan) -> Prediction:
-        raise PlanError("not calibrated")
-
-    store.create_study("s", toy_settings())
-    outcome = run(store, 2, proposals="screened", predictor=fails, timeout=60)
-    assert (outcome.stopped, outcome.scored) == ("total", 2)
-    assert {row.proposed_by for row in trials(store, store.study("s"))} <= {"sampler", "drawn"}
 
 
 def test_a_plan_that_cannot_be_screened_is_not_drawn(store: Store) -> None:
