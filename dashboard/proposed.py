@@ -11,7 +11,7 @@ from studies.tally import BASELINE, UNKNOWN, source_of, tally
 
 # Okabe and Ito's, one for each kind; a kind of a newer version has the text's own.
 _COLOURS = {
-    "seeds": "#56B4E9", "masks": "#009E73", "moves": "#D55E00", "sampler": "#0072B2",
+    "seeds": "#56B4E9", "moves": "#D55E00", "sampler": "#0072B2",
 }  # fmt: skip
 
 

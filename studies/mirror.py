@@ -121,10 +121,6 @@ class Mirror(Generic[P]):
             return {}, {}
         return trial.params, trial.distributions
 
-    def told(self) -> list[FrozenTrial]:
-        """The trials that have values, the oldest first."""
-        return self.store.with_optuna(lambda: self.optuna.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)))
-
     # Trials end ------------------------------------------------------------------------------------------------------
 
     def tell(self, number: int, values: list[float], duplicate_of: int | None = None) -> None:

@@ -11,7 +11,7 @@ other prompts: Spearman 0.92; without the limit 0.90, steps added as they are 0.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,7 @@ from explorer.mask import Feature, Mask
 from explorer.moments import Moments
 from explorer.plan import InheritancePlan, resolve_run
 from explorer.rules import extrapolation
-from explorer.step_errors import NODE_AGE, TERMS
+from explorer.step_errors import NODE_AGE
 from studies.calibration import Calibration
 from studies.scored import Prediction
 
@@ -103,28 +103,6 @@ class Screen:
         if not mask:
             return 1.0
         return self._times.get(mask, float(np.polyval(self._line, self.share(mask))))
-
-    def squares(self, steps: int, choices: Sequence[int], rule: str, features: Sequence[Feature]) -> Array:
-        """(features, evaluations) of what each feature alone, inherited at the evaluations whose choice is not 0, adds
-        to the mean square of the final latents' change: no factor of a mask, no limit. 0 at extract steps."""
-        own = self.calibration.moments.get(steps)
-        scale = (self.moments.evaluations - 1) / max(1, len(choices) - 1)
-        moments, stretch = (own, 1.0) if own is not None else (self.moments, scale)
-        rule = rule if own is not None or rule != "fitted" else "forecast1"  # as a plan of such steps is given
-        found = np.zeros((len(features), len(choices)))
-        extracts: list[int] = []
-        for i, choice in enumerate(choices):
-            if not choice:
-                extracts.append(i)
-                continue
-            sources, place = tuple(extracts[-TERMS[rule] :]), i * scale
-            effect = scale * self._at(self._effects, place)
-            for f, feature in enumerate(features):
-                fitted = rule == "fitted"
-                weights = solve(moments.gram[feature], sources, i) if fitted else extrapolation(i, sources)
-                error = self._feature_error(moments, feature, i, sources, weights, stretch)
-                found[f, i] = (error * effect * self._at(self._gain(feature), place)) ** 2
-        return found
 
     # A step's error --------------------------------------------------------------------------------------------------
 

@@ -1,14 +1,14 @@
 """Plans that are searched for in predictions: thousands looked at there cost less than one measurement.
 
-Plans of four kinds are kept in mind and compete: seeds, greedy masks, what the study's sampler says, and neighbours of
-those that are expected to stand on the front, generation after generation. Predictions are corrected by all that has
-been measured (`studies.outlook`), anew before every proposal, and the plan from which most hypervolume is expected is
-proposed, whichever kind it is of.
+Seeds are kept in mind at first, and whatever the study has; then neighbours of those that are expected to stand on the
+front, generation after generation. Predictions are corrected by all that has been measured (`studies.outlook`), anew
+before every proposal, and the plan from which most hypervolume is expected is proposed. (Greedy masks by the predicted
+error for the time saved and the sampler's suggestions, kept in mind as well, were never the best of 60:
+docs/searching.md.)
 """
 
 from __future__ import annotations
 
-from itertools import islice
 from random import Random
 from typing import TYPE_CHECKING, Any, cast
 
@@ -21,21 +21,18 @@ from studies.descriptors import LENGTHS
 from studies.front import Array
 from studies.outlook import Outlook, behind_front
 from studies.proposers.base import Proposal, Tools
-from studies.proposers.from_sampler import Suggestions
-from studies.proposers.masks import greedy_plans
 from studies.proposers.pool import Candidate, Pool
 from studies.proposers.seeds import seeds
 
 if TYPE_CHECKING:
     from studies.screen import Screen
 
-SEEDS, MASKS, MOVES, SAMPLER = "seeds", "masks", "moves", "sampler"
+SEEDS, MOVES = "seeds", "moves"
 """Who thinks of plans, as the study records it."""
 FIRST, LATER = 1000, 200
 """Neighbours that are made before the first proposal, and before each later one."""
 GENERATIONS = 5
 """So many times the pool is looked at anew meanwhile."""
-MASKS_A_TURN, SUGGESTIONS_A_TURN = 16, 4
 KEPT = 4000
 """Plans that stay in mind: those nearest to the expected front."""
 AT_ONCE, CHANCES = (1, 2, 3), (0.6, 0.25, 0.15)
@@ -56,10 +53,7 @@ class Planned:
         self.tools, self.setting = tools, tools.setting
         self.random = Random(tools.seed(2))
         self._most = tools.space.name == "joint"  # which holds most plans: one that it does not is passed over later
-        screen = cast("Screen", tools.predictor)
-        self.pool = Pool(screen)
-        self._masks = greedy_plans(self.setting, screen)
-        self._suggestions = Suggestions(tools)
+        self.pool = Pool(cast("Screen", tools.predictor))
         self._last = 0
         self._standing: dict[int, Candidate] = {}
 
@@ -69,10 +63,6 @@ class Planned:
         if first:
             for plan in seeds(self.setting):
                 self._think(plan, SEEDS)
-        for plan in islice(self._masks, MASKS_A_TURN):
-            self._think(plan, MASKS)
-        for plan in self._suggestions.take(SUGGESTIONS_A_TURN):
-            self._think(plan, SAMPLER)
         outlook, others = self._outlook()
         for _ in range(GENERATIONS):
             self._breed(outlook, (FIRST if first else LATER) // GENERATIONS)

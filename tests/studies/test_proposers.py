@@ -13,7 +13,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from explorer.errors import PlanError, StudyError
-from explorer.mask import Mask
 from explorer.plan import InheritancePlan
 from explorer.strategies import strategy
 from search_spaces import make_space
@@ -27,7 +26,6 @@ from studies.growth import gains
 from studies.limits import Limits, age, variants
 from studies.lineage import lineage
 from studies.proposers import KINDS
-from studies.proposers.masks import candidates, greedy_masks
 from studies.proposers.planned import room
 from studies.proposers.record import Record
 from studies.proposers.seeds import seeds
@@ -43,7 +41,6 @@ from tests.studies.plan_problem import (
     plan_settings,
     predicted,
     search,
-    share,
     tiny_screen,
 )
 from tests.studies.toy_study import ToyEvaluator, ToyPlan, ToySpace, toy_settings
@@ -63,7 +60,7 @@ def test_every_kind_gives_new_plans_of_the_space(store_file: Store, kind: str, s
     study = search(store_file, "s", 8, kind, space=space)
     rows, holds = trials(store_file, study), make_space(space, TINY, STEPS, STEPS + 1)
     assert len({row.key for row in rows}) == 8 and all(row.state == "done" for row in rows)
-    own = {"seeds", "masks", "moves"} if kind == "planned" else {kind}
+    own = {"seeds", "moves"} if kind == "planned" else {kind}
     assert {row.proposed_by for row in rows} <= {*own, "sampler", "drawn"}
     assert sum(row.proposed_by in own for row in rows) >= (1 if space == "unit" else 4)  # few seeds are of that space
     for row in rows:
@@ -90,34 +87,6 @@ def test_seeds_are_valid_and_begin_with_what_differs(shape: str, steps: int) -> 
     assert len({plan.masks for plan in first}) > 1 and len({plan.rule.name for plan in first}) > 1
     space = make_space("joint", ARCHITECTURES[shape], steps, steps + 1)
     assert all(space.parameters(plan)["steps"] == plan.steps for plan in first[::8])
-
-
-@given(seed=st.integers(0, 99), rule=st.sampled_from(["copy", "forecast1"]), pair=st.booleans())
-@settings(max_examples=15, deadline=None)
-def test_greedy_masks_grow_cheaper_and_stay_valid(seed: int, rule: str, pair: bool) -> None:
-    screen, setting = tiny_screen(seed), Setting(TINY, STEPS, STEPS + 1)
-    choices = (0, 1, 1, 0, 1, 1, 0, 2, 2, 0, 2, 2, 0) if pair else (0, 1, 1) * 4 + (0,)
-    found = list(greedy_masks(setting, screen, STEPS, choices, rule))
-    costs = []
-    for masks in found:
-        for mask in masks:
-            mask.check(TINY)
-        costs.append(sum(share(masks[choice - 1]) for choice in choices if choice))
-    assert found and costs == sorted(costs, reverse=True)
-
-
-def test_greedy_masks_cost_less_error_for_their_time_than_most_entries_alone() -> None:
-    screen, setting = tiny_screen(1), Setting(TINY, STEPS, STEPS + 1)
-    choices = (0, 1, 1) * 4 + (0,)
-    entries = candidates(setting)
-    errors = dict(zip(entries, screen.squares(STEPS, choices, "copy", entries).sum(axis=1).tolist(), strict=True))
-
-    def price(mask: Mask) -> float:
-        return sum(errors[entry] for entry in mask.entries) / max(1e-6, 1 - screen.time(mask))
-
-    alone = [price(mask) for entry in entries if (mask := Mask((entry,)).effective(TINY))]
-    (first,) = next(greedy_masks(setting, screen, STEPS, choices, "copy"))
-    assert price(first) <= np.median(alone)
 
 
 # Plans that are searched for in predictions --------------------------------------------------------------------------
@@ -159,7 +128,7 @@ def test_a_planned_search_resumes_and_says_who_thought_of_what(store_file: Store
     search(store_file, "s", 13, "planned")
     rows = trials(store_file, study)
     assert len({row.key for row in rows}) == 13
-    assert {row.proposed_by for row in rows} <= {"seeds", "masks", "moves", "sampler"}
+    assert {row.proposed_by for row in rows} <= {"seeds", "moves"}
     assert sum(row.proposed_by == "moves" for row in rows) >= 2
 
 
@@ -229,11 +198,15 @@ def test_a_moved_plan_tells_its_parent(store_file: Store) -> None:
     rows = trials(store_file, study)
     moved = [row for row in rows if row.proposed_by == "moves"]
     numbers = {row.number for row in rows}
+    told = 0
     for row in moved:
         found = lineage(store_file, study, row)
-        assert len(found.parents) == 1 and found.parents[0] in numbers and found.parents[0] < (row.number or 0)
-        assert f"moved from trial {found.parents[0]}" in found.words() and "proposed by moves" in found.words()
-    assert moved
+        assert "proposed by moves" in found.words()
+        if found.parents:  # otherwise it goes back to a plan that was never measured
+            told += 1
+            assert len(found.parents) == 1 and found.parents[0] in numbers and found.parents[0] < (row.number or 0)
+            assert f"moved from trial {found.parents[0]}" in found.words()
+    assert told
 
 
 def test_show_says_who_found_what(store_file: Store) -> None:
