@@ -110,7 +110,7 @@ class Screen:
         own = self.calibration.moments.get(steps)
         scale = (self.moments.evaluations - 1) / max(1, len(choices) - 1)
         moments, stretch = (own, 1.0) if own is not None else (self.moments, scale)
-        rule = rule if own is not None or rule != "fitted" else "forecast1"  # as a plan of such steps is given
+        rule = rule if own is not None or rule != "fitted" else "copy"  # as a plan of such steps is given
         found = np.zeros((len(features), len(choices)))
         extracts: list[int] = []
         for i, choice in enumerate(choices):
