@@ -77,7 +77,9 @@ class Coefficients:
 
     def used(self) -> Coefficients:
         """Without features that have no weights at any evaluation, as those of a mask that no evaluation takes."""
-        return replace(self, weights=tuple((f, rows) for f, rows in self.weights if any(row is not None for row in rows)))
+        return replace(
+            self, weights=tuple((f, rows) for f, rows in self.weights if any(row is not None for row in rows))
+        )
 
     @property
     def terms(self) -> int:

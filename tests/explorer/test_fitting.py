@@ -171,7 +171,7 @@ def test_names_and_spellings() -> None:
     assert strategy("DC0/P5+fit3", unet=SD15, fit=fitter).name == "DC0/P5+fit3"
     unnamed = fitter(strategy("DC0/P5", unet=SD15).renamed(None))
     assert unnamed.describe() == "up3.l1.attn= / P5+fit, 50 steps"
-    assert fitter(strategy("DC0/P5", unet=SD15, steps=25)).name == "DC0/P5+f1"  # no moments at 25 steps
+    assert fitter(strategy("DC0/P5+f1", unet=SD15, steps=25)).name == "DC0/P5"  # no moments at 25 steps: a copy
     assert fitter(strategy("plain@50", unet=SD15)).rule == Rule()
     for words in ("DC0/P5+fit", "DC0/P5+fit3"):
         with pytest.raises(PlanError, match=r"explorer\.fitting\.fit"):
