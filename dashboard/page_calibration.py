@@ -74,7 +74,7 @@ def _missing(study: StudyRecord, so_far: Standing) -> None:
     else:
         say(
             "This study is not calibrated. A calibration runs a few un-accelerated pictures once, and then predicts "
-            "plans without running them; it also fits the weights of the rule fitted. To make it:"
+            "plans without running them. The rule fitted belongs to a study begun with --calibrate. To make it:"
         )
     st.code(command(study), language="bash")
     st.caption("A model with random weights draws nothing, so it has no calibration.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 from typing import Any
@@ -74,6 +74,12 @@ class Coefficients:
         order = sorted(steps)
         kept = {f: tuple(_rounded(at[i]) if i in at else None for i in order) for f, at in sorted(rows.items())}
         return cls(evaluations, tuple((i, steps[i]) for i in order), tuple(kept.items()))
+
+    def used(self) -> Coefficients:
+        """Without features that have no weights at any evaluation, as those of a mask that no evaluation takes."""
+        return replace(
+            self, weights=tuple((f, rows) for f, rows in self.weights if any(row is not None for row in rows))
+        )
 
     @property
     def terms(self) -> int:

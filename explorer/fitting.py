@@ -99,8 +99,8 @@ def fitted(plan: InheritancePlan, moments: Moments, rule: str = "fitted") -> Inh
 class Fitter:
     """Fits any number of plans from the moments of one model: `fitter(plan)`.
 
-    moments: by step count. A plan of another step count or scheduler is given `forecast1`, which is what a fitted rule
-    falls back to wherever it has no weights.
+    moments: by step count. A plan of another step count or scheduler is given `copy`, the rule that asks for nothing: a
+    straight line is the worst guess under PNDM, whose second evaluation repeats the first one's timestep.
     """
 
     def __init__(self, moments: Mapping[int, Moments]) -> None:
@@ -110,7 +110,7 @@ class Fitter:
         moments = self.moments.get(plan.steps)
         if moments is not None and plan.scheduler in (None, moments.scheduler):
             return fitted(plan, moments, rule)
-        return plan.with_rule(Rule("forecast", 1))
+        return plan.with_rule(Rule())
 
 
 def solve(gram: Array, sources: tuple[int, ...], at: int, ridge: float = RIDGE) -> Row:

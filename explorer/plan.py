@@ -139,13 +139,15 @@ class InheritancePlan:
         steps = []
         for choice in self.resolve(evaluations):
             steps.append(order.setdefault(self.mask(choice).effective(self.architecture), len(order)))
-        inherits = any(steps)
+        rule = self.rule if any(steps) else Rule()
+        if rule.weights is not None:
+            rule = replace(rule, weights=rule.weights.used())
         return {
             "architecture": self.architecture.signature,
             "steps": self.steps,
             "masks": [mask.entries for mask in list(order)[1:]],
             "choices": steps,
-            "rule": self.rule.to_json() if inherits else Rule().to_json(),
+            "rule": rule.to_json(),
             **({} if self.scheduler is None else {"scheduler": self.scheduler}),
         }
 

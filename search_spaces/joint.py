@@ -23,7 +23,7 @@ class JointSpace(BaseSpace):
 
     Fewer steps and inheritance combine, as plain fewer steps are the rival that inheritance has to beat; so does a
     better solver. A fitted rule belongs to the study's own scheduler, so under another one the plan gets what
-    `Setting.fit` gives it, a forecast.
+    `Setting.fit` gives it, a copy.
     """
 
     name = "joint"

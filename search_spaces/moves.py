@@ -28,11 +28,11 @@ def neighbour(plan: InheritancePlan, setting: Setting, random: Random) -> Inheri
     key = plan.key(setting.evaluations_of(plan))
     moves = MOVES if setting.others else tuple(move for move in MOVES if move is not move_scheduler)
     rule = plan.rule.name
-    free = plan.with_rule(Rule("forecast", 1)) if plan.rule.weights is not None else plan
+    free = plan.with_rule(Rule()) if plan.rule.weights is not None else plan
     for _ in range(ATTEMPTS):
         move = random.choice(moves)
         try:
-            moved = move(free, setting, random)
+            moved = move(plan if move is move_rule else free, setting, random)
             if moved is not None and free is not plan and move is not move_rule and rule in setting.rules:
                 moved = with_rule(moved, rule, setting)  # weights belong to one mask and schedule: they are fitted anew
         except PlanError:  # such as a mask whose output ignores the sample

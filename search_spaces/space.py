@@ -132,7 +132,8 @@ def suggest_rule(trial: BaseTrial, setting: Setting) -> str:
 
 
 def with_rule(plan: InheritancePlan, rule: str, setting: Setting) -> InheritancePlan:
-    """The plan under the rule of this name, fitted where the rule is and the setting can."""
+    """The plan under the rule of this name. What is to be fitted gets what `Setting.fit` gives it: weights, or a copy
+    where there are no moments of the plan's step count and scheduler."""
     if rule in FITTED_RULES and setting.fit is not None:
         return setting.fit(plan, rule)
     return plan.with_rule(Rule.parse(rule))

@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
+from functools import cache, reduce
 from typing import Any
 
 import numpy as np
 
 from explorer.errors import StudyError
-from explorer.moments import collect_moments
+from explorer.moments import Moments, collect_moments
 from explorer.pictures import run
 from explorer.step_errors import Design, measure_step_errors
 from explorer.workload import evaluations_of
@@ -56,11 +57,12 @@ def calibrate(
     points: int | None = None,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> Calibration:
-    """The study's calibration; what of it stands is not made again.
+    """The study's calibration; what of it stands is not made again. One that was begun goes on with the parts that it
+    was begun with, so one of before a kind of part existed is whole without that kind.
 
     pictures: prompts of the study that are run, its last ones, with seeds of their own. points: evaluations of a run
-    at which errors are measured. None: as in what stands, otherwise 4 (or all prompts) and 8. Plain runs are made at
-    every step count of the space.
+    at which errors are measured. None: as in what stands, otherwise 4 (or all prompts) and 8. Features are read, and
+    plain runs made, at every step count of the space; the errors of single steps are those of the study's own.
 
     Raises:
         StudyError: for a model with random weights, fewer prompts than pictures, or a calibration that stands with
@@ -88,7 +90,12 @@ def calibrate(
             f"the study {study.name!r} has a calibration of {before['pictures']} pictures at {before['points']} points "
             "of a run; leave out --pictures and --points to use it, or give --again to make it anew."
         )
-    tasks = list(_tasks(store, study, session, pictures, points))
+    begun_with: list[str] | None = next((part.facts["parts"] for part in standing.values()), None)
+    tasks = [
+        task
+        for task in _tasks(store, study, session, pictures, points)
+        if begun_with is None or task.part in begun_with
+    ]
     names = [task.part for task in tasks]
     started, begun = time.monotonic(), sum(task.work for task in tasks if task.part in standing)
     done, total = begun, sum(task.work for task in tasks)
@@ -127,41 +134,49 @@ def _tasks(store: Store, study: StudyRecord, session: Session, pictures: int, po
     if not design.steps:
         raise StudyError(f"a run of {evaluations} evaluation has no step that could inherit; give more --steps.")
     batches = [(start, prompts[start : start + BATCH]) for start in range(0, pictures, BATCH)]
+    setting = Setting(session.architecture, settings.steps, evaluations)
+    of_space = set(getattr(session.space, "steps", ())) - {settings.steps}
 
-    def moments(start: int, batch: Any, _: Any) -> tuple[Arrays, dict[str, Any]]:
+    def moments(steps: int, start: int, batch: Any, report: Callable[[int], None]) -> tuple[Arrays, dict[str, Any]]:
         made = collect_moments(
-            pipe, batch, steps=settings.steps, seed=settings.seed + SEED + start, batch_size=BATCH, **how
-        )
+            pipe, batch, steps=steps, seed=settings.seed + SEED + start, batch_size=BATCH,
+            progress=lambda *_: report(setting.at(steps)), **how,
+        )  # fmt: skip
         return calibration.moments_arrays(made)
 
     def errors(start: int, batch: Any, report: Callable[[int], None]) -> tuple[Arrays, dict[str, Any]]:
         found = calibration.parts(store, study)
         known = [calibration.moments_of(part) for name, part in found.items() if name.startswith("moments/")]
-        joined = known[0]
-        for more in known[1:]:
-            joined = joined.joined(more)
-        made = measure_step_errors(
-            pipe, batch, design, joined, seed=settings.seed + SEED + start, progress=report, **how
-        )
+        own = reduce(Moments.joined, [each for each in known if each.steps == settings.steps])
+        made = measure_step_errors(pipe, batch, design, own, seed=settings.seed + SEED + start, progress=report, **how)
         arrays = {f.name: np.atleast_1d(np.asarray(getattr(made, f.name), dtype=np.float64)) for f in fields(made)}
         return arrays, {"design": calibration.design_json(design)}
 
+    @cache
+    def full() -> Any:
+        return latents(settings.steps)
+
+    def latents(steps: int) -> Any:
+        seed = settings.seed + SEED
+        return run(pipe, prompts[:BATCH], seed=seed, steps=steps, output_type="latent", **how).float()
+
     def plain(steps: int, _: Any) -> tuple[Arrays, dict[str, Any]]:
-        seed, batch = settings.seed + SEED, prompts[:BATCH]
-        full, fewer = (
-            run(pipe, batch, seed=seed, steps=count, output_type="latent", **how) for count in (settings.steps, steps)
-        )
-        distance = float(((full.float() - fewer.float()) ** 2).mean())
+        distance = float(((full() - latents(steps)) ** 2).mean())
         return {"distance": np.array([distance])}, {"plain": steps}
 
     def bound(make: Any, *given: Any) -> Any:
         return lambda report: make(*given, report)
 
     for number, (start, batch) in enumerate(batches):
-        yield _Task(f"moments/{number}", evaluations, "features of un-accelerated runs", bound(moments, start, batch))
+        made = bound(moments, settings.steps, start, batch)
+        yield _Task(f"moments/{number}", evaluations, "features of un-accelerated runs", made)
     for number, (start, batch) in enumerate(batches):
         yield _Task(f"errors/{number}", design.work, "errors of single steps", bound(errors, start, batch))
-    setting = Setting(session.architecture, settings.steps, evaluations)
-    fewer = {*getattr(session.space, "steps", ()), *setting.plain_steps()} - {settings.steps}
-    for count in sorted(fewer, reverse=True):
-        yield _Task(f"plain/{count}", evaluations + count, f"{count} plain steps", bound(plain, count))
+    for count in sorted(of_space, reverse=True):
+        if evaluations_of(pipe.scheduler, count) == setting.at(count):  # weights are for the evaluations of the space
+            work, words = setting.at(count) * len(batches), f"features of runs of {count} steps"
+            yield _Task(f"moments/{count} steps", work, words, bound(moments, count, 0, prompts))
+    fewer = sorted(of_space | set(setting.plain_steps()) - {settings.steps}, reverse=True)
+    for place, count in enumerate(fewer):
+        work = setting.at(count) + (0 if place else evaluations)  # the run that all are compared with is made once
+        yield _Task(f"plain/{count}", work, f"{count} plain steps", bound(plain, count))

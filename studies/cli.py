@@ -160,7 +160,9 @@ def calibrate(
     prompts: Annotated[str | None, typer.Option(help="A shipped set, a .txt or a .jsonl file.")] = None,
     prompt_count: Annotated[int | None, typer.Option(help="Only the first so many prompts.")] = None,
     steps: Annotated[int | None, typer.Option(help="Steps of the un-accelerated pipeline [50].")] = None,
-    storage: Annotated[str | None, typer.Option(help="SQLite file or SQLAlchemy URL [explorer.db].")] = None,
+    storage: Annotated[
+        str | None, typer.Option(envvar=STORAGE_VARIABLE, help="SQLite file or SQLAlchemy URL [explorer.db].")
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Of the pictures and of the sampler [0].")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = None,
     dtype: Annotated[str | None, typer.Option(help="auto, float32, float16 or bfloat16.")] = None,
@@ -171,7 +173,11 @@ def calibrate(
     again: Annotated[bool, typer.Option("--again", help="Drop the calibration that stands first.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Measure what inheriting does to single steps, once a study. Then plans are fitted and predicted. Resumes."""
+    """Measure what inheriting does to single steps, once a study; then plans are predicted. Resumes.
+
+    A study that begins with it, here or by `search --calibrate`, has the rule fitted too; one that stands without does
+    not get it.
+    """
     own = ("pictures", "points", "again", "as_json")
     given = {name: value for name, value in locals().items() if name not in (*own, "own")}
     from studies.commands.calibrate import run_calibrate

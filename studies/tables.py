@@ -140,7 +140,7 @@ calibrations = sa.Table(
     metadata,
     _id(),
     sa.Column("study_id", sa.Integer, sa.ForeignKey("explorer_studies.id"), nullable=False),
-    sa.Column("part", sa.String(100), nullable=False),  # moments/50/0, errors/0, plain/25: resumed part by part
+    sa.Column("part", sa.String(100), nullable=False),  # moments/0, errors/0, plain/25: resumed part by part
     sa.Column("facts", sa.JSON, nullable=False),  # what it was made for, and with which design
     sa.Column("data", sa.LargeBinary, nullable=False),  # arrays, as safetensors
     sa.Column("sha256", sa.String(64), nullable=False),  # of `data`

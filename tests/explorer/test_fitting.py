@@ -163,6 +163,16 @@ def test_a_fitted_plan_survives_its_file(tmp_path: Path, name: str, rule: str) -
     assert (tmp_path / "plan.json").stat().st_size < 200_000
 
 
+def test_a_mask_that_no_evaluation_takes_does_not_tell_plans_apart() -> None:
+    fitter = Fitter({20: moments_of(SD15, 20, 21)})
+    plan = strategy("DC0/P3", steps=20, unet=SD15).renamed(None)
+    choices = plan.resolve(21)
+    spare = replace(plan, masks=(Mask.of(["mid.attn"]), *plan.masks), schedule=Segments.of(2 * c for c in choices))
+    weights = fitter(spare).rule.weights
+    assert weights is not None and len(weights.weights) == 2 and len(weights.used().weights) == 1
+    assert fitter(spare).key(21) == fitter(plan).key(21) != fitter(replace(plan, masks=spare.masks[:1])).key(21)
+
+
 def test_names_and_spellings() -> None:
     fitter = Fitter({50: moments_of(SD15, 50, 51)})
     assert strategy("DC0/P5+fit", unet=SD15, fit=fitter) == strategy(
@@ -171,7 +181,7 @@ def test_names_and_spellings() -> None:
     assert strategy("DC0/P5+fit3", unet=SD15, fit=fitter).name == "DC0/P5+fit3"
     unnamed = fitter(strategy("DC0/P5", unet=SD15).renamed(None))
     assert unnamed.describe() == "up3.l1.attn= / P5+fit, 50 steps"
-    assert fitter(strategy("DC0/P5", unet=SD15, steps=25)).name == "DC0/P5+f1"  # no moments at 25 steps
+    assert fitter(strategy("DC0/P5+f1", unet=SD15, steps=25)).name == "DC0/P5"  # no moments at 25 steps: a copy
     assert fitter(strategy("plain@50", unet=SD15)).rule == Rule()
     for words in ("DC0/P5+fit", "DC0/P5+fit3"):
         with pytest.raises(PlanError, match=r"explorer\.fitting\.fit"):

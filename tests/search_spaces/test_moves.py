@@ -15,9 +15,10 @@ from explorer.plan import InheritancePlan
 from explorer.schedule import Segments
 from explorer.strategies import strategy
 from search_spaces import make_space
-from search_spaces.moves import MOVES, move_scheduler, neighbour
+from search_spaces.joint import STEPS_OF_FIFTY
+from search_spaces.moves import MOVES, move_rule, move_scheduler, neighbour
 from search_spaces.space import Setting
-from tests.architectures import ARCHITECTURES, SD15
+from tests.architectures import ARCHITECTURES, SD15, TINY
 from tests.explorer.test_fitting import moments_of
 from tests.search_spaces.trials import DrawnTrial
 
@@ -95,3 +96,27 @@ def test_neighbours_of_a_fitted_plan_are_fitted_anew() -> None:
     assert "fitted" in {
         neighbour(strategy("CO6/P3", steps=20, unet=SD15), setting, random).rule.name for _ in range(90)
     }
+
+
+def test_a_fitted_plan_moves_to_every_other_rule() -> None:
+    fitter = Fitter({20: moments_of(TINY, 20, 21)})
+    setting, random = Setting(TINY, 20, 21, fitter), Random(0)
+    plan = strategy("CO6/P3+fit", steps=20, unet=TINY, fit=fitter)
+    assert {move_rule(plan, setting, random).rule.name for _ in range(30)} == {"copy", "forecast1", "forecast2"}
+    moved = [neighbour(plan, setting, random) for _ in range(100)]
+    same = {each.rule.name for each in moved if each and each.masks == plan.masks and each.schedule == plan.schedule}
+    assert same >= {"copy", "forecast1", "forecast2"}
+
+
+def test_a_fitted_plan_stays_fitted_at_every_step_count_with_moments() -> None:
+    setting = Setting(TINY, 20, 21)
+    fitter = Fitter({n: moments_of(TINY, n, n + 1) for n in setting.fractions(STEPS_OF_FIFTY)})
+    setting, random = Setting(TINY, 20, 21, fitter), Random(1)
+    plan = strategy("CO6/P3+fit", steps=16, unet=TINY, fit=fitter)
+    moved = [neighbour(plan, setting, random) for _ in range(100)]
+    others = [each for each in moved if each is not None and each.steps != 16]
+    assert {each.steps for each in others} == {20, 14} and {each.rule.name for each in others} == {"fitted"}
+    bare = replace(setting, fit=Fitter({}))
+    moved = [neighbour(plan, bare, random) for _ in range(100)]
+    others = [each for each in moved if each is not None and each.steps != 16]
+    assert others and {each.rule.name for each in others} == {"copy"}

@@ -21,6 +21,7 @@ from explorer.rules import RULES, Rule
 from explorer.schedule import Curve, Periodic, Segments
 from explorer.strategies import PAPER_STRATEGIES, STRATEGIES, baselines, strategy
 from search_spaces import DEFAULT_SPACE, SPACES, make_space
+from search_spaces.joint import STEPS_OF_FIFTY
 from search_spaces.space import Setting, Space
 from tests.architectures import ARCHITECTURES, SD15, SDXL, TINY
 from tests.explorer.test_fitting import moments_of
@@ -62,14 +63,18 @@ SEVERAL = {"DPMSolverMultistepScheduler": 20, "HeunDiscreteScheduler": 39}
 @given(data=st.data())
 def test_every_draw_of_several_schedulers_comes_back(shape: str, calibrated: bool, data: st.DataObject) -> None:
     architecture = ARCHITECTURES[shape]
-    fit = Fitter({20: moments_of(architecture, 20, 21)}) if calibrated else None
+    counts = Setting(architecture, 20, 21).fractions(STEPS_OF_FIFTY)
+    fit = Fitter({n: moments_of(architecture, n, n + 1) for n in counts}) if calibrated else None
     space = make_space("joint", architecture, 20, 21, fit, SEVERAL)
     setting = Setting(architecture, 20, 21, fit, SEVERAL)
     trial = DrawnTrial(data.draw)
     plan = space.suggest(trial)
     assert (plan.scheduler or "own") == trial.values["scheduler"]
-    assert plan.scheduler is None or plan.rule.weights is None, "a fitted rule is the own scheduler's"
     evaluations = setting.evaluations_of(plan)
+    if trial.values["rule"] == "fitted":  # at every step count; it is the own scheduler's
+        copies = plan.scheduler is not None or plan.extracts_always
+        assert plan.rule.name == ("copy" if copies else "fitted")
+        assert InheritancePlan.from_json(plan.to_json()) == plan
     assert space.suggest(FixedTrial(trial.values)) == plan
     assert len(plan.resolve(evaluations)) == evaluations
     assert again(space, plan).key(evaluations) == plan.key(evaluations)

@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,6 +18,8 @@ import sqlalchemy as sa
 
 from explorer import InheritancePlan, StudyError, inherit, strategy
 from explorer.estimate import Estimate
+from explorer.fitting import Fitter
+from explorer.moments import collect_moments
 from explorer.pictures import run as run_pipeline
 from explorer.schedule import Segments
 from explorer.step_errors import Design
@@ -26,7 +29,9 @@ from studies.calibration import Calibration
 from studies.cli import run
 from studies.commands.search import proposals_of
 from studies.config import SearchConfig
+from studies.proposers.seeds import seeds
 from studies.scored import PREDICTED
+from studies.screen import Screen
 from studies.session import Session, config_of, open_session
 from studies.settings import Objective
 from studies.store import Store
@@ -47,19 +52,31 @@ def session() -> Session:
 
 @pytest.fixture(scope="module")
 def calibrated(session: Session, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Store, Any, Calibration]]:
-    """Interrupted once, on its way to the errors, and resumed."""
+    """Interrupted twice and resumed: on its way to the errors, and in the middle of the runs of 5 steps."""
     with Store.open(tmp_path_factory.mktemp("calibration") / "explorer.db") as store:
         study = store.create_study("small", session.settings)
         reports: list[Progress] = []
 
-        def stop(standing: Progress) -> None:
-            if standing.words.startswith("errors"):
-                raise KeyboardInterrupt
+        def interrupted(words: str, at: int) -> list[str]:
+            """The parts that stand after an interruption at the report of so many that tells of `words`."""
+            seen = 0
 
-        with pytest.raises(KeyboardInterrupt):
-            calibrate(store, study, session, on_progress=stop, **SMALL)
-        assert list(calibration.parts(store, study)) == ["moments/0"]
-        assert calibration.load(store, study) is None
+            def stop(standing: Progress) -> None:
+                nonlocal seen
+                seen += standing.words.startswith(words)
+                reports.append(standing)
+                if seen == at:
+                    raise KeyboardInterrupt
+
+            with pytest.raises(KeyboardInterrupt):
+                calibrate(store, study, session, on_progress=stop, **SMALL)
+            assert calibration.load(store, study) is None
+            return list(calibration.parts(store, study))
+
+        assert interrupted("errors", 1) == ["moments/0"]
+        assert interrupted("features of runs of 5 steps", 2) == ["moments/0", "errors/0", "moments/6 steps"]
+        assert reports[-1].done > reports[-2].done  # its only batch had been run, and it was not stored
+        reports.clear()
         holds: list[bool] = []
 
         def on_device(info: Any, *, shared: bool) -> Any:
@@ -69,8 +86,10 @@ def calibrated(session: Session, tmp_path_factory: pytest.TempPathFactory) -> It
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("studies.calibrate.on_device", on_device)
             made = calibrate(store, study, session, on_progress=reports.append, **SMALL)
-        assert holds == [False, *[True] * len(made.plain)]  # what is timed has the device alone
-        assert reports[0].done == 9 and reports[-1].done == reports[-1].total and reports[-1].seconds_left == 0
+        assert holds == [True] * (4 + len(made.plain))  # what is timed has the device alone, and is done
+        left = (6 + 5 + 4 + 3) + 9 + (7 + 6 + 5 + 4 + 3)  # evaluations of PNDM: features, the full run, fewer steps
+        assert reports[0].words == "features of runs of 5 steps" and reports[0].done == reports[0].total - left
+        assert reports[-1].done == reports[-1].total and reports[-1].seconds_left == 0
         session.use(made)
         yield store, study, made
 
@@ -81,6 +100,9 @@ def test_it_is_kept_once_and_read_as_it_was_made(session: Session, calibrated: A
     assert loaded is not None and loaded.design == made.design and loaded.seconds == made.seconds > 0
     np.testing.assert_array_equal(loaded.errors.masks, made.errors.masks)
     assert loaded.plain == made.plain and set(made.plain) == set(session.space.steps) - {8}
+    assert set(loaded.moments) == set(session.space.steps) == {8, 6, 5, 4, 3, 2}
+    for steps, moments in loaded.moments.items():
+        assert (moments.steps, moments.evaluations, moments.pictures) == (steps, steps + 1, 1)
     reports: list[Progress] = []
     calibrate(store, study, session, on_progress=reports.append, **SMALL)
     assert reports == []  # nothing is made again
@@ -122,16 +144,12 @@ def test_what_is_damaged_or_of_another_model_is_refused(
     calibrated: Any, tmp_path: Path, change: dict[str, Any], words: str
 ) -> None:
     store, study, _ = calibrated
-    with Store.open(tmp_path / "copy.db") as other, store.begin() as read:
-        copied = other.create_study("small", study.settings)
-        rows = [dict(r._mapping) for r in read.execute(sa.select(tables.calibrations))]
-        with other.begin() as connection:
-            connection.execute(sa.insert(tables.calibrations), [r | {"study_id": copied.id} for r in rows])
+    with Store.open(tmp_path / "copy.db") as other:
+        copied = copy_of(store, study, other)
         assert calibration.load(other, copied) is not None
         with other.begin() as connection:
-            connection.execute(
-                sa.update(tables.calibrations).where(tables.calibrations.c.id == rows[1]["id"]).values(change)
-            )
+            second = tables.calibrations.c.part == "errors/0"
+            connection.execute(sa.update(tables.calibrations).where(second).values(change))
         with pytest.raises(StudyError, match=words):
             calibration.load(other, copied)
         calibration.drop(other, copied)
@@ -164,6 +182,78 @@ def test_a_design_fits_any_run() -> None:
             if design.sources(s, a, r)
         )
     assert Design.of(SD15, 1).steps == ()
+
+
+def copy_of(store: Store, study: Any, other: Store, names: list[str] | None = None) -> Any:
+    """The study with its calibration in another storage; with `names` as one of only these parts was written."""
+    copied = other.create_study(study.name, study.settings)
+    with store.begin() as read, other.begin() as connection:
+        rows = [dict(row._mapping) | {"study_id": copied.id} for row in read.execute(sa.select(tables.calibrations))]
+        for row in rows:
+            if names is None or row["part"] in names:
+                facts = row["facts"] if names is None else row["facts"] | {"parts": names}
+                connection.execute(sa.insert(tables.calibrations).values(row | {"facts": facts}))
+    return copied
+
+
+def test_features_of_another_step_count_are_those_of_its_own_runs(session: Session, calibrated: Any) -> None:
+    _, _, made = calibrated
+    evaluator = session.evaluator
+    alone = collect_moments(
+        evaluator.pipe, evaluator.prompts[-1:], steps=5, seed=session.settings.seed + SEED,
+        guidance=evaluator.guidance, size=evaluator.size,
+    )  # fmt: skip
+    assert alone.gram.keys() == made.moments[5].gram.keys()
+    for feature, gram in alone.gram.items():
+        np.testing.assert_array_equal(gram, made.moments[5].gram[feature])
+
+
+def test_every_seed_that_asks_for_the_fitted_rule_is_fitted(session: Session, calibrated: Any) -> None:
+    asked: list[InheritancePlan] = []
+
+    def fit(plan: InheritancePlan, rule: str) -> InheritancePlan:
+        asked.append(session.fitter(plan, rule))
+        return asked[-1]
+
+    first = list(islice(seeds(replace(session.space.setting, fit=fit)), 60))
+    assert sum(plan.rule.name == "fitted" for plan in first) >= len(asked) > 20
+    assert {plan.rule.name for plan in asked} == {"fitted"} and len({plan.steps for plan in asked}) >= 5
+
+
+def test_a_calibration_of_one_step_count_stays_as_it_was(session: Session, calibrated: Any, tmp_path: Path) -> None:
+    """As they were stored before features were read at every step count: whole, and nothing is made for it again."""
+    store, study, made = calibrated
+    parts = calibration.parts(store, study)
+    names = [name for name in parts if not name.endswith(" steps")]
+    assert names[:2] == ["moments/0", "errors/0"] and len(names) == 2 + len(made.plain)
+    with Store.open(tmp_path / "old.db") as other:
+        old = copy_of(store, study, other, names)
+        reports: list[Progress] = []
+        again = calibrate(other, old, session, on_progress=reports.append, **SMALL)
+        assert reports == [] and set(again.moments) == {8} and again.plain == made.plain
+        assert again.seconds == pytest.approx(sum(parts[name].seconds for name in names))
+    with Store.open(tmp_path / "part.db") as other:  # and one that was interrupted goes on with what it was begun with
+        old = copy_of(store, study, other, names)
+        with other.begin() as connection:
+            connection.execute(sa.delete(tables.calibrations).where(tables.calibrations.c.part.in_(names[-2:])))
+        assert calibration.load(other, old) is None
+        resumed = calibrate(other, old, session, **SMALL)
+        assert list(calibration.parts(other, old)) == names
+        assert resumed.plain == pytest.approx(made.plain)
+    session_screen, evaluator = session.evaluator.predictor, session.evaluator
+    assert session_screen is not None
+    screen = Screen(again, evaluator.evaluations, session_screen.share)
+    fitter = Fitter(again.moments)
+    for steps, rule in ((8, "fitted"), (5, "copy"), (4, "copy")):
+        plan = fitter(strategy("CO6/P2", steps=steps, unet=session.architecture))
+        assert plan.rule.name == rule and math.isfinite(screen.drift(plan))
+    whole = strategy("CO6/P2", steps=8, unet=session.architecture)
+    assert screen.drift(whole) == pytest.approx(session_screen.drift(whole))
+    choices, entries = whole.resolve(6), whole.masks[0].entries
+    guess = [screen.squares(5, choices, rule, entries) for rule in ("fitted", "copy")]
+    np.testing.assert_array_equal(*guess)
+    own = [session_screen.squares(5, choices, rule, entries).sum() for rule in ("fitted", "copy")]
+    assert own[0] < own[1]  # where the features of such runs are known, a fit is foretold to be better
 
 
 # Predictions ---------------------------------------------------------------------------------------------------------

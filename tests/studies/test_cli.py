@@ -16,7 +16,8 @@ import torch
 from explorer import InheritancePlan
 from explorer.models import MODELS
 from explorer.strategies import PAPER_MODES, PAPER_STRATEGIES
-from studies.cli import run
+from studies.cli import app, run
+from studies.config import STORAGE_VARIABLE
 from studies.rows import trials
 from studies.store import Store
 
@@ -40,6 +41,19 @@ def test_help_imports_nothing_slow() -> None:
     code = f"import sys, studies.cli; studies.cli.run(['--help']); print([m for m in {slow} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "search" in done.stdout and done.stdout.endswith("[]\n")
+
+
+def test_every_command_with_a_storage_reads_the_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    from typer.main import get_command
+
+    monkeypatch.setenv(STORAGE_VARIABLE, "sqlite:///elsewhere.db")
+    root: Any = get_command(app)
+    found = {}
+    for name, command in root.commands.items():
+        if any("--storage" in parameter.opts for parameter in command.params):
+            found[name] = command.make_context(name, [], resilient_parsing=True).params["storage"]
+    assert {"search", "worker", "calibrate", "show", "list", "export"} <= found.keys()
+    assert set(found.values()) == {"sqlite:///elsewhere.db"}, found
 
 
 def test_models(capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
@@ -13,9 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from explorer.errors import PlanError, StudyError
+from explorer.fitting import Fitter
 from explorer.plan import InheritancePlan
 from explorer.strategies import strategy
 from search_spaces import make_space
+from search_spaces.joint import STEPS_OF_FIFTY
 from search_spaces.space import Setting
 from studies import Store, enqueue, run_worker, tables, trials
 from studies.commands.browse import study_document
@@ -34,6 +37,7 @@ from studies.scored import Prediction
 from studies.screen import Screen
 from studies.tally import tally
 from tests.architectures import ARCHITECTURES, SD15, TINY
+from tests.explorer.test_fitting import moments_of
 from tests.studies.plan_problem import (
     STEPS,
     PlanEvaluator,
@@ -87,6 +91,24 @@ def test_seeds_are_valid_and_begin_with_what_differs(shape: str, steps: int) -> 
     assert len({plan.masks for plan in first}) > 1 and len({plan.rule.name for plan in first}) > 1
     space = make_space("joint", ARCHITECTURES[shape], steps, steps + 1)
     assert all(space.parameters(plan)["steps"] == plan.steps for plan in first[::8])
+
+
+@pytest.mark.parametrize("shape", ARCHITECTURES)
+def test_seeds_that_ask_for_the_fitted_rule_are_fitted_at_their_step_count(shape: str) -> None:
+    architecture = ARCHITECTURES[shape]
+    setting = Setting(architecture, 20, 21)
+    fitter = Fitter({n: moments_of(architecture, n, n + 1) for n in setting.fractions(STEPS_OF_FIFTY)})
+    asked: list[InheritancePlan] = []
+
+    def fit(plan: InheritancePlan, rule: str) -> InheritancePlan:
+        asked.append(fitter(plan, rule))
+        return asked[-1]
+
+    first = list(islice(seeds(replace(setting, fit=fit)), 60))
+    assert len(asked) > 20 and len({plan.steps for plan in asked}) >= 6
+    assert all(plan.rule.name == "fitted" for plan in asked) and {*map(id, asked)} <= {*map(id, first)}
+    for plan in asked:
+        assert fitter.moments[plan.steps].evaluations == setting.evaluations_of(plan) == plan.rule.weights.evaluations
 
 
 # Plans that are searched for in predictions --------------------------------------------------------------------------
