@@ -8,7 +8,8 @@ from typing import Any
 
 from explorer.plan import InheritancePlan
 from explorer.plan_files import is_hub_id
-from studies.wording import interval, others_words, pictures, ratio, short_name, speed_words
+from search_spaces.nickname import nickname
+from studies.wording import interval, others_words, pictures, ratio, speed_words
 
 STRIP = "pictures.png"
 CERTIFICATE_PAGE = "certificate.html"
@@ -25,8 +26,7 @@ def card_text(
     """The README.md of an export. metrics: its metrics.json; certificate: its certificate.json where one stands, which
     is then what the card quotes; strip: whether pictures.png lies beside it."""
     settings = metrics["settings"]
-    name = short_name(metrics["plan"], metrics["key"])
-    title = escape(f"{name[:1].upper()}{name[1:]} on {settings['model']}")
+    title = escape(f"{nickname(plan)} on {settings['model']}")
     parts = [_front_matter(settings["model"]), f"# {title}\n"]
     parts.append(_summary(plan, metrics, certificate))
     if strip:
@@ -73,8 +73,7 @@ def _summary(plan: InheritancePlan, metrics: Mapping[str, Any], certificate: Map
             if speed
             else "Its speed has not been measured."
         )
-    named = short_name(metrics["plan"], metrics["key"]) == metrics["plan"]
-    inherits = "" if named else f" It inherits {escape(metrics['plan'])}."
+    inherits = "" if nickname(plan) == metrics["plan"] else f" It inherits {escape(metrics['plan'])}."
     return f"{what}: {plan.steps} steps of {plan.scheduler or settings['scheduler']}.{inherits}\n\n{claim}\n"
 
 

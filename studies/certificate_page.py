@@ -9,7 +9,7 @@ from typing import Any
 
 from studies.certificate import FULL, PLAN
 from studies.judgement import HOLDS, OPEN
-from studies.wording import interval, others_words, pictures, ratio, short_name
+from studies.wording import interval, others_words, pictures, ratio
 
 ReadPicture = Callable[[int, str], bytes | None]
 
@@ -33,7 +33,7 @@ def page_html(document: Mapping[str, Any], picture: ReadPicture) -> str:
     claim, plan = document["claim"], document["plan"]
     settings = document["settings"]
     colour = {HOLDS: "holds", OPEN: "open"}.get(claim["verdict"], "fails")
-    title = f"Certificate of {short_name(plan['words'], plan['key'])} on {settings['model']}"
+    title = f"Certificate of {plan['nickname']} on {settings['model']}"
     return f"""<!doctype html>
 <html lang="en">
 <head>
@@ -45,7 +45,7 @@ def page_html(document: Mapping[str, Any], picture: ReadPicture) -> str:
 </head>
 <body>
 <h1>{escape(title)}</h1>
-<p class="claim {colour}">{escape(claim["sentence"])}</p>
+{_in_full(plan)}<p class="claim {colour}">{escape(claim["sentence"])}</p>
 <h2>Runs</h2>
 {_runs(document)}
 <p class="note">{pictures(document["count"], document["prompts"])} by each run. 95% bootstrap intervals in brackets,
@@ -72,7 +72,7 @@ def _runs(document: Mapping[str, Any]) -> str:
     for name, run in runs.items():
         change = differences.get(name, {})
         cells = [
-            _run_name(name, run, document["plan"]["key"]),
+            _run_name(name, run, document["plan"]),
             ratio(run["speedup"]),
             f"{run['macs_share']:.1%}",
             interval(change[document["clip"]], sign=True) if change else "",
@@ -84,9 +84,14 @@ def _runs(document: Mapping[str, Any]) -> str:
     return f"<table><thead><tr>{heads}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
 
 
-def _run_name(name: str, run: Mapping[str, Any], key: str) -> str:
+def _in_full(plan: Mapping[str, Any]) -> str:
+    """The plan's description below the title, where that has its nickname."""
+    return "" if plan["words"] == plan["nickname"] else f'<p class="note">{escape(plan["words"])}</p>\n'
+
+
+def _run_name(name: str, run: Mapping[str, Any], plan: Mapping[str, Any]) -> str:
     role = {FULL: " (un-accelerated)", PLAN: " (this plan)"}.get(name, f" ({name})")
-    return f"{short_name(run['name'], key)}{role}, {run['steps']} steps"
+    return f"{plan['nickname'] if name == PLAN else run['name']}{role}, {run['steps']} steps"
 
 
 def _worst(document: Mapping[str, Any], picture: ReadPicture) -> str:
@@ -113,7 +118,7 @@ def _facts(document: Mapping[str, Any]) -> str:
     facts = {
         "made": document["created"],
         "model": f"{settings['model']} (weights {extra.get('weights')})",
-        "plan": f"{document['plan']['words']} (key {document['plan']['key']})",
+        "plan": f"{document['plan']['nickname']} (key {document['plan']['key']})",
         "pictures": f"{pictures(document['count'], document['prompts'])} by each run ({settings['prompts']}), "
         f"seeds from {settings['seed']}",
         "pipeline": f"{settings['scheduler']}{_of_plan(document)}, {settings['steps']} steps, "

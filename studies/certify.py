@@ -26,6 +26,7 @@ from explorer.prompts import load_prompts
 from explorer.quality.bootstrap import mean_estimate
 from explorer.quality.scorer import Raw, Scorer
 from explorer.strategies import strategy
+from search_spaces.nickname import nickname
 from studies.certificate import (
     ABOVE,
     CERTIFICATE,
@@ -163,7 +164,12 @@ def certify(
         "schema": SCHEMA,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "claim": claim.to_json(),
-        "plan": {"words": words, "key": plan.key(evaluator.evaluations(plan)), "document": plan.to_json()},
+        "plan": {
+            "nickname": nickname(plan),
+            "words": words,
+            "key": plan.key(evaluator.evaluations(plan)),
+            "document": plan.to_json(),
+        },
         "count": full.count,
         "prompts": different,
         "also_certified": list(also_certified),

@@ -8,9 +8,6 @@ from typing import Any
 
 from explorer.estimate import Estimate
 
-LONGEST_NAME = 32
-"""Characters of a description that still reads as a name, such as `DC0/P3+f2` or `CO6/P5†+f2 25 steps`."""
-
 
 def figures(value: float) -> str:
     """Three significant digits: a limit of 0.125 is not shown as 0.1."""
@@ -67,11 +64,6 @@ def others_words(also_certified: Sequence[str]) -> str:
         f"easily than a single one: count on up to {tries} x 2.5% = {percent(tries * 0.025)} of such searches, not "
         "2.5%, that certify what breaks a limit."
     )
-
-
-def short_name(words: str, key: str) -> str:
-    """A plan's name for a title: what it is called; where it has no name and its description is long, its key."""
-    return words if len(words) <= LONGEST_NAME else f"plan {key[:8]}"
 
 
 def _ends(score: Estimate | Mapping[str, Any]) -> tuple[float, float, float]:

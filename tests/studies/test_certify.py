@@ -36,7 +36,7 @@ from studies.config import SearchConfig
 from studies.export import exported_plan, find_trial, read_export, write_card, write_export
 from studies.judgement import FAILS, HOLDS, OPEN, PAIRS, PICTURES, PROMPTS, Limits, Rival, judge
 from studies.settings import StudySettings
-from studies.wording import figures, interval, percent, pictures, ratio, short_name, speed_words
+from studies.wording import figures, interval, percent, pictures, ratio, speed_words
 from tests.studies.scored_study import STEPS, fill, settings
 
 
@@ -315,20 +315,33 @@ def test_the_report_stands_alone_and_texts_stay_texts(certified: tuple[Path, dic
     assert not re.search(r"https?://", text) and certified[1]["claim"]["sentence"].split(":")[0] in text
 
 
-def test_a_plan_without_a_name_has_a_short_title(certified: tuple[Path, dict[str, Any]]) -> None:
-    """Its description is told once, and its key stands for it elsewhere."""
-    folder, document = certified
-    plan, metrics = read_export(folder / "plan")
-    words = "up3.l1.attn= + dn0 mid up2.l0.res / P3@1 tail=0.2+f2, 25 steps"
+def test_a_plan_without_a_name_is_titled_by_its_nickname(
+    certified: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    """Its description stands beside that, once. What was measured for it counts whatever its name."""
+    folder = tmp_path / "plan"
+    shutil.copytree(certified[0] / "plan", folder)
+    plan, metrics = read_export(folder)
     assert metrics is not None
-    runs = document["runs"] | {"plan": document["runs"]["plan"] | {"name": words}}
-    changed = document | {"plan": document["plan"] | {"words": words}, "runs": runs}
-    page = page_html(changed, lambda *_: None)
-    card = card_text(plan, metrics | {"plan": words}, changed, strip=False)
-    key = document["plan"]["key"][:8]
-    assert page.count(words) == 1 and f"<h1>Certificate of plan {key} on emoji</h1>" in page
-    assert f"# Plan {metrics['key'][:8]} on emoji" in card and card.count("tail=0.2") == 1 and "| this plan | " in card
-    assert short_name("DC0/P3+f2", "0123456789") == "DC0/P3+f2"
+    words = plan.renamed(None).describe()
+    plan.renamed(None).save(folder / "inheritance.json")
+    (folder / "metrics.json").write_text(json.dumps(metrics | {"plan": words}))
+    assert run(["certify", str(folder), "--prompts", str(certified[0] / "mine.txt"), *SMALL]) == 0
+    document = read_certificate(folder)
+    assert document is not None and words == "up3.l1.attn= / P3+f2, 4 steps"
+    assert (document["plan"]["nickname"], document["plan"]["words"]) == ("DC0/P3+f2@4", words)
+    page, card = ((folder / name).read_text() for name in ("certificate.html", "README.md"))
+    assert f'<h1>Certificate of DC0/P3+f2@4 on emoji</h1>\n<p class="note">{words}</p>' in page
+    assert page.count(words) == 1 and "<td>DC0/P3+f2@4 (this plan), 4 steps</td>" in page
+    assert "# DC0/P3+f2@4 on emoji" in card and f"It inherits {words}." in card and "| this plan | " in card
+
+
+def test_a_plan_with_a_name_is_titled_by_it(certified: tuple[Path, dict[str, Any]]) -> None:
+    folder, document = certified
+    assert document["plan"]["nickname"] == document["plan"]["words"] == "DC0/P3+f2"
+    page, card = ((folder / "plan" / name).read_text() for name in ("certificate.html", "README.md"))
+    assert '<h1>Certificate of DC0/P3+f2 on emoji</h1>\n<p class="claim' in page
+    assert "# DC0/P3+f2 on emoji" in card and "It inherits" not in card
 
 
 def test_other_tries_are_told(certified: tuple[Path, dict[str, Any]]) -> None:
