@@ -374,18 +374,18 @@ def _certificate(
         tuning.save()
     number = tuning.tried.index(choice.row.key)
     session = session.reseeded((session.settings.seed + number * TRY_SEEDS) % 2**31)
-    words = {each.row.key: each.row.words for each in found}
-    others = [words.get(key, key) for key in tuning.tried if key != choice.row.key]
+    names = {each.row.key: each.row.nickname for each in found}
+    others = [names.get(key, key) for key in tuning.tried if key != choice.row.key]
     plan = exported_plan(study, choice.row)
     folder = certificate_folder(store, study, choice.row.key)
     whole = tuning.split.pictures
     look = min(whole, max(LEAST, round(FIRST_LOOK * whole)))
-    tuning.say(f"certifying {choice.row.words}, {choice.speedup:.2f}x in the search: timing it beside plain steps")
+    tuning.say(f"certifying {choice.row.nickname}, {choice.speedup:.2f}x in the search: timing it beside plain steps")
 
     def show(done: int, total: int, left: float | None) -> None:
         tuning.save()
         words = "" if left is None else f" ({min(left, max(0.0, tuning.left)):.0f} s of it left)"
-        tuning.say(f"certificate of {choice.row.words}: {done} of {total} pictures{words}")
+        tuning.say(f"certificate of {choice.row.nickname}: {done} of {total} pictures{words}")
 
     def run(count: int) -> dict[str, Any]:
         return certify(

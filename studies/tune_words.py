@@ -42,11 +42,11 @@ def _chosen(result: Result, limits: Limits, steps: int) -> str:
     certificate = result.certificate or {"claim": {"verdict": OPEN}}
     if certificate["claim"]["verdict"] != HOLDS:
         why += " by the search's scores; its certificate does not show it yet"
-    return f"Chosen: {result.chosen.row.words} ({_speed(result)}), {why}."
+    return f"Chosen: {result.chosen.row.nickname} ({_speed(result)}), {why}."
 
 
 def _names(result: Result) -> str:
-    return ", ".join(each.row.words for each in result.given_up)
+    return ", ".join(each.row.nickname for each in result.given_up)
 
 
 def _speed(result: Result) -> str:
@@ -69,10 +69,10 @@ def _plain(result: Result) -> list[str]:
         return ["No smaller number of plain steps that was tried keeps the limit."]
     if rival.speedup >= result.chosen.speedup:
         return [
-            f"Fewer steps are as fast or faster within the limit by the search's scores: {rival.row.words}, "
+            f"Fewer steps are as fast or faster within the limit by the search's scores: {rival.row.nickname}, "
             f"{times(rival.speedup)}."
         ]
-    return [f"The fastest plain steps within the limit are {rival.row.words}, {times(rival.speedup)}."]
+    return [f"The fastest plain steps within the limit are {rival.row.nickname}, {times(rival.speedup)}."]
 
 
 def better(result: Result, limits: Limits) -> list[str]:
@@ -86,7 +86,7 @@ def better(result: Result, limits: Limits) -> list[str]:
         said += _settle(certificate, limits)
     if result.untried:
         said.append(
-            f"No time was left to certify {result.untried[0].row.words} ({times(result.untried[0].speedup)}): a "
+            f"No time was left to certify {result.untried[0].row.nickname} ({times(result.untried[0].speedup)}): a "
             "larger --budget goes on from here."
         )
     if result.plans < GOOD_PLANS:
@@ -119,7 +119,7 @@ def _settle(certificate: dict[str, Any], limits: Limits) -> list[str]:
 def _described(candidate: Candidate, clip: float) -> str:
     share = candidate.loss.value / clip if clip else 0.0
     return (
-        f"{candidate.row.words} was {times(candidate.speedup)} at a CLIP {'loss' if share >= 0 else 'gain'} of "
+        f"{candidate.row.nickname} was {times(candidate.speedup)} at a CLIP {'loss' if share >= 0 else 'gain'} of "
         f"{percent(abs(share))} and a drift of {figures(candidate.drift)} in the search"
     )
 

@@ -67,7 +67,12 @@ def tune_command(
                 "failed": result.failed,
                 "chosen": None
                 if chosen is None
-                else {"trial": chosen.row.number, "words": chosen.row.words, "speedup_in_search": chosen.speedup},
+                else {
+                    "trial": chosen.row.number,
+                    "nickname": chosen.row.nickname,
+                    "words": chosen.row.words,
+                    "speedup_in_search": chosen.speedup,
+                },
                 "moved_aside": result.aside and str(result.aside),
                 "given_up": [each.row.words for each in result.given_up],
                 "certificate": result.certificate and result.certificate["claim"],

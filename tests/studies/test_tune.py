@@ -15,14 +15,17 @@ from hypothesis import strategies as some
 
 from explorer import InheritancePlan, PlanError, StudyError
 from explorer.estimate import Estimate
+from explorer.strategies import strategy
 from studies import Store
 from studies.certify import FRESH_SEED, held_out
 from studies.choice import Bound, choose, parse_wish
 from studies.cli import run
 from studies.config import SearchConfig
+from studies.facts import PlanFacts
 from studies.judgement import FAILS, HOLDS, OPEN, PAIRS, PICTURES, Limits
 from studies.pick import Candidate, bounds_within, candidates, eligible, fastest_plain, just_beyond
 from studies.session import Session, open_session
+from studies.sketch import Sketch
 from studies.tune import LEAST_PLANS, TRY_SEEDS, Result, Speed, Split, Tuning, _certificate, first_plans, split_budget
 from studies.tune_words import outcome_words, pictures_needed
 from tests.studies.scored_study import emoji_architecture, fill
@@ -195,6 +198,18 @@ def test_what_is_said(change: dict[str, Any], expected: list[str], absent: str) 
     said = "\n".join(outcome_words(replace(RESULT, **change), Limits(0.01), 50))
     assert all(words in said for words in expected), said
     assert absent == "-" or absent not in said
+
+
+def test_a_plan_without_a_name_goes_by_its_nickname() -> None:
+    plan = strategy("DC0/P3+f2", steps=50, unet=emoji_architecture()).renamed(None)
+    unnamed = replace(
+        GOOD.row, name=None, words=plan.describe(), facts=PlanFacts.of(plan.to_json()), sketch=Sketch.of(plan.to_json())
+    )
+    chosen = replace(GOOD, row=unnamed)
+    said = outcome_words(replace(RESULT, chosen=chosen, untried=[chosen]), Limits(0.01), 50)
+    assert said[0].startswith("Chosen: DC0/P3+f2@50 (1.95x), the fastest")
+    assert any("No time was left to certify DC0/P3+f2@50" in words for words in said)
+    assert not any(plan.describe() in words for words in said)
 
 
 def test_how_many_pictures_would_settle_it() -> None:
