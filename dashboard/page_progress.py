@@ -54,9 +54,9 @@ def _counts(store: Store, study: StudyRecord, board: Board) -> None:
              ("Failed", f"{states.count(FAILED):,}"),
              ("Running", f"{states.count('running'):,}"), ("Waiting", f"{states.count('waiting'):,}"),
              ("Workers alive", f"{alive}"), (seconds_words(study, short=True), duration(spent))]  # fmt: skip
-    with st.container(horizontal=True):
+    with st.container(horizontal=True, gap="xsmall"):
         for label, value in shown:
-            st.metric(label, value, border=True, width=128)
+            st.metric(label, value, border=True)
 
 
 def seconds_words(study: StudyRecord, short: bool = False) -> str:

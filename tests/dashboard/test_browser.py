@@ -146,7 +146,7 @@ def test_from_a_search_to_a_picture(tmp_path: Path) -> None:
 PAGES = ("", "front", "plan", "compare", "anatomy", "calibration", "progress")
 
 
-def test_every_page_fits_a_phone(small_storage: Path) -> None:
+def test_every_page_fits_a_phone_and_the_tiles_of_progress_one_row(small_storage: Path) -> None:
     from playwright.sync_api import expect
 
     with dashboard(small_storage) as address, browser_page(address) as page:
@@ -159,6 +159,15 @@ def test_every_page_fits_a_phone(small_storage: Path) -> None:
             assert page.locator("[data-testid=stException]").count() == 0, name
             for chart in page.locator(".js-plotly-plot").all():  # each is told in words to who cannot see it
                 assert chart.evaluate("each => each.closest('[aria-label]') !== null"), name
+        page.set_viewport_size({"width": 1280, "height": 900})
+        tiles = page.locator("[data-testid=stMetric]")
+        expect(tiles).to_have_count(7)
+        page.wait_for_function(
+            "new Set([...document.querySelectorAll('[data-testid=stMetric]')]"
+            ".map(each => each.getBoundingClientRect().top)).size == 1"
+        )
+        for label in tiles.locator("[data-testid=stMetricLabel] p").all():
+            assert label.evaluate("each => each.scrollWidth <= each.clientWidth"), label.inner_text()
 
 
 def _generator(seed: int | None) -> Any:
