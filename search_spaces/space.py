@@ -62,13 +62,16 @@ class Setting:
         that the study does not have.
 
         Schedulers evaluate q times a step and r times more or less in a run: q = 1, r = 1 with PNDM; q = 2, r = -1
-        with Heun. One pair of numbers tells both.
+        with Heun. One pair of numbers tells both. A run of one step is one evaluation with all of them: PNDM has no
+        second timestep to repeat.
         """
         if scheduler is not None and scheduler not in self.others:
             raise PlanError(
                 f"the study has no plans for {scheduler}; it has them for "
                 f"{', '.join(['its own scheduler', *self.others])}."
             )
+        if steps == 1:
+            return 1
         whole = self.evaluations if scheduler is None else self.others[scheduler]
         per_step = max(1, round(whole / self.steps))
         return max(1, per_step * steps + whole - per_step * self.steps)

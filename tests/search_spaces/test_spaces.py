@@ -19,7 +19,9 @@ from explorer.mask import Mask
 from explorer.plan import InheritancePlan
 from explorer.rules import RULES, Rule
 from explorer.schedule import Curve, Periodic, Segments
+from explorer.schedulers import SCHEDULERS
 from explorer.strategies import PAPER_STRATEGIES, STRATEGIES, baselines, strategy
+from explorer.workload import evaluations_of
 from search_spaces import DEFAULT_SPACE, SPACES, make_space
 from search_spaces.joint import STEPS_OF_FIFTY
 from search_spaces.space import Setting, Space
@@ -247,23 +249,18 @@ def test_no_steps_are_refused(steps: int, evaluations: int) -> None:
         make_space(DEFAULT_SPACE, SD15, steps, evaluations)
 
 
-@pytest.mark.parametrize(
-    "scheduler", ["DDIMScheduler", "PNDMScheduler", "HeunDiscreteScheduler", "KDPM2DiscreteScheduler",
-                  "DPMSolverMultistepScheduler", "UniPCMultistepScheduler", "EulerDiscreteScheduler"],
-)  # fmt: skip
-@pytest.mark.parametrize("steps", [50, 20])
+@pytest.mark.parametrize("scheduler", SCHEDULERS)
+@pytest.mark.parametrize("steps", [50, 20, 2])
 def test_evaluations_of_fewer_steps_are_those_of_the_scheduler(scheduler: str, steps: int) -> None:
     import diffusers
 
     options = {"skip_prk_steps": True} if scheduler == "PNDMScheduler" else {}
-    made = getattr(diffusers, scheduler)(**options)
-
-    def count(n: int) -> int:
-        made.set_timesteps(n)
-        return len(made.timesteps)
-
-    setting = Setting(SD15, steps, count(steps))
-    assert {n: setting.at(n) for n in setting.plain_steps()} == {n: count(n) for n in setting.plain_steps()}
+    made = getattr(diffusers, scheduler)(num_train_timesteps=100, **options)
+    tried = sorted({n for n in (1, 2, 3, 7, 10, 15) if n < steps} | {steps})
+    counts = {n: evaluations_of(made, n) for n in tried}
+    for setting in (Setting(SD15, steps, counts[steps]), Setting(SD15, steps, 3, others={scheduler: counts[steps]})):
+        named = scheduler if setting.others else None
+        assert {n: setting.at(n, named) for n in counts} == counts
 
 
 @pytest.mark.parametrize("name", SPACES)
