@@ -4,7 +4,8 @@
 forecast of order 2, 20 steps. `S5`: a schedule that is written out, with 5 extract steps; `N10`: DeepCache's curve with
 10. Several masks stand in the order in which a run takes them, joined by dots; a mask like none of the registry is told
 by the number of units that it leaves out (`7u`). Equal plans have equal nicknames; different ones may share one, so
-that a trial's number belongs beside it.
+that a trial's number belongs beside it. A scheduler that is not the pipeline's own ends it, as it ends the names of
+plain controls: `DC0/P3+f2@20/DPMSolverMultistep`.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from explorer.mask import Mask, liveness
 from explorer.plan import InheritancePlan
 from explorer.rules import suffix_of
 from explorer.schedule import Curve, Schedule, Segments
+from explorer.schedulers import short
 from explorer.strategies import STRATEGIES
 
 LIKE = 0.3
@@ -28,17 +30,20 @@ def nickname(plan: InheritancePlan) -> str:
     """The plan's own name where it has one."""
     if plan.name or plan.extracts_always:
         return plan.describe()
-    return nickname_of(plan.architecture, plan.masks, plan.schedule, plan.rule.name, plan.steps)
+    return nickname_of(plan.architecture, plan.masks, plan.schedule, plan.rule.name, plan.steps, plan.scheduler)
 
 
 def nickname_of(
-    architecture: Architecture, masks: Sequence[Mask], schedule: Schedule, rule: str, steps: int
+    architecture: Architecture, masks: Sequence[Mask], schedule: Schedule, rule: str, steps: int,
+    scheduler: str | None = None,
 ) -> str:  # fmt: skip
-    """As `nickname`, of a plan's parts: rows of a study are read without building their plans."""
+    """As `nickname`, of a plan's parts: rows of a study are read without building their plans. scheduler: its name or
+    that without the ending; None for the pipeline's own."""
     used = [masks[choice - 1] for choice in _choices(schedule) if choice <= len(masks)] or list(masks[:1])
     names = list(dict.fromkeys(mask_nickname(architecture, mask) for mask in used))
     shown = "·".join(names[:NAMED]) + ("·…" if len(names) > NAMED else "")
-    return f"{shown}/{_schedule(schedule)}{suffix_of(rule)}@{steps}"
+    under = "" if scheduler is None else f"/{short(scheduler)}"
+    return f"{shown}/{_schedule(schedule)}{suffix_of(rule)}@{steps}{under}"
 
 
 def mask_nickname(architecture: Architecture, mask: Mask) -> str:

@@ -1,4 +1,4 @@
-"""What a filter asks of a plan, read from its JSON without building it: mode, form, rule and steps."""
+"""What a filter asks of a plan, read from its JSON without building it: mode, form, rule, steps and scheduler."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from explorer.errors import PlanError
+from explorer.schedulers import check_name, short
+
 UNKNOWN = "other"
 
 
@@ -14,12 +17,14 @@ UNKNOWN = "other"
 class PlanFacts:
     """mode: `P5`, `P5†` (any full tail), `N` (DeepCache's curve), `free` (written out), `none` (extracts always).
     form: `residual`, `output`, `both` or `none`. rule: `copy`, `forecast1` ... steps: None where the JSON has none.
-    `other` where the JSON tells something that this version does not know."""
+    scheduler: `DPMSolverMultistep`, None for the pipeline's own. `other` where the JSON tells something that this
+    version does not know."""
 
     mode: str = UNKNOWN
     form: str = UNKNOWN
     rule: str = UNKNOWN
     steps: int | None = None
+    scheduler: str | None = None
 
     @classmethod
     def of(cls, plan: Any) -> PlanFacts:
@@ -34,6 +39,7 @@ class PlanFacts:
             form,
             "none" if form == "none" else _rule(plan.get("rule")),
             steps if isinstance(steps, int) else None,
+            _scheduler(plan.get("scheduler")),
         )
 
 
@@ -79,3 +85,10 @@ def _rule(rule: Any) -> str:
     if rule["kind"] == "fitted":
         return "fitted3" if order == 2 else "fitted"
     return rule["kind"] + (str(order) if rule["kind"] == "forecast" and isinstance(order, int) else "")
+
+
+def _scheduler(name: Any) -> str | None:
+    try:
+        return None if name is None else short(check_name(name))
+    except PlanError:
+        return UNKNOWN

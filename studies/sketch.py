@@ -59,7 +59,8 @@ def nickname_of_row(sketch: Sketch | None, facts: PlanFacts, name: str | None, w
         try:
             architecture = _architecture(json.dumps(sketch.architecture))
             masks = [_mask(architecture, mask) for mask in sketch.masks]
-            return nickname_of(architecture, masks, _schedule(sketch.schedule), facts.rule, facts.steps)
+            schedule = _schedule(sketch.schedule)
+            return nickname_of(architecture, masks, schedule, facts.rule, facts.steps, facts.scheduler)
         except (ExplorerError, TypeError, ValueError, KeyError):  # of another version: its words have to do
             pass
     return words if len(words) <= LONG else words[: LONG - 4] + " ..."

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -11,6 +13,7 @@ from explorer.mask import Mask
 from explorer.plan import InheritancePlan
 from explorer.rules import Rule
 from explorer.schedule import Curve, Periodic, Schedule, Segments
+from explorer.schedulers import SCHEDULERS
 from explorer.strategies import STRATEGIES, strategy
 from search_spaces import make_space
 from search_spaces.nickname import mask_nickname, nickname
@@ -56,6 +59,21 @@ def test_a_named_mask_keeps_its_name(name: str) -> None:
 def test_what_it_tells(masks: tuple[Mask, ...], schedule: Schedule, rule: str, expected: str) -> None:
     plan = InheritancePlan(SD15, 20, masks, schedule, Rule.parse(rule))
     assert nickname(plan) == expected
+
+
+@pytest.mark.parametrize("scheduler", SCHEDULERS)
+def test_a_scheduler_of_its_own_ends_it(scheduler: str) -> None:
+    plan = replace(strategy("DC0/P3+f2", steps=20, unet=SD15), name=None, scheduler=scheduler)
+    expected = f"DC0/P3+f2@20/{scheduler.removesuffix('Scheduler')}"
+    assert nickname(plan) == nickname_of_json(plan.to_json(), None, plan.describe()) == expected
+    assert PlanFacts.of(plan.to_json()).scheduler == scheduler.removesuffix("Scheduler")
+
+
+@pytest.mark.parametrize("hostile", ["os.system", "<b>", 3, {}, ["DDIMScheduler"], ""])
+def test_what_is_no_scheduler_of_a_plan_is_no_name(hostile: object) -> None:
+    document = strategy("DC0/P3", steps=20, unet=SD15).to_json() | {"scheduler": hostile}
+    assert PlanFacts.of(document).scheduler == "other"
+    assert nickname_of_json(document, None, "these words") == "DC0/P3@20/other"
 
 
 def test_a_mask_like_none_is_counted() -> None:
