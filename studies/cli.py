@@ -311,12 +311,15 @@ def tune(
     batch: Annotated[int | None, typer.Option(help="Pictures a UNet call for quality [what fits and pays].")] = None,
     clip_model: Annotated[str | None, typer.Option(help="open_clip model of the CLIP score [ViT-g-14].")] = None,
     compile: Annotated[str | None, typer.Option(help="off, default, cudagraphs or cudagraphs-eager.")] = None,
+    schedulers: Annotated[
+        str | None, typer.Option(help="Comma-separated: own, DPMSolverMultistepScheduler ... [own].")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """The one command: search, choose, certify and export, within a limit on quality and a budget of time. Resumes."""
     began = time.monotonic()  # what is imported below takes seconds of the budget
     names = ("model", "steps", "prompts", "seed", "device", "dtype", "guidance", "resolution", "batch", "clip_model")
-    given = {name: value for name, value in locals().items() if name in (*names, "compile")}
+    given = {name: value for name, value in locals().items() if name in (*names, "compile", "schedulers")}
     from studies.budget import parse_share
     from studies.commands.tune import tune_command
     from studies.judgement import Limits

@@ -66,15 +66,19 @@ class Session:
         config, settings = replace(self.config, seed=seed), replace(self.settings, seed=seed)
         return replace(self, config=config, settings=settings, evaluator=evaluator)
 
+    @property
+    def other_schedulers(self) -> tuple[str, ...]:
+        """The further schedulers of the study, none of them the pipeline's own."""
+        return tuple(self.settings.extra.get("schedulers", (OWN,))[1:])
+
     def baselines(self) -> Iterator[InheritancePlan]:
         """The controls and named strategies that every study begins with."""
         if self.config.baselines == "none":
             return
         complete = self.config.baselines == "all"
         modes = PAPER_MODES if complete else PAPER_MODES[:1]
-        schedulers = self.settings.extra.get("schedulers", (OWN,))[1:]
         yield from baselines(
-            self.architecture, self.config.steps, modes=modes, complete=complete, schedulers=schedulers
+            self.architecture, self.config.steps, modes=modes, complete=complete, schedulers=self.other_schedulers
         )
 
 

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from explorer.architecture import Architecture
 from explorer.errors import ScoreError, StudyError
-from explorer.plan import InheritancePlan
+from explorer.plan import InheritancePlan, plain_name
 from explorer.plan_files import PLAN_FILE
 from explorer.strategies import PLAIN_STEPS, strategy
 from studies.certificate import certificate_folder
@@ -165,16 +165,18 @@ def probe(session: Session) -> Speed:
     return Speed(loop, picture, (time.perf_counter() - start) / len(chosen))
 
 
-def first_plans(architecture: Architecture, steps: int) -> list[InheritancePlan]:
-    """The controls and named strategies in the order in which they are worth trying when time is short."""
+def first_plans(architecture: Architecture, steps: int, schedulers: Sequence[str] = ()) -> list[InheritancePlan]:
+    """The controls and named strategies in the order in which they are worth trying when time is short. schedulers:
+    further ones, of which each has its controls of fewer steps beside the own one's."""
     names = ["DC0/P3+f2", "DC0/P2+f2", "DC1/P3+f2", "DC0/P5+f2", "DC2/P3+f2", "DC0/P3", "DC1/P5+f2", "DC2/P5+f2"]
     names += ["DC1/P2+f2", "CO6/P3+f2", "DC2/P2+f2", "DC1/P3", "DC2/P3", "CO6/P2+f2", "DC0/P5", "CO6/P5†"]
     plain = list(dict.fromkeys(max(1, round(steps * n / 50)) for n in PLAIN_STEPS if round(steps * n / 50) < steps))
-    controls = [strategy(f"plain@{count}", unet=architecture) for count in plain]
+    own_first = (None, *schedulers)
+    controls = [strategy(plain_name(count, name), unet=architecture) for count in plain for name in own_first]
     named = [strategy(name, steps=steps, unet=architecture) for name in names]
     mixed = [strategy(f"plain@{steps}", unet=architecture)]
     for i, plan in enumerate(named):
-        mixed += controls[i : i + 1]
+        mixed += controls[i * len(own_first) : (i + 1) * len(own_first)]
         mixed.append(plan)
     return mixed
 
@@ -295,7 +297,7 @@ def search(tuning: Tuning, session: Session, store: Store) -> StudyRecord:
     split = tuning.split
     assert split is not None
     study = store.create_study(STUDY, session.settings)
-    first = first_plans(session.architecture, session.config.steps)
+    first = first_plans(session.architecture, session.config.steps, session.other_schedulers)
     most = max(LEAST_PLANS, round(BASELINE_SHARE * split.plans))
     enqueue(store, study, first[:most], session.space, session.evaluator.evaluations)
     seconds = tuning.left - split.certificate_seconds

@@ -60,6 +60,8 @@ def _plain(result: Result) -> list[str]:
     """The control that inheritance must beat."""
     rival = fastest_plain(result.found, result.bounds)
     if result.chosen is not None and result.chosen.plain:
+        if result.chosen.row.facts.scheduler is not None:
+            return ["Nothing beats another scheduler alone here: the choice takes plain steps of it."]
         return ["Nothing beats fewer steps here: the choice only takes fewer plain steps and inherits nothing."]
     if result.chosen is None:
         return []

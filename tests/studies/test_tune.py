@@ -16,7 +16,7 @@ from hypothesis import strategies as some
 from explorer import InheritancePlan, PlanError, StudyError
 from explorer.estimate import Estimate
 from explorer.strategies import strategy
-from studies import Store
+from studies import Store, trials
 from studies.certify import FRESH_SEED, held_out
 from studies.choice import Bound, choose, parse_wish
 from studies.cli import run
@@ -75,6 +75,15 @@ def test_the_first_plans_are_the_controls_and_what_is_worth_trying() -> None:
     assert len(names) == len(set(names)) and len(first_plans(emoji_architecture(), 1)) > LEAST_PLANS
 
 
+def test_other_schedulers_have_their_controls_beside_those_of_the_own() -> None:
+    plans = first_plans(emoji_architecture(), 20, ("DPMSolverMultistepScheduler",))
+    names = [plan.name for plan in plans]
+    assert names[:5] == ["plain@20", "plain@10", "plain@10/DPMSolverMultistep", "DC0/P3+f2", "plain@8"]
+    alone = first_plans(emoji_architecture(), 20)
+    assert [plan for plan in plans if plan.scheduler is None] == alone
+    assert sum(plan.scheduler is not None for plan in plans) == sum(plan.steps < 20 for plan in alone)
+
+
 # Picking -------------------------------------------------------------------------------------------------------------
 
 
@@ -103,6 +112,8 @@ GOOD = candidate("DC0/P3", 2.0, 0.5, 30.0, 0.2)
 SAFE = candidate("DC0/P2", 1.5, 0.1, 40.0, 0.05)
 PLAIN = candidate("plain@25", 1.9, 0.7, 22.0, 0.3)
 SLOW = candidate("AI/P2", 0.9, 0.0, 50.0)
+DPM = "DPMSolverMultistep"
+OTHER = replace(PLAIN, row=replace(PLAIN.row, name=f"plain@25/{DPM}", facts=PlanFacts(steps=25, scheduler=DPM)))
 FOUND = [FAST, GOOD, PLAIN, SAFE, SLOW]
 CONTROL = candidate("plain@50", 1.0, 0.0, 100.0, 0.0).row
 
@@ -181,6 +192,7 @@ RESULT = Result(GOOD, certificate(), FOUND, [], [], 60, 0, 80.0, bounds(Limits(0
         ({}, ["A larger limit would give more: DC0/P5 was 3.00x at a CLIP loss of 2.5%"], "Only"),
         ({"certificate": certificate(beats=False)}, ["Nothing beats fewer steps beyond doubt"], "-"),
         ({"chosen": PLAIN}, ["Nothing beats fewer steps here", "inherits nothing"], "within the limit are"),
+        ({"chosen": OTHER}, ["Nothing beats another scheduler alone here"], "fewer steps"),
         ({"certificate": certificate(OPEN)}, ["does not show it yet", "certify about 256 pictures"], "-"),
         (
             {"certificate": certificate(OPEN, undecided=PAIRS)},
@@ -252,7 +264,8 @@ def test_a_tune_from_beginning_to_end(
 
     monkeypatch.setattr(tune, "LEAST_PLANS", 2)
     out = tmp_path / "mine"
-    command = ["tune", "--steps", "4", "--max-clip-loss", "95%", "--out", str(out), "--json", "--budget"]
+    command = ["tune", "--steps", "4", "--max-clip-loss", "95%", "--out", str(out), "--json"]
+    command += ["--schedulers", "own,DPMSolverMultistep", "--budget"]
     assert run([*command, "1s"]) == 1 and not out.exists()
     budget = float(capsys.readouterr().err.split("give --budget ")[1].split("s")[0]) * 1.2  # what fits on this machine
     command.append(f"{budget:.0f}s")
@@ -272,6 +285,10 @@ def test_a_tune_from_beginning_to_end(
     assert document["plans"] >= 2
     assert document["words"][0].startswith(("Chosen", "Nothing was chosen"))
     assert "left] certificate of" in said and "left] search, plan 1: plain@4" in said
+    with Store.open(out / ".tune" / "explorer.db", read_only=True) as work:
+        study = work.study("tune")
+        assert study.settings.extra["schedulers"] == ["own", "DPMSolverMultistepScheduler"]
+        assert {f"plain@2/{DPM}", "plain@2", "DC0/P3+f2"} <= {row.name for row in trials(work, study)}
     if document["chosen"] is None:
         assert not (out / "inheritance.json").exists()
         return
@@ -365,6 +382,8 @@ def test_a_spoilt_state_is_one_sentence(content: str, tmp_path: Path, capsys: py
         (["--out", "full"], "not empty and not of an earlier"),
         (["--out", "file"], "is a file"),
         (["--steps", "0"], "--steps must be more than zero"),
+        (["--schedulers", "own,os.system"], "--schedulers: a plan may not name the scheduler 'os.system'"),
+        (["--schedulers", "DDIM"], "--schedulers must have own among its names"),
     ],
 )
 def test_bad_tunes_are_one_sentence_and_leave_nothing(
