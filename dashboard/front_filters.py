@@ -24,6 +24,7 @@ HELP = {
     "curve, free: written out step by step.",
     "Kind": "What is inherited: residual branches, whole outputs, or both.",
     "Rule": "What an inherited feature is: a copy, a forecast from earlier ones, or what was fitted.",
+    "Scheduler": "What the plan runs under: the pipeline's own, or one that it names.",
 }
 
 
@@ -41,7 +42,9 @@ def filters(board: Board, metrics: list[str], view: tuple[str, str], study: int)
         )
         shown &= np.isin(board.series, chosen)
         labelled = {"Mode": board.modes, "Kind": board.forms, "Rule": board.rules}
-        for place, (title, labels) in zip(st.columns(3), labelled.items(), strict=True):
+        if len(set(board.schedulers.tolist())) > 1:
+            labelled["Scheduler"] = board.schedulers
+        for place, (title, labels) in zip(st.columns(len(labelled)), labelled.items(), strict=True):
             with place:
                 shown &= _labelled(labels, title, f"{title.lower()}-{study}")
         for place, metric in zip(_columns(len(metrics)), metrics, strict=True):

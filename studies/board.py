@@ -9,6 +9,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
+from explorer.schedulers import short
 from studies.charts import series_of
 from studies.front import Array, non_dominated
 from studies.history import History, history
@@ -34,7 +35,8 @@ class Column:
 @dataclass(frozen=True)
 class Board:
     """rows: every plan of the study. measured: the n that have a measured speed-up, in the same order; all columns are
-    theirs. columns: by metric. series, modes, forms, rules: (n,) labels, `studies.charts.SERIES` and `PlanFacts`."""
+    theirs. columns: by metric. series, modes, forms, rules: (n,) labels, `studies.charts.SERIES` and `PlanFacts`.
+    schedulers: (n,) what each ran under, `PNDM` or `DPMSolverMultistep`."""
 
     settings: StudySettings
     rows: list[TrialRow]
@@ -44,11 +46,13 @@ class Board:
     modes: Labels
     forms: Labels
     rules: Labels
+    schedulers: Labels
 
     @classmethod
     def of(cls, rows: list[TrialRow], settings: StudySettings) -> Board:
         measured = [row for row in rows if row.state == DONE and "speedup" in row.scores]
         names = dict.fromkeys(name for row in measured for name in row.scores)
+        own = short(settings.scheduler)
         return cls(
             settings,
             rows,
@@ -58,6 +62,7 @@ class Board:
             _labels(row.facts.mode for row in measured),
             _labels(row.facts.form for row in measured),
             _labels(row.facts.rule for row in measured),
+            _labels(row.facts.scheduler or own for row in measured),
         )
 
     def __len__(self) -> int:

@@ -19,7 +19,7 @@ from dashboard.page_front import chart_words, clicked, front_table
 from dashboard.wording import plain
 from studies import Objective, Store, tables, trials
 from studies.board import Board
-from tests.dashboard.small_study import fill, settings
+from tests.dashboard.small_study import PLANS, fill, settings
 from tests.dashboard.test_pages import texts, whole
 from tests.studies.test_summary import row
 
@@ -83,6 +83,22 @@ def test_front_filters_by_series_and_kind(open_app: Open, small_storage: Path) -
     app.button_group(key="series-1").set_value([]).run()
     assert not app.get("plotly_chart")
     assert "the filters leave no plan" in texts(app)
+
+
+def test_front_filters_by_scheduler_where_a_study_has_several(
+    open_app: Open, small_storage: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert not [box for box in open_app(small_storage, FRONT).multiselect if box.label == "Scheduler"]
+    monkeypatch.setitem(PLANS, "plain@10/DPMSolverMultistep", (1.9, 20.0, "baseline"))
+    with Store.open(tmp_path / "both.db") as store:
+        fill(store, "both", ["plain@20", "plain@10", "plain@10/DPMSolverMultistep", "DC0/P3"])
+    app = open_app(tmp_path / "both.db", FRONT)
+    box = app.multiselect(key="scheduler-1")
+    assert box.options == ["DPMSolverMultistep", "PNDM"] and drawn(app)["plain steps"] == [0, 1, 2]
+    box.select("DPMSolverMultistep").run()
+    assert drawn(app)["plain steps"] == [2] and "DeepCache" not in drawn(app)
+    app.multiselect(key="scheduler-1").set_value(["PNDM"]).run()
+    assert drawn(app)["plain steps"] == [0, 1] and drawn(app)["DeepCache"] == [3]
 
 
 def test_a_range_hides_what_lies_outside(open_app: Open, small_storage: Path) -> None:
