@@ -470,59 +470,6 @@ def test_a_saved_pipeline_carries_no_plan(tmp_path: Path) -> None:
     assert torch.equal(TEXT.run(again), plain)
 
 
-def test_a_unet_from_a_single_file(tmp_path: Path) -> None:
-    """The converter of single files asks the hub for a published configuration of the pipeline unless one is given; so
-    a local file is read with the folder that describes it."""
-    from safetensors.torch import save_file
-
-    pipe = sd()
-    pipe.unet.save_config(tmp_path / "unet")
-    weights = {f"model.diffusion_model.{k}": v for k, v in original_names(pipe.unet).items()}
-    save_file(weights, tmp_path / "model.safetensors")
-    unet = diffusers.UNet2DConditionModel.from_single_file(
-        tmp_path / "model.safetensors", config=str(tmp_path), subfolder="unet", local_files_only=True
-    ).eval()
-    expected = TEXT.run(pipe)
-    pipe.unet = unet
-    plain = TEXT.run(pipe)
-    torch.testing.assert_close(plain, expected, rtol=1e-2, atol=1e-3)
-    with inherit(pipe, InheritancePlan(Architecture.of(pipe.unet), 6)):
-        assert torch.equal(TEXT.run(pipe), plain)
-    with inherit(pipe, plan_for(pipe)):
-        first = TEXT.run(pipe)
-        TEXT.run(pipe, prompt="two blue boats", num_inference_steps=8)
-        assert torch.equal(TEXT.run(pipe), first)
-    assert torch.equal(TEXT.run(pipe), plain)
-
-
-def original_names(unet: Any) -> dict[str, torch.Tensor]:
-    """A UNet's weights under the names of the original Stable Diffusion checkpoints."""
-    table = {"conv_in": "input_blocks.0.0", "time_embedding.linear_1": "time_embed.0",
-             "time_embedding.linear_2": "time_embed.2", "conv_norm_out": "out.0", "conv_out": "out.2",
-             "mid_block.resnets.0": "middle_block.0", "mid_block.attentions.0": "middle_block.1",
-             "mid_block.resnets.1": "middle_block.2"}  # fmt: skip
-    for b in range(4):
-        for i in range(2):
-            table[f"down_blocks.{b}.resnets.{i}"] = f"input_blocks.{3 * b + i + 1}.0"
-            table[f"down_blocks.{b}.attentions.{i}"] = f"input_blocks.{3 * b + i + 1}.1"
-        table[f"down_blocks.{b}.downsamplers.0.conv"] = f"input_blocks.{3 * b + 3}.0.op"
-        for i in range(3):
-            table[f"up_blocks.{b}.resnets.{i}"] = f"output_blocks.{3 * b + i}.0"
-            table[f"up_blocks.{b}.attentions.{i}"] = f"output_blocks.{3 * b + i}.1"
-        table[f"up_blocks.{b}.upsamplers.0"] = f"output_blocks.{3 * b + 2}.{2 if b else 1}"
-    parts = {"norm1": "in_layers.0", "conv1": "in_layers.2", "time_emb_proj": "emb_layers.1", "norm2": "out_layers.0",
-             "conv2": "out_layers.3", "conv_shortcut": "skip_connection"}  # fmt: skip
-    named: dict[str, torch.Tensor] = {}
-    for key, value in unet.state_dict().items():
-        ours = next(name for name in sorted(table, key=len, reverse=True) if key.startswith(f"{name}."))
-        rest = key.removeprefix(f"{ours}.")
-        if "resnets" in ours:
-            part, _, leaf = rest.rpartition(".")
-            rest = f"{parts[part]}.{leaf}"
-        named[f"{table[ours]}.{rest}"] = value.contiguous()
-    return named
-
-
 # Refused by name -----------------------------------------------------------------------------------------------------
 
 
