@@ -109,11 +109,6 @@ def _in_address(name: str, value: str) -> None:
             st.query_params[name] = value
 
 
-def rows_of(store: Store, study: StudyRecord) -> list[TrialRow]:
-    """The study's rows as they stand now, without their plans (`studies.rows.trial` reads one whole)."""
-    return board_of(store, study).rows
-
-
 def board_of(store: Store, study: StudyRecord) -> Board:
     """The study's rows and what follows from them, found once for each change."""
     reading = _reading(str(store.url), study.id, study.created, study)

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from explorer.architecture import Architecture
 from explorer.mask import FORMS, Form, Mask, liveness
@@ -64,13 +64,6 @@ def repair(architecture: Architecture, mask: Mask) -> Mask:
         return mask
     last = {node.name for node in architecture.nodes if node.layer == architecture.nodes[-2].layer}
     return Mask(tuple((name, form) for name, form in mask.entries if form != "output" or name not in last))
-
-
-class _Level(Protocol):
-    def suggest(self, trial: BaseTrial, prefix: str) -> Mask: ...
-
-    def encode(self, wanted: Mask, prefix: str) -> dict[str, Any] | None:
-        """A guess; the caller proves it."""
 
 
 @dataclass(frozen=True)

@@ -131,10 +131,6 @@ class SearchConfig:
         object.__setattr__(self, "schedulers", tuple(dict.fromkeys([OWN, *names])))
 
     @property
-    def latency_objectives(self) -> tuple[str, ...]:
-        return tuple(name for name in self.objectives if name in LATENCY)
-
-    @property
     def quality_objectives(self) -> tuple[str, ...]:
         return tuple(name for name in self.objectives if name not in LATENCY)
 

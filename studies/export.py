@@ -92,7 +92,7 @@ def write_export(
         PLAN_FILE: _json(plan.to_json()),
         METRICS: _json(metrics),
         CARD: card_text(plan, metrics, certificate, strip=strip is not None).encode(),
-        SCRIPT: script_text(plan, metrics).encode(),
+        SCRIPT: script_text(metrics).encode(),
         PIPELINE: pipeline_text(plan).encode(),
     }
     if strip is not None:
@@ -286,7 +286,7 @@ def _json(document: Any) -> bytes:
     return (json.dumps(document, ensure_ascii=False, indent=1) + "\n").encode()
 
 
-def script_text(plan: InheritancePlan, metrics: Mapping[str, Any]) -> str:
+def script_text(metrics: Mapping[str, Any]) -> str:
     """The commands that measure the plan again, with the study's settings."""
     settings = metrics["settings"]
     extra = settings["extra"]

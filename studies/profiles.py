@@ -1,7 +1,7 @@
 """Profiles in the storage: one for each model, workload and device, measured once and reused.
 
-`profile_of(session, store)` gives the profile that belongs to a search's session, and measures it where none stands;
-`standing_profile` gives it or None.
+`measured_profile` gives the profile of a model and workload on this machine, and measures it where none stands;
+`standing_profile` gives that of a search's session or None.
 """
 
 from __future__ import annotations
@@ -155,18 +155,3 @@ def use_profile(session: Session, store: Store) -> Profile | None:
     with suppress(ScoreError):
         session.evaluator.profile = standing_profile(session, store)
     return session.evaluator.profile
-
-
-def profile_of(
-    session: Session,
-    store: Store,
-    *,
-    rounds: int | None = None,
-    again: bool = False,
-    on_progress: Callable[[Standing], None] | None = None,
-) -> Profile:
-    """The profile of the session's model, workload and device: the one that stands, otherwise a measured one."""
-    return measured_profile(
-        store, session.evaluator.pipe, session.config.model, session_workload(session), steps=session.config.steps,
-        rounds=rounds, again=again, on_progress=on_progress,
-    )  # fmt: skip

@@ -114,31 +114,6 @@ def mmd(features: Array, reference: Array) -> float:
     return float(_apart(features, reference, np.ones((1, len(features))), own_term(reference))[0])
 
 
-def subset_mmd(
-    features: Array, reference: Array, subset_size: int, subsets: int = 100, seed: int = 0
-) -> tuple[float, float]:
-    """The usual report: mean and standard deviation of `mmd` over random subsets.
-
-    Raises ScoreError for a subset size above the number of pictures of either side.
-    """
-    _check(features, reference)
-    most = min(len(features), len(reference))
-    if not MINIMUM <= subset_size <= most:
-        raise ScoreError(
-            f"KID was asked for with subset_size={subset_size}; with these pictures it lies between {MINIMUM} and "
-            f"{most}."
-        )
-    random = np.random.default_rng(seed)
-    values = [
-        mmd(
-            features[random.choice(len(features), subset_size, replace=False)],
-            reference[random.choice(len(reference), subset_size, replace=False)],
-        )
-        for _ in range(subsets)
-    ]
-    return float(np.mean(values)), float(np.std(values))
-
-
 def estimate(
     features: Array,
     reference: Array,

@@ -21,7 +21,7 @@ def bench_command(folder: Path, given: dict[str, Any], as_json: bool) -> None:
     if given["latency_batch"] < 1:
         raise StudyError(f"--batch must be at least 1, got {given['latency_batch']}.")
     plan, metrics = read_export(folder)
-    searched = export_settings(folder, plan, metrics)
+    searched = export_settings(folder, metrics)
     base = SearchConfig(
         model=model_of(folder, plan, given),
         steps=searched.steps if searched else plan.steps,

@@ -93,7 +93,7 @@ def _of_export(export: Path, folder: Path | None, given: dict[str, Any]) -> Subj
             f"there is no folder {export}; give the folder of an `explorer export`, or a study's name and --trial."
         )
     plan, metrics = read_export(export)
-    settings = export_settings(export, plan, metrics)
+    settings = export_settings(export, metrics)
     name = metrics["plan"] if metrics else plan.describe()
     if settings is None:
         config = _changed(SearchConfig(model=model_of(export, plan, given), steps=plan.steps), given)
@@ -102,7 +102,7 @@ def _of_export(export: Path, folder: Path | None, given: dict[str, Any]) -> Subj
     return Subject(plan, name, config, settings, folder or export, export=folder is None)
 
 
-def export_settings(export: Path, plan: InheritancePlan, metrics: dict[str, Any] | None) -> StudySettings | None:
+def export_settings(export: Path, metrics: dict[str, Any] | None) -> StudySettings | None:
     """The settings of the search in an export's metrics.json; None for a bare plan. Raises StudyError."""
     if metrics is None:
         return None

@@ -166,10 +166,6 @@ def test_kid_against_torchmetrics() -> None:
     metric.update(torch.from_numpy(reference), real=True)
     expected = float(metric.compute()[0])
     assert kid.mmd(ours, reference) == pytest.approx(expected, abs=1e-3)
-    assert kid.subset_mmd(ours, reference, 80, subsets=2) == pytest.approx((expected, 0), abs=1e-3)
-    mean, deviation = kid.subset_mmd(ours, reference, 40, subsets=200)
-    assert deviation > 0
-    assert mean == pytest.approx(expected, abs=4 * deviation / np.sqrt(200))
 
 
 def test_kid_has_no_bias_where_the_frechet_distance_has() -> None:
@@ -245,12 +241,6 @@ def test_too_few_pictures_are_refused() -> None:
     ):
         with pytest.raises(ScoreError):
             call()
-
-
-@pytest.mark.parametrize("size", [0, 1, 10])
-def test_a_subset_larger_than_the_set_is_refused(size: int) -> None:
-    with pytest.raises(ScoreError, match="between 2 and 9"):
-        kid.subset_mmd(draw(20, 4, 0), draw(9, 4, 1), size)
 
 
 def test_bootstrap_intervals_of_a_mean_cover_it_in_about_95_of_100() -> None:

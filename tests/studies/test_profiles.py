@@ -15,7 +15,7 @@ from explorer.strategies import STRATEGIES
 from studies import profiles
 from studies.cli import run
 from studies.config import SearchConfig
-from studies.profiles import find_profile, newest_profile, profile_of, standing_profile, use_profile
+from studies.profiles import find_profile, newest_profile, standing_profile, use_profile
 from studies.session import Session, open_session
 from studies.store import Store
 from tests.conftest import make_pipeline
@@ -129,7 +129,8 @@ def test_another_workload_is_another_profile(folder: Path, stored: Path) -> None
         session.evaluator.compile = "default"
         assert standing_profile(session, store) is None
         session.evaluator.compile = "off"
-        assert profile_of(session, store).to_json() == found.to_json()
+        again = standing_profile(session, store)
+        assert again is not None and again.to_json() == found.to_json()
         signature = session.architecture.signature
         assert newest_profile(store, MODEL, signature, (64, 64)) is not None
         assert newest_profile(store, MODEL, signature, (128, 128)) is None
