@@ -17,7 +17,7 @@ from explorer.errors import ExplorerError
 from explorer.estimate import Estimate
 from explorer.latency import Latency
 from explorer.plan import InheritancePlan
-from studies.evaluator import twin
+from explorer.workload import twin
 from studies.session import Session
 from studies.wording import speed_words
 

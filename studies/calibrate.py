@@ -18,7 +18,7 @@ from explorer.workload import evaluations_of
 from search_spaces.space import Setting
 from studies import calibration
 from studies.calibration import Arrays, Calibration
-from studies.evaluator import on_device
+from studies.device_lock import on_device
 from studies.session import Session
 from studies.store import Store, StudyRecord
 

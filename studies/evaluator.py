@@ -6,12 +6,9 @@ import contextlib
 import copy
 import hashlib
 import json
-import os
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -27,23 +24,22 @@ from explorer.plan import InheritancePlan
 from explorer.profiles import Profile
 from explorer.prompts import Prompt
 from explorer.quality.bootstrap import mean_estimate
-from explorer.quality.scorer import Scorer, Scores
+from explorer.quality.scorer import Scorer
 from explorer.replay import Recording
 from explorer.runtime import Inheritance, inherit
 from explorer.schedulers import evaluations_of_plan, scheduled
 from explorer.workload import twin
+from studies.device_lock import on_device
 from studies.limits import Limits
 from studies.racing import Race, rungs
 from studies.saved import Saved
 from studies.scored import LATENCY, PREDICTED, QUALITY, Part, Picture, Scored
 from studies.screen import Screen
+from studies.sheet import Sheet, first_and_worst, shared_out
 
 DRIFT = ("psnr", "ssim")
 """What every look of a race measures and keeps, whatever decides."""
 Painter = Callable[..., torch.Tensor]
-KEPT_PICTURES = 16
-"""Pictures kept of a candidate: so many of the first prompts and half as many of those that drifted most. Of the
-un-accelerated run all are kept."""
 
 
 class CandidateEvaluator:
@@ -189,13 +185,13 @@ class CandidateEvaluator:
     def _score(self, plan: InheritancePlan, handle: Inheritance, part: Part | None) -> Scored:
         """With the plan applied to the twin."""
         if part == QUALITY:
-            return self._quality(plan, _Sheet(self, plan.steps, handle))
+            return self._quality(plan, self._sheet(plan, handle))
         if part == LATENCY or self.scorer is None:
             return self._latency(plan, handle)
         if self.race is not None and self.race.enters(plan.key(self.evaluations(plan))):
             return self._raced(self.race, plan, handle)
         latency = self._latency(plan, handle)
-        return _together(latency, self._quality(plan, _Sheet(self, plan.steps, handle)))
+        return _together(latency, self._quality(plan, self._sheet(plan, handle)))
 
     def _raced(self, race: Race, plan: InheritancePlan, handle: Inheritance) -> Scored:
         """All of the plan's scores, or those until a look at which the race drops it.
@@ -203,7 +199,7 @@ class CandidateEvaluator:
         What is cheap decides first. Where a profile predicts the latency, its best case does at the first look, and
         only a plan that stands that is timed; otherwise nothing can be said before the latency is measured.
         """
-        sheet, latency = _Sheet(self, plan.steps, handle), None
+        sheet, latency = self._sheet(plan, handle), None
         costs = self._predicted_costs(race, plan)
         if costs is None:
             latency = self._latency(plan, handle)
@@ -239,14 +235,14 @@ class CandidateEvaluator:
         whole = profile.predicted_latency(plain, self.evaluations(plain)).value
         return profile.predicted_latency(plan, self.evaluations(plan)), whole
 
-    def _dropped(self, plan: InheritancePlan, sheet: _Sheet, drift: dict[str, Any], reason: str) -> Scored:
+    def _dropped(self, plan: InheritancePlan, sheet: Sheet, drift: dict[str, Any], reason: str) -> Scored:
         pictures = sheet.pictures()
         return Scored(
             {name: mean_estimate(values) for name, values in drift.items()} | self._predicted(plan),
             {name: sheet.seconds / len(drift) for name in drift},
             {},
             {name: values.tolist() for name, values in drift.items()},
-            [self._picture(i, pictures[i]) for i in _first_and_worst(len(pictures), drift["psnr"].tolist())],
+            [self._picture(i, pictures[i]) for i in first_and_worst(len(pictures), drift["psnr"].tolist())],
             screened=reason,
         )
 
@@ -271,7 +267,7 @@ class CandidateEvaluator:
         spent = {"latency": time.perf_counter() - start}
         return Scored(estimates, spent, {}, {"latency": [list(pair) for pair in latency.samples]})
 
-    def _quality(self, plan: InheritancePlan, sheet: _Sheet) -> Scored:
+    def _quality(self, plan: InheritancePlan, sheet: Sheet) -> Scored:
         if self.scorer is None:
             raise ScoreError("a model with random weights has no quality to score; measure its latency alone.")
         sheet.draw(len(self.prompts))
@@ -283,11 +279,23 @@ class CandidateEvaluator:
         if plan.extracts_always and (plan.steps, plan.scheduler) == (self.steps, None):
             kept = list(range(len(pictures)))  # what every other plan's pictures stand beside
         else:
-            kept = _first_and_worst(len(pictures), scores.each.get("psnr", []))
+            kept = first_and_worst(len(pictures), scores.each.get("psnr", []))
         return Scored(
-            dict(scores) | self._predicted(plan), _shared_out(scores, sheet.seconds), extractors, dict(scores.each),
+            dict(scores) | self._predicted(plan), shared_out(scores, sheet.seconds), extractors, dict(scores.each),
             [self._picture(i, pictures[i]) for i in kept],
         )  # fmt: skip
+
+    def _sheet(self, plan: InheritancePlan, handle: Inheritance) -> Sheet:
+        """Of the plan that is applied to the twin."""
+
+        def draw(prompts: Sequence[Prompt], first: int) -> torch.Tensor:
+            handle.recording = self.recording  # not while a latency is measured
+            try:
+                return self._pictures(self._twin, plan.steps, prompts, self.seed + first)
+            finally:
+                handle.recording = None
+
+        return Sheet(self.prompts, draw, self.baseline_pictures, self.scorer, self.info)
 
     def baseline_pictures(self) -> torch.Tensor:
         """The un-accelerated pictures of the same prompts and seeds, made once; uint8 (N, 3, H, W)."""
@@ -343,50 +351,6 @@ class CandidateEvaluator:
         return Picture(number, *as_png(picture), prompt=self.prompts[number].text, seed=self.seed + number)
 
 
-class _Sheet:
-    """The pictures of the plan that is applied to the twin, made as far as they are asked for, each once.
-
-    seconds: what making them took, and measuring their drift on the way.
-    """
-
-    def __init__(self, evaluator: CandidateEvaluator, steps: int, handle: Inheritance) -> None:
-        self.evaluator, self.steps, self.handle = evaluator, steps, handle
-        self.seconds = 0.0
-        self._made: list[torch.Tensor] = []
-        self._count = 0
-
-    def pictures(self) -> torch.Tensor:
-        """Those made so far, uint8 (n, 3, H, W)."""
-        return torch.cat(self._made)
-
-    def draw(self, count: int) -> None:
-        """Make the first `count`: all, or as many as end with a batch, so that no picture depends on the stops."""
-        mine = self.evaluator
-        with on_device(mine.info, shared=True):
-            mine.baseline_pictures()  # made once a study, and nobody's cost
-            start = time.perf_counter()
-            prompts = mine.prompts[self._count : count]
-            if prompts:
-                self.handle.recording = mine.recording  # not while a latency is measured
-                try:
-                    self._made.append(mine._pictures(mine._twin, self.steps, prompts, mine.seed + self._count))
-                finally:
-                    self.handle.recording = None
-            self._count = max(count, self._count)
-            self.seconds += time.perf_counter() - start
-
-    def drift(self, count: int, metrics: set[str]) -> dict[str, Any]:
-        """Paired metrics of the first `count` pictures, (count,) each."""
-        self.draw(count)
-        mine = self.evaluator
-        assert mine.scorer is not None
-        start = time.perf_counter()
-        baseline = mine.baseline_pictures()[:count]
-        found = {name: mine.scorer.of_pairs(name, self.pictures(), baseline) for name in sorted(metrics)}
-        self.seconds += time.perf_counter() - start
-        return found
-
-
 def _together(latency: Scored | None, quality: Scored) -> Scored:
     if latency is None:
         return quality
@@ -416,20 +380,6 @@ def _explained() -> Iterator[None]:
         raise ScoreError(f"the plan cannot run ({type(error).__name__}: {first})") from error
 
 
-def _shared_out(scores: Scores, making: float) -> dict[str, float]:
-    """Seconds of each score: its own, and an equal share of what all of them need, the pictures (`making`) and their
-    features. They add up to what the plan's quality cost."""
-    shared = (making + scores.seconds["features"]) / len(scores)
-    return {name: scores.seconds[name] + shared for name in scores}
-
-
-def _first_and_worst(count: int, psnr: list[float]) -> list[int]:
-    """Which pictures to keep: those of the first prompts, and those that drifted most."""
-    first = range(min(KEPT_PICTURES, count))
-    worst = sorted(range(len(psnr)), key=psnr.__getitem__)[: KEPT_PICTURES // 2]
-    return sorted({*first, *worst})
-
-
 @torch.no_grad()
 def encode(pipe: Any, words: list[str], device: torch.device) -> dict[str, Any]:
     """Prompt and negative-prompt embeddings as the pipeline itself makes them, SD and SDXL."""
@@ -438,33 +388,3 @@ def encode(pipe: Any, words: list[str], device: torch.device) -> dict[str, Any]:
     )  # fmt: skip
     names = ["prompt_embeds", "negative_prompt_embeds", "pooled_prompt_embeds", "negative_pooled_prompt_embeds"]
     return dict(zip(names, made, strict=False))
-
-
-@contextlib.contextmanager
-def on_device(info: DeviceInfo, *, shared: bool = False) -> Iterator[None]:
-    """Hold this machine's device against the other workers of the explorer: a latency is measured alone, pictures may
-    be made side by side. Where the system has no file locks nothing is held."""
-    try:
-        import fcntl
-    except ImportError:  # pragma: no cover - Windows
-        yield
-        return
-    name = "".join(c if c.isalnum() else "-" for c in f"{info.kind}-{info.name}")
-    user = os.getuid() if hasattr(os, "getuid") else 0
-    path = Path(tempfile.gettempdir()) / f"inheritance-explorer-{name}-{user}.lock"
-    with _opened(path) as file:
-        fcntl.flock(file, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
-        try:
-            yield
-        finally:
-            fcntl.flock(file, fcntl.LOCK_UN)
-
-
-@contextlib.contextmanager
-def _opened(path: Path) -> Iterator[Any]:
-    try:
-        file = path.open("a")
-    except OSError as error:
-        raise StudyError(f"the device lock {path} cannot be opened ({error.strerror}); make it writable.") from error
-    with file:
-        yield file

@@ -13,6 +13,7 @@ from explorer.costs import Anatomy
 from explorer.errors import ModelError, ScoreError, StudyError
 from explorer.estimate import Estimate
 from explorer.sensitivity import Sensitivity
+from studies.device_lock import on_device
 from studies.store import Store, StudyRecord
 from studies.tables import findings
 
@@ -72,7 +73,6 @@ def _find_sensitivity(session: Session) -> dict[str, Any] | None:
     from explorer.pictures import generate
     from explorer.sensitivity import measure
     from explorer.workload import twin
-    from studies.evaluator import on_device
 
     evaluator = session.evaluator
     if evaluator.scorer is None:

@@ -20,6 +20,7 @@ from explorer.errors import ScoreError
 from explorer.profiles import Profile
 from explorer.workload import Workload
 from studies.config import absolute
+from studies.device_lock import on_device
 from studies.store import Store
 from studies.tables import profiles
 
@@ -119,7 +120,6 @@ def measured_profile(
     from explorer.devices import describe, resolve_device
     from explorer.models import fingerprint
     from explorer.profiler import profile_pipeline
-    from studies.evaluator import on_device  # loads torch, which readers of profiles need not
 
     info = describe(resolve_device(workload.device))
     started = None if again else find_profile(store, profile_key(fingerprint(pipe), workload, info))

@@ -29,7 +29,8 @@ from explorer.workload import evaluations_of, latent_size, random_embeds, vae_fa
 from search_spaces import make_space
 from studies.calibration import Calibration
 from studies.config import LATENCY, SearchConfig
-from studies.evaluator import CandidateEvaluator, on_device
+from studies.device_lock import on_device
+from studies.evaluator import CandidateEvaluator
 from studies.limits import Limits
 from studies.screen import Screen
 from studies.settings import Objective, SamplerSettings, StudySettings

@@ -18,8 +18,10 @@ from explorer.mask import Mask
 from explorer.schedule import Segments
 from explorer.workload import evaluations_of, twin
 from studies.config import SearchConfig, make_config
-from studies.evaluator import CandidateEvaluator, _shared_out, on_device
+from studies.device_lock import on_device
+from studies.evaluator import CandidateEvaluator
 from studies.session import config_of, open_session
+from studies.sheet import shared_out
 from tests.conftest import embeds, make_pipeline
 
 CPU = torch.device("cpu")
@@ -67,7 +69,7 @@ def test_the_time_of_pictures_and_features_is_shared_by_the_scores() -> None:
     for name in ("clip", "psnr"):
         scores[name] = Estimate(1.0, 0.0, 2.0, 3)
     scores.seconds.update({"features": 3.0, "clip": 0.5, "psnr": 0.25})
-    shared = _shared_out(scores, making=7.0)
+    shared = shared_out(scores, making=7.0)
     assert shared == {"clip": 5.5, "psnr": 5.25} and sum(shared.values()) == 7.0 + 3.0 + 0.5 + 0.25
 
 
