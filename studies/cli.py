@@ -20,7 +20,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
+    rich_markup_mode="markdown",
     help="Make Stable Diffusion faster without retraining: search which parts of the UNet may inherit features at "
     "which denoising steps, by measured latency against picture quality.",
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
+import re
 import subprocess
 import sys
 from importlib import import_module
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 from typer.main import get_command
+from typer.testing import CliRunner
 
 from studies.cli import app
 
@@ -34,6 +36,14 @@ COMMANDS: dict[str, Any] = get_command(app).commands  # type: ignore[attr-define
 def test_every_command_and_option_is_described(command: str) -> None:
     assert COMMANDS[command].help
     assert not [parameter.name for parameter in COMMANDS[command].params if not parameter.help]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_help_shows_what_is_described(command: str) -> None:
+    """Also what stands in brackets, the defaults, which could be taken for marks of a style."""
+    shown = CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "600", "TERMINAL_WIDTH": "600"}).stdout
+    told = [re.findall(r"\[.*?\]", parameter.help) for parameter in COMMANDS[command].params]
+    assert not [each for brackets in told for each in brackets if each not in shown]
 
 
 @pytest.mark.parametrize("package", REFERENCE.PACKAGES)
