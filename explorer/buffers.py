@@ -101,7 +101,7 @@ class FeatureBuffers:
 
     def combine(self, features: Iterable[Feature], evaluation: int) -> None:
         """Make ready what `read` gives for the inherit step `evaluation`. Runs before a captured graph, as the weights
-        differ from step to step; the arithmetic is that of `explorer.runtime.combine`."""
+        differ from step to step; the arithmetic is that of `explorer.combining.combine`."""
         if self._rule.history == 1:
             return
         names = list(features)

@@ -1,28 +1,85 @@
-"""How much memory a plan's features take: told from shapes alone, as the runtime stores and drops them."""
+"""How much memory a plan's features take: told from shapes alone, as the runtime stores, combines and drops them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import accumulate
 
-from explorer.plan import InheritancePlan, resolve_run
+from explorer.architecture import Architecture
+from explorer.compiling import CompileMode, uses_compiler, uses_graphs
+from explorer.mask import Feature, Mask, last_uses
+from explorer.plan import InheritancePlan, Run, features_read, resolve_run
 
 
-def peak_cache_bytes(plan: InheritancePlan, evaluations: int, feature_bytes: Mapping[str, int], start: int = 0) -> int:
+def peak_cache_bytes(
+    plan: InheritancePlan,
+    evaluations: int,
+    feature_bytes: Mapping[str, int],
+    start: int = 0,
+    compile: CompileMode = "off",
+) -> int:
     """The most bytes of features that a run of `evaluations` (without the first `start`) holds at once.
 
     feature_bytes: of each node's feature (`Anatomy.feature_bytes`). A feature is held from the extract step that
     stores it to the last step that reads it; with a rule that reads several, those of earlier extract steps stand
-    beside it.
+    beside it, and what the rule makes of them stands from its node to that node's last reader. Compiled steps are
+    given all of these at once, and their extract steps store what any step reads. Static buffers (the modes of CUDA
+    graphs) stand all the time: one for each extract step that the rule reads, and one for their combination.
 
     Raises:
         PlanError: when the plan's schedule does not fit the run.
     """
-    change = [0] * (evaluations + 1)
-    for (source, (name, _)), last in resolve_run(plan, evaluations, start).last_read.items():
+    run = resolve_run(plan, evaluations, start)
+    everything = features_read(plan)
+    if uses_graphs(compile):
+        history = plan.rule.history
+        return (history + (history > 1)) * sum(feature_bytes[name] for name, _ in everything)
+    change = [0] * (len(run.choices) + 1)
+    for (source, (name, _)), last in run.last_read.items():
         change[source] += feature_bytes[name]
         change[last + 1] -= feature_bytes[name]
-    held = peak = 0
-    for each in change:
-        held += each
+    beside: dict[tuple[int, frozenset[Feature]], int] = {}
+    peak, extracts = 0, list[int]()
+    for i, held in enumerate(accumulate(change[:-1])):
+        choice = run.choices[i]
+        if choice:
+            made = _combined(plan, run, i, tuple(extracts), start)
+            if (choice, made) not in beside:
+                mask = None if uses_compiler(compile) else plan.mask(choice)
+                beside[choice, made] = _together(plan.architecture, mask, made, feature_bytes)
+            held += beside[choice, made]
+        else:
+            extracts.append(i)
+            if uses_compiler(compile):
+                held += sum(feature_bytes[name] for name, _ in everything - run.stores[i])
         peak = max(peak, held)
+    return peak
+
+
+def _combined(plan: InheritancePlan, run: Run, step: int, extracts: tuple[int, ...], start: int) -> frozenset[Feature]:
+    """The features of which the inherit step makes new tensors; others are inherited as they stand."""
+    sources = tuple(source + start for source in extracts[-plan.rule.history :])
+    reads = plan.mask(run.choices[step]).effective(plan.architecture).entries
+    several = len(sources) > 1
+    return frozenset(f for f in reads if several or plan.rule.coefficients(step + start, sources, f) != (1.0,))
+
+
+def _together(
+    architecture: Architecture, mask: Mask | None, made: frozenset[Feature], feature_bytes: Mapping[str, int]
+) -> int:
+    """The most bytes of the combined features `made` that stand at once in a step under `mask`, where each is made at
+    its node: a residual branch is let go when it is joined, an output after its last reader. None: all are made before
+    the step."""
+    if mask is None:
+        return sum(feature_bytes[name] for name, _ in made)
+    nodes, last_use = last_uses(architecture, mask)
+    forms, held, peak = dict(made), 0, 0
+    for i, node in enumerate(nodes):
+        form = forms.get(node.name)
+        if form is not None:
+            held += feature_bytes[node.name]
+            peak = max(peak, held)
+        if form == "residual":
+            held -= feature_bytes[node.name]
+        held -= sum(feature_bytes[n] for n in node.inputs if forms.get(n) == "output" and last_use[n] == i)
     return peak

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal, get_args
 
-from explorer.architecture import Architecture
+from explorer.architecture import Architecture, Node
 from explorer.errors import PlanError
 
 Form = Literal["residual", "output"]
@@ -96,3 +96,16 @@ def liveness(architecture: Architecture, mask: Mask) -> Liveness:
         if form != "output":
             needed.update(node.inputs)
     return Liveness(tuple(reversed(run)), tuple(reversed(reads)), "sample" in needed)
+
+
+def last_uses(architecture: Architecture, mask: Mask) -> tuple[tuple[Node, ...], dict[str, int]]:
+    """The nodes that a step under `mask` goes through in order, those that inherit among them, and for each name that
+    is read the place of its last reader."""
+    live, forms = liveness(architecture, mask), mask.forms
+    kept = {*live.run, *(name for name, _ in live.reads)}
+    nodes = tuple(node for node in architecture.nodes if node.name in kept)
+    last: dict[str, int] = {}
+    for i, node in enumerate(nodes):
+        if forms.get(node.name) != "output":
+            last.update(dict.fromkeys(node.inputs, i))
+    return nodes, last

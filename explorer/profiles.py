@@ -199,8 +199,8 @@ class Profile:
         return measured / self.cost_model.node_seconds(self.tested[name])
 
     def cache_bytes(self, plan: InheritancePlan, evaluations: int) -> int:
-        """The most bytes of features that a run of the plan holds at this workload."""
-        return peak_cache_bytes(plan, evaluations, self.feature_bytes)
+        """The most bytes of features that a run of the plan holds at this workload, in its compile mode."""
+        return peak_cache_bytes(plan, evaluations, self.feature_bytes, compile=self.workload.compile)
 
     def predicted_latency(self, plan: InheritancePlan, evaluations: int) -> Estimate:
         """Seconds a picture of the plan's loop, within the worst error that this profile has seen."""

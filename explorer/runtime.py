@@ -19,6 +19,7 @@ from diffusers.utils.peft_utils import apply_lora_scale
 from torch import Tensor, nn
 
 from explorer.architecture import Architecture
+from explorer.combining import Combining
 from explorer.compiling import CompileMode, check_compiler, compile_mode, compiled, uses_compiler, uses_graphs
 from explorer.conditions import read_conditions
 from explorer.errors import ExplorerError, ModelError, PlanError
@@ -30,7 +31,7 @@ from explorer.replay import Recording, Replay
 from explorer.schedulers import scheduler_for
 from explorer.targets import check_scheduler, check_target, check_untouched
 from explorer.timesteps import Timesteps
-from explorer.variant import Features, Variant
+from explorer.variant import Variant
 
 _MARK = "_inheritance"
 
@@ -191,7 +192,8 @@ class Inheritance:
 
     @property
     def peak_cache_bytes(self) -> int:
-        """The most bytes of features that were held at once since the last run began."""
+        """The most bytes of features that were held at once since the last run began, with those that the rule had
+        combined for a step."""
         return self._peak
 
     def _end(self) -> None:
@@ -337,11 +339,13 @@ class Inheritance:
             stores = features_read(self.plan)  # one extract variant, not one for each set that is read later
         mask = self.plan.mask(choice)
         variant = self._variant(mask, frozenset() if choice else stores)
-        noise, stored = variant(sample, at, self._inherited(mask, i))
+        inherited = Combining(self.plan.rule, self._cache, mask, i, self._start)
+        # A compiled variant is given all at once, as its arguments.
+        noise, stored = variant(sample, at, dict(inherited) if uses_compiler(self._mode) else inherited)
         for feature, value in stored.items():
             self._cache.setdefault(feature, {})[i] = value
-        if stored:
-            self._peak = max(self._peak, self.cache_bytes)
+        if stored or inherited.peak:
+            self._peak = max(self._peak, self.cache_bytes + inherited.peak)
         self._drop_unread(run, i)
         if self._replay is not None:
             self._replay.keep(i, noise)
@@ -356,19 +360,6 @@ class Inheritance:
             self._variants[key] = compiled(variant, number) if uses_compiler(self._mode) else variant
         return self._variants[key]
 
-    def _inherited(self, mask: Mask, evaluation: int) -> Features:
-        """The features that the mask's nodes take, combined by the rule from what stands in the cache."""
-        inherited: Features = {}
-        for feature in mask.entries:
-            held = self._cache.get(feature)
-            if held:
-                sources = tuple(held)[-self.plan.rule.history :]
-                # counted from the run's first timestep, also where its head was left out (img2img)
-                placed = tuple(source + self._start for source in sources)
-                weights = self.plan.rule.coefficients(evaluation + self._start, placed, feature)
-                inherited[feature] = combine([held[s] for s in sources], weights)
-        return inherited
-
     def _drop_unread(self, run: Run, now: int) -> None:
         for feature, held in self._cache.items():
             for source in [s for s in held if run.last_read.get((s, feature), -1) <= now and not self._late(run, s)]:
@@ -377,16 +368,6 @@ class Inheritance:
     def _late(self, run: Run, source: int) -> bool:
         """Whether `source` is an extract step that the schedule did not foresee (a change inside the run)."""
         return source > 0 and run.choices[source] != 0
-
-
-def combine(features: list[Tensor], weights: tuple[float, ...]) -> Tensor:
-    """Linear combination of features of one shape; a single one of weight 1 is given back as it is, without a copy."""
-    if weights == (1.0,):
-        return features[0]
-    total = features[0] * weights[0]
-    for feature, weight in zip(features[1:], weights[1:], strict=True):
-        total = torch.add(total, feature, alpha=weight)
-    return total
 
 
 def _device(unet: nn.Module) -> torch.device:

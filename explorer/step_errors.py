@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from explorer.architecture import Architecture
+from explorer.combining import combine
 from explorer.devices import clock_for
 from explorer.fitting import solve
 from explorer.mask import Feature, Mask, liveness
@@ -25,7 +26,6 @@ from explorer.probe import Probe, storing
 from explorer.program import Conditions
 from explorer.prompts import Prompt
 from explorer.rules import extrapolation
-from explorer.runtime import combine
 from explorer.strategies import STRATEGIES
 from explorer.variant import Variant
 

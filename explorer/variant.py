@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from explorer.architecture import Node
-from explorer.mask import FORMS, Feature, Form, Mask, liveness
+from explorer.mask import FORMS, Feature, Form, Mask, last_uses, liveness
 from explorer.program import Conditions, Program
 
 Features = dict[Feature, Tensor]
@@ -27,7 +27,8 @@ class Instruction:
 class Variant:
     """`variant(sample, conditions, inherited)` gives (noise, stored features).
 
-    sample: (B, C, H, W). inherited: (name, form) -> feature for every read of the mask, already combined by the rule.
+    sample: (B, C, H, W). inherited: (name, form) -> feature for every read of the mask, combined by the rule; each is
+    asked for once, when its node's turn comes, and let go after its last reader.
     noise: (B, C_out, H, W). stored: (name, form) -> residual branch or output, as `stores` asks.
     """
 
@@ -39,29 +40,34 @@ class Variant:
         self.instructions = _compile(program, mask, stores)
 
     def __call__(self, sample: Tensor, at: Conditions, inherited: Mapping[Feature, Tensor]) -> tuple[Tensor, Features]:
-        program = self.program
         values: dict[str, Tensor] = {"sample": sample}
         stored: Features = {}
         for instruction in self.instructions:
-            node, name = instruction.node, instruction.node.name
-            if instruction.form == "output":
-                value = inherited[name, "output"]
-            elif node.is_unit:
-                x = values[node.inputs[0]]
-                branch = inherited[name, "residual"] if instruction.form == "residual" else program.branch(node, x, at)
-                if "residual" in instruction.store:
-                    stored[name, "residual"] = branch
-                value = program.join(node, branch, x)
-            else:
-                value = program.run(node, _inputs(node, values, at), at)
-            if "output" in instruction.store:
-                stored[name, "output"] = value
-            if name in at.adds:
-                value = value + at.adds[name]
-            values[name] = value
+            values[instruction.node.name] = self._run(instruction, values, at, inherited, stored)
             for unread in instruction.release:
                 del values[unread]
         return values["out"], stored
+
+    def _run(
+        self, instruction: Instruction, values: Mapping[str, Tensor], at: Conditions,
+        inherited: Mapping[Feature, Tensor], stored: Features,
+    ) -> Tensor:  # fmt: skip
+        """The output of one node. Nothing but `values` and `stored` holds a tensor after it."""
+        program, node, name = self.program, instruction.node, instruction.node.name
+        if instruction.form == "output":
+            value = inherited[name, "output"]
+        elif instruction.form == "residual":
+            value = program.join(node, inherited[name, "residual"], values[node.inputs[0]])
+        elif node.is_unit:
+            branch = program.branch(node, values[node.inputs[0]], at)
+            if "residual" in instruction.store:
+                stored[name, "residual"] = branch
+            value = program.join(node, branch, values[node.inputs[0]])
+        else:
+            value = program.run(node, _inputs(node, values, at), at)
+        if "output" in instruction.store:
+            stored[name, "output"] = value
+        return value + at.adds[name] if name in at.adds else value
 
 
 def _inputs(node: Node, values: Mapping[str, Tensor], at: Conditions) -> tuple[Tensor, ...]:
@@ -73,15 +79,8 @@ def _inputs(node: Node, values: Mapping[str, Tensor], at: Conditions) -> tuple[T
 
 
 def _compile(program: Program, mask: Mask, stores: frozenset[Feature]) -> tuple[Instruction, ...]:
-    architecture = program.architecture
-    live = liveness(architecture, mask)
     forms = mask.forms
-    kept = {*live.run, *(name for name, _ in live.reads)}
-    nodes = [node for node in architecture.nodes if node.name in kept]
-    last_use: dict[str, int] = {}
-    for i, node in enumerate(nodes):
-        if forms.get(node.name) != "output":
-            last_use.update(dict.fromkeys(node.inputs, i))
+    nodes, last_use = last_uses(program.architecture, mask)
     return tuple(
         Instruction(
             node,

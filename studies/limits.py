@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from explorer.cache_size import peak_cache_bytes
+from explorer.compiling import CompileMode
 from explorer.plan import InheritancePlan, resolve_run
 
 
@@ -13,12 +14,14 @@ from explorer.plan import InheritancePlan, resolve_run
 class Limits:
     """cache_mib: of the features held at once, predicted for the batch that is timed. variants: distinct masks of a
     run, the extract step's empty one among them; each is compiled once. age: evaluations since the features that a step
-    inherits were extracted. None: no limit. feature_bytes: of each node's feature, for the batch."""
+    inherits were extracted. None: no limit. feature_bytes: of each node's feature, for the batch. compile: the mode of
+    the loop that is timed, as each holds features in its own way."""
 
     cache_mib: float | None = None
     variants: int | None = None
     age: int | None = None
     feature_bytes: Mapping[str, int] = field(default_factory=dict)
+    compile: CompileMode = "off"
 
     def reason(self, plan: InheritancePlan, evaluations: int) -> str | None:
         """Which limit the plan is beyond, in words; None when it is within all. Raises PlanError when its schedule does
@@ -34,7 +37,7 @@ class Limits:
         return None
 
     def _cache_mib(self, plan: InheritancePlan, evaluations: int) -> float:
-        return peak_cache_bytes(plan, evaluations, self.feature_bytes) / 2**20
+        return peak_cache_bytes(plan, evaluations, self.feature_bytes, compile=self.compile) / 2**20
 
 
 def variants(plan: InheritancePlan, evaluations: int) -> int:

@@ -201,6 +201,7 @@ def _open(config: SearchConfig, pipe: Any) -> Session:
         config.max_variants,
         config.max_age,
         {} if config.max_cache_mib is None else _feature_bytes(pipe, config, side, dtype),
+        compile_mode(config.compile),
     )
     return Session(config, settings, architecture, space, evaluator, info, fitter)
 

@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from explorer import InheritancePlan, ModelError, PlanError, inherit
 from explorer.architecture import Architecture
 from explorer.buffers import FeatureBuffers, StaticInputs, form_of
+from explorer.combining import combine
 from explorer.compiling import COMPILE_MODES, check_compiler, compile_mode
 from explorer.errors import DeviceError, ExplorerError
 from explorer.graphs import StaticSteps, why_not
 from explorer.mask import Mask, liveness
 from explorer.program import Program
 from explorer.rules import RULES, Rule
-from explorer.runtime import combine
 from explorer.schedule import Segments
 from tests.conftest import make_pipeline, make_unet
 from tests.explorer.test_program import call

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -13,12 +15,16 @@ from hypothesis import strategies as st
 from explorer import InheritancePlan, inherit, strategy
 from explorer.architecture import Architecture
 from explorer.cache_size import peak_cache_bytes
+from explorer.combining import Combining
 from explorer.costs import anatomy
 from explorer.designed_masks import designed_masks
-from explorer.rules import RULES, Rule
+from explorer.mask import Feature
+from explorer.program import Program
 from explorer.schedule import Segments
 from tests.architectures import sd15_anatomy
 from tests.conftest import embeds, make_pipeline, make_unet
+from tests.explorer.any_rule import ALL_RULES, under
+from tests.explorer.test_buffers import over_buffers
 
 SIZE = 6
 """Latents whose sides are no multiple of the UNet's factor."""
@@ -50,7 +56,7 @@ def inputs_of(unet: Any, batch: int) -> dict[str, Any]:
 @settings(max_examples=20, deadline=None)
 @given(
     shape=st.sampled_from(["sd1", "sdxl"]),
-    rule=st.sampled_from(RULES),
+    rule=st.sampled_from(ALL_RULES),
     seed=st.integers(0, 1000),
     later=st.lists(st.integers(0, 3), min_size=1, max_size=7),
     start=st.integers(0, 2),
@@ -62,7 +68,7 @@ def test_predicted_is_what_is_held(shape: str, rule: str, seed: int, later: list
     architecture = Architecture.of(unet)
     choices = [0, *later]
     masks = tuple(designed_masks(architecture, 3, seed))
-    plan = InheritancePlan(architecture, len(choices), masks, Segments.of(choices), Rule.parse(rule))
+    plan = under(InheritancePlan(architecture, len(choices), masks, Segments.of(choices)), rule, len(choices))
     start = min(start, len(choices) - 1)
     with inherit(unet, plan) as handle, torch.no_grad():
         handle.begin(len(choices), start=start)
@@ -72,12 +78,12 @@ def test_predicted_is_what_is_held(shape: str, rule: str, seed: int, later: list
     assert peak_cache_bytes(plan, len(choices), sizes_of(shape, batch), start) == held
 
 
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("rule", ALL_RULES)
 def test_of_a_pipeline_s_run_in_half_precision(rule: str) -> None:
     pipe = make_pipeline()
     pipe.unet.to(torch.bfloat16)
     pipe.vae.to(torch.bfloat16)
-    plan = strategy("CO6", mode="P3", steps=8, unet=pipe.unet, rule=rule)
+    plan = under(strategy("CO6", mode="P3", steps=8, unet=pipe.unet), rule, 8)
     with inherit(pipe, plan) as handle:
         pipe(
             **{name: value.to(torch.bfloat16) for name, value in embeds(2).items()},
@@ -88,6 +94,83 @@ def test_of_a_pipeline_s_run_in_half_precision(rule: str) -> None:
     assert held == peak_cache_bytes(plan, 8, sizes) > 0
 
 
+class Scale:
+    """What is really held: at every node that runs, the storages of the features in the engine, each once."""
+
+    def __init__(self, handle: Any, patch: pytest.MonkeyPatch) -> None:
+        self.handle, self.peak = handle, 0
+        self._combined: list[weakref.ref[torch.Tensor]] = []
+        for name in ("branch", "join", "run"):
+            patch.setattr(Program, name, self._before(getattr(Program, name)))
+        make = Combining.__getitem__
+
+        def watched(combining: Combining, feature: Feature) -> torch.Tensor:
+            value = make(combining, feature)
+            self._combined.append(weakref.ref(value))
+            return value
+
+        patch.setattr(Combining, "__getitem__", watched)
+        drop = handle._drop_unread
+        patch.setattr(handle, "_drop_unread", lambda *args: (self.weigh(), drop(*args)))
+
+    def _before(self, run: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+        def weighed(*args: Any) -> torch.Tensor:
+            self.weigh()
+            return run(*args)
+
+        return weighed
+
+    def weigh(self) -> None:
+        held = [tensor for each in self.handle._cache.values() for tensor in each.values()]
+        held += [tensor for each in self._combined if (tensor := each()) is not None]
+        for form in self.handle._static._forms.values() if self.handle._static else ():
+            held += [*form.features._slots.values(), *form.features._combined.values()]
+        storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in held}
+        self.peak = max(self.peak, sum(storages.values()))
+
+
+@pytest.mark.parametrize("mode", ["off", "default", "cudagraphs-eager"])
+@pytest.mark.parametrize("rule", ALL_RULES)
+@pytest.mark.parametrize("name", ["RI", "EP", "two masks"])
+def test_what_is_really_held(name: str, rule: str, mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Eager, with what compiled variants are given, and over static buffers."""
+    unet = unet_of("sd1")
+    choices = [0, 1, 0, 1, 0, 1, 0, 1]
+    plan = strategy(name if name != "two masks" else "RI", mode="P2", steps=8, unet=unet)
+    if name == "two masks":  # compiled extract steps store for both, whichever is read
+        other, choices = strategy("DC1", unet=unet).masks[0], [0, 1, 0, 2, 2, 0, 1]
+        plan = InheritancePlan(plan.architecture, 7, (plan.masks[0], other), Segments.of(choices))
+    plan = under(plan, rule, len(choices))
+    with inherit(unet, plan) as handle, torch.no_grad():
+        if mode == "cudagraphs-eager":
+            over_buffers(handle, monkeypatch)
+        else:
+            monkeypatch.setattr(handle, "_usable_mode", lambda: mode)
+            monkeypatch.setattr("explorer.runtime.compiled", lambda variant, _: variant)
+        scale = Scale(handle, monkeypatch)
+        handle.begin(len(choices))
+        for _ in choices:
+            unet(**inputs_of(unet, 2))
+            scale.weigh()
+        assert scale._combined or mode == "cudagraphs-eager"
+        measured = handle.peak_cache_bytes
+    predicted = peak_cache_bytes(plan, len(choices), sizes_of("sd1", 2), compile=mode)  # type: ignore[arg-type]
+    assert predicted == measured == scale.peak
+
+
+@pytest.mark.parametrize("rule", ["forecast1", "fitted3"])
+def test_combined_features_stand_no_longer_than_they_are_read(rule: str) -> None:
+    """Eager steps take one combined residual at a time; what is given to a compiled step stands together."""
+    unet = unet_of("sd1")
+    plan = under(strategy("RI", mode="P3", steps=10, unet=unet), rule, 10)
+    sizes = sizes_of("sd1", 2)
+    units = [sizes[name] for name, _ in plan.masks[0].entries]
+    stored = plan.rule.history * sum(units)
+    assert peak_cache_bytes(plan, 10, sizes) == stored + max(units)
+    assert peak_cache_bytes(plan, 10, sizes, compile="default") == stored + sum(units)
+    assert peak_cache_bytes(plan, 10, sizes, compile="cudagraphs") == stored + sum(units)
+
+
 def test_more_terms_hold_more_and_plain_steps_nothing() -> None:
     found = sd15_anatomy()
     sizes = found.feature_bytes(2, 2)
@@ -96,5 +179,5 @@ def test_more_terms_hold_more_and_plain_steps_nothing() -> None:
         for rule in ("copy", "forecast2")
     )
     # DC0 keeps one feature of 320 channels at 64x64, for both halves of guidance, in half precision.
-    assert copied == 2 * 320 * 64 * 64 * 2 and ahead == 3 * copied
+    assert copied == 2 * 320 * 64 * 64 * 2 and ahead == 4 * copied  # of three extract steps, and their combination
     assert peak_cache_bytes(strategy("plain@50", unet=found.architecture), 50, sizes) == 0

@@ -13,6 +13,7 @@ import torch
 
 from explorer import InheritancePlan, ModelError, PlanError, inherit, strategy
 from explorer.architecture import Architecture
+from explorer.combining import Combining
 from explorer.mask import Mask
 from explorer.schedule import Segments, parse_mode
 from tests.conftest import embeds, make_pipeline, make_unet
@@ -252,8 +253,8 @@ def test_only_features_that_are_read_are_held() -> None:
 @pytest.mark.parametrize("rule", ["copy", "forecast1", "forecast2"])
 def test_rules_combine_extracted_features(rule: str) -> None:
     """A feature that moves as a polynomial of the evaluation is forecast exactly by the order that it has."""
+    from explorer.combining import combine
     from explorer.rules import Rule
-    from explorer.runtime import combine
 
     at, sources, order = 9, (0, 3, 6), {"copy": 0, "forecast1": 1, "forecast2": 2}[rule]
     chosen = Rule.parse(rule)
@@ -392,8 +393,8 @@ def test_features_are_references_not_copies() -> None:
         call(unet)
         held = handle._cache["dn0.l0.attn", "residual"][0]
         assert [held.data_ptr()] == kept
-        inherited = handle._inherited(mask, 1)
-        assert inherited["dn0.l0.attn", "residual"] is held
+        inherited = Combining(handle.plan.rule, handle._cache, mask, 1)
+        assert inherited["dn0.l0.attn", "residual"] is held and inherited.peak == 0
         call(unet)
         assert handle.cache_bytes == 0 and len(kept) == 1
 
