@@ -19,9 +19,11 @@ from explorer.errors import DeviceError, ExplorerError
 from explorer.graphs import StaticSteps, why_not
 from explorer.mask import Mask, liveness
 from explorer.program import Program
-from explorer.rules import RULES, Rule
+from explorer.rules import FITTED_RULES, RULES, Rule
 from explorer.schedule import Segments
+from explorer.workload import evaluations_of
 from tests.conftest import make_pipeline, make_unet
+from tests.explorer.any_rule import ALL_RULES, under
 from tests.explorer.test_program import call
 from tests.explorer.test_runtime import CARRIED, latents, plan_for
 
@@ -45,16 +47,17 @@ def over_buffers(handle: Any, monkeypatch: pytest.MonkeyPatch) -> StaticSteps:
     return steps
 
 
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("rule", ALL_RULES)
 @pytest.mark.parametrize("name", ["DC0", "CO6"])
 def test_the_picture_of_the_eager_path_to_the_bit(rule: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     pipe = make_pipeline()
-    plan = plan_for(pipe, name, "P3", 10, rule)
+    plan = under(plan_for(pipe, name, "P3", 10), rule, evaluations_of(pipe.scheduler, 10))
+    fewer = 10 if rule in FITTED_RULES else 7  # fitted weights are for one number of steps
     with inherit(pipe, plan):
-        eager = [latents(pipe), latents(pipe, batch=2), latents(pipe, 7)]
+        eager = [latents(pipe), latents(pipe, batch=2), latents(pipe, fewer)]
     with inherit(pipe, plan) as handle:
         steps = over_buffers(handle, monkeypatch)
-        found = [latents(pipe), latents(pipe, batch=2), latents(pipe, 7)]
+        found = [latents(pipe), latents(pipe, batch=2), latents(pipe, fewer)]
         again = latents(pipe)
     assert all(torch.equal(a, b) for a, b in zip(eager, found, strict=True))
     assert torch.equal(again, eager[0])
@@ -87,7 +90,7 @@ def plans(draw: st.DrawFn) -> tuple[tuple[tuple[str, ...], ...], list[int], str]
         st.lists(st.lists(st.sampled_from(units), min_size=1, max_size=6, unique=True), min_size=1, max_size=2)
     )
     choices = [0, *draw(st.lists(st.integers(0, len(masks)), min_size=1, max_size=6))]
-    return tuple(tuple(mask) for mask in masks), choices, draw(st.sampled_from(RULES))
+    return tuple(tuple(mask) for mask in masks), choices, draw(st.sampled_from(ALL_RULES))
 
 
 @settings(max_examples=12, deadline=None)
@@ -96,9 +99,8 @@ def test_any_plan_over_buffers(drawn: tuple[tuple[tuple[str, ...], ...], list[in
     masks, choices, rule = drawn
     unet = make_unet()
     architecture = Architecture.of(unet)
-    plan = InheritancePlan(
-        architecture, len(choices), tuple(Mask.of(m) for m in masks), Segments.of(choices), Rule.parse(rule)
-    )
+    plan = InheritancePlan(architecture, len(choices), tuple(Mask.of(m) for m in masks), Segments.of(choices))
+    plan = under(plan, rule, len(choices))
     with inherit(unet, plan) as handle:
         handle.begin(len(choices))
         eager = [call(unet, seed) for seed in range(len(choices))]
@@ -136,6 +138,30 @@ def test_feature_buffers_hold_the_last_extract_steps(rule: str, extracts: list[b
     assert len(places) <= 1
     slots = chosen.history + (chosen.history > 1)
     assert buffers.bytes == slots * 18 * 4
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.sampled_from(FITTED_RULES), st.lists(st.booleans(), min_size=2, max_size=10))
+def test_fitted_weights_are_each_feature_s_own_in_the_buffers(rule: str, extracts: list[bool]) -> None:
+    choices = [0, *(0 if extract else 1 for extract in extracts)]
+    mask = Mask.of(["mid.attn", "dn1.l0.res", "up3.l2.attn"])
+    plan = under(
+        InheritancePlan(Architecture.of(make_unet()), len(choices), (mask,), Segments.of(choices)), rule, len(choices)
+    )
+    buffers = FeatureBuffers(plan.rule, CPU)
+    kept: list[tuple[int, dict[Any, torch.Tensor]]] = []
+    for evaluation, choice in enumerate(choices):
+        if not choice:
+            stored = {feature: torch.randn(1, 2, 3, 3) for feature in mask.entries}
+            kept = [*kept, (evaluation, stored)][-plan.rule.history :]
+            buffers.extract(evaluation)
+            buffers.write(stored)
+            continue
+        buffers.combine(mask.entries, evaluation)
+        rows = {feature: plan.rule.coefficients(evaluation, buffers.sources, feature) for feature in mask.entries}
+        assert len(set(rows.values())) == 3
+        for feature, read in buffers.read(mask.entries).items():
+            assert torch.equal(read, combine([each[feature] for _, each in kept], rows[feature]))
 
 
 def test_static_inputs_keep_their_places() -> None:
@@ -248,10 +274,10 @@ def test_an_extract_step_serves_every_mask() -> None:
 
 @pytest.mark.cuda
 @pytest.mark.parametrize("mode", ["cudagraphs-eager", "cudagraphs"])
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("rule", ALL_RULES)
 def test_captured_pictures_are_those_without_a_capture(mode: str, rule: str) -> None:
     pipe = make_pipeline().to("cuda")
-    plan = plan_for(pipe, "CO6", "P3", 10, rule)
+    plan = under(plan_for(pipe, "CO6", "P3", 10), rule, evaluations_of(pipe.scheduler, 10))
     with inherit(pipe, plan):
         eager = [latents(pipe), latents(pipe, batch=2)]
     with inherit(pipe, plan, compile=mode) as handle:

@@ -13,11 +13,14 @@ from hypothesis import strategies as st
 
 from explorer import InheritancePlan, inherit, strategy
 from explorer.architecture import Architecture
+from explorer.coefficients import Coefficients
 from explorer.mask import Mask
 from explorer.plan import resolve_run
 from explorer.replay import Recording, beginnings, shared
+from explorer.rules import Rule
 from explorer.schedule import Segments
 from tests.conftest import embeds, make_pipeline, make_unet
+from tests.explorer.any_rule import ALL_RULES, under
 
 STEPS = 8
 SCHEDULERS = ("PNDMScheduler", "DDIMScheduler", "EulerDiscreteScheduler", "HeunDiscreteScheduler")
@@ -47,25 +50,43 @@ def padded(choices: list[int], count: int) -> list[int]:
     return [*choices, *[1] * count][:count]
 
 
-@pytest.mark.parametrize("rule", ["copy", "forecast1", "forecast2"])
+@pytest.mark.parametrize("rule", ALL_RULES)
 @pytest.mark.parametrize("scheduler", SCHEDULERS)
 def test_a_replayed_beginning_gives_the_same_latents_to_the_bit(scheduler: str, rule: str) -> None:
     pipe = pipeline(scheduler)
     pipe.scheduler.set_timesteps(STEPS)
     count = len(pipe.scheduler.timesteps)
-    first = written(padded([0, 0, 1, 0, 1, 1, 1], count), rule)
-    other = written(padded([0, 0, 1, 0, 1, 1, 0], count), rule)
+    first, other = (under(written(padded([0, 0, 1, 0, 1, 1, last], count)), rule, count) for last in (1, 0))
     recording = Recording(2**26)
     alone = [latents(pipe, plan, None) for plan in (first, other)]
     assert torch.equal(latents(pipe, first, recording), alone[0])
     assert (recording.computed, recording.replayed) == (count, 0)
     assert torch.equal(latents(pipe, other, recording), alone[1])
-    kept = {"copy": 0, "forecast1": 1, "forecast2": 2}[rule]  # extract steps whose features a later step reads
+    kept = first.rule.history - 1  # extract steps whose features a later step reads
     later = count > 7
     assert recording.replayed == 6 - (kept if later else 0)
     assert recording.computed == 2 * count - recording.replayed
     assert torch.equal(latents(pipe, first, recording), alone[0])  # and from the beginning to the end
     assert recording.replayed == 6 - (kept if later else 0) + count
+
+
+def test_other_fitted_weights_end_the_shared_beginning() -> None:
+    """Two plans of one mask and schedule whose weights part at the fourth evaluation share what is before it."""
+    pipe = pipeline("DDIMScheduler")
+    one = under(written([0, 0, 1, 1, 1, 1, 1, 1]), "fitted", STEPS)
+    weights = one.rule.weights
+    assert weights is not None
+    rows = {
+        feature: {
+            i: tuple(w + 0.5 * (i >= 4) for w in row) for (i, _), row in zip(weights.steps, each, strict=True) if row
+        }
+        for feature, each in weights.weights
+    }
+    other = one.with_rule(Rule("fitted", 1, Coefficients.of(STEPS, dict(weights.steps), rows)))
+    recording = Recording(2**26)
+    first, second = (latents(pipe, plan, recording) for plan in (one, other))
+    assert not torch.equal(first, second) and torch.equal(second, latents(pipe, other, None))
+    assert recording.replayed == 2  # the inherit steps 2 and 3; both extract steps are read after they part
 
 
 def test_the_unaccelerated_beginning_is_shared_by_every_mask() -> None:

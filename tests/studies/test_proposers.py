@@ -13,6 +13,8 @@ from alembic import command
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from explorer.cache_size import peak_cache_bytes
+from explorer.compiling import CompileMode
 from explorer.errors import PlanError, StudyError
 from explorer.fitting import Fitter
 from explorer.plan import InheritancePlan
@@ -294,6 +296,26 @@ def test_nothing_beyond_a_limit_is_scored_but_baselines(store_file: Store, kind:
         plan = plans[row.key]
         assert row.origin == "baseline" or (variants(plan, plan.steps + 1) <= 2 and age(plan, plan.steps + 1) <= 2)
     assert any(age(plans[row.key], STEPS + 1) == 3 for row in rows if row.name == "CO6/P4")
+
+
+@pytest.mark.parametrize("compile", ["off", "cudagraphs"])
+@pytest.mark.parametrize("kind", ["sampler", "planned"])
+def test_nothing_beyond_a_limit_on_memory_is_scored(store_file: Store, kind: str, compile: CompileMode) -> None:
+    """Of features of 1 MiB each: the limit leaves room for few nodes, and fewer with rules of several terms."""
+    sizes = dict.fromkeys((node.name for node in TINY.nodes), 2**20)
+    study = store_file.create_study("s", plan_settings())
+    enqueue(store_file, study, BASELINES, make_space("joint", TINY, STEPS, STEPS + 1), evaluations)
+    search(
+        store_file, "s", 12, kind, evaluator=PlanEvaluator(Limits(cache_mib=6, feature_bytes=sizes, compile=compile))
+    )
+    held = {"baseline": 0.0, "search": 0.0}
+    rows = trials(store_file, study)
+    for row in rows:
+        plan = InheritancePlan.from_json(row.plan)
+        peak = peak_cache_bytes(plan, plan.steps + 1, sizes, compile=compile) / 2**20
+        held[row.origin] = max(held[row.origin], peak)
+    assert 0 < held["search"] <= 6 < held["baseline"]
+    assert kind == "sampler" or any(row.proposed_by in ("seeds", "moves") for row in rows)
 
 
 def test_a_limit_of_one_variant_is_refused() -> None:
