@@ -23,8 +23,10 @@ MEMORY = 0.8
 _TENSORS = 6  # of the decoder's widest full-size layer, alive at once
 
 
-def chosen_batch(run: Callable[[int], None], pipe: Any, size: tuple[int, int], device: Any, prompts: int) -> int:
-    """Pictures a batch for `pipe` on `device`, a power of two, and no more than hold all `prompts`.
+def chosen_batch(
+    run: Callable[[int], None], pipe: Any, size: tuple[int, int], device: Any, prompts: int, most: int = MOST
+) -> int:
+    """Pictures a batch for `pipe` on `device`, a power of two of at most `most`, and no more than hold all `prompts`.
 
     run: makes so many pictures of `size` (height, width in pixels) in one batch, in few steps. It is tried on a GPU
     alone; on a CPU, whose timings other work disturbs, the batch is bounded by memory and by MOST_CPU.
@@ -33,9 +35,9 @@ def chosen_batch(run: Callable[[int], None], pipe: Any, size: tuple[int, int], d
         DeviceError: when a single picture does not fit.
     """
     if device.type == "cuda":
-        return tried(run, min(MOST, 1 << (prompts - 1).bit_length()), _fits)
+        return tried(run, min(most, 1 << (prompts - 1).bit_length()), _fits)
     fitting = free_memory(device) // 2 // picture_bytes(pipe, size) or 1
-    return min(MOST_CPU, 1 << (fitting.bit_length() - 1))
+    return min(most, MOST_CPU, 1 << (fitting.bit_length() - 1))
 
 
 def tried(run: Callable[[int], None], most: int, fits: Callable[[], bool] = lambda: True) -> int:

@@ -196,29 +196,32 @@ class CandidateEvaluator:
     def _raced(self, race: Race, plan: InheritancePlan, handle: Inheritance) -> Scored:
         """All of the plan's scores, or those until a look at which the race drops it.
 
-        What is cheap decides first. Where a profile predicts the latency, its best case does at the first look, and
-        only a plan that stands that is timed; otherwise nothing can be said before the latency is measured.
+        What is cheap decides first. Where a profile or the calibration predicts the latency, its best case does at the
+        first look, and only a plan that stands that is timed; otherwise nothing can be said before the latency is
+        measured.
         """
         sheet, latency = self._sheet(plan, handle), None
-        costs = self._predicted_costs(race, plan)
+        costs, foretold = self._predicted_costs(race, plan), self.cost_share(plan)
         if costs is None:
             latency = self._latency(plan, handle)
-            costs = race.costs({name: estimate.value for name, estimate in latency.estimates.items()})
+            costs = race.at_best(latency.estimates)
         for count in rungs(len(self.prompts), self.batch):
             drift = sheet.drift(count, {*DRIFT, *race.metrics})
-            beaten = race.beaten(costs, drift)
+            beaten = race.beaten(costs, drift, foretold)
             if beaten is None and latency is None:
                 latency = self._latency(plan, handle)
-                costs = race.costs({name: estimate.value for name, estimate in latency.estimates.items()})
-                beaten = race.beaten(costs, drift)
+                costs = race.at_best(latency.estimates)
+                beaten = race.beaten(costs, drift, foretold)
             if beaten is not None:
                 return _together(latency, self._dropped(plan, sheet, drift, beaten.words))
         return _together(latency or self._latency(plan, handle), self._quality(plan, sheet))
 
     def _predicted_costs(self, race: Race, plan: InheritancePlan) -> dict[str, float] | None:
-        """The latency that the plan could have at best, within the profile's worst error; None without a profile."""
+        """The latency that the plan could have at best: within the profile's worst error, without one within that of
+        the calibration's predictions for the study's plans; None where neither can say."""
         if self.profile is None:
-            return None
+            foretold = self.cost_share(plan)
+            return None if foretold is None else race.costs_of(foretold)
         predicted, whole = self._foretold(self.profile, plan)
         return race.costs({"latency": predicted.low, "speedup": whole / predicted.low})
 
@@ -228,6 +231,11 @@ class CandidateEvaluator:
             return None
         predicted, whole = self._foretold(self.profile, plan)
         return predicted.value / whole
+
+    def cost_share(self, plan: InheritancePlan) -> float | None:
+        """Time of a run of the plan over the un-accelerated one's, by the profile or else the calibration; None with
+        neither."""
+        return self.time_share(plan) if self.predictor is None else self.predictor.cost(plan)
 
     def _foretold(self, profile: Profile, plan: InheritancePlan) -> tuple[Estimate, float]:
         """Seconds of the plan by the profile, within its worst error, and of the un-accelerated run."""

@@ -2,9 +2,12 @@
 
 What decides is paired drift: how far each picture is from the un-accelerated one of the same prompt and seed. The
 prompts' own variance cancels, so that few pictures tell plans apart that need thousands by a Frechet distance. A plan
-is dropped once some standing plan is at least as fast and drifts less on the same prompts, with a paired 95% bootstrap
-interval that leaves zero out. The number of prompts doubles from look to look (as in successive halving, Jamieson and
-Talwalkar 2016, arXiv 1502.07943; the stopping rule is that of Hoeffding races, Maron and Moore 1994, with a bootstrap).
+is dropped once some standing plan is surely no slower and drifts less on the same prompts, with a paired 95% bootstrap
+interval that leaves zero out. Surely: the intervals of both latencies do not overlap, as a plan that is really a little
+faster belongs to the front; or both plans are predicted to cost the same, as plans that differ in their rule alone do,
+whose measured latencies would overlap for ever. The number of prompts doubles from look to look (as in successive
+halving, Jamieson and Talwalkar 2016, arXiv 1502.07943; the stopping rule is that of Hoeffding races, Maron and Moore
+1994, with a bootstrap).
 
 With drift as the only objective of quality the race drops what would not have been on the front, but for the 2.5% of
 each interval. With others (CLIP score, a Frechet distance) drift stands in for them: see docs/metrics.md.
@@ -12,13 +15,17 @@ each interval. With others (CLIP score, a Frechet distance) drift stands in for 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import math
+import statistics
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import sqlalchemy as sa
 
+from explorer.errors import PlanError
+from explorer.plan import InheritancePlan
 from explorer.quality.bootstrap import LEVEL, RESAMPLES, resample
 from explorer.quality.metrics import METRICS
 from studies.config import LATENCY
@@ -28,6 +35,8 @@ from studies.tables import DONE, measurements, plans
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from explorer.estimate import Estimate
+
     Array = NDArray[np.float64]
 
 FIRST = 8
@@ -36,16 +45,24 @@ PAIRED = tuple(name for name, metric in METRICS.items() if metric.kind == "paire
 DEFAULT = "ssim"
 """What drift is where no paired metric is an objective: 1 - SSIM, as everywhere in the explorer."""
 CHUNK = 500  # ids in one query
+FEW = 5
+"""Plans whose predicted cost was measured, before predictions are trusted within the worst of their errors."""
+_BEST = {"minimize": "low", "maximize": "high"}
+_WORST = {"minimize": "high", "maximize": "low"}
 
 
 @dataclass(frozen=True)
 class Rival:
-    """A standing plan, all losses to be minimised. costs: by objective of latency. drift: (n,) by paired metric, one
-    for each of the study's prompts, in their order."""
+    """A standing plan, all losses to be minimised. costs: by objective of latency, at the worst end of their intervals.
+    drift: (n,) by paired metric, one for each of the study's prompts, in their order. foretold, share: predicted and
+    measured time over the un-accelerated run's. seconds: latency; None where it was not measured."""
 
     words: str
     costs: Mapping[str, float]
     drift: Mapping[str, Array]
+    foretold: float | None = None
+    share: float | None = None
+    seconds: float | None = None
 
 
 @dataclass(frozen=True)
@@ -84,16 +101,36 @@ def rungs(count: int, batch: int, first: int = FIRST) -> Iterator[int]:
         wanted *= 2
 
 
-def beaten_by(rivals: Iterable[Rival], costs: Mapping[str, float], drift: Mapping[str, Array]) -> Beaten | None:
-    """The standing plan that takes a candidate off the front: no slower by any of `costs`, and in every metric of
-    `drift` ((n,), of the first n prompts) better by an interval that leaves zero out. Of several the clearest one.
+def no_look(count: int, batch: int) -> str | None:
+    """Why a race of `count` prompts never looks, in one sentence; None where it does."""
+    if any(rungs(count, batch)):
+        return None
+    if count <= FIRST:
+        return f"a race first looks after {FIRST} prompts, so with {count} every plan is scored whole"
+    return (
+        f"a race looks after whole batches, so with --batch {batch} and {count} prompts every plan is scored whole; "
+        f"--batch {quarter(count)} would let it look"
+    )
+
+
+def quarter(count: int) -> int:
+    """The largest batch that leaves a race of `count` prompts two looks or more, where there are enough of them."""
+    return max(FIRST, count // 4)
+
+
+def beaten_by(
+    rivals: Iterable[Rival], costs: Mapping[str, float], drift: Mapping[str, Array], foretold: float | None = None
+) -> Beaten | None:
+    """The standing plan that takes a candidate off the front: no slower by any of `costs` (at the best end of their
+    intervals) or of the same predicted cost, and in every metric of `drift` ((n,), of the first n prompts) better by an
+    interval that leaves zero out. Of several the clearest one.
 
     Differences are bootstrapped over prompts, the same resamples for all rivals.
     """
     count = min(len(values) for values in drift.values())
     able = [
         rival for rival in rivals
-        if all(rival.costs[name] <= cost for name, cost in costs.items())
+        if (all(rival.costs[name] <= cost for name, cost in costs.items()) or _same(rival.foretold, foretold))
         and all(len(rival.drift[metric]) >= count for metric in drift)
         and all(rival.drift[metric][:count].mean() < values.mean() for metric, values in drift.items())
     ]  # fmt: skip
@@ -112,6 +149,10 @@ def beaten_by(rivals: Iterable[Rival], costs: Mapping[str, float], drift: Mappin
     return Beaten(able[best], metric, float(low[best]), float(high[best]), count)
 
 
+def _same(one: float | None, other: float | None) -> bool:
+    return one is not None and other is not None and math.isclose(one, other)
+
+
 def _weights(count: int) -> Array:
     """(RESAMPLES, count): what each prompt counts in each resample's mean."""
     rows = resample(count, RESAMPLES)
@@ -125,11 +166,14 @@ def losses_of(metric: str, values: Sequence[float] | Array) -> Array:
 
 
 class Race:
-    """What stands in a study, as proposed plans meet it. Read anew at every look: other workers add to it."""
+    """What stands in a study, as proposed plans meet it. Read anew at every look: other workers add to it. foretell:
+    a plan's predicted time over the un-accelerated run's; None where nothing predicts it."""
 
-    def __init__(self, store: Store, study: StudyRecord) -> None:
+    def __init__(
+        self, store: Store, study: StudyRecord, foretell: Callable[[InheritancePlan], float | None] = lambda plan: None
+    ) -> None:
         names = [objective.name for objective in study.settings.objectives]
-        self.store, self.study = store, study
+        self.store, self.study, self.foretell = store, study, foretell
         self.speeds = tuple(name for name in names if name in LATENCY)
         self.metrics = tuple(name for name in names if name in PAIRED) or (DEFAULT,)
         self._rivals: dict[int, Rival | None] = {}
@@ -143,34 +187,75 @@ class Race:
         """The objectives of latency among `values`, as losses."""
         return {name: self._loss(name, values[name]) for name in self.speeds}
 
-    def beaten(self, costs: Mapping[str, float], values: Mapping[str, Sequence[float] | Array]) -> Beaten | None:
+    def at_best(self, estimates: Mapping[str, Estimate]) -> dict[str, float]:
+        """The objectives of latency as losses, at the best end of their intervals."""
+        return self.costs({name: getattr(estimates[name], _BEST[LATENCY[name]]) for name in self.speeds})
+
+    def costs_of(self, foretold: float) -> dict[str, float] | None:
+        """What a plan that is foretold to take this share of the un-accelerated time could cost at best: as far below
+        as the worst of the study's plans was off. None before `FEW` plans say how far that is."""
+        ratios, wholes = [], []
+        for each in self.rivals():
+            if each.foretold and each.share and each.seconds:
+                ratios.append(each.share / each.foretold)
+                wholes.append(each.seconds / each.share)
+        if len(ratios) < FEW:
+            return None
+        share = foretold / max(max(ratio, 1 / ratio) for ratio in ratios)
+        return self.costs({"latency": share * statistics.median(wholes), "speedup": 1 / share})
+
+    def beaten(
+        self,
+        costs: Mapping[str, float],
+        values: Mapping[str, Sequence[float] | Array],
+        foretold: float | None = None,
+    ) -> Beaten | None:
         """`beaten_by` what stands now. values: of single pictures, by paired metric."""
         drift = {metric: losses_of(metric, values[metric]) for metric in self.metrics}
-        return beaten_by(self.rivals(), costs, drift)
+        return beaten_by(self.rivals(), costs, drift, foretold)
 
     def rivals(self) -> list[Rival]:
         """Every plan of the study that is scored whole."""
-        mine = sa.select(plans.c.id, plans.c.words).where(plans.c.study_id == self.study.id, plans.c.state == DONE)
-        words = {row.id: row.words for row in self.store.read(mine)}
-        new = [number for number in words if number not in self._rivals]
+        query = sa.select(plans.c.id).where(plans.c.study_id == self.study.id, plans.c.state == DONE)
+        standing = [row.id for row in self.store.read(query)]
+        new = [number for number in standing if number not in self._rivals]
         for start in range(0, len(new), CHUNK):
-            self._read(words, new[start : start + CHUNK])
-        return [rival for number in words if (rival := self._rivals[number]) is not None]
+            self._read(new[start : start + CHUNK])
+        return [rival for number in standing if (rival := self._rivals[number]) is not None]
 
-    def _read(self, words: Mapping[int, str], numbers: list[int]) -> None:
-        query = sa.select(
-            measurements.c.plan_id, measurements.c.metric, measurements.c.value, measurements.c.samples
-        ).where(measurements.c.plan_id.in_(numbers), measurements.c.metric.in_([*self.speeds, *self.metrics]))
-        speeds: dict[int, dict[str, float]] = {number: {} for number in numbers}
+    def _read(self, numbers: list[int]) -> None:
+        found = measurements.c
+        query = sa.select(found.plan_id, found.metric, found.value, found.low, found.high, found.samples).where(
+            found.plan_id.in_(numbers), found.metric.in_([*LATENCY, *self.metrics])
+        )
+        values: dict[int, dict[str, float]] = {number: {} for number in numbers}
+        costs: dict[int, dict[str, float]] = {number: {} for number in numbers}
         drift: dict[int, dict[str, Array]] = {number: {} for number in numbers}
         for row in self.store.read(query):
-            if row.metric in self.speeds:
-                speeds[row.plan_id][row.metric] = self._loss(row.metric, row.value)
+            if row.metric in LATENCY:
+                values[row.plan_id][row.metric] = row.value
+                if row.metric in self.speeds:
+                    costs[row.plan_id][row.metric] = self._loss(row.metric, getattr(row, _WORST[LATENCY[row.metric]]))
             elif row.samples:
                 drift[row.plan_id][row.metric] = losses_of(row.metric, row.samples)
-        for number in numbers:
-            whole = len(speeds[number]) == len(self.speeds) and len(drift[number]) == len(self.metrics)
-            self._rivals[number] = Rival(words[number], speeds[number], drift[number]) if whole else None
+        stored = sa.select(plans.c.id, plans.c.words, plans.c.plan).where(plans.c.id.in_(numbers))
+        for row in self.store.read(stored):
+            whole = len(costs[row.id]) == len(self.speeds) and len(drift[row.id]) == len(self.metrics)
+            speedup = values[row.id].get("speedup")
+            self._rivals[row.id] = (
+                Rival(
+                    row.words, costs[row.id], drift[row.id], self._foretold(row.plan),
+                    None if speedup is None else 1 / speedup, values[row.id].get("latency"),
+                )
+                if whole
+                else None
+            )  # fmt: skip
+
+    def _foretold(self, document: Any) -> float | None:
+        try:
+            return self.foretell(InheritancePlan.from_json(document))
+        except PlanError:  # such as one of another kind than the engine's
+            return None
 
     @staticmethod
     def _loss(name: str, value: float) -> float:

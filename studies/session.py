@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from explorer.architecture import Architecture
-from explorer.batching import chosen_batch
+from explorer.batching import MOST, chosen_batch
 from explorer.compiling import compile_mode
 from explorer.costs import anatomy
 from explorer.devices import DeviceInfo, describe, resolve_device, resolve_dtype
@@ -32,6 +32,7 @@ from studies.config import LATENCY, SearchConfig
 from studies.device_lock import on_device
 from studies.evaluator import CandidateEvaluator
 from studies.limits import Limits
+from studies.racing import quarter
 from studies.screen import Screen
 from studies.settings import Objective, SamplerSettings, StudySettings
 
@@ -278,7 +279,9 @@ def _batch(
         words = (prompts.texts * batch)[:batch]
         generate(pipe, words, seed=config.seed, steps=2, guidance=guidance, batch_size=batch, size=size)
 
-    return chosen_batch(run, pipe, size, device, len(prompts))
+    # A race looks after whole batches: all prompts in one would leave it nothing to decide.
+    most = MOST if config.racing == "off" else min(MOST, quarter(len(prompts)))
+    return chosen_batch(run, pipe, size, device, len(prompts), most)
 
 
 def _check_count(scorer: Scorer, prompts: PromptSet) -> None:

@@ -24,7 +24,7 @@ from studies.interrupts import interruptible
 from studies.pictures import FOLDER
 from studies.profiles import use_profile
 from studies.queue import counts, enqueue
-from studies.racing import Race
+from studies.racing import Race, no_look
 from studies.rows import trials
 from studies.saved import Saved
 from studies.session import Session, config_of, open_session
@@ -54,6 +54,7 @@ def run_search(given: dict[str, Any], file: Path | None, *, as_json: bool) -> No
         prepare(store, study, session)
         added = enqueue(store, study, list(session.baselines()), session.space, session.evaluator.evaluations)
         _announce(config, store, study, added)
+        _tell_no_look(session)
         started, at_start = time.monotonic(), counts(store, study).finished
         try:
             with interruptible():
@@ -138,7 +139,7 @@ def _use_standing(store: Store, study: StudyRecord, session: Session) -> bool:
     """Use what the study has saved and what races need; whether there is a calibration, which is used as well."""
     session.evaluator.saved = Saved.of(store.folder, study.name, session.settings)
     if session.config.racing != "off" and session.evaluator.scorer is not None:
-        session.evaluator.race = Race(store, study)
+        session.evaluator.race = Race(store, study, session.evaluator.cost_share)
     standing = load(store, study)
     if standing is not None:
         session.use(standing)
@@ -166,6 +167,14 @@ def _announce(config: SearchConfig, store: Store, study: StudyRecord, added: int
             f"note: --trials {config.trials} leaves out {waiting - config.trials} of the enqueued plans; give "
             f"--trials {waiting} or more to score them all"
         )
+
+
+def _tell_no_look(session: Session) -> None:
+    """Where the batch leaves a race nothing to decide before all pictures are made."""
+    evaluator = session.evaluator
+    reason = None if evaluator.race is None else no_look(len(evaluator.prompts), evaluator.batch)
+    if reason is not None:
+        words().print(f"note: {reason}", markup=False)
 
 
 def _tell_unscored(config: SearchConfig, store: Store, study: StudyRecord, at_start: int, seconds: float) -> None:

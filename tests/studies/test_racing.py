@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,9 +17,10 @@ from optuna.trial import TrialState
 from explorer import InheritancePlan, strategy
 from explorer.estimate import Estimate
 from studies import Scored, Store, counts, enqueue, front_rows, queue, run_worker, tables, trials
+from studies.commands.search import _tell_no_look
 from studies.config import SearchConfig
 from studies.history import history
-from studies.racing import Race, Rival, beaten_by, losses_of, rungs
+from studies.racing import FEW, Race, Rival, beaten_by, losses_of, no_look, quarter, rungs
 from studies.rows import samples
 from studies.scored import Part
 from studies.session import Session, open_session
@@ -66,6 +68,22 @@ def test_a_plan_that_clearly_drifts_more_than_a_faster_one_is_beaten() -> None:
     assert beaten_by([rival(prompts)], {"latency": 0.9}, candidate) is None  # the candidate is faster
     assert beaten_by([rival(prompts + 0.05)], {"latency": 1.5}, candidate) is None  # and here it drifts less
     assert beaten_by([], {"latency": 1.5}, candidate) is None
+
+
+def test_a_plan_of_the_same_predicted_cost_is_no_slower() -> None:
+    """Latencies that only chance tells apart do not keep a plan that another rule beats."""
+    prompts = np.linspace(0, 0.4, 16)
+    candidate, better = {"ssim": prompts + 0.02}, replace(rival(prompts, 1.1), foretold=0.4)
+    assert beaten_by([better], {"latency": 1.0}, candidate) is None
+    assert beaten_by([better], {"latency": 1.0}, candidate, foretold=0.39) is None
+    assert beaten_by([better], {"latency": 1.0}, candidate, foretold=0.4) is not None
+
+
+@pytest.mark.parametrize(("count", "batch", "advice"), [(32, 32, 8), (16, 16, 8), (64, 64, 16), (200, 500, 50)])
+def test_a_batch_that_leaves_no_look_is_told_with_one_that_does(count: int, batch: int, advice: int) -> None:
+    assert no_look(count, batch) is not None and f"--batch {advice} would" in str(no_look(count, batch))
+    assert no_look(count, advice) is None and quarter(count) == advice
+    assert "first looks after 8 prompts" in str(no_look(8, 4))
 
 
 def test_what_the_interval_does_not_decide_goes_on() -> None:
@@ -127,12 +145,13 @@ class Racing(ToyEvaluator):
         latency = whole.estimates["latency"]
         if self.race is not None and self.race.enters(plan.key(self.evaluations(plan))):
             for count in rungs(32, 4):
-                found = self.race.beaten({"latency": latency.value}, {"ssim": similar[:count]})
+                found = self.race.beaten(self.race.at_best({"latency": latency}), {"ssim": similar[:count]})
                 if found is not None:
                     few = similar[:count]
                     estimates = {"latency": latency, "ssim": Estimate(few.mean(), few.min(), few.max(), count)}
                     return Scored(estimates, {"ssim": 0.1}, {}, {"ssim": few.tolist()}, screened=found.words)
-        estimates = {"latency": latency, "ssim": Estimate(similar.mean(), similar.min(), similar.max(), 32)}
+        estimates = {name: whole.estimates[name] for name in ("latency", "speedup")}
+        estimates["ssim"] = Estimate(similar.mean(), similar.min(), similar.max(), 32)
         return replace(whole, estimates=estimates, samples={"ssim": similar.tolist()}, extractors={}, seconds={})
 
 
@@ -168,6 +187,31 @@ def test_what_is_dropped_stays_in_the_study_and_off_the_front(store: Store) -> N
     assert volumes[0] == volumes[1]
     assert history(rows, OBJECTIVES, scale).volume[-1] == pytest.approx(volumes[0].all if volumes[0] else 0)
     assert race_in(store, 40)[1].scored == 0  # a resumed study does not measure them again
+
+
+def test_rivals_count_at_the_worst_end_of_their_latency_and_candidates_at_the_best(store: Store) -> None:
+    study, _ = race_in(store, 3, racing=False)
+    race = Race(store, study, lambda plan: None)
+    rows = {row.words: row.scores["latency"] for row in trials(store, study)}
+    assert len(race.rivals()) == 3
+    for each in race.rivals():
+        latency = rows[each.words]
+        assert each.costs == {"latency": latency.high} and latency.low < latency.value < latency.high
+        assert each.seconds == latency.value and each.share == pytest.approx(latency.value)
+        assert race.at_best({"latency": latency}) == {"latency": latency.low}
+
+
+def test_predicted_costs_are_trusted_within_their_worst_error(store: Store) -> None:
+    study, _ = race_in(store, 3, racing=False)
+    race = Race(store, study)
+    standing = [
+        Rival("it", {}, {}, foretold=0.5, share=0.5 * ratio, seconds=0.5 * ratio * 4) for ratio in (1, 0.9, 1, 1)
+    ]
+    race.rivals = lambda: standing  # type: ignore[method-assign]
+    assert race.costs_of(0.3) is None  # four say too little
+    standing.append(Rival("it", {}, {}, foretold=0.5, share=0.75, seconds=3.0))
+    found = race.costs_of(0.3)
+    assert found is not None and found["latency"] == pytest.approx(0.3 / 1.5 * 4)
 
 
 def test_a_race_leaves_the_front_as_it_is(store: Store, tmp_path: Path) -> None:
@@ -294,3 +338,70 @@ def test_with_a_profile_drift_decides_before_anything_is_timed(session: Session,
     finally:
         del evaluator.latency_of
         evaluator.race = evaluator.profile = None
+
+
+def test_without_a_profile_the_calibration_decides_before_anything_is_timed(session: Session, own_store: Store) -> None:
+    evaluator = session.evaluator
+    study = own_store.create_study("s", session.settings)
+    candidate = plan_of(session, "CO6", "P2")
+
+    class Predictor:
+        """Half the un-accelerated time for every plan; what a race reads of a calibration."""
+
+        calibration = SimpleNamespace(errors=SimpleNamespace(pictures=1))
+
+        def cost(self, plan: InheritancePlan) -> float:
+            return 0.5
+
+        def drift(self, plan: InheritancePlan) -> float:
+            return 0.1
+
+    class Meets(Race):
+        def enters(self, key: str) -> bool:
+            return True
+
+        def rivals(self) -> list[Rival]:
+            fast, drift = {"latency": 0.0}, {"ssim": np.full(10, -1.0)}
+            return [Rival("far ahead", fast, drift, 0.3, 0.3, 1.0) for _ in range(standing)]
+
+    timed: list[int] = []
+    compare = evaluator.latency_of
+    evaluator.latency_of = lambda *a: timed.append(1) or compare(*a)
+    evaluator.race, evaluator.predictor = Meets(own_store, study, evaluator.cost_share), Predictor()
+    try:
+        standing = FEW
+        dropped = evaluator.score(candidate)
+        assert dropped.screened is not None and not timed and "latency" not in dropped.estimates
+        standing = FEW - 1  # too few to say how far predictions are off: timed first
+        assert evaluator.score(candidate).screened is not None and len(timed) == 1
+    finally:
+        del evaluator.latency_of
+        evaluator.race = evaluator.predictor = None
+
+
+def test_a_search_says_where_its_batch_leaves_no_look(
+    session: Session, own_store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    evaluator = session.evaluator
+    batch = evaluator.batch
+    evaluator.race = Race(own_store, own_store.create_study("s", session.settings))
+    try:
+        _tell_no_look(session)
+        assert not capsys.readouterr().err
+        evaluator.batch = 10
+        _tell_no_look(session)
+    finally:
+        evaluator.batch, evaluator.race = batch, None
+    said = " ".join(capsys.readouterr().err.split())
+    assert said.startswith("note: a race looks after whole batches, so with --batch 10 and 10 prompts every plan")
+
+
+@pytest.mark.parametrize(("racing", "prompts", "most"), [("drift", 64, 16), ("drift", 16, 8), ("off", 64, 32)])
+def test_a_batch_of_auto_leaves_a_race_its_looks(
+    session: Session, racing: str, prompts: int, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[Any] = []
+    monkeypatch.setattr("studies.session.chosen_batch", lambda *args: given.append(args[-1]) or 1)
+    config = replace(session.config, batch=None, racing=racing, prompt_count=prompts)
+    open_session(config, session.evaluator.pipe)
+    assert given == [most]
