@@ -93,7 +93,7 @@ class CandidateEvaluator:
         self._baseline: torch.Tensor | None = None
         self._warm = False
         self.saved: Saved | None = None
-        """Where text embeddings and un-accelerated pictures are kept for all processes of the study."""
+        """Where text embeddings, un-accelerated pictures and their features are kept for all processes of the study."""
         self._texts: dict[tuple[str, ...], dict[str, Any]] = {}
         self.predictor: Screen | None = None
         """Predicts drift and cost of the plans that are scored, once the study is calibrated."""
@@ -281,7 +281,7 @@ class CandidateEvaluator:
         sheet.draw(len(self.prompts))
         pictures = sheet.pictures()
         with on_device(self.info, shared=True):
-            scores = self.scorer.score(pictures, self.prompts, self.baseline_pictures())
+            scores = self.scorer.score(pictures, self.prompts, self.baseline_pictures(), self._kept)
         extractors = {name: self.scorer.extractor for name in scores if name not in scores.each}
         extractors.update({name: self.scorer.clip_model for name in scores if name.startswith("clip")})
         if plan.extracts_always and (plan.steps, plan.scheduler) == (self.steps, None):

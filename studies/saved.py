@@ -1,7 +1,9 @@
-"""What every worker of a study needs and none should make twice: text embeddings, un-accelerated pictures.
+"""What every worker of a study needs and none should make twice: text embeddings, un-accelerated pictures, features of
+these and of a reference folder.
 
 Files beside the database, `explorer-saved/<study>/<digest>/<name>.safetensors`; the digest is of all that they depend
-on. They can be deleted at any time. A tensor comes back to the bit as it was made.
+on. Features of a reference folder stand under `reference` instead, as they are read before the settings are known. All
+can be deleted at any time. A tensor comes back to the bit as it was made.
 """
 
 from __future__ import annotations
@@ -40,6 +42,11 @@ class Saved:
         facts = {name: value for name, value in settings.to_json().items() if name not in APART}
         digest = hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()[:20]
         return cls(folder / FOLDER / study / digest)
+
+    @classmethod
+    def of_references(cls, folder: Path, study: str) -> Saved:
+        """For features of reference pictures, which depend on no setting but the extractor that their names hold."""
+        return cls(folder / FOLDER / study / "reference")
 
     def get(self, name: str, make: Callable[[], Tensors]) -> Tensors:
         """The tensors under `name`, on the CPU; made, and kept for others, where they do not stand or are damaged.

@@ -33,6 +33,7 @@ from studies.device_lock import on_device
 from studies.evaluator import CandidateEvaluator
 from studies.limits import Limits
 from studies.racing import quarter
+from studies.saved import Saved
 from studies.screen import Screen
 from studies.settings import Objective, SamplerSettings, StudySettings
 
@@ -84,9 +85,10 @@ class Session:
         )
 
 
-def open_session(config: SearchConfig, pipe: Any = None) -> Session:
+def open_session(config: SearchConfig, pipe: Any = None, references: Saved | None = None) -> Session:
     """Load and check everything that `config` names, before anything is measured or stored. pipe: the model, where it
-    is loaded already on the device and with the dtype that `config` names.
+    is loaded already on the device and with the dtype that `config` names. references: where features of a reference
+    folder are kept, so that only the study's first process reads its pictures.
 
     Raises:
         ExplorerError: the first thing that cannot be had, in one sentence.
@@ -94,13 +96,13 @@ def open_session(config: SearchConfig, pipe: Any = None) -> Session:
     try:
         # While latencies are measured here, loading waits, and they for it: both would take the other's time.
         with on_device(describe(resolve_device(config.device)), shared=True):
-            return _open(config, pipe)
+            return _open(config, pipe, references)
     except (RuntimeError, MemoryError) as error:  # such as a GPU without the memory for the model
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise StudyError(f"{config.model} cannot be made ready on {config.device} ({first}).") from error
 
 
-def _open(config: SearchConfig, pipe: Any) -> Session:
+def _open(config: SearchConfig, pipe: Any, references: Saved | None) -> Session:
     device = resolve_device(config.device)
     dtype = str(resolve_dtype(config.dtype, device)).removeprefix("torch.")
     trained = has_weights(config.model)
@@ -136,7 +138,11 @@ def _open(config: SearchConfig, pipe: Any) -> Session:
         true_names = [objective.name for objective in resolve(metrics, extractor, config.clip_model)]
         metrics += [name for name in ALWAYS if name not in true_names]
         loaded = (
-            None if reference == BASELINE_REFERENCE else load_reference(reference, load_extractor(extractor, device))
+            None
+            if reference == BASELINE_REFERENCE
+            else load_reference(
+                reference, load_extractor(extractor, device), keep=None if references is None else references.get
+            )
         )
         scorer = Scorer(metrics, extractor, loaded, config.clip_model, device)
         _check_count(scorer, prompts)

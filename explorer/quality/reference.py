@@ -4,6 +4,8 @@ pictures.
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -26,6 +28,9 @@ if TYPE_CHECKING:
 
 FORMAT = "inheritance-explorer statistics 1"
 BASELINE = "un-accelerated"
+KEPT = ("features", "mean", "cov")
+Keep = Callable[[str, Callable[[], dict[str, "torch.Tensor"]]], dict[str, "torch.Tensor"]]
+"""`keep(name, make)` gives the tensors under `name` that were kept earlier, by any process, or makes and keeps them."""
 STATISTICS_FOLDER = Path(__file__).parent.parent / "embedded" / "statistics"
 """Statistics of the embedded model's data, one file an extractor."""
 
@@ -67,9 +72,30 @@ class Reference:
         return cls.from_features(BASELINE, extractor, extractor(pictures).values, paired=True)
 
     @classmethod
-    def from_folder(cls, folder: str | Path, extractor: Extractor, minimum: int = frechet.MINIMUM) -> Reference:
-        """A folder of PNG, WebP or JPEG files. Raises ScoreError for no folder, no pictures, an unreadable one, or
-        fewer than `minimum`.
+    def kept(
+        cls, make: Callable[[], Reference], keep: Keep | None, of: str, name: str, extractor: Extractor,
+        paired: bool = False,
+    ) -> Reference:  # fmt: skip
+        """What `make` gives, made once for all who `keep` together, to the bit. of: what tells the pictures apart."""
+        if keep is None:
+            return make()
+        import torch
+
+        def tensors() -> dict[str, torch.Tensor]:
+            made = make()
+            return {part: torch.from_numpy(np.ascontiguousarray(getattr(made, part))) for part in KEPT}
+
+        facts = hashlib.sha256(f"{of} {extractor.name} {extractor.resizer}".encode()).hexdigest()[:20]
+        found = keep(f"features-{facts}", tensors)
+        features, mean, cov = (found[part].numpy() for part in KEPT)
+        return cls(name, extractor.name, extractor.resizer, features, mean, cov, paired)
+
+    @classmethod
+    def from_folder(
+        cls, folder: str | Path, extractor: Extractor, minimum: int = frechet.MINIMUM, keep: Keep | None = None
+    ) -> Reference:
+        """A folder of PNG, WebP or JPEG files, whose features are those kept while no file was changed. Raises
+        ScoreError for no folder, no pictures, an unreadable one, or fewer than `minimum`.
         """
         paths = find_pictures(Path(folder))
         if len(paths) < minimum:
@@ -77,8 +103,12 @@ class Reference:
                 f"The folder {folder} holds {len(paths)} picture(s), and the metric needs at least {minimum}; add "
                 "pictures."
             )
-        features = np.concatenate([extractor(batch).values for batch in read_batches(paths)])
-        return cls.from_features(str(folder), extractor, features)
+
+        def made() -> Reference:
+            features = np.concatenate([extractor(batch).values for batch in read_batches(paths)])
+            return cls.from_features(str(folder), extractor, features)
+
+        return cls.kept(made, keep, _files(paths), str(folder), extractor)
 
     def save(self, path: str | Path) -> None:
         """Write a safetensors file: features, mean and cov in float32; extractor, resizer, count, name and format as
@@ -174,15 +204,23 @@ class Reference:
         return interval(float(np.mean(values)), np.array(values), size)
 
 
-def load_reference(spec: str | Path, extractor: Extractor, minimum: int = frechet.MINIMUM) -> Reference:
+def _files(paths: Sequence[Path]) -> str:
+    """The names, sizes and times of files: what changes with a picture, without reading it."""
+    stats = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
+    return hashlib.sha256(repr(stats).encode()).hexdigest()
+
+
+def load_reference(
+    spec: str | Path, extractor: Extractor, minimum: int = frechet.MINIMUM, keep: Keep | None = None
+) -> Reference:
     """The reference that `spec` names: a .safetensors file of statistics, `embedded` for those shipped with the
-    embedded model, or a picture folder.
+    embedded model, or a picture folder, whose features are kept by `keep`.
     """
     if str(spec) == "embedded":
         reference = Reference.load(STATISTICS_FOLDER / f"{extractor.name}.safetensors")
     elif Path(spec).suffix == ".safetensors":
         reference = Reference.load(spec)
     else:
-        return Reference.from_folder(spec, extractor, minimum)
+        return Reference.from_folder(spec, extractor, minimum, keep)
     reference.check(extractor)
     return reference

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from explorer.quality.bootstrap import mean_estimate
 from explorer.quality.clip_model import canonical_clip, load_clip
 from explorer.quality.features import Features, canonical_extractor, check_pictures, load_extractor
 from explorer.quality.metrics import METRICS, default_clip, find_metric, resolve
-from explorer.quality.reference import BASELINE, Reference
+from explorer.quality.reference import BASELINE, Keep, Reference
 
 if TYPE_CHECKING:
     import numpy as np
@@ -89,9 +90,10 @@ class Scorer:
         pictures: torch.Tensor,
         prompts: Sequence[str | Prompt] = (),
         baseline_pictures: torch.Tensor | None = None,
+        keep: Keep | None = None,
     ) -> Scores:
         """Every metric of pictures uint8 (N, 3, H, W), made of `prompts`, beside the un-accelerated ones of the same
-        prompts and seeds.
+        prompts and seeds. keep: keeps the features of these for other processes.
 
         Raises ScoreError for fewer pictures than a metric needs, and for missing prompts or baseline where a metric
         needs them.
@@ -99,7 +101,7 @@ class Scorer:
         check_pictures(pictures)
         self._check_count(len(pictures))
         start = time.perf_counter()
-        reference = self._against(baseline_pictures) if self._compares else None
+        reference = self._against(baseline_pictures, keep) if self._compares else None
         shared = time.perf_counter() - start
         raw = self.measure(pictures, prompts, baseline_pictures)
         raw.seconds["features"] += shared
@@ -173,7 +175,7 @@ class Scorer:
         """
         return self._against(baseline_pictures).floor(size)
 
-    def _against(self, baseline: torch.Tensor | None) -> Reference:
+    def _against(self, baseline: torch.Tensor | None, keep: Keep | None = None) -> Reference:
         """The reference; of the un-accelerated pictures it is computed once and kept while they stay the same."""
         if self.reference is not None:
             return self.reference
@@ -187,7 +189,12 @@ class Scorer:
                 "reference."
             )
         if self._baseline is None or not torch.equal(self._baseline[0], baseline):
-            self._baseline = (baseline, Reference.from_pictures(baseline, self._extract))
+            extract = self._extract
+            pictures = hashlib.sha256(baseline.cpu().numpy().tobytes()).hexdigest()
+            made = Reference.kept(
+                lambda: Reference.from_pictures(baseline, extract), keep, pictures, BASELINE, extract, paired=True
+            )
+            self._baseline = (baseline, made)
         return self._baseline[1]
 
     def _of_prompts(self, pictures: torch.Tensor, prompts: Sequence[str | Prompt], features: Features | None) -> Array:

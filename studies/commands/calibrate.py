@@ -15,6 +15,7 @@ from studies.commands.output import duration, out, print_json, table, words
 from studies.config import SearchConfig, make_config
 from studies.database import show_url
 from studies.interrupts import interruptible
+from studies.saved import Saved
 from studies.session import Session, config_of, open_session
 from studies.store import Store, StudyRecord
 
@@ -37,7 +38,7 @@ def run_calibrate(
         else:
             config = make_config(given | {"calibrate": True})
         console.print(f"loading {config.model} ...", markup=False)
-        session = open_session(config)
+        session = open_session(config, references=Saved.of_references(store.folder, config.study))
         study = store.create_study(config.study, session.settings)
         if again:
             calibration.drop(store, study)

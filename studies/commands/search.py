@@ -48,7 +48,7 @@ def run_search(given: dict[str, Any], file: Path | None, *, as_json: bool) -> No
         if any(study.name == config.study for study in store.studies()):
             config = make_config(given, file, config_of(store.study(config.study).settings, config.study))
         console.print(f"loading {config.model} ...", markup=False)
-        session = open_session(config)
+        session = open_session(config, references=Saved.of_references(store.folder, config.study))
         use_profile(session, store)
         study = store.create_study(config.study, session.settings)
         prepare(store, study, session)
@@ -107,7 +107,7 @@ def run_one_worker(
         config = config_of(
             record.settings, study, device=device, storage=storage, proposals=proposals, racing=racing, replay=replay
         )
-        session = open_session(config)
+        session = open_session(config, references=Saved.of_references(store.folder, config.study))
         elsewhere = store.check_settings(record, session.settings)
         if elsewhere or quality_only:
             why = f"this is not the study's device ({elsewhere})" if elsewhere else "as asked"

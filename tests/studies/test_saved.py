@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from explorer import StudyError, strategy
-from explorer.pictures import generate
+from explorer.pictures import as_png, generate
+from explorer.quality.features import default_extractor, load_extractor
 from studies import saved as saved_module
 from studies.config import SearchConfig
 from studies.saved import Saved
@@ -18,6 +19,7 @@ from studies.session import Session, open_session
 from tests.studies.toy_study import toy_settings
 
 CONFIG = SearchConfig(steps=3, prompt_count=3, objectives=("latency", "psnr"), baselines="none", batch=2, pairs=3)
+EXTRACTOR = default_extractor(embedded=True)
 
 
 @pytest.fixture(scope="module")
@@ -83,3 +85,69 @@ def test_pictures_are_those_of_the_pipeline_itself(session: Session, tmp_path: P
     assert counts[0] > 0 and counts[1] == counts[0]
     with_plan = evaluator.score(strategy("DC0", mode="P2", steps=3, unet=session.architecture))
     assert 0 < with_plan.estimates["psnr"].value < 100
+
+
+def test_features_of_references_are_taken_once_a_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the un-accelerated pictures and of a folder; a changed file is read anew. Scores are equal to the bit."""
+    from explorer.quality import reference as reference_module
+    from explorer.quality.reference import Reference
+    from explorer.quality.scorer import Scorer
+
+    taken: list[str] = []
+
+    def counted(name: str, make: Any) -> Any:
+        return lambda *args: taken.append(name) or make(*args)
+
+    monkeypatch.setattr(Reference, "from_pictures", counted("pictures", Reference.from_pictures))
+    monkeypatch.setattr(reference_module, "read_batches", counted("folder", reference_module.read_batches))
+    random = torch.Generator().manual_seed(0)
+    pictures = [torch.randint(0, 255, (8, 3, 64, 64), dtype=torch.uint8, generator=random) for _ in range(3)]
+    folder = tmp_path / "real"
+    folder.mkdir()
+    for i, picture in enumerate(pictures[0]):
+        (folder / f"{i}.png").write_bytes(as_png(picture)[0])
+
+    def scores(kept: Path | None) -> list[Any]:
+        """As a new process does."""
+        keep = None if kept is None else Saved(kept).get
+        extract = load_extractor(EXTRACTOR, torch.device("cpu"))
+        found = []
+        for against in (None, Reference.from_folder(folder, extract, keep=keep)):
+            scorer = Scorer(["fd", "kid"], EXTRACTOR, against, None, torch.device("cpu"))
+            found.append(dict(scorer.score(pictures[1], (), pictures[2], keep)))
+        return found
+
+    first = scores(tmp_path / "kept")
+    assert sorted(taken) == ["folder", "pictures"]
+    assert scores(tmp_path / "kept") == first and len(taken) == 2
+    assert scores(None) == first and len(taken) == 4
+    (folder / "0.png").write_bytes(as_png(pictures[2][0])[0])
+    assert scores(tmp_path / "kept")[1] != first[1] and taken[4:] == ["folder"]
+
+
+def test_a_second_session_and_its_evaluator_take_no_features(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from explorer.quality import reference as reference_module
+    from explorer.quality.reference import Reference
+
+    folder = tmp_path / "real"
+    folder.mkdir()
+    random = torch.Generator().manual_seed(1)
+    for i in range(4):
+        picture = torch.randint(0, 255, (3, 64, 64), dtype=torch.uint8, generator=random)
+        (folder / f"{i}.png").write_bytes(as_png(picture)[0])
+    pipe, settings = None, []
+    for reference in (str(folder), "baseline"):
+        config = replace(CONFIG, objectives=("latency", "kid"), reference=reference)
+        for number in range(2):
+            if number:
+                for name in ("from_pictures", "from_features"):
+                    monkeypatch.setattr(Reference, name, None)
+                monkeypatch.setattr(reference_module, "read_batches", None)
+            opened = open_session(config, pipe, Saved(tmp_path / reference[-4:]))
+            pipe = opened.evaluator.pipe
+            opened.evaluator.saved = Saved.of(tmp_path, "s", opened.settings)
+            plan = strategy("DC0", mode="P2", steps=3, unet=opened.architecture)
+            assert opened.evaluator.score(plan, "quality").estimates
+            settings.append(opened.settings)
+        monkeypatch.undo()
+    assert settings[0] == settings[1] and settings[2] == settings[3]
