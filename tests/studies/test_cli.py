@@ -116,14 +116,6 @@ def test_a_search_from_beginning_to_end(capsys: pytest.CaptureFixture[str], tmp_
     assert "steps: the study has 4, this run 5" in refused
 
 
-def test_a_time_too_short_for_the_baselines_says_what_fits(capsys: pytest.CaptureFixture[str]) -> None:
-    options = [*SMALL, "--objectives", "latency,psnr", "--trials", "9"]
-    assert run(["search", "--study", "short", *options, "--timeout", "0.5"]) == 0
-    said = " ".join(capsys.readouterr().err.split())
-    done = len([row for row in document(capsys, "show", "short")["trials"] if row["state"] == "done"])
-    assert done < 9 and f"note: {9 - done} baselines are not scored; {done} fitted" in said
-
-
 def test_only_the_space_is_searched_when_asked(capsys: pytest.CaptureFixture[str]) -> None:
     options = [*SMALL, "--baselines", "none", "--space", "layer", "--sampler", "random", "--objectives", "latency,psnr"]
     assert run(["search", "--study", "layers", "--trials", "3", *options]) == 0
