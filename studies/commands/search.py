@@ -53,6 +53,7 @@ def run_search(given: dict[str, Any], file: Path | None, *, as_json: bool, start
             config = make_config(given, file, config_of(store.study(config.study).settings, config.study))
         console.print(f"loading {config.model} ...", markup=False)
         session = open_session(config, references=Saved.of_references(store.folder, config.study))
+        _say(_few_pictures(session))
         use_profile(session, store)
         study = store.create_study(config.study, session.settings)
         added = enqueue(store, study, list(session.baselines()), session.space, session.evaluator.evaluations)
@@ -200,6 +201,12 @@ def _tell_no_look(session: Session) -> None:
     reason = no_look(len(evaluator.prompts), evaluator.batch) if raced else None
     if reason is not None:
         words().print(f"note: {reason}", markup=False)
+
+
+def _few_pictures(session: Session) -> str | None:
+    scorer = session.evaluator.scorer
+    words = None if scorer is None else scorer.few(len(session.evaluator.prompts))
+    return None if words is None else f"note: {words}"
 
 
 def _say(note: str | None) -> None:

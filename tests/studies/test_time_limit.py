@@ -40,7 +40,7 @@ def session() -> Session:
 def loaded(session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Session:
     """The model stays loaded, so that a time of seconds is spent on plans, however busy the machine."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(search, "open_session", lambda config: replace(session, config=config))
+    monkeypatch.setattr(search, "open_session", lambda config, **_: replace(session, config=config))
     return session
 
 
