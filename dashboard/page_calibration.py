@@ -17,9 +17,11 @@ from studies import calibration
 from studies.board import Board
 from studies.calibration import Calibration, Standing
 from studies.database import show_url
+from studies.shared import Shared, shared_drift
 from studies.sqlite import DEFAULT_URL
 from studies.store import Store, StudyRecord
-from studies.summary import agreements, predicted_rows
+from studies.summary import Agreement, agreements, cost_agreement, predicted_rows
+from studies.tables import DONE, SCREENED
 
 RULES = {
     "copy": "copy", "forecast1": "forecast, order 1", "forecast2": "forecast, order 2", "fitted": "fitted",
@@ -35,6 +37,8 @@ def page() -> None:
         so_far = calibration.standing(store, study)
         found = _read(str(store.url), study.id, study.created, so_far, store, study) if so_far.whole else None
         board = board_of(store, study)
+        finished = sum(row.state in (DONE, SCREENED) for row in board.rows)
+        shared = None if found is None else _shared(str(store.url), study.id, finished, store, study, board)
     if found is None:
         _missing(study, so_far)
         return
@@ -42,12 +46,12 @@ def page() -> None:
         "Un-accelerated runs in which one step at a time inherits: how wrong its prediction becomes, and how far that "
         "moves the final latents. From this the search predicts any plan's drift without running it."
     )
-    _counts(found, board)
+    _counts(found, board, shared)
     _errors(found)
     _effects(found)
     _times(found)
     _nodes(found)
-    _predictions(board)
+    _predictions(board, shared)
 
 
 @st.cache_resource(max_entries=8, show_spinner="Reading the calibration ...")
@@ -56,6 +60,12 @@ def _read(
 ) -> Calibration | None:
     """Without the moments of the features, which are megabytes and which no chart shows."""
     return calibration.load(_store, _study, with_moments=False)
+
+
+@st.cache_resource(max_entries=8, show_spinner=False)
+def _shared(url: str, study_id: int, finished: int, _store: Store, _study: StudyRecord, _board: Board) -> Shared | None:
+    """Read again once more plans are finished, as it reads single pictures' drift."""
+    return shared_drift(_store, _study, _board.rows, _board.objectives)
 
 
 def command(study: StudyRecord, *, again: bool = False) -> str:
@@ -80,9 +90,9 @@ def _missing(study: StudyRecord, so_far: Standing) -> None:
     st.caption("A model with random weights draws nothing, so it has no calibration.")
 
 
-def _counts(found: Calibration, board: Board) -> None:
+def _counts(found: Calibration, board: Board, shared: Shared | None) -> None:
     design = found.design
-    agreed = agreements(board.rows, board.objectives)
+    agreed = agreements(board.rows, board.objectives, shared)
     shown = [("Pictures", f"{found.errors.pictures}"),
              ("Evaluations", f"{len(design.steps)} of {design.evaluations}"),
              ("Masks", f"{len(design.masks)}"),
@@ -189,12 +199,21 @@ def _nodes(found: Calibration) -> None:
     )
 
 
-def _predictions(board: Board) -> None:
+def _predictions(board: Board, shared: Shared | None) -> None:
     st.subheader("Predicted against measured", anchor=False)
-    agreed = {each.metric: each for each in agreements(board.rows, board.objectives)}
+    agreed = {each.metric: each for each in agreements(board.rows, board.objectives, shared)}
     if not agreed:
         say("fewer than three plans of this study were both predicted and measured; run the search on.")
-        return
+    else:
+        _drift(board, agreed)
+    if (cost := cost_agreement(board.rows)) is not None:
+        st.caption(
+            f"Rank correlation of predicted cost, a share of the un-accelerated run's time, with measured latency: "
+            f"**{cost.spearman:.2f}** over {cost.over}."
+        )
+
+
+def _drift(board: Board, agreed: dict[str, Agreement]) -> None:
     metric = st.segmented_control(
         "Measured", list(agreed), default=next(iter(agreed)), required=True, key="calibration-metric",
         format_func=axis_words, label_visibility="collapsed",
@@ -207,7 +226,8 @@ def _predictions(board: Board) -> None:
     st.caption(
         f"One point is one plan: what the calibration foretold before it ran, against what was measured. Rank "
         f"correlation (Spearman) of predicted drift with the loss in {plain(axis_words(metric))}: "
-        f"**{one.spearman:.2f}** over {one.n:,} plans; 1 is a perfect ranking, 0 none. Click a point to open its plan."
+        f"**{one.spearman:.2f}** over {one.over}; 1 is a perfect ranking, 0 none. The points are plans scored whole; "
+        "click one to open it."
     )
     if (trial := clicked(event)) is not None:
         choose_trial(trial)

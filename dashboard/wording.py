@@ -12,6 +12,7 @@ from explorer.estimate import Estimate
 UNITS = {"latency": "s per picture", "speedup": "x", "psnr": "dB"}
 NAMES = {
     "cache_mib": "features kept (MiB)", "predicted_drift": "predicted drift (share of the latents)",
+    "predicted_cost": "predicted cost (share of the un-accelerated time)",
     "predicted_latency": "predicted latency (s per picture)",
 }  # fmt: skip
 _PUNCTUATION = re.compile(r"([!-/:-@\[-`{-~])")

@@ -18,6 +18,7 @@ from explorer.workload import evaluations_of
 from search_spaces.space import Setting
 from studies import calibration
 from studies.calibration import Arrays, Calibration
+from studies.clock import OutOfTime
 from studies.device_lock import on_device
 from studies.session import Session
 from studies.store import Store, StudyRecord
@@ -56,15 +57,19 @@ def calibrate(
     pictures: int | None = None,
     points: int | None = None,
     on_progress: Callable[[Progress], None] | None = None,
+    seconds: float | None = None,
 ) -> Calibration:
     """The study's calibration; what of it stands is not made again. One that was begun goes on with the parts that it
     was begun with, so one of before a kind of part existed is whole without that kind.
 
     pictures: prompts of the study that are run, its last ones, with seeds of their own. points: evaluations of a run
     at which errors are measured. None: as in what stands, otherwise 4 (or all prompts) and 8. Features are read, and
-    plain runs made, at every step count of the space; the errors of single steps are those of the study's own.
+    plain runs made, at every step count of the space; the errors of single steps are those of the study's own. seconds:
+    after which no further part is begun and the one in hand is given up, unless it is the first of this run, so that
+    every run gets on.
 
     Raises:
+        OutOfTime: when `seconds` did not do for all parts; those that are made stand.
         StudyError: for a model with random weights, fewer prompts than pictures, or a calibration that stands with
             other pictures or points.
     """
@@ -99,30 +104,41 @@ def calibrate(
     names = [task.part for task in tasks]
     started, begun = time.monotonic(), sum(task.work for task in tasks if task.part in standing)
     done, total = begun, sum(task.work for task in tasks)
-    words = ""
+    words, made, part_ends = "", len(standing), begun
+
+    def check_time() -> None:
+        spent = time.monotonic() - started
+        if seconds is None or done == total or spent < seconds:
+            return
+        rest = f"; the rest takes about {(total - done) * spent / (done - begun):.0f} s" if done > begun else ""
+        raise OutOfTime(f"the calibration is not whole: {made} of {len(tasks)} parts are stored{rest}")
 
     def report(more: int) -> None:
         nonlocal done
         done += more
-        seconds = time.monotonic() - started
-        left = (total - done) * seconds / (done - begun) if done > begun else None
+        spent = time.monotonic() - started
+        left = (total - done) * spent / (done - begun) if done > begun else None
         if on_progress is not None:
-            on_progress(Progress(done, total, seconds, left, words))
+            on_progress(Progress(done, total, spent, left, words))
+        if made > len(standing) and done < part_ends:
+            check_time()
 
     for task in tasks:
         if task.part in standing:
             continue
-        words, at_start = task.words, done
+        words, part_ends = task.words, done + task.work
+        check_time()
         report(0)
         with on_device(session.info, shared=not task.part.startswith("errors/")):  # errors are timed as well
             clock = time.perf_counter()
             arrays, facts = task.make(report)
             took = time.perf_counter() - clock
         calibration.save_part(store, study, task.part, facts | {"parts": names, "made_with": made_with}, arrays, took)
-        report(at_start + task.work - done)
-    made = calibration.load(store, study)
-    assert made is not None
-    return made
+        made += 1
+        report(part_ends - done)
+    whole = calibration.load(store, study)
+    assert whole is not None
+    return whole
 
 
 def _tasks(store: Store, study: StudyRecord, session: Session, pictures: int, points: int) -> Iterator[_Task]:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import sqlalchemy as sa
 from numpy.typing import NDArray
+from sqlalchemy.engine import Connection
 
 from explorer.errors import StudyError
 from explorer.mask import Feature, Mask
@@ -102,9 +103,8 @@ def standing(store: Store, study: StudyRecord) -> Standing:
     """Read without the pieces themselves, which take megabytes. Raises StudyError for those of another model."""
     table = tables.calibrations
     mine = table.c.study_id == study.id
-    with store.begin() as connection:
-        rows = connection.execute(sa.select(table.c.part, table.c.seconds, table.c.created).where(mine)).all()
-        facts = connection.execute(sa.select(table.c.facts).where(mine).limit(1)).scalar()
+    rows = store.read(sa.select(table.c.part, table.c.seconds, table.c.created).where(mine))
+    facts = next((row.facts for row in store.read(sa.select(table.c.facts).where(mine).limit(1))), None)
     if facts is not None:
         _check(study, facts)
     total = len(facts["parts"]) if facts else 0
@@ -124,8 +124,7 @@ def parts(store: Store, study: StudyRecord, *, moments: bool = True) -> dict[str
     query = sa.select(table).where(table.c.study_id == study.id).order_by(table.c.id)
     if not moments:
         query = query.where(table.c.part.not_like("moments/%"))
-    with store.begin() as connection:
-        rows = connection.execute(query).all()
+    rows = store.read(query)
     made = {}
     for row in rows:
         try:
@@ -162,17 +161,20 @@ def save_part(store: Store, study: StudyRecord, name: str, facts: dict[str, Any]
         "study_id": study.id, "part": name, "facts": identity(study.settings) | facts, "data": data,
         "sha256": hashlib.sha256(data).hexdigest(), "seconds": took, "created": time.time(),
     }  # fmt: skip
-    with store.begin() as connection:
-        known = sa.select(table.c.id).where(table.c.study_id == study.id, table.c.part == name)
+    known = sa.select(table.c.id).where(table.c.study_id == study.id, table.c.part == name)
+
+    def add(connection: Connection, _again: bool) -> None:
         if connection.execute(known).first() is None:
             with suppress(sa.exc.IntegrityError), connection.begin_nested():  # another process was quicker
                 connection.execute(sa.insert(table).values(row))
 
+    store.transact(add)
+
 
 def drop(store: Store, study: StudyRecord) -> None:
     """Forget the study's calibration."""
-    with store.begin() as connection:
-        connection.execute(sa.delete(tables.calibrations).where(tables.calibrations.c.study_id == study.id))
+    mine = sa.delete(tables.calibrations).where(tables.calibrations.c.study_id == study.id)
+    store.transact(lambda connection, _: connection.execute(mine))
 
 
 def load(store: Store, study: StudyRecord, *, with_moments: bool = True) -> Calibration | None:

@@ -23,6 +23,7 @@ from explorer.estimate import Estimate
 from explorer.pictures import as_png
 from explorer.plan import InheritancePlan, plain_name
 from explorer.prompts import load_prompts
+from explorer.quality import metrics
 from explorer.quality.bootstrap import mean_estimate
 from explorer.quality.scorer import Raw, Scorer
 from explorer.strategies import strategy
@@ -50,7 +51,7 @@ from studies.settings import StudySettings
 FRESH_SEED = 1_000_000_000
 """Far from the seeds that a study counts from 0."""
 
-LEAST = 8
+LEAST = metrics.LEAST
 WORST = 6
 CertifyProgress = Callable[[int, int, float | None], None]
 

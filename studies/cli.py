@@ -52,7 +52,9 @@ def search(
     prompt_count: Annotated[int | None, typer.Option(help="Only the first so many prompts.")] = None,
     steps: Annotated[int | None, typer.Option(help="Steps of the un-accelerated pipeline [50].")] = None,
     trials: Annotated[int | None, typer.Option(help="The study's total of plans, not an addition [200].")] = None,
-    timeout: Annotated[float | None, typer.Option(help="Begin no further plan after so many seconds.")] = None,
+    timeout: Annotated[
+        float | None, typer.Option(help="Begin nothing further after so many seconds, loading included.")
+    ] = None,
     workers: Annotated[int | None, typer.Option(help="Processes on this machine [1].")] = None,
     storage: Annotated[
         str | None, typer.Option(envvar=STORAGE_VARIABLE, help="SQLite file or SQLAlchemy URL [explorer.db].")
@@ -112,9 +114,10 @@ def search(
 ) -> None:
     """Search plans: the baselines first, then what is proposed. Resumes; Ctrl-C leaves the study whole."""
     given = {name: value for name, value in locals().items() if name not in ("file", "as_json")}
+    started = time.monotonic()
     from studies.commands.search import run_search
 
-    run_search(given, file, as_json=as_json)
+    run_search(given, file, as_json=as_json, started=started)
 
 
 @app.command()
@@ -123,7 +126,9 @@ def worker(
     storage: Storage = DEFAULT_STORAGE,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
     trials: Annotated[int | None, typer.Option(help="The study's total of plans.")] = None,
-    timeout: Annotated[float | None, typer.Option(help="Begin no further plan after so many seconds.")] = None,
+    timeout: Annotated[
+        float | None, typer.Option(help="Begin nothing further after so many seconds, loading included.")
+    ] = None,
     quality_only: Annotated[
         bool, typer.Option("--quality-only", help="Leave latency to others, as a worker of another device does anyway.")
     ] = False,
@@ -132,9 +137,10 @@ def worker(
     replay: Annotated[int, typer.Option(help="MiB kept of UNet outputs, as for `search`.")] = 1024,
 ) -> None:
     """One more process on a study, from any machine that reaches the storage."""
+    started = time.monotonic()
     from studies.commands.search import run_one_worker
 
-    run_one_worker(study, storage, device, trials, timeout, quality_only, proposals, racing, replay)
+    run_one_worker(study, storage, device, trials, timeout, quality_only, proposals, racing, replay, started)
 
 
 @app.command()

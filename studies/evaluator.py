@@ -33,7 +33,7 @@ from studies.device_lock import on_device
 from studies.limits import Limits
 from studies.racing import Race, rungs
 from studies.saved import Saved
-from studies.scored import LATENCY, PREDICTED, QUALITY, Part, Picture, Scored
+from studies.scored import LATENCY, PREDICTED, PREDICTED_COST, QUALITY, Part, Picture, Scored
 from studies.screen import Screen
 from studies.sheet import Sheet, first_and_worst, shared_out
 
@@ -255,14 +255,17 @@ class CandidateEvaluator:
         )
 
     def _predicted(self, plan: InheritancePlan) -> dict[str, Estimate]:
-        """The drift that the study's calibration predicts, beside what is measured."""
+        """The drift and the cost that the study's calibration predicts, beside what is measured. Without one a profile
+        still tells the cost."""
         if self.predictor is None:
-            return {}
-        try:
-            drift = self.predictor.drift(plan)
-        except PlanError:  # such as a number of steps or a scheduler that was not calibrated
-            return {}
-        return {PREDICTED: Estimate(drift, drift, drift, self.predictor.calibration.errors.pictures)}
+            share = self.time_share(plan)
+            return {} if share is None else {PREDICTED_COST: Estimate(share, share, share, 1)}
+        found, pictures = {}, self.predictor.calibration.errors.pictures
+        for name, predict in ((PREDICTED, self.predictor.drift), (PREDICTED_COST, self.predictor.cost)):
+            with contextlib.suppress(PlanError):  # such as a number of steps or a scheduler that was not calibrated
+                value = predict(plan)
+                found[name] = Estimate(value, value, value, pictures)
+        return found
 
     def _latency(self, plan: InheritancePlan, handle: Inheritance) -> Scored:
         start = time.perf_counter()
@@ -272,6 +275,8 @@ class CandidateEvaluator:
         estimates["cache_mib"] = Estimate(held, held, held, 1)
         if self.profile is not None:
             estimates["predicted_latency"] = self.profile.predicted_latency(plan, self.evaluations(plan))
+        if self.scorer is None:  # otherwise kept with the quality, which is measured anywhere
+            estimates |= self._predicted(plan)
         spent = {"latency": time.perf_counter() - start}
         return Scored(estimates, spent, {}, {"latency": [list(pair) for pair in latency.samples]})
 

@@ -8,6 +8,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
+from sqlalchemy.engine import Connection
 
 from explorer.costs import Anatomy
 from explorer.errors import ModelError, ScoreError, StudyError
@@ -131,15 +132,15 @@ def _sound(kind: str, value: Any) -> bool:
 
 def _read(store: Store, study: StudyRecord, kind: str) -> Any:
     query = sa.select(findings.c.value).where(findings.c.study_id == study.id, findings.c.kind == kind)
-    with store.begin() as connection:
-        return connection.execute(query).scalar()
+    return next((row.value for row in store.read(query)), None)
 
 
 def keep(store: Store, study: StudyRecord, kind: str, value: Any) -> None:
     """Keep it, in the place of a damaged one, unless another process kept one meanwhile."""
     row = {"study_id": study.id, "kind": kind, "value": value, "created": time.time()}
     mine = (findings.c.study_id == study.id, findings.c.kind == kind)
-    with store.begin() as connection:
+
+    def write(connection: Connection, _again: bool) -> None:
         standing = connection.execute(sa.select(findings.c.value).where(*mine)).first()
         if standing is not None:
             if not _sound(kind, standing.value):
@@ -147,3 +148,5 @@ def keep(store: Store, study: StudyRecord, kind: str, value: Any) -> None:
             return
         with suppress(sa.exc.IntegrityError), connection.begin_nested():  # another process was quicker
             connection.execute(sa.insert(findings).values(row))
+
+    store.transact(write)

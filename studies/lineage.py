@@ -47,10 +47,9 @@ def lineage(store: Store, study: StudyRecord, row: TrialRow) -> Lineage:
         else f"proposed by {_words(row.proposed_by, sampler.name)} (seed {sampler.seed}) in the space "
         f"{study.settings.space}"
     )
-    with store.begin() as connection:
-        chosen = sa.select(plans.c.parameters).where(plans.c.study_id == study.id, plans.c.key == row.key)
-        choices = connection.execute(chosen).scalar()
-        parents = _parents(connection, study, row.number)
+    chosen = sa.select(plans.c.parameters).where(plans.c.study_id == study.id, plans.c.key == row.key)
+    choices = next((found.parameters for found in store.read(chosen)), None)
+    parents = store.transact(lambda connection, _: _parents(connection, study, row.number))
     seconds = None if row.started is None or row.finished is None else row.finished - row.started
     made = "moved" if row.proposed_by == "moves" else "crossed"
     chosen_values = dict(choices) if isinstance(choices, dict) else {}

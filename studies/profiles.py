@@ -14,6 +14,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
+from sqlalchemy.engine import Connection
 
 from explorer.compiling import CompileMode
 from explorer.errors import ScoreError
@@ -42,9 +43,8 @@ def profile_key(fingerprint: str, workload: Workload, info: DeviceInfo) -> str:
 
 def find_profile(store: Store, key: str) -> Profile | None:
     """The profile under `key`, complete or interrupted. Raises ScoreError for one that cannot be read."""
-    with store.begin() as connection:
-        found = connection.execute(sa.select(profiles.c.document).where(profiles.c.key == key)).scalar()
-    return None if found is None else Profile.from_json(found)
+    found = store.read(sa.select(profiles.c.document).where(profiles.c.key == key))
+    return Profile.from_json(found[0].document) if found else None
 
 
 def newest_profile(
@@ -63,9 +63,7 @@ def newest_profile(
     query = sa.select(profiles.c.document).where(
         profiles.c.model == model, profiles.c.architecture == architecture, profiles.c.complete.is_(True)
     )
-    with store.begin() as connection:
-        documents = list(connection.execute(query.order_by(profiles.c.updated.desc())).scalars())
-    found = [Profile.from_json(document) for document in documents]
+    found = [Profile.from_json(row.document) for row in store.read(query.order_by(profiles.c.updated.desc()))]
 
     def fits(profile: Profile) -> bool:
         workload = profile.workload
@@ -89,14 +87,17 @@ def save_profile(store: Store, profile: Profile) -> None:
         "device_id": device_id,
         "updated": time.time(),
     }
-    with store.begin() as connection:
-        replace = sa.update(profiles).where(profiles.c.key == key).values(row)
+    replace = sa.update(profiles).where(profiles.c.key == key).values(row)
+
+    def write(connection: Connection, _again: bool) -> None:
         if connection.execute(replace).rowcount == 0:
             try:
                 with connection.begin_nested():
                     connection.execute(sa.insert(profiles).values(row))
             except sa.exc.IntegrityError:  # another process was quicker
                 connection.execute(replace)
+
+    store.transact(write)
 
 
 def measured_profile(

@@ -12,6 +12,8 @@ from explorer.estimate import Estimate
 
 PREDICTED = "predicted_drift"
 """The metric under which a plan's predicted drift is kept beside what was measured."""
+PREDICTED_COST = "predicted_cost"
+"""The same of its predicted cost (`Prediction.cost`): a share of the un-accelerated run's time."""
 
 
 class Plan(Protocol):

@@ -293,9 +293,12 @@ def _batch(
 def _check_count(scorer: Scorer, prompts: PromptSet) -> None:
     """Too few prompts for a metric are a mistake of the whole study, not of each candidate."""
     for objective in scorer.objectives:
-        least = METRICS[find_metric(objective.name, scorer.extractor, scorer.clip_model)].minimum
+        least = METRICS[find_metric(objective.name, scorer.extractor, scorer.clip_model)].telling
         if len(prompts) < least:
-            raise ScoreError(f"{objective.name} needs at least {least} prompts, and {prompts.name} has {len(prompts)}.")
+            raise ScoreError(
+                f"{objective.name} needs at least {least} prompts, as fewer tell nothing, and {prompts.name} has "
+                f"{len(prompts)}; give more, or --objectives latency,psnr, which few prompts tell apart."
+            )
 
 
 def _objectives(config: SearchConfig, scorer: Scorer | None) -> tuple[Objective, ...]:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from scipy.stats import spearmanr
 
 from studies.front import Array, dominates, hypervolume
 from studies.rows import TrialRow, front_rows, objective_losses
-from studies.scored import PREDICTED
+from studies.scored import PREDICTED, PREDICTED_COST
 from studies.settings import Objective
-from studies.tables import DONE
+from studies.shared import Shared
+from studies.tables import DONE, SCREENED
 
 LATENCIES = ("latency", "speedup")
-AUXILIARY = ("cache_mib", "predicted_latency", PREDICTED)
+AUXILIARY = ("cache_mib", "predicted_latency", PREDICTED, PREDICTED_COST)
 """Kept with a trial and no score of it: what its features take, and what was predicted of it."""
 
 
@@ -129,37 +131,77 @@ def gain(rows: list[TrialRow], objectives: tuple[Objective, ...]) -> Gain | None
 
 @dataclass(frozen=True)
 class Agreement:
-    """Spearman's rank correlation of predicted drift with the loss in `metric`, over `n` plans: 1 is a perfect rank."""
+    """Spearman's rank correlation of a prediction with the loss in `metric`, over `n` plans: 1 is a perfect rank.
+    screened: how many of them a race screened out; prompts: on how many all of them were then compared."""
 
     metric: str
     spearman: float
     n: int
+    screened: int = 0
+    prompts: int | None = None
+
+    @property
+    def over(self) -> str:
+        """`40 plans (9 screened out) on the 8 prompts they share`."""
+        screened = f" ({self.screened} screened out)" if self.screened else ""
+        return f"{self.n:,} plans{screened}" + (f" on the {self.prompts} prompts they share" if self.prompts else "")
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
 
 
-def agreements(rows: list[TrialRow], objectives: tuple[Objective, ...]) -> list[Agreement]:
-    """How well the calibration's predictions rank what was measured: against PSNR where it was taken, then each
-    objective of quality. A metric of fewer than three plans that were both predicted and measured has none."""
-    found = []
+def agreements(
+    rows: list[TrialRow], objectives: tuple[Objective, ...], shared: Shared | None = None
+) -> list[Agreement]:
+    """How well the calibration's predicted drift ranks what was measured: against PSNR where it was taken, then each
+    objective of quality. A metric of fewer than three plans that were both predicted and measured has none.
+
+    Plans that a race screened out would leave a selected sample behind them, so where there are some, paired metrics
+    are compared on the prompts that all plans `shared`. Other metrics are not measured of them.
+    """
     metrics = {"psnr": "maximize"} | {o.name: o.direction for o in objectives if o.name not in LATENCIES}
+    found = []
     for metric, direction in metrics.items():
-        both = predicted_rows(rows, metric)
-        if len(both) < 3:
-            continue
         sign = -1.0 if direction == "maximize" else 1.0
-        losses = [sign * row.scores[metric].value for row in both]
-        predicted = [row.scores[PREDICTED].value for row in both]
-        if len(set(losses)) > 1 and len(set(predicted)) > 1:
-            found.append(Agreement(metric, float(spearmanr(predicted, losses).statistic), len(both)))
-    return found
+        if shared is not None and metric in shared.means:
+            means, prompts = shared.means[metric], shared.prompts
+            both = [row for row in rows if PREDICTED in row.scores and row.key in means]
+            losses = [sign * means[row.key] for row in both]
+        else:
+            both, prompts = predicted_rows(rows, metric), None
+            losses = [sign * row.scores[metric].value for row in both]
+        found.append(_agreement(metric, both, PREDICTED, losses, prompts))
+    return [each for each in found if each is not None]
 
 
-def agreement(rows: list[TrialRow], objectives: tuple[Objective, ...]) -> Agreement | None:
+def agreement(
+    rows: list[TrialRow], objectives: tuple[Objective, ...], shared: Shared | None = None
+) -> Agreement | None:
     """The first of `agreements`, where there is one."""
-    return next(iter(agreements(rows, objectives)), None)
+    return next(iter(agreements(rows, objectives, shared)), None)
+
+
+def cost_agreement(rows: list[TrialRow]) -> Agreement | None:
+    """How well predicted cost ranks measured latency, of plans done and of those screened out after they were timed."""
+    both = [
+        row for row in rows
+        if row.state in (DONE, SCREENED) and PREDICTED_COST in row.scores and "latency" in row.scores
+    ]  # fmt: skip
+    return _agreement("latency", both, PREDICTED_COST, [row.scores["latency"].value for row in both])
+
+
+def _agreement(
+    metric: str, rows: list[TrialRow], name: str, losses: list[float], prompts: int | None = None
+) -> Agreement | None:
+    predicted = [row.scores[name].value for row in rows]
+    if len(rows) < 3 or len(set(losses)) < 2 or len(set(predicted)) < 2:
+        return None
+    screened = sum(row.state == SCREENED for row in rows)
+    return Agreement(metric, float(spearmanr(predicted, losses).statistic), len(rows), screened, prompts)
 
 
 def predicted_rows(rows: list[TrialRow], metric: str) -> list[TrialRow]:
-    """Finished plans whose drift was predicted and whose `metric` was measured."""
+    """Plans scored whole whose drift was predicted and whose `metric` was measured."""
     return [row for row in rows if row.state == DONE and PREDICTED in row.scores and metric in row.scores]
 
 

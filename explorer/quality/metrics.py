@@ -14,16 +14,25 @@ from explorer.quality.features import CLASSIFIERS, canonical_extractor
 Direction = Literal["minimize", "maximize"]
 
 
+LEAST = 8
+"""Pictures below which nothing is decided: fewer make a comparison of distributions that is bias and noise."""
+
+
 @dataclass(frozen=True)
 class Metric:
-    """A metric that can be asked for: `minimum` pictures, and whether it is of extracted features, of CLIP, or of
-    pairs of pictures.
+    """A metric that can be asked for: `minimum` pictures that it can be computed from, and whether it is of extracted
+    features, of CLIP, or of pairs of pictures.
     """
 
     direction: Direction
     minimum: int
     kind: Literal["features", "clip", "paired"]
     words: str
+
+    @property
+    def telling(self) -> int:
+        """Pictures below which it tells plans apart by chance alone, and no study is made with it."""
+        return max(LEAST, self.minimum) if self.kind == "features" else self.minimum
 
 
 METRICS = {

@@ -161,6 +161,23 @@ class Scorer:
             scores.seconds[name] = raw.seconds.get(name, 0.0) + time.perf_counter() - start
         return scores
 
+    def few(self, count: int) -> str | None:
+        """In one sentence, why a Frechet distance of `count` pictures is no number to quote: there are fewer than its
+        features have dimensions. None where there are enough, and where no Frechet distance is measured."""
+        names = [name for name, metric in self._metrics.items() if metric in ("fd", "fid")]
+        if not names or self._extract is None:
+            return None
+        import torch
+
+        size = len(self.reference.mean) if self.reference is not None else 0
+        size = size or self._extract(torch.zeros(1, 3, 64, 64, dtype=torch.uint8)).values.shape[1]
+        if count >= size:
+            return None
+        return (
+            f"{names[0]} of {count} pictures is almost all bias, as its features have {size} dimensions: it ranks the "
+            "plans of this study and is no number to quote; kid, clip, psnr and ssim have no such bias."
+        )
+
     def reference_of(self, baseline: Features | None) -> Reference | None:
         """What features are compared with: the reference, or the features of the un-accelerated pictures."""
         if not self._compares or self.reference is not None:

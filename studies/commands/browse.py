@@ -15,9 +15,19 @@ from studies.database import show_url
 from studies.pick import answer
 from studies.queue import counts
 from studies.rows import TrialRow, trials
-from studies.settings import Objective, scheduler_words
+from studies.settings import scheduler_words
+from studies.shared import shared_drift
 from studies.store import Store, StudyRecord
-from studies.summary import agreement, dominated_baselines, front_of, gain, plain_row, scored_rows, without_loss
+from studies.summary import (
+    agreement,
+    cost_agreement,
+    dominated_baselines,
+    front_of,
+    gain,
+    plain_row,
+    scored_rows,
+    without_loss,
+)
 from studies.tables import SCREENED
 from studies.tally import BASELINE, Tally, source_of, tally
 
@@ -101,6 +111,8 @@ def study_document(store: Store, study: StudyRecord) -> dict[str, Any]:
     rows = trials(store, study)
     settings = study.settings
     volume = gain(rows, settings.objectives)
+    drift = agreement(rows, settings.objectives, shared_drift(store, study, rows, settings.objectives))
+    cost = cost_agreement(rows)
     return {
         "study": study.name,
         "model": settings.model,
@@ -109,15 +121,11 @@ def study_document(store: Store, study: StudyRecord) -> dict[str, Any]:
         "front": [row.number for row in front_of(rows, settings.objectives)],
         "hypervolume": None if volume is None else {"all": volume.all, "baselines": volume.baselines},
         "proposals": [each.to_json() for each in tally(rows, settings.objectives)],
-        "prediction": _prediction_document(rows, settings.objectives),
+        "prediction": None if drift is None else drift.to_json(),
+        "predicted_cost": None if cost is None else cost.to_json(),
         "settings": settings.to_json(),
         "trials": [_trial_document(row) for row in rows],
     }
-
-
-def _prediction_document(rows: list[TrialRow], objectives: tuple[Objective, ...]) -> dict[str, Any] | None:
-    found = agreement(rows, objectives)
-    return None if found is None else {"metric": found.metric, "spearman": found.spearman, "n": found.n}
 
 
 def _trial_document(row: TrialRow) -> dict[str, Any]:
@@ -172,12 +180,13 @@ def print_front(store: Store, study: StudyRecord, *, in_full: bool = False) -> N
     volume = gain(rows, objectives)
     if volume is not None:
         console.print(f"hypervolume of all plans over that of the baselines alone: {volume.ratio:.3f}")
-    predicted = agreement(rows, objectives)
-    if predicted is not None:
-        console.print(
-            f"predicted drift against measured {predicted.metric}: rank correlation {predicted.spearman:.2f} over "
-            f"{predicted.n} plans"
-        )
+    drift = agreement(rows, objectives, shared_drift(store, study, rows, objectives))
+    for what, found in (("drift", drift), ("cost", cost_agreement(rows))):
+        if found is not None:
+            console.print(
+                f"predicted {what} against measured {found.metric}: rank correlation {found.spearman:.2f} over "
+                f"{found.over}"
+            )
     _say_when_plain_wins(rows, front, settings.steps)
     _print_tally(tally(rows, objectives))
     for row in [row for row in rows if row.state == "failed"][:5]:

@@ -55,7 +55,7 @@ def run_calibrate(
     console.print(f"\nsearch with it:  explorer search --study {config.study}{storage}", markup=False)
 
 
-def with_progress(store: Store, study: StudyRecord, session: Session, **options: int | None) -> Calibration:
+def with_progress(store: Store, study: StudyRecord, session: Session, **options: Any) -> Calibration:
     """`calibrate` with a line of progress and the time left: redrawn on a terminal, otherwise now and then."""
     console = words()
     said = -SILENT_SECONDS

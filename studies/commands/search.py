@@ -14,11 +14,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from explorer.errors import StudyError
 from studies import findings
 from studies.calibration import load
+from studies.clock import Clock, OutOfTime
 from studies.commands.browse import print_front, study_document
 from studies.commands.output import duration, print_json, words
+from studies.commands.time_words import Pace, foretold, unscored
 from studies.config import AUTO, STORAGE_VARIABLE, SearchConfig, make_config
 from studies.database import show_url
-from studies.driver import Outcome, progress, run_worker
+from studies.driver import TIMEOUT, Outcome, progress, run_worker
 from studies.driver import Progress as Standing
 from studies.interrupts import interruptible
 from studies.pictures import FOLDER
@@ -33,37 +35,44 @@ from studies.summary import without_loss
 from studies.workers import run_workers
 
 
-def run_search(given: dict[str, Any], file: Path | None, *, as_json: bool) -> None:
+def run_search(given: dict[str, Any], file: Path | None, *, as_json: bool, started: float | None = None) -> None:
     """Open or resume the study, enqueue the baselines, search until the total stands, print the front.
 
-    given: the options of the command line; file: a TOML file of options. A study that stands gives the rest.
+    given: the options of the command line; file: a TOML file of options. A study that stands gives the rest. started:
+    when the command began, by the monotonic clock: its time limit holds for all of it.
 
     Raises:
         ExplorerError: in one sentence, before anything is stored when the options are wrong.
         KeyboardInterrupt: on Ctrl-C, with the study whole and the way to resume said.
     """
     console = words()
+    started = time.monotonic() if started is None else started
     config = make_config(given, file)
     with Store.open(config.storage) as store:
         if any(study.name == config.study for study in store.studies()):
             config = make_config(given, file, config_of(store.study(config.study).settings, config.study))
         console.print(f"loading {config.model} ...", markup=False)
         session = open_session(config, references=Saved.of_references(store.folder, config.study))
+        _say(_few_pictures(session))
         use_profile(session, store)
         study = store.create_study(config.study, session.settings)
-        prepare(store, study, session)
         added = enqueue(store, study, list(session.baselines()), session.space, session.evaluator.evaluations)
         _announce(config, store, study, added)
         _tell_no_look(session)
-        started, at_start = time.monotonic(), counts(store, study).finished
+        clock = Clock(config.timeout, started)
+        _say(foretold(session, store, study, clock))
+        began, at_start = time.monotonic(), counts(store, study).finished
         try:
             with interruptible():
-                findings.record(store, study, session)
-                if config.workers == 1:
-                    message = _in_this_process(session, store, study)
+                cut = _cut_short(store, study, session, clock)
+                began = time.monotonic()
+                if cut is not None:
+                    message = cut
+                elif config.workers == 1:
+                    message = _in_this_process(session, store, study, clock)
                 else:
                     del session  # the workers load their own: the device holds no copy for this process
-                    message = _in_many(config, store, study)
+                    message = _in_many(config, store, study, clock)
         except KeyboardInterrupt:
             console.print(
                 f"\ninterrupted; the study {config.study!r} is whole. Resume with the same command "
@@ -72,7 +81,7 @@ def run_search(given: dict[str, Any], file: Path | None, *, as_json: bool) -> No
             )
             raise
         console.print(message, markup=False)
-        _tell_unscored(config, store, study, at_start, time.monotonic() - started)
+        _say(unscored(config, store, study, at_start, time.monotonic() - began))
         if as_json:
             print_json(study_document(store, study))
         else:
@@ -92,6 +101,7 @@ def run_one_worker(
     proposals: str,
     racing: str,
     replay: int,
+    started: float | None = None,
 ) -> None:
     """Score plans of a standing study in this process, with the study's own settings. Where the device is not the
     study's, plans' quality alone.
@@ -101,6 +111,7 @@ def run_one_worker(
     """
     from explorer.plan import InheritancePlan
 
+    clock = Clock(timeout, started)
     Store.open(storage, read_only=True).close()  # a worker joins what stands, and makes no storage
     with Store.open(storage) as store, interruptible():
         record = store.study(study)
@@ -118,21 +129,35 @@ def run_one_worker(
             use_profile(session, store)
         if not _use_standing(store, record, session) and config.calibrate:
             raise StudyError(f"{study!r} is not calibrated yet; run `explorer calibrate --study {study}` first.")
+        if clock.over:
+            words().print(clock.words)
+            return
         outcome = run_worker(
-            store, study, session.space, session.evaluator, InheritancePlan.from_json, total, timeout,
+            store, study, session.space, session.evaluator, InheritancePlan.from_json, total, _seconds(clock),
             device=session.info.to_json(), quality_only=quality_only or bool(elsewhere),
             proposals=proposals_of(config, session), predictor=session.evaluator.predictor,
         )  # fmt: skip
-    words().print(outcome.words)
+    words().print(clock.words if outcome.stopped == TIMEOUT else outcome.words)
 
 
-def prepare(store: Store, study: StudyRecord, session: Session) -> None:
+def _cut_short(store: Store, study: StudyRecord, session: Session, clock: Clock) -> str | None:
+    """Make what the study needs before its first plan; in words, where the time is over before that."""
+    try:
+        prepare(store, study, session, clock.left)
+    except OutOfTime as error:
+        return f"{clock.words}: {error}. Run the same command to go on."
+    if not clock.over:
+        findings.record(store, study, session)
+    return clock.words if clock.over else None
+
+
+def prepare(store: Store, study: StudyRecord, session: Session, seconds: float | None = None) -> None:
     """Race proposed plans where that is asked, and use what the study has saved and its calibration, which is made
-    where the study is to have one and none stands."""
+    where the study is to have one and none stands. Raises OutOfTime where `seconds` do not do for it."""
     if not _use_standing(store, study, session) and session.config.calibrate:
         from studies.commands.calibrate import with_progress
 
-        session.use(with_progress(store, study, session))
+        session.use(with_progress(store, study, session, seconds=seconds))
 
 
 def _use_standing(store: Store, study: StudyRecord, session: Session) -> bool:
@@ -172,46 +197,49 @@ def _announce(config: SearchConfig, store: Store, study: StudyRecord, added: int
 def _tell_no_look(session: Session) -> None:
     """Where the batch leaves a race nothing to decide before all pictures are made."""
     evaluator = session.evaluator
-    reason = None if evaluator.race is None else no_look(len(evaluator.prompts), evaluator.batch)
+    raced = session.config.racing != "off" and evaluator.scorer is not None
+    reason = no_look(len(evaluator.prompts), evaluator.batch) if raced else None
     if reason is not None:
         words().print(f"note: {reason}", markup=False)
 
 
-def _tell_unscored(config: SearchConfig, store: Store, study: StudyRecord, at_start: int, seconds: float) -> None:
-    """Where the time was too short for the baselines: what fitted, and what the others want."""
-    standing = counts(store, study)
-    gained = standing.finished - at_start
-    left = min(standing.waiting, config.trials - standing.finished)
-    if config.timeout is None or left <= 0:
-        return
-    pace = f"; {gained} fitted, and the others want about {duration(left * seconds / gained)} more" if gained else ""
-    words().print(
-        f"note: {left} baselines are not scored{pace}. Run the same command to go on, or take fewer of them with "
-        "--baselines short in a study of another name."
-    )
+def _few_pictures(session: Session) -> str | None:
+    scorer = session.evaluator.scorer
+    words = None if scorer is None else scorer.few(len(session.evaluator.prompts))
+    return None if words is None else f"note: {words}"
 
 
-def _in_this_process(session: Session, store: Store, study: StudyRecord) -> str:
+def _say(note: str | None) -> None:
+    if note is not None:
+        words().print(note)
+
+
+def _seconds(clock: Clock) -> float | None:
+    """What a worker is given of the time: always some."""
+    return None if clock.left is None else max(clock.left, 0.001)
+
+
+def _in_this_process(session: Session, store: Store, study: StudyRecord, clock: Clock) -> str:
     from explorer.plan import InheritancePlan
 
     config = session.config
-    with _progress(store, study, config) as show:
+    with _progress(store, study, config, clock) as show:
         outcome: Outcome = run_worker(
             store, study.name, session.space, session.evaluator, InheritancePlan.from_json, config.trials,
-            config.timeout, show, session.info.to_json(), proposals=proposals_of(config, session),
+            _seconds(clock), show, session.info.to_json(), proposals=proposals_of(config, session),
             predictor=session.evaluator.predictor,
         )  # fmt: skip
-    return outcome.words
+    return clock.words if outcome.stopped == TIMEOUT else outcome.words
 
 
-def _in_many(config: SearchConfig, store: Store, study: StudyRecord) -> str:
+def _in_many(config: SearchConfig, store: Store, study: StudyRecord, clock: Clock) -> str:
     command = [sys.executable, "-m", "studies.cli", "worker", "--study", study.name]
     command += ["--device", config.device, "--trials", str(config.trials)]
     command += ["--proposals", config.proposals, "--racing", config.racing, "--replay", str(config.replay)]
-    if config.timeout is not None:
-        command += ["--timeout", str(config.timeout)]
+    if clock.left is not None:
+        command += ["--timeout", str(_seconds(clock))]
     started, at_start = time.monotonic(), counts(store, study).finished
-    with _progress(store, study, config) as show:
+    with _progress(store, study, config, clock) as show:
 
         def poll(_alive: int) -> None:
             show(progress(counts(store, study), config.trials, at_start, time.monotonic() - started))
@@ -225,14 +253,16 @@ def _in_many(config: SearchConfig, store: Store, study: StudyRecord) -> str:
 
 
 @contextmanager
-def _progress(store: Store, study: StudyRecord, config: SearchConfig) -> Iterator[Callable[[Standing], None]]:
+def _progress(
+    store: Store, study: StudyRecord, config: SearchConfig, clock: Clock
+) -> Iterator[Callable[[Standing], None]]:
     """A line that is redrawn on a terminal, otherwise a line for each finished plan."""
     console = words()
     columns = (
         TextColumn("[bold]{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(),
         TextColumn("{task.fields[words]}", markup=False),
     )  # fmt: skip
-    seen = {"finished": -1}
+    seen, pace = {"finished": -1}, Pace(config, clock, counts(store, study).finished)
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task("searching", total=config.trials, words="")
 
@@ -249,6 +279,8 @@ def _progress(store: Store, study: StudyRecord, config: SearchConfig) -> Iterato
             if not console.is_terminal and standing.finished:
                 event = f" {standing.words}:" if standing.words else ""
                 console.print(f"[{standing.finished}/{standing.total}]{event} {text}", markup=False)
+            if (note := pace.words(standing)) is not None:
+                console.print(note, markup=False)
 
         yield show
 

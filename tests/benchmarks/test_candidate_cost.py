@@ -15,7 +15,7 @@ from benchmarks.candidate_figures import figures_of, ratio
 from benchmarks.naive_loop import NaiveLoop
 from studies.evaluator import CandidateEvaluator
 
-SMALL = ["--plans", "5", "--steps", "4", "--count", "4", "--truth", "8", "--repeats", "1", "--pictures-batch", "4"]
+SMALL = ["--plans", "5", "--steps", "4", "--count", "8", "--truth", "8", "--repeats", "1", "--pictures-batch", "4"]
 ALL_STANDING = candidate_cost.standing_plans
 
 

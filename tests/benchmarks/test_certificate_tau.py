@@ -82,8 +82,8 @@ def test_figures_turn_each_metric_so_that_more_is_better() -> None:
 def storage(tmp_path_factory: pytest.TempPathFactory) -> str:
     url = f"sqlite:///{tmp_path_factory.mktemp('study') / 'explorer.db'}"
     given = {
-        "study": "small", "storage": url, "steps": 5, "prompt_count": 3, "trials": 6, "pairs": 3, "device": "cpu",
-        "baselines": "none", "objectives": "latency,clip", "sampler": "random", "batch": 3,
+        "study": "small", "storage": url, "steps": 5, "prompt_count": 8, "trials": 6, "pairs": 3, "device": "cpu",
+        "baselines": "none", "objectives": "latency,clip", "sampler": "random", "batch": 8,
     }  # fmt: skip
     run_search(given, None, as_json=False)
     return url

@@ -95,7 +95,7 @@ def test_from_a_search_to_a_picture(tmp_path: Path) -> None:
     from explorer import InheritancePlan, inherit, load_pipeline
 
     storage = tmp_path / "explorer.db"
-    options = ["--study", "small", "--steps", "4", "--prompt-count", "2", "--trials", "3", "--pairs", "3"]
+    options = ["--study", "small", "--steps", "4", "--prompt-count", "8", "--trials", "3", "--pairs", "3"]
     options += ["--space", "named", "--baselines", "none", "--storage", str(storage)]
     # Its latencies mean nothing here, so that it need not wait for others that measure on this machine: TMPDIR holds
     # the lock.

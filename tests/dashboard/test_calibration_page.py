@@ -14,6 +14,7 @@ from streamlit.testing.v1 import AppTest
 
 from dashboard.calibration_picture import ends_of, error_map, percent, prediction_chart
 from explorer.errors import StudyError
+from explorer.estimate import Estimate
 from studies import Store, calibration, tables, trials
 from studies.summary import agreements, predicted_rows
 from tests.dashboard.small_study import calibrated, fill
@@ -48,6 +49,26 @@ def test_what_stands_is_drawn(open_app: Open, small_storage: Path) -> None:
     assert len(times["data"][0]["y"]) == len(made.design.masks) and plain["data"][0]["text"] == ["20%"]
     assert len(nodes["data"][0]["y"]) == len(made.design.nodes)
     assert sum(len(trace["customdata"]) for trace in scatter["data"]) == 6  # the un-accelerated one has no drift
+
+
+def test_predicted_cost_is_held_against_latency(open_app: Open, tmp_path: Path) -> None:
+    path = tmp_path / "explorer.db"
+    with Store.open(path) as store:
+        study = fill(store, "small")
+        calibrated(store, study)
+        done = [row for row in trials(store, study) if row.state == "done"]
+        with store.begin() as connection:
+            ids = dict(connection.execute(sa.select(tables.plans.c.key, tables.plans.c.id)).all())
+            costs = [row.scores["latency"].value / 2 for row in done]
+            connection.execute(
+                sa.insert(tables.measurements),
+                [
+                    Estimate(cost, cost, cost, 1).to_json() | {"plan_id": ids[row.key], "metric": "predicted_cost"}
+                    for row, cost in zip(done, costs, strict=True)
+                ],
+            )
+    said = texts(whole(open_app(path, PAGE), "Calibration"))
+    assert f"with measured latency: **1.00** over {len(done)} plans." in said
 
 
 def test_rule_age_and_mask_are_chosen(open_app: Open, small_storage: Path) -> None:

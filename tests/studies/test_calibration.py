@@ -320,7 +320,10 @@ def test_calibrate_then_search_with_planned_proposals(
     capsys.readouterr()
     assert run(["show", "s", "--json"]) == 0
     shown = json.loads(capsys.readouterr().out)
-    assert len(shown["trials"]) == 3 and all("predicted_drift" in trial["scores"] for trial in shown["trials"])
+    assert len(shown["trials"]) == 3 and all(
+        {"predicted_drift", "predicted_cost"} <= trial["scores"].keys() for trial in shown["trials"]
+    )
+    assert shown["predicted_cost"]["metric"] == "latency" and shown["predicted_cost"]["n"] == 3
     assert shown["prediction"]["metric"] == "psnr" and -1 <= shown["prediction"]["spearman"] <= 1
     assert run(["search", "--study", "other", "--trials", "1", "--steps", "3", "--prompt-count", "2", "--objectives",
                 "latency,psnr", "--baselines", "none", "--proposals", "planned"]) == 1  # fmt: skip

@@ -155,7 +155,7 @@ def test_a_device_is_held_alone_or_shared(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_a_worker_measures_what_the_study_does(tmp_path: Path) -> None:
     """The options that are read back from a stored study give the same settings again."""
-    config = SearchConfig(steps=7, prompt_count=5, objectives=("latency", "kid", "psnr"), seed=3, pairs=4, guidance=2.5)
+    config = SearchConfig(steps=7, prompt_count=8, objectives=("latency", "kid", "psnr"), seed=3, pairs=4, guidance=2.5)
     settings = open_session(config).settings
     stored = type(settings).from_json(settings.to_json())
     assert open_session(config_of(stored, config.study)).settings == settings
@@ -174,12 +174,12 @@ def test_a_limit_on_memory_is_that_of_the_loop_that_is_timed() -> None:
 
 
 def test_baselines_of_a_full_study_hold_the_69_rows() -> None:
-    session = open_session(SearchConfig(prompt_count=4))
+    session = open_session(SearchConfig(prompt_count=8))
     names = [plan.name or "" for plan in session.baselines()]
     paper = [name for name in names if name.endswith(("/P5†", "/P2†", "/P5")) and not name.startswith(("DC", "EP"))]
     assert len(paper) == 69 and len(set(names)) == len(names) == 121
     assert {"plain@50", "plain@10", "DC0/N", "DC0/P3+f2", "EP/P2"} <= set(names)
-    short = open_session(SearchConfig(prompt_count=4, baselines="short"))
+    short = open_session(SearchConfig(prompt_count=8, baselines="short"))
     assert sum(1 for _ in short.baselines()) == 35
 
 

@@ -23,7 +23,7 @@ from tests.studies.toy_study import toy_settings
 
 @pytest.fixture(scope="module")
 def session() -> Session:
-    given = {"study": "once", "model": "emoji", "steps": 3, "prompt_count": 2, "objectives": "latency,fd", "pairs": 3}
+    given = {"study": "once", "model": "emoji", "steps": 3, "prompt_count": 8, "objectives": "latency,fd", "pairs": 3}
     return open_session(make_config(given, None))
 
 
@@ -43,10 +43,12 @@ def test_a_search_finds_them_once(session: Session, standing: tuple[Store, Study
         assert findings.anatomy_of(store, study) == anatomy(session.evaluator.pipe.unet, 8)
         found = findings.sensitivity_of(store, study)
         assert found is not None and found.units == Architecture.of(session.evaluator.pipe.unet).units
-        assert found.evaluations == 4 and found.pictures == 2  # PNDM evaluates once more than its steps
+        assert (
+            found.evaluations == 4 and found.pictures == findings.PICTURES == 4
+        )  # PNDM evaluates once more than its steps
         assert np.nanmin(found.values) > 0 and np.nanmax(found.values) < 10
         floors = findings.floors_of(store, study)
-        assert list(floors) == ["fd_emojiclip"] and floors["fd_emojiclip"].n == 2
+        assert list(floors) == ["fd_emojiclip"] and floors["fd_emojiclip"].n == 8
 
 
 def test_what_is_damaged_counts_as_missing(session: Session, standing: tuple[Store, StudyRecord]) -> None:

@@ -13,18 +13,27 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import sqlalchemy as sa
 from optuna.trial import TrialState
 
 from explorer.errors import StudyError
-from studies import Counts, Store, counts, enqueue, queue, run_worker
+from explorer.estimate import Estimate
+from explorer.profiler import profile_pipeline
+from explorer.profiles import Profile
+from explorer.workload import Workload
+from studies import Counts, Store, calibration, counts, enqueue, findings, queue, run_worker, tables
 from studies.patience import VARIABLE, Patience
+from studies.profiles import newest_profile, save_profile
 from studies.rows import worker_rows
+from studies.store import StudyRecord
 from studies.troubles import StorageGone
+from tests.conftest import make_pipeline
 from tests.studies.cluster import Server
 from tests.studies.conftest import text_of
 from tests.studies.test_parts import plans, whole
+from tests.studies.test_profiles import TINY
 from tests.studies.test_queue import worker_row
 from tests.studies.toy_study import ToyEvaluator, ToyPlan, ToySpace, toy_settings
 
@@ -155,6 +164,73 @@ def test_what_was_committed_unknown_to_its_caller_is_not_done_twice(store: Store
     assert isinstance(new, queue.Claim) and new.key == row["key"]
     assert cut_after(store, lambda: queue.fail(store, new, "too wide")) is True
     assert counts(store, study) == Counts(waiting=1, done=1, failed=1)
+
+
+# What is found once ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def tiny_profile() -> Profile:
+    pipe = make_pipeline(**TINY)
+    return profile_pipeline(pipe, "tiny", Workload(1, (64, 64), "cpu", "float32", "off"), steps=2, rounds=3)
+
+
+def a_part(store: Store, study: StudyRecord, _profile: Profile) -> sa.Table:
+    calibration.save_part(store, study, "plain/3", {"plain": 3, "parts": ["plain/3"]}, {"distance": np.ones(1)}, 1.0)
+    assert calibration.standing(store, study).whole
+    assert calibration.parts(store, study)["plain/3"].arrays["distance"] == 1
+    return tables.calibrations
+
+
+def a_finding(store: Store, study: StudyRecord, _profile: Profile) -> sa.Table:
+    findings.keep(store, study, findings.FLOOR, {"fd": Estimate(5.0, 4.0, 6.0, 12).to_json()})
+    assert findings.floors_of(store, study)["fd"].value == 5.0
+    return tables.findings
+
+
+def a_profile(store: Store, _study: StudyRecord, profile: Profile) -> sa.Table:
+    save_profile(store, profile)
+    assert newest_profile(store, "tiny", profile.architecture.signature) == profile
+    return tables.profiles
+
+
+FOUND_ONCE = pytest.mark.parametrize("keep", [a_part, a_finding, a_profile])
+
+
+@FOUND_ONCE
+def test_what_is_found_once_waits_for_the_server(
+    keep: Callable[[Store, StudyRecord, Profile], sa.Table], outage_url: str, server: Server, tiny_profile: Profile,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    with Store.open(outage_url) as store:
+        study = store.create_study("s", toy_settings())
+        server.stop()
+
+        def back_once_it_is_missed() -> None:
+            while store.patience.troubled < 0:
+                time.sleep(0.02)
+            server.start()
+
+        mender = threading.Thread(target=back_once_it_is_missed)
+        mender.start()
+        try:
+            table = keep(store, study, tiny_profile)
+        finally:
+            store.patience.troubled = 0.0
+            mender.join()
+        assert len(store.read(sa.select(table.c.id))) == 1
+    said = capsys.readouterr().err
+    assert "Trying again for 300 s" in said and "the storage is back after" in said
+
+
+@FOUND_ONCE
+@pytest.mark.parametrize("url", ["postgresql"], indirect=True)
+def test_what_is_found_once_is_not_kept_twice(
+    keep: Callable[[Store, StudyRecord, Profile], sa.Table], store: Store, tiny_profile: Profile
+) -> None:
+    study = store.create_study("s", toy_settings())
+    table = cut_after(store, lambda: keep(store, study, tiny_profile))
+    assert len(store.read(sa.select(table.c.id))) == 1
 
 
 def test_patience_ends_once_and_for_all(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
