@@ -2,30 +2,36 @@
 predicts steps that it has never seen, which are measured after it.
 
     python -m benchmarks.cost_model_error --model arch:sd15 --device cuda --resolution 512
+
+The result is written after each round of the profile and after each few masks; `--resume` goes on with one that was
+ended early.
 """
 
 from __future__ import annotations
 
+import argparse
 import random
-import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
 
 from benchmarks import measure, node_times
-from benchmarks.report import options, write_figure, write_result
+from benchmarks.report import options, resumable, resumed, write_figure, write_result
 from explorer.architecture import Architecture
 from explorer.designed_masks import designed_masks
 from explorer.devices import resolve_device
 from explorer.errors import PlanError
 from explorer.mask import FORMS, Form, Mask
-from explorer.plan import MAX_MASKS
 from explorer.profiles import Profile, Timed
 from explorer.step_times import StepSamples, time_steps
 from explorer.workload import twin, unet_inputs
 
+NAME = "cost-model-error"
 COUNT, QUICK = 200, 20
+CHUNK = 25
+"""Masks timed in turn, and written together."""
 SEED = 2406
 
 
@@ -50,25 +56,25 @@ def random_masks(architecture: Architecture, count: int, apart: list[Mask]) -> l
     return made
 
 
-def measured(pipe: object, profile: Profile, masks: list[Mask], device: str) -> tuple[list[Timed], list[StepSamples]]:
-    """Each mask's step, timed as a profile times its own, at the speed of the profile's extract step."""
-    where = resolve_device(device)
-    inputs = unet_inputs(pipe, profile.workload, where)
-    effort, timed, kept = profile.effort, [], []
-    for start in range(0, len(masks), MAX_MASKS):
-        some, samples = masks[start : start + MAX_MASKS], StepSamples()
-        for _ in time_steps(
-            twin(pipe).unet, some, inputs, where, samples, rounds=effort.rounds, warmups=effort.warmups,
-            calls=effort.calls, compile=profile.workload.compile,
-        ):  # fmt: skip
-            pass
-        kept.append(samples)
-        for k, mask in enumerate(some):
-            seconds = samples.seconds(k, profile.extract_seconds)
-            name = f"mask {start + k}"
-            timed.append(Timed(name, seconds, profile.cost_model.step_seconds(mask), samples.relative(k)))
-        print(f"{start + len(some)} of {len(masks)} masks", file=sys.stderr)
-    return timed, kept
+def timed_chunk(pipe: Any, profile: Profile, masks: list[Mask]) -> StepSamples:
+    """Each mask's step, timed as a profile times its own."""
+    where, effort, samples = resolve_device(profile.workload.device), profile.effort, StepSamples()
+    for _ in time_steps(
+        twin(pipe).unet, masks, unet_inputs(pipe, profile.workload, where), where, samples, rounds=effort.rounds,
+        warmups=effort.warmups, calls=effort.calls, compile=profile.workload.compile,
+    ):  # fmt: skip
+        pass
+    return samples
+
+
+def compared(profile: Profile, masks: list[Mask], chunks: list[StepSamples]) -> list[Timed]:
+    """Of each mask that was timed its prediction and its time, at the speed of the profile's extract step."""
+    extract = profile.extract_seconds
+    found = [(samples, k) for samples in chunks for k in range(len(samples.pairs))]
+    return [
+        Timed(f"mask {n}", samples.seconds(k, extract), profile.cost_model.step_seconds(mask), samples.relative(k))
+        for n, (mask, (samples, k)) in enumerate(zip(masks, found, strict=False))
+    ]
 
 
 def figure_of(profile: Profile, timed: list[Timed]) -> go.Figure:
@@ -85,34 +91,76 @@ def figure_of(profile: Profile, timed: list[Timed]) -> go.Figure:
     return made
 
 
+class Result:
+    """The chunks so far and the profile; written whenever something was added."""
+
+    def __init__(self, arguments: argparse.Namespace) -> None:
+        self.arguments = arguments
+        self.masks: list[Mask] = []
+        self.chunks: list[StepSamples] = []
+        self.profile: Profile | None = None
+        document = resumed(NAME, arguments)
+        if document is not None:
+            self.chunks = [StepSamples.from_json(each) for each in document["samples"]["masks"]]
+            self.profile = Profile.from_json(document["samples"]["profile"])
+
+    @property
+    def done(self) -> int:
+        return sum(len(samples.pairs) for samples in self.chunks)
+
+    def keep(self, profile: Profile) -> None:
+        self.profile = profile
+        self.write(say=False)
+
+    def write(self, say: bool = True) -> Path:
+        assert self.profile is not None
+        document = {"profile": self.profile.to_json(), "masks": [each.to_json() for each in self.chunks]}
+        return write_result(NAME, self.figures(), document, self.arguments, say=say)
+
+    def figures(self) -> dict[str, Any]:
+        if not self.chunks or self.profile is None:
+            return {"masks": 0, "masks_planned": len(self.masks)}
+        timed = compared(self.profile, self.masks, self.chunks)
+        errors = np.abs([each.error for each in timed])
+        return {
+            "masks": len(timed),
+            "masks_planned": len(self.masks),
+            "median_error": float(np.median(errors)),
+            "p90_error": float(np.quantile(errors, 0.9)),
+            "worst_error": float(errors.max()),
+            "mean_signed_error": float(np.mean([each.error for each in timed])),
+            "noise": float(np.median([each.noise(k) for each in self.chunks for k in range(len(each.pairs))])),
+            "steps": [
+                each.to_json() | {"mask": list(mask.entries)} for each, mask in zip(timed, self.masks, strict=False)
+            ],
+        }
+
+
 def main() -> None:
     parser = options(__doc__ or "")
     parser.add_argument("--masks", type=int, default=COUNT, help="random masks")
     parser.add_argument("--nodes", type=Path, help="also write there what benchmarks.node_times tells, of this profile")
+    resumable(parser)
     arguments = parser.parse_args()
+    result = Result(arguments)
     pipe = measure.load(arguments)
-    profile = measure.profiled(pipe, arguments, steps=node_times.STEPS if arguments.nodes else 10)
+    steps = node_times.STEPS if arguments.nodes else 10
+    profile = measure.profiled(pipe, arguments, steps, result.profile, result.keep)
     if arguments.nodes:
         node_times.publish(pipe, profile, arguments, arguments.nodes)
     apart = [*(mask.effective(profile.architecture) for mask in profile.tested.values()), *profile.designed]
-    masks = random_masks(profile.architecture, QUICK if arguments.quick else arguments.masks, apart)
-    timed, samples = measured(pipe, profile, masks, arguments.device)
-    errors = np.abs([each.error for each in timed])
-    figures = {
-        "masks": len(timed),
-        "median_error": float(np.median(errors)),
-        "p90_error": float(np.quantile(errors, 0.9)),
-        "worst_error": float(errors.max()),
-        "mean_signed_error": float(np.mean([each.error for each in timed])),
-        "noise": float(np.median([each.noise(k) for each in samples for k in range(len(each.pairs))])),
-        "steps": [each.to_json() | {"mask": list(mask.entries)} for each, mask in zip(timed, masks, strict=True)],
-    }
-    document = {"profile": profile.to_json(), "masks": [each.to_json() for each in samples]}
-    path = write_result("cost-model-error", figures, document, arguments)
-    write_figure(figure_of(profile, timed), path)
+    result.masks = random_masks(profile.architecture, QUICK if arguments.quick else arguments.masks, apart)
+    pace = measure.Pace(len(result.masks), result.done)
+    while result.done < len(result.masks):
+        some = result.masks[result.done :][:CHUNK]
+        result.chunks.append(timed_chunk(pipe, profile, some))
+        result.write(say=False)
+        pace.tell("masks timed", len(some))
+    figures, path = result.figures(), result.write()
+    write_figure(figure_of(profile, compared(profile, result.masks, result.chunks)), path)
     print(
-        f"{len(timed)} random masks: median error {figures['median_error']:.2%}, worst {figures['worst_error']:.2%}; "
-        f"the measurements themselves repeat within {figures['noise']:.2%}"
+        f"{figures['masks']} random masks: median error {figures['median_error']:.2%}, worst "
+        f"{figures['worst_error']:.2%}; the measurements themselves repeat within {figures['noise']:.2%}"
     )
 
 

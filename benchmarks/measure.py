@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from explorer.devices import resolve_device, resolve_dtype
-from explorer.errors import ExplorerError
-from explorer.models import load_pipeline
+from explorer.errors import ExplorerError, StudyError
+from explorer.models import fingerprint, load_pipeline
 
 if TYPE_CHECKING:
     from explorer.profiler import Standing
@@ -25,8 +26,15 @@ def load(arguments: argparse.Namespace) -> Any:
     return load_pipeline(arguments.model, device=str(device), dtype=dtype)
 
 
-def profiled(pipe: Any, arguments: argparse.Namespace, steps: int) -> Profile:
-    """A profile measured now, at the workload of the options; with --quick of few rounds."""
+def profiled(
+    pipe: Any,
+    arguments: argparse.Namespace,
+    steps: int,
+    started: Profile | None = None,
+    on_round: Callable[[Profile], None] | None = None,
+) -> Profile:
+    """A profile measured now, at the workload of the options; with --quick of few rounds. started: an earlier one to
+    go on with, which is given back as it is where it is complete. on_round: called with it after each round."""
     from explorer.compiling import check_mode
     from explorer.profiler import profile_pipeline, workload_of
 
@@ -35,8 +43,14 @@ def profiled(pipe: Any, arguments: argparse.Namespace, steps: int) -> Profile:
         pipe, device=arguments.device, dtype=arguments.dtype, batch=arguments.batch, resolution=arguments.resolution,
         compile=arguments.compile,
     )  # fmt: skip
+    if started is not None and (started.workload, started.fingerprint) != (work, fingerprint(pipe)):
+        raise StudyError("the profile to go on with is of another workload or of other weights; give another --out.")
+    if started is not None and started.complete:
+        return started
     rounds = arguments.rounds or (3 if arguments.quick else None)
-    return profile_pipeline(pipe, arguments.model, work, steps=steps, rounds=rounds, on_progress=tell())
+    return profile_pipeline(
+        pipe, arguments.model, work, steps=steps, rounds=rounds, started=started, on_progress=tell(), on_round=on_round
+    )
 
 
 def without_savings(config: SearchConfig) -> SearchConfig:
@@ -57,6 +71,23 @@ def tell() -> Callable[[Standing], None]:
             print(f"{standing.stage}: {tenth * 10}%, {duration(standing.seconds_left)} left", file=sys.stderr)
 
     return show
+
+
+class Pace:
+    """Tells on stderr what was done and how long the rest takes, at the pace of this run."""
+
+    def __init__(self, total: int, done: int = 0) -> None:
+        self.total, self.done = total, done
+        self._before, self._start = done, time.monotonic()
+
+    def tell(self, words: str, count: int = 1) -> None:
+        """`count` more are done."""
+        from studies.commands.output import duration
+
+        self.done += count
+        each = (time.monotonic() - self._start) / (self.done - self._before)
+        left = duration(each * (self.total - self.done))
+        print(f"{self.done} of {self.total}: {words}, {left} left", file=sys.stderr)
 
 
 def run(main: Callable[[], None]) -> None:

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 RESULTS = Path("benchmarks/results")
 PACKAGES = ("torch", "diffusers", "transformers", "triton", "DeepCache", "numpy", "inheritance-explorer")
 SCHEMA = 1
+QUICK = "few samples (--quick): not to be quoted"
+FREE = {"out", "resume", "part", "only", "nodes"}
+"""Options in which a run may differ from the one that it goes on with."""
 
 
 def options(description: str) -> argparse.ArgumentParser:
@@ -52,6 +55,11 @@ def options(description: str) -> argparse.ArgumentParser:
     return parser
 
 
+def resumable(parser: argparse.ArgumentParser) -> None:
+    """Add `--resume` to a benchmark that writes its result as it goes."""
+    parser.add_argument("--resume", action="store_true", help="go on with the result that stands in --out")
+
+
 def default_out(name: str, arguments: argparse.Namespace) -> Path:
     """`benchmarks/results/NAME-MODEL-DEVICE[-DTYPE][-bN][-COMPILE].json`, so that runs do not overwrite each other."""
     device = resolve_device(arguments.device)
@@ -68,20 +76,23 @@ def write_result(
     samples: Mapping[str, Any] | Sequence[Any],
     arguments: argparse.Namespace,
     out: Path | None = None,
+    say: bool = True,
 ) -> Path:
-    """Write one result as JSON and return its path. `figures`: what may be quoted; `samples`: every raw sample.
+    """Write one result as JSON, in the place of an earlier one, and return its path. `figures`: what may be quoted,
+    unless it is a quick one's; `samples`: every raw sample. say: whether to tell the path on stderr.
 
     Raises:
         StudyError: when the place cannot be written.
     """
-    path = out or arguments.out or default_out(name, arguments)
+    path = place(name, arguments, out)
     document = {
         "schema": SCHEMA,
         "benchmark": name,
         "measured": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "command": command(),
         "quick": arguments.quick,
-        "arguments": {key: str(value) if isinstance(value, Path) else value for key, value in vars(arguments).items()},
+        **({"note": QUICK} if arguments.quick else {}),
+        "arguments": _plain(arguments),
         "device": describe(resolve_device(arguments.device)).to_json(),
         "machine": {"cores": os.cpu_count(), "load": list(os.getloadavg()), "system": platform.platform()},
         "versions": {"python": platform.python_version(), **_versions()},
@@ -91,13 +102,52 @@ def write_result(
     }
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(
+        fresh = path.with_name(path.name + ".new")
+        fresh.write_text(
             json.dumps(finite(document), indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8"
         )
+        os.replace(fresh, path)  # killed while it writes, a benchmark leaves the last whole result
     except OSError as error:
         raise StudyError(f"cannot write {path}: {error.strerror}; give another --out.") from error
-    print(f"wrote {path}", file=sys.stderr)
+    if say:
+        print(f"wrote {path}{f'; {QUICK}' if arguments.quick else ''}", file=sys.stderr)
     return path
+
+
+def place(name: str, arguments: argparse.Namespace, out: Path | None = None) -> Path:
+    """Where the result of a benchmark stands."""
+    return out or arguments.out or default_out(name, arguments)
+
+
+def resumed(name: str, arguments: argparse.Namespace) -> dict[str, Any] | None:
+    """The document to go on with under `--resume`; None without it, or where nothing was written yet.
+
+    Raises:
+        StudyError: when the file is no result of this benchmark, or was measured with other options, on another device
+            or with another torch: samples of two would stand in one result.
+    """
+    path = place(name, arguments)
+    if not arguments.resume or not path.exists():
+        return None
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        kept, schema, given = document["arguments"], document["schema"], _plain(arguments)
+        found = {"benchmark": document["benchmark"], "device": document["device"], "schema": schema}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StudyError(f"{path} is no result to go on with ({error}); give another --out.") from error
+    here = describe(resolve_device(arguments.device)).to_json()
+    wanted: dict[str, Any] = {"benchmark": name, "device": here, "schema": SCHEMA}
+    for key in kept.keys() & given.keys() - FREE:
+        found[f"--{key}"], wanted[f"--{key}"] = kept[key], given[key]
+    other = [key for key in wanted if found[key] != wanted[key]]
+    if other:
+        told = "; ".join(f"{key} {found[key]} there and {wanted[key]} here" for key in other)
+        raise StudyError(f"{path} was measured otherwise ({told}); give the same options, or another --out.")
+    return dict(document)
+
+
+def _plain(arguments: argparse.Namespace) -> dict[str, Any]:
+    return {key: str(value) if isinstance(value, Path) else value for key, value in vars(arguments).items()}
 
 
 def finite(value: Any) -> Any:
@@ -110,9 +160,12 @@ def finite(value: Any) -> Any:
 
 
 def write_figure(figure: go.Figure, result: Path) -> Path:
-    """Draw `figure` beside the JSON file `result`: a PNG, or a page where there is no Chrome or Chromium."""
+    """Draw `figure` beside the JSON file `result`: a PNG, or a page where there is no Chrome or Chromium. That of a
+    quick result says so."""
     from studies.charts import write_html, write_png
 
+    if json.loads(result.read_text(encoding="utf-8"))["quick"]:
+        figure.add_annotation(text=QUICK, xref="paper", yref="paper", x=1, y=1.08, showarrow=False)
     path = result.with_suffix(".png")
     try:
         if importlib.util.find_spec("kaleido") is None:

@@ -223,7 +223,7 @@ def _measure(
     effort, mode = profile.effort, profile.workload.compile
     ruled = [profile.tested[name] for name in profile.ruled]
     blocks = sum(
-        (effort.rounds - samples.rounds + effort.warmups) * _round_length(len(masks), bool(mode)) * effort.calls
+        (effort.rounds - samples.rounds + effort.warmups) * _round_length(len(masks), mode != "off") * effort.calls
         for samples, masks in ((profile.step_samples, profile.masks), (profile.rule_samples, ruled))
         if samples.rounds < effort.rounds
     )
