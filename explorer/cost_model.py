@@ -60,9 +60,7 @@ class CostModel:
 
     def node_seconds(self, mask: Mask) -> float:
         """The sum of the nodes that a step under `mask` runs, with identity paths: what it computes."""
-        live = liveness(self.architecture, mask)
-        seconds = sum(self.nodes[name] for name in live.run)
-        return seconds + sum(self.identities[name] for name, form in live.reads if form == "residual")
+        return nodes_of(self.architecture, mask, self.nodes, self.identities)
 
     def step_seconds(self, mask: Mask, terms: int = 1) -> float:
         """One evaluation of the UNet under `mask` (the empty mask extracts), its rule reading `terms` features."""
@@ -95,6 +93,15 @@ class CostModel:
             "evaluation": self.evaluation,
             "run": self.run,
         }
+
+
+def nodes_of(
+    architecture: Architecture, mask: Mask, nodes: Mapping[str, float], identities: Mapping[str, float]
+) -> float:
+    """The sum of the times of the nodes that a step under `mask` runs, and of the identity paths of its units."""
+    live = liveness(architecture, mask)
+    seconds = sum(nodes[name] for name in live.run)
+    return seconds + sum(identities[name] for name, form in live.reads if form == "residual")
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,9 @@ from explorer.errors import DeviceError
 if TYPE_CHECKING:
     import torch
 
+CYCLES = 3e9
+"""Cycles a second of a hold: above the clock of any GPU, so that none holds for less than was asked for."""
+
 DTYPES = ("auto", "float32", "float16", "bfloat16")
 
 
@@ -187,25 +190,39 @@ def clock_for(device: torch.device) -> Clock:
 class LapTimer(Protocol):
     """Marks moments of a sequence of calls and tells the seconds between them, without waiting in between."""
 
+    def hold(self, seconds: float = 0.0) -> None:
+        """Begin anew: the lap up to here is none. A device with a queue is kept busy for about `seconds` first, so that
+        what is called next is in the queue before the device gets there."""
+
     def mark(self) -> None: ...
 
     def seconds(self) -> list[float]:
         """The laps between the marks, once the device has got there."""
 
+    @property
+    def late(self) -> bool:
+        """Whether a hold was over before what came after it had been called."""
+
 
 class WallLaps:
     """Laps by a monotonic clock, after `wait` has seen the device idle."""
 
+    late = False
+
     def __init__(self, wait: Callable[[], object] = lambda: None) -> None:
         self._wait = wait
-        self._marks: list[float] = []
+        self._chains: list[list[float]] = [[]]
+
+    def hold(self, seconds: float = 0.0) -> None:
+        self._chains.append([])
+        self.mark()
 
     def mark(self) -> None:
         self._wait()
-        self._marks.append(time.perf_counter())
+        self._chains[-1].append(time.perf_counter())
 
     def seconds(self) -> list[float]:
-        return [after - before for before, after in itertools.pairwise(self._marks)]
+        return [after - before for chain in self._chains for before, after in itertools.pairwise(chain)]
 
 
 class CudaLaps:
@@ -213,7 +230,19 @@ class CudaLaps:
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
-        self._marks: list[torch.cuda.Event] = []
+        self._chains: list[list[torch.cuda.Event]] = [[]]
+        self._held = self._late = False
+
+    def hold(self, seconds: float = 0.0) -> None:
+        import torch
+
+        self._look()
+        with torch.cuda.device(self._device):
+            if seconds:
+                torch.cuda._sleep(int(seconds * CYCLES))
+        self._held = seconds > 0
+        self._chains.append([])
+        self.mark()
 
     def mark(self) -> None:
         import torch
@@ -221,13 +250,26 @@ class CudaLaps:
         with torch.cuda.device(self._device):
             event = torch.cuda.Event(enable_timing=True)
             event.record()
-        self._marks.append(event)
+        self._chains[-1].append(event)
 
     def seconds(self) -> list[float]:
         import torch
 
+        self._look()
+        self._held = False
         torch.cuda.synchronize(self._device)
-        return [before.elapsed_time(after) / 1000 for before, after in itertools.pairwise(self._marks)]
+        return [
+            before.elapsed_time(after) / 1000 for chain in self._chains for before, after in itertools.pairwise(chain)
+        ]
+
+    @property
+    def late(self) -> bool:
+        return self._late
+
+    def _look(self) -> None:
+        """Whether the GPU has begun with the chain in hand already, now that all of it was called."""
+        if self._held and self._chains[-1]:
+            self._late |= self._chains[-1][0].query()
 
 
 def lap_timer(device: torch.device) -> LapTimer:

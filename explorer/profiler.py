@@ -244,7 +244,7 @@ def _measure(
             ticker.tick(stage, effort.calls)
             if kept.new_round() and stage == "steps":
                 for _ in range(NODE_LAPS):
-                    time_nodes(pipe.unet, inputs, device, profile.nodes)
+                    time_nodes(pipe.unet, inputs, device, profile.nodes, queued=mode != "off")
             kept.keep()
     for _ in _time_loops(pipe, profile, inputs, device):
         ticker.tick("loops", sum(profile.evaluations))

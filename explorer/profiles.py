@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from explorer.architecture import Architecture
 from explorer.cache_size import peak_cache_bytes
-from explorer.cost_model import CostModel, NodeTimes, fit_loop, fit_rule, fit_steps
+from explorer.cost_model import CostModel, NodeTimes, fit_loop, fit_rule, fit_steps, nodes_of
 from explorer.devices import DeviceInfo
 from explorer.errors import ScoreError
 from explorer.mask import Mask
@@ -124,7 +124,7 @@ class Profile:
         missing."""
         if not self.complete:
             raise ScoreError("This profile is not complete; run `explorer profile` again, which goes on with it.")
-        first = NodeTimes(_medians(self.nodes.whole), _medians(self.nodes.identity), self.fixed_seconds)
+        first = NodeTimes(self.sampled_nodes, self.sampled_identities, self.fixed_seconds)
         steps = self.step_samples
         times = [steps.seconds(k, self.extract_seconds) for k in range(len(self.masks))]
         known = len(self.tested)
@@ -195,8 +195,24 @@ class Profile:
     def over_nodes(self, name: str) -> float:
         """The measured time of a tested strategy's inherit step over that of the nodes it runs, by the cost model: the
         goal is at most 1.05."""
-        measured = next(timed.measured for timed in self.strategies if timed.name == name)
-        return measured / self.cost_model.node_seconds(self.tested[name])
+        return self._inherit_seconds(name) / self.cost_model.node_seconds(self.tested[name])
+
+    def over_sampled_nodes(self, name: str) -> float:
+        """The same over the nodes' samples in passing, which no step's time was fitted to."""
+        sampled = nodes_of(self.architecture, self.tested[name], self.sampled_nodes, self.sampled_identities)
+        return self._inherit_seconds(name) / sampled
+
+    def _inherit_seconds(self, name: str) -> float:
+        return next(timed.measured for timed in self.strategies if timed.name == name)
+
+    @property
+    def sampled_nodes(self) -> dict[str, float]:
+        """The median of each node's samples in passing."""
+        return _medians(self.nodes.whole)
+
+    @property
+    def sampled_identities(self) -> dict[str, float]:
+        return _medians(self.nodes.identity)
 
     def cache_bytes(self, plan: InheritancePlan, evaluations: int) -> int:
         """The most bytes of features that a run of the plan holds at this workload, in its compile mode."""

@@ -8,6 +8,7 @@ beside it.
 
 from __future__ import annotations
 
+import itertools
 import random
 import statistics
 from collections.abc import Callable, Iterator, Sequence
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from explorer.devices import clock_for, lap_timer
+from explorer.devices import LapTimer, WallLaps, clock_for, lap_timer
 from explorer.mask import Mask
 from explorer.plan import COPY, InheritancePlan
 from explorer.rules import Rule
@@ -31,6 +32,10 @@ if TYPE_CHECKING:
 
 BETWEEN_EXTRACTS = 5
 """Masks timed between two extract steps, where nothing is compiled."""
+HOLDS = (2.0, 6.0, 20.0)
+"""A GPU is held so many times as long as Python took to call a part; the next one where that was too short."""
+LEAST_HOLD = 2e-4
+"""Seconds that every hold lasts longer."""
 
 
 @dataclass
@@ -54,11 +59,14 @@ class NodeLaps:
         return len(self.conditions)
 
 
-def time_nodes(unet: Any, inputs: dict[str, Any], device: torch.device, laps: NodeLaps) -> None:
+def time_nodes(
+    unet: Any, inputs: dict[str, Any], device: torch.device, laps: NodeLaps, *, queued: bool = False
+) -> None:
     """Run every node of one evaluation in order, eagerly, and add a sample of each to `laps`.
 
     Nodes are marked in passing, not waited for: each is timed with the caches, and on a GPU with the queue, that it
-    finds in a real step.
+    finds in a real step. queued: on a CUDA GPU each node is in the queue before the GPU gets there, so that its time is
+    the GPU's alone: for steps that are replayed from a graph or compiled, which do not wait for Python at every kernel.
     """
     import torch
 
@@ -68,12 +76,19 @@ def time_nodes(unet: Any, inputs: dict[str, Any], device: torch.device, laps: No
     program = Program(unet)
     given, time, context = inputs["sample"], inputs["timestep"], inputs["encoder_hidden_states"]
     added = inputs.get("added_cond_kwargs")
-    timer = lap_timer(device)
-    with torch.no_grad():
-        timer.mark()
+
+    def passing(timer: LapTimer, holds: Iterator[float]) -> None:
+        timer.hold(next(holds))
         sample, at = read_conditions(unet, program.architecture, given, time, context, added=added)
         timer.mark()
-        _run_marked(program, sample, at, timer.mark)
+        _run_marked(program, sample, at, timer, holds)
+
+    timer = lap_timer(device)
+    with torch.no_grad():
+        if queued and device.type == "cuda":
+            timer = _queued(device, passing)
+        else:
+            passing(timer, itertools.repeat(0.0))
     seconds = iter(timer.seconds())
     laps.conditions.append(next(seconds))
     for node in program.architecture.nodes:
@@ -85,20 +100,42 @@ def time_nodes(unet: Any, inputs: dict[str, Any], device: torch.device, laps: No
         laps.whole.setdefault(node.name, []).append(whole)
 
 
-def _run_marked(program: Program, sample: Any, at: Any, mark: Callable[[], None]) -> None:
+def _queued(device: torch.device, passing: Callable[[LapTimer, Iterator[float]], None]) -> LapTimer:
+    """The laps of a passage in which the device was held before each part until Python had called it: for twice as
+    long as that took in a passage before, and longer where it was late."""
+    calling = CallingTimes()
+    passing(calling, itertools.repeat(0.0))
+    for factor in HOLDS:
+        timer = lap_timer(device)
+        passing(timer, iter([factor * seconds + LEAST_HOLD for seconds in calling.parts()]))
+        if not timer.late:
+            break
+    return timer
+
+
+class CallingTimes(WallLaps):
+    """How long Python takes to call each part, while the device does what it was called for."""
+
+    def parts(self) -> list[float]:
+        """Seconds from each hold to its last mark."""
+        return [chain[-1] - chain[0] for chain in self._chains if chain]
+
+
+def _run_marked(program: Program, sample: Any, at: Any, timer: LapTimer, holds: Iterator[float]) -> None:
     values = {"sample": sample}
     last_use = {name: node.name for node in program.architecture.nodes for name in node.inputs}
     for node in program.architecture.nodes:
         inputs = tuple(values[name] for name in node.inputs)
+        timer.hold(next(holds))
         if node.is_unit:
             branch = program.branch(node, inputs[0], at)
-            mark()
+            timer.mark()
             values[node.name] = program.join(node, branch, inputs[0])
         else:
             values[node.name] = program.run(node, inputs, at)
+        timer.mark()
         for name in {name for name in node.inputs if last_use[name] == node.name}:
             del values[name]
-        mark()
 
 
 @dataclass

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from statistics import median
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ import torch
 from explorer import DeviceError, ModelError, ScoreError, strategy
 from explorer.compiling import CompileMode, check_mode
 from explorer.devices import describe
+from explorer.mask import liveness
 from explorer.profiler import Standing, profile_pipeline, workload_of
 from explorer.profiles import FITTED_LOOPS, Profile
 from explorer.strategies import STRATEGIES
@@ -98,6 +100,10 @@ def test_what_follows_from_the_samples(measured: tuple[Any, Profile, list[Standi
     assert fast.value < whole.value and fast.low <= fast.value <= fast.high
     assert fast.value == pytest.approx(model.loop_seconds(plan, 10))
     assert profile.over_nodes("DC0") > 0 and profile.noise >= 0
+    live = liveness(profile.architecture, profile.tested["DC0"])
+    nodes = sum(median(profile.nodes.whole[name]) for name in live.run)  # inherits by output: no identity path runs
+    step = profile.step_samples.relative(list(profile.tested).index("DC0")) * profile.extract_seconds
+    assert profile.over_sampled_nodes("DC0") == pytest.approx(step / nodes)
     assert [timed.name for timed in profile.timed_loops] == ["DC0/P5", "CO6/P5†", "LI1/P2†"]
     assert profile.cache_bytes(plan, 10) == profile.feature_bytes[plan.masks[0].entries[0][0]] > 0
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import statistics
+import time
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -10,8 +14,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from explorer import step_times
 from explorer.architecture import Architecture
-from explorer.devices import clock_for, lap_timer
+from explorer.devices import LapTimer, WallLaps, clock_for, lap_timer
 from explorer.mask import Mask
 from explorer.rules import Rule
 from explorer.step_times import BETWEEN_EXTRACTS, NodeLaps, StepSamples, _keep, round_order, time_nodes, time_steps
@@ -94,7 +99,6 @@ def test_every_node_is_timed_and_their_sum_is_a_step() -> None:
 
 def test_marked_nodes_give_the_stock_output(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is timed is what runs: the marked run ends in the stock UNet's output."""
-    from explorer import step_times
     from explorer.conditions import read_conditions
     from explorer.program import Program
 
@@ -110,8 +114,63 @@ def test_marked_nodes_give_the_stock_output(monkeypatch: pytest.MonkeyPatch) -> 
         sample, at = read_conditions(
             pipe.unet, program.architecture, inputs["sample"], inputs["timestep"], inputs["encoder_hidden_states"]
         )
-        step_times._run_marked(program, sample, at, lambda: None)
+        step_times._run_marked(program, sample, at, lap_timer(CPU), itertools.repeat(0.0))
         assert torch.equal(seen["out"], pipe.unet(**inputs)[0])
+
+
+def test_a_hold_begins_anew() -> None:
+    timer = lap_timer(CPU)
+    timer.mark()
+    timer.mark()
+    time.sleep(0.05)
+    timer.hold(1.0)
+    timer.mark()
+    assert len(timer.seconds()) == 2 and sum(timer.seconds()) < 0.05 and not timer.late
+
+
+def test_parts_are_held_until_they_are_called_and_again_where_that_was_too_short(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of a device that is late twice: the holds grow with what calling each part took."""
+    timers: list[Any] = []
+
+    class Device(WallLaps):
+        def __init__(self) -> None:
+            super().__init__()
+            self.late = len(timers) < 2
+            self.holds: list[float] = []
+            timers.append(self)
+
+        def hold(self, seconds: float = 0.0) -> None:
+            self.holds.append(seconds)
+            super().hold()
+
+    monkeypatch.setattr(step_times, "lap_timer", lambda _: Device())
+
+    def passing(timer: LapTimer, holds: Iterator[float]) -> None:
+        for spent in (0.0, 0.02):
+            timer.hold(next(holds))
+            time.sleep(spent)
+            timer.mark()
+
+    found = step_times._queued(torch.device("cuda"), passing)
+    assert found is timers[2] and len(timers) == 3
+    for factor, timer in zip(step_times.HOLDS, timers, strict=True):
+        assert factor * 0.02 < timer.holds[1] and timer.holds[0] < timer.holds[1]
+
+
+@pytest.mark.cuda
+def test_queued_nodes_do_not_wait_for_python() -> None:
+    """However slowly Python calls them, the GPU's time of the nodes is the same."""
+    device = torch.device("cuda", 0)
+    pipe = make_pipeline().to(device)
+    inputs = unet_inputs(pipe, Workload(1, (32, 32), "cuda:0", "float32"), device)
+    passing, queued = NodeLaps(), NodeLaps()
+    for _ in range(5):
+        time_nodes(pipe.unet, inputs, device, passing)
+        time_nodes(pipe.unet, inputs, device, queued, queued=True)
+    in_passing, by_itself = (sum(statistics.median(s) for s in laps.whole.values()) for laps in (passing, queued))
+    assert by_itself < 0.8 * in_passing
 
 
 def test_laps_lie_between_marks() -> None:
