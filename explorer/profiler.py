@@ -25,6 +25,7 @@ from explorer.costs import Anatomy, anatomy
 from explorer.designed_masks import designed_masks
 from explorer.devices import clock_for, describe, resolve_device, resolve_dtype
 from explorer.errors import DeviceError
+from explorer.mask import Mask
 from explorer.models import default_guidance, fingerprint
 from explorer.plan import MAX_MASKS, InheritancePlan
 from explorer.profiles import Effort, Profile
@@ -229,8 +230,12 @@ def _measure(
     )
     left = effort.rounds - profile.loop_samples.rounds
     loops = (left + effort.warmups) * sum(profile.evaluations) if left else 0
-    ticker = _Ticker(blocks + loops, on_progress)
+    unheld = [name for name in profile.tested if name not in profile.held_bytes]
+    ticker = _Ticker(2 * len(unheld) + blocks + loops, on_progress)
     kept = _Keeper(profile, on_round)
+    for name in unheld:
+        profile.held_bytes[name] = _held_bytes(twin(pipe).unet, profile.tested[name], inputs)
+        ticker.tick("features", 2)
     for stage, masks, samples, rule in (
         ("steps", profile.masks, profile.step_samples, Rule()),
         ("rules", ruled, profile.rule_samples, profile.rule),
@@ -249,6 +254,14 @@ def _measure(
     for _ in _time_loops(pipe, profile, inputs, device):
         ticker.tick("loops", sum(profile.evaluations))
         kept.keep()
+
+
+def _held_bytes(unet: Any, mask: Mask, inputs: dict[str, Any]) -> int:
+    """The most bytes of features that an extract step and an inherit step under `mask` held, eager."""
+    with at_work(unet, (0, 1), (mask,)) as handle, torch.no_grad():
+        for _ in range(2):
+            unet(**inputs)
+        return handle.peak_cache_bytes
 
 
 def _round_length(masks: int, compiled: bool) -> int:
@@ -308,6 +321,7 @@ def _time_loops(pipe: Any, profile: Profile, inputs: dict[str, Any], device: tor
                     with torch.no_grad():
                         extracts.append(clock.time(block) / effort.calls)
                     pairs.append((clock.time(lambda at=each, by=plan: loop(at, by)), extracts[-1]))  # type: ignore[misc]
+                profile.loop_bytes = [handle.peak_cache_bytes for handle in handles]
                 if number >= samples.rounds:
                     samples.add(pairs, extracts)
                 yield

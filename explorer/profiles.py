@@ -84,7 +84,9 @@ class Profile:
     masks that the cost model is fitted to; ruled: those of `tested` that are timed with `rule` too. loops: plans whose
     whole loop is timed: the un-accelerated one, two that inherit by the mask of `inside_loops` throughout, to which
     the cost around the UNet is fitted, then those that it is tested on. Samples of `ruled` and `loops` are in the
-    order of those. feature_bytes: of each node, for the workload's batch.
+    order of those. feature_bytes: of each node, for the workload's batch. held_bytes: the most bytes of features that
+    an extract step and an inherit step of each tested strategy were seen to hold, eager; loop_bytes: that each loop was
+    (its static buffers, where steps are captured). Profiles of older versions have neither.
     """
 
     model: str
@@ -105,6 +107,8 @@ class Profile:
     step_samples: StepSamples = field(default_factory=StepSamples)
     rule_samples: StepSamples = field(default_factory=StepSamples)
     loop_samples: StepSamples = field(default_factory=StepSamples)
+    held_bytes: dict[str, int] = field(default_factory=dict)
+    loop_bytes: list[int] = field(default_factory=list)
 
     @property
     def masks(self) -> list[Mask]:
@@ -218,6 +222,13 @@ class Profile:
         """The most bytes of features that a run of the plan holds at this workload, in its compile mode."""
         return peak_cache_bytes(plan, evaluations, self.feature_bytes, compile=self.workload.compile)
 
+    @property
+    def loop_caches(self) -> list[tuple[int, int | None]]:
+        """Bytes of features of each of `timed_loops`, at their peak: predicted and measured (None: never was)."""
+        measured: list[int | None] = [*self.loop_bytes] or [None] * len(self.loops)
+        predicted = [self.cache_bytes(plan, n) for plan, n in zip(self.loops, self.evaluations, strict=True)]
+        return list(zip(predicted, measured, strict=True))[FITTED_LOOPS:]
+
     def predicted_latency(self, plan: InheritancePlan, evaluations: int) -> Estimate:
         """Seconds a picture of the plan's loop, within the worst error that this profile has seen."""
         from explorer.estimate import Estimate
@@ -249,6 +260,8 @@ class Profile:
             "steps": self.step_samples.to_json(),
             "rules": self.rule_samples.to_json(),
             "loop_samples": self.loop_samples.to_json(),
+            "held_bytes": self.held_bytes,
+            "loop_bytes": self.loop_bytes,
         }
 
     @classmethod
@@ -276,6 +289,8 @@ class Profile:
                 step_samples=StepSamples.from_json(data["steps"]),
                 rule_samples=StepSamples.from_json(data["rules"]),
                 loop_samples=StepSamples.from_json(data["loop_samples"]),
+                held_bytes=dict(data.get("held_bytes", {})),
+                loop_bytes=list(data.get("loop_bytes", [])),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise ScoreError(

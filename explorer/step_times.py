@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from explorer.compiling import CompileMode
     from explorer.program import Program
+    from explorer.runtime import Inheritance
 
 BETWEEN_EXTRACTS = 5
 """Masks timed between two extract steps, where nothing is compiled."""
@@ -243,7 +244,7 @@ def time_steps(
 @contextmanager
 def at_work(
     unet: Any, choices: Sequence[int], masks: Sequence[Mask] = (), compile: CompileMode = "off", rule: Rule = COPY
-) -> Iterator[None]:
+) -> Iterator[Inheritance]:
     """A plan of `masks` at work on the bare `unet`, in a run that has begun and makes `choices` one after another."""
     from explorer.architecture import Architecture
     from explorer.runtime import inherit
@@ -251,7 +252,7 @@ def at_work(
     plan = InheritancePlan(Architecture.of(unet), len(choices), tuple(masks), Segments.of(choices), rule)
     with inherit(unet, plan, compile=compile) as handle:
         handle.begin(len(choices))
-        yield
+        yield handle
 
 
 def _keep(samples: StepSamples, order: list[int], taken: list[float]) -> None:

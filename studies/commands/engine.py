@@ -123,11 +123,13 @@ def strategy_rows(found: Any, steps: int, sample_bytes: int, profile: Any = None
 
     found: the model's anatomy. sample_bytes: UNet samples x bytes of a number. predicted_speedup is the MACs' limit, of
     the UNet alone; a measured speed-up is smaller. With a profile timed_speedup is that of the whole loop by measured
-    times, otherwise None. cache_mib: the most memory that the features of a run take.
+    times, otherwise None. cache_mib: the most memory that the features of a run take, by prediction;
+    measured_cache_mib: what they were seen to take, where the profile is of as many samples and bytes, otherwise None.
     """
     from explorer.cache_size import peak_cache_bytes
     from explorer.errors import PlanError
     from explorer.strategies import DEEPCACHE_MODES, PAPER_MODES, PAPER_STRATEGIES, STRATEGIES, strategy
+    from studies.commands.profile import mib
 
     if steps <= 0:
         raise PlanError(f"--steps must be more than zero, got {steps}.")
@@ -135,6 +137,7 @@ def strategy_rows(found: Any, steps: int, sample_bytes: int, profile: Any = None
     whole = (
         profile.cost_model.loop_seconds(strategy(f"plain@{steps}", unet=found.architecture), steps) if profile else 0
     )
+    held = profile.held_bytes if profile and _sample_bytes(profile) == sample_bytes else {}
     rows = []
     for name, each in STRATEGIES.items():
         mask = each.mask(found.architecture)
@@ -154,12 +157,20 @@ def strategy_rows(found: Any, steps: int, sample_bytes: int, profile: Any = None
                     "predicted_speedup": steps / cost,
                     "timed_speedup": whole / profile.cost_model.loop_seconds(plan, steps) if profile else None,
                     "cache_mib": peak_cache_bytes(plan, steps, feature_bytes) / 2**20,
+                    "measured_cache_mib": mib(held.get(name)),
                     "extract_steps": choices.count(0),
                     "family": each.family,
                     "source": each.source,
                 }
             )
     return rows
+
+
+def _sample_bytes(profile: Any) -> int:
+    """UNet samples x bytes of a number of a profile's workload."""
+    import torch
+
+    return int(2 * profile.workload.batch * getattr(torch, profile.workload.dtype).itemsize)
 
 
 def _computed(found: Any, mask: Any) -> set[str]:
@@ -182,7 +193,10 @@ def strategies_command(
     if as_json:
         print_json(rows)
         return
+    from studies.commands.profile import mib_words
+
     timed = (">by time",) if profile else ()
+    measured = (">measured",) if any(row["measured_cache_mib"] is not None for row in rows) else ()
     columns = (
         "strategy",
         "mode",
@@ -191,14 +205,16 @@ def strategies_command(
         ">speed-up by MACs",
         *timed,
         ">cache MiB",
+        *measured,
         "source",
     )
     shown = table(*columns)
     for row in rows:
         spent = [f"{row['timed_speedup']:.2f}x"] if profile else []
+        held = [mib_words(row["measured_cache_mib"])] if measured else []
         shown.add_row(
             row["name"], row["mode"], str(row["inherited_units"]), f"{row['inherit_step_macs_share']:.1%}",
-            f"{row['predicted_speedup']:.2f}x", *spent, f"{row['cache_mib']:.1f}", row["source"],
+            f"{row['predicted_speedup']:.2f}x", *spent, f"{row['cache_mib']:.1f}", *held, row["source"],
         )  # fmt: skip
     out().print(shown)
     out().print(
@@ -208,3 +224,5 @@ def strategies_command(
     )
     if profile:
         out().print(f"By time: predicted for the whole loop from {_profile_words(profile)}.")
+    if measured:
+        out().print("Measured: the features that this profile's extract and inherit step of each strategy held.")

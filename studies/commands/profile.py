@@ -115,7 +115,7 @@ def _progress(device: str) -> Iterator[Callable[[Standing], None]]:
 
 def strategy_documents(profile: Profile, costs: Any, steps: int) -> list[dict[str, Any]]:
     """Each named strategy's inherit step: measured, predicted, by MACs, over its nodes (by the cost model, and as they
-    were measured one by one), and the cache of a P5 plan."""
+    were measured one by one), and the cache of a P5 plan, predicted and as it was measured (None: it was not)."""
     from explorer.strategies import strategy
 
     found = []
@@ -133,9 +133,27 @@ def strategy_documents(profile: Profile, costs: Any, steps: int) -> list[dict[st
                 "over_nodes": profile.over_nodes(timed.name),
                 "over_sampled_nodes": profile.over_sampled_nodes(timed.name),
                 "cache_mib": profile.cache_bytes(plan, steps) / 2**20,
+                "measured_cache_mib": mib(profile.held_bytes.get(timed.name)),
             }
         )
     return found
+
+
+def loop_documents(profile: Profile) -> list[dict[str, Any]]:
+    """Each timed loop: seconds and the peak cache, predicted and measured."""
+    return [
+        timed.to_json() | {"cache_mib": predicted / 2**20, "measured_cache_mib": mib(measured)}
+        for timed, (predicted, measured) in zip(profile.timed_loops, profile.loop_caches, strict=True)
+    ]
+
+
+def mib(size: int | None) -> float | None:
+    return None if size is None else size / 2**20
+
+
+def mib_words(size: float | None) -> str:
+    """A measured size for a table."""
+    return "" if size is None else f"{size:.1f}"
 
 
 def node_documents(profile: Profile, costs: Any) -> list[dict[str, Any]]:
@@ -168,7 +186,7 @@ def profile_document(profile: Profile, costs: Any, steps: int) -> dict[str, Any]
         "extract_seconds": profile.extract_seconds,
         "nodes": node_documents(profile, costs),
         "strategies": strategy_documents(profile, costs, steps),
-        "loops": [timed.to_json() for timed in profile.timed_loops],
+        "loops": loop_documents(profile),
         "errors": {name: dict(error.__dict__) for name, error in errors.items()},
         "noise": profile.noise,
         "over_nodes": over_nodes(profile),
@@ -197,20 +215,22 @@ def _print_profile(profile: Profile, costs: Any, steps: int) -> None:
             )
     console.print(nodes)
     shown = table(
-        "strategy", ">inherit step, ms", ">predicted", ">error", ">of an extract step", ">by MACs", ">cache MiB"
-    )
+        "strategy", ">inherit step, ms", ">predicted", ">error", ">of an extract step", ">by MACs", ">cache MiB",
+        ">measured",
+    )  # fmt: skip
     for row in strategy_documents(profile, costs, steps):
         shown.add_row(
             row["name"], f"{row['seconds'] * 1e3:.2f}", f"{row['predicted_seconds'] * 1e3:.2f}", f"{row['error']:+.1%}",
             f"{row['share']:.1%}", f"{row['macs_share']:.1%}", f"{row['cache_mib']:.1f}",
+            mib_words(row["measured_cache_mib"]),
         )  # fmt: skip
     console.print()
     console.print(shown)
-    loops = table("loop", ">s", ">predicted", ">error", ">speed-up")
-    for timed in profile.timed_loops:
+    loops = table("loop", ">s", ">predicted", ">error", ">speed-up", ">cache MiB", ">measured")
+    for row in loop_documents(profile):
         loops.add_row(
-            timed.name, f"{timed.measured:.3f}", f"{timed.predicted:.3f}", f"{timed.error:+.1%}",
-            f"{1 / timed.relative:.2f}x",
+            row["name"], f"{row['measured']:.3f}", f"{row['predicted']:.3f}", f"{row['error']:+.1%}",
+            f"{1 / row['relative']:.2f}x", f"{row['cache_mib']:.1f}", mib_words(row["measured_cache_mib"]),
         )  # fmt: skip
     console.print()
     console.print(loops)

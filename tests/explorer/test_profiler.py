@@ -105,6 +105,14 @@ def test_what_follows_from_the_samples(measured: tuple[Any, Profile, list[Standi
     step = profile.step_samples.relative(list(profile.tested).index("DC0")) * profile.extract_seconds
     assert profile.over_sampled_nodes("DC0") == pytest.approx(step / nodes)
     assert [timed.name for timed in profile.timed_loops] == ["DC0/P5", "CO6/P5†", "LI1/P2†"]
+    # what was held is what was predicted, of each strategy and in each loop
+    assert set(profile.held_bytes) == set(STRATEGIES) and len(profile.loop_bytes) == len(profile.loops)
+    for name, held in profile.held_bytes.items():
+        assert held == profile.cache_bytes(strategy(name, mode="P5", steps=10, unet=pipe.unet), 10) > 0
+    assert all(measured == predicted for predicted, measured in profile.loop_caches)
+    assert len(profile.loop_caches) == len(profile.timed_loops)
+    old = {key: value for key, value in profile.to_json().items() if key not in ("held_bytes", "loop_bytes")}
+    assert {measured for _, measured in Profile.from_json(old).loop_caches} == {None}
     assert profile.cache_bytes(plan, 10) == profile.feature_bytes[plan.masks[0].entries[0][0]] > 0
 
 

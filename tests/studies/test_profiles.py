@@ -108,7 +108,8 @@ def test_the_document(small_profile: Any) -> None:
     assert [row["name"] for row in small_profile["strategies"]] == list(STRATEGIES)
     for row in small_profile["strategies"]:
         assert row["error"] == pytest.approx(row["predicted_seconds"] / row["seconds"] - 1)
-        assert row["cache_mib"] > 0
+        assert row["cache_mib"] == row["measured_cache_mib"] > 0
+    assert all(loop["cache_mib"] == loop["measured_cache_mib"] > 0 for loop in small_profile["loops"])
     assert len(small_profile["nodes"]) == 58
     assert small_profile["errors"]["steps"]["count"] == 27 and small_profile["errors"]["loops"]["count"] == 3
     assert small_profile["workload"]["resolution"] == [64, 64]
@@ -173,6 +174,11 @@ def test_strategies_and_anatomy_show_times_where_a_profile_stands(
         rows = json.loads(capsys.readouterr().out)
         assert all((row["timed_speedup"] is not None) == stands for row in rows)
         assert all(row["cache_mib"] > 0 for row in rows)
+        expected = {row["name"]: row["measured_cache_mib"] for row in small_profile["strategies"]} if stands else {}
+        assert all(row["measured_cache_mib"] == expected.get(row["name"]) for row in rows)
+        other = ["strategies", "--model", MODEL, "--storage", storage, "--steps", "20", "--batch", "2"]
+        assert run([*other, "--json"]) == 0
+        assert all(row["measured_cache_mib"] is None for row in json.loads(capsys.readouterr().out))
         assert run(["anatomy", "--model", MODEL, "--storage", storage, "--json"]) == 0
         found = json.loads(capsys.readouterr().out)
         seconds = {node["name"]: node["seconds"] for node in found["nodes"]}
