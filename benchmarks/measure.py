@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from explorer.devices import resolve_device, resolve_dtype
 from explorer.errors import ExplorerError, StudyError
+from explorer.memory import is_out_of_memory, out_of_memory
 from explorer.models import fingerprint, load_pipeline
 
 if TYPE_CHECKING:
@@ -96,6 +97,10 @@ def run(main: Callable[[], None]) -> None:
         main()
     except ExplorerError as error:
         sys.exit(f"error: {error}")
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        sys.exit(f"error: {out_of_memory(error, 'the benchmark')} What was written stands.")
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from explorer.errors import DeviceError
-from explorer.workload import free_memory
+from explorer.memory import free_memory
 
 MOST = 32
 MOST_CPU = 8

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,7 +94,17 @@ def load_pipeline(name: str, *, device: str = "cpu", dtype: str = "float32") -> 
     Raises:
         ModelError: no such model, a folder that is no pipeline, a missing or truncated weight file, or another
             architecture than Stable Diffusion's.
+        DeviceError: when the weights do not fit into the free memory of the device, with what is needed.
     """
+    from explorer.memory import memory_explained
+
+    what = f"{name} in {dtype}"
+    _check_weights_fit(name, what, device, dtype)
+    with memory_explained(f"loading {what}", device=device, dtype=dtype, weights=True):
+        return _loaded(name, device, dtype)
+
+
+def _loaded(name: str, device: str, dtype: str) -> Any:
     import torch
 
     torch_dtype = getattr(torch, dtype)
@@ -108,6 +119,39 @@ def load_pipeline(name: str, *, device: str = "cpu", dtype: str = "float32") -> 
     Architecture.of(pipe.unet)
     pipe.set_progress_bar_config(disable=True)
     return pipe.to(device)
+
+
+def weight_bytes(name: str, *, device: str = "cpu", dtype: str = "float32") -> dict[str, int]:
+    """Bytes of each part of a model's weights while it is loaded: {"unet": ..., "vae": ..., "text_encoder": ...}.
+
+    The weights of an `arch:` model are made in float32 where no GPU makes them, whatever the dtype. Of a hub id, whose
+    files are not there yet, the UNet alone is known.
+
+    Raises:
+        ModelError: as `load_pipeline`.
+    """
+    import torch
+
+    itemsize: int = getattr(torch, dtype).itemsize
+    if name.startswith("arch:"):
+        with torch.device("meta"):
+            parts = {"unet": load_empty_unet(name), "vae": _true_vae()}
+        size = itemsize if device.startswith("cuda") else max(4, itemsize)
+        return {part: size * sum(each.numel() for each in module.parameters()) for part, module in parts.items()}
+    folder = _folder(name)
+    if isinstance(folder, str):
+        return {"unet": itemsize * sum(each.numel() for each in load_empty_unet(name).parameters())}
+    return {part: itemsize * count for part, count in _check_weights(folder).items()}
+
+
+def _check_weights_fit(name: str, what: str, device: str, dtype: str) -> None:
+    """Say what does not fit before minutes go into loading it."""
+    import torch
+
+    from explorer.memory import Needed, check_memory, free_memory
+
+    needed = Needed(weight_bytes(name, device=device, dtype=dtype))
+    check_memory(needed, free_memory(torch.device(device)), what, device=device, dtype=dtype)
 
 
 def load_empty_unet(name: str) -> Any:
@@ -219,8 +263,6 @@ def _pretrained(folder: Path | str, dtype: Any) -> Any:
     from diffusers import DiffusionPipeline
 
     local = isinstance(folder, Path)
-    if isinstance(folder, Path):
-        _check_weights(folder)
     # SD1.x and 2.x name a safety checker, which is left out; SDXL has none and would warn of the argument.
     checker = {} if local and "safety_checker" not in _index(Path(folder)) else {"safety_checker": None}
     with _quiet_loaders(), _explained(folder):
@@ -257,11 +299,12 @@ def _index(folder: Path) -> dict[str, Any]:
     return index
 
 
-def _check_weights(folder: Path) -> None:
-    """Name a missing or truncated weight file before diffusers fails on it in many lines."""
+def _check_weights(folder: Path) -> dict[str, int]:
+    """Numbers in the weights of each part. Names a missing or truncated weight file before diffusers fails on it in
+    many lines."""
     from safetensors import SafetensorError, safe_open
 
-    index = _index(folder)
+    index, counts = _index(folder), {}
     for part in ("unet", "vae", "text_encoder", "text_encoder_2"):
         if not index.get(part) or index[part][0] is None:
             continue
@@ -270,14 +313,17 @@ def _check_weights(folder: Path) -> None:
             raise ModelError(
                 f"{folder / part} has no safetensors weights; copy the model again or convert its weights."
             )
+        sizes: dict[str, int] = {}  # by tensor, as a half-precision copy of the weights may lie beside them
         for file in files:
             try:
-                with safe_open(file, framework="pt"):
-                    pass
+                with safe_open(file, framework="pt") as tensors:
+                    sizes |= {key: math.prod(tensors.get_slice(key).get_shape()) for key in tensors.keys()}  # noqa: SIM118
             except (SafetensorError, OSError) as error:
                 raise ModelError(
                     f"the weight file {file} is damaged or truncated ({error}); copy the model again."
                 ) from error
+        counts[part] = sum(sizes.values())
+    return counts
 
 
 @contextlib.contextmanager
@@ -300,10 +346,22 @@ def _made_on(device: Any, dtype: Any) -> Iterator[None]:
             torch.set_default_dtype(before)
 
 
+def _true_vae() -> Any:
+    """Stable Diffusion's autoencoder."""
+    from diffusers import AutoencoderKL
+
+    return AutoencoderKL(
+        block_out_channels=(128, 256, 512, 512),
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        latent_channels=4,
+        layers_per_block=2,
+    )
+
+
 def _random_pipeline(name: str, dtype: Any, device: Any) -> Any:
     """The true UNet with random weights in a stock pipeline, without text encoders (give it `prompt_embeds`)."""
     from diffusers import (
-        AutoencoderKL,
         EulerDiscreteScheduler,
         PNDMScheduler,
         StableDiffusionPipeline,
@@ -315,13 +373,7 @@ def _random_pipeline(name: str, dtype: Any, device: Any) -> Any:
     betas: dict[str, Any] = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
     with _made_on(device, dtype):
         unet: Any = UNet2DConditionModel(**config)
-        vae: Any = AutoencoderKL(
-            block_out_channels=(128, 256, 512, 512),
-            down_block_types=("DownEncoderBlock2D",) * 4,
-            up_block_types=("UpDecoderBlock2D",) * 4,
-            latent_channels=4,
-            layers_per_block=2,
-        )
+        vae = _true_vae()
     unet.eval().to(dtype)
     vae.eval().to(dtype)
     if name == "arch:sdxl":

@@ -24,8 +24,8 @@ from explorer.compiling import CompileMode
 from explorer.costs import Anatomy, anatomy
 from explorer.designed_masks import designed_masks
 from explorer.devices import clock_for, describe, resolve_device, resolve_dtype
-from explorer.errors import DeviceError
 from explorer.mask import Mask
+from explorer.memory import Needed, check_memory, free_memory, memory_explained, needed_for
 from explorer.models import default_guidance, fingerprint
 from explorer.plan import MAX_MASKS, InheritancePlan
 from explorer.profiles import Effort, Profile
@@ -35,9 +35,7 @@ from explorer.step_times import at_work, round_order, time_nodes, time_steps
 from explorer.strategies import STRATEGIES, strategy
 from explorer.workload import (
     Workload,
-    check_memory,
     evaluations_of,
-    free_memory,
     latent_size,
     random_embeds,
     twin,
@@ -111,17 +109,12 @@ def profile_pipeline(
         DeviceError: when memory does not do, with what is needed and what to lower.
     """
     device = resolve_device(workload.device)
-    needed = _memory_needed(pipe, workload)
-    check_memory(needed, free_memory(device), _words(model, workload))
-    try:
+    what, dtype = _words(model, workload), workload.dtype
+    check_memory(_memory_needed(pipe, workload), free_memory(device), what, device=workload.device, dtype=dtype)
+    with memory_explained(what, device=workload.device, dtype=dtype):
         inputs = unet_inputs(pipe, workload, device)
         profile = started or _empty_profile(pipe, model, workload, inputs, device, steps, rounds)
         _measure(pipe, profile, inputs, device, on_progress or (lambda _: None), on_round or (lambda _: None))
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        raise DeviceError(
-            f"{_words(model, workload)} ran out of memory on {workload.device}, about {needed / 2**30:.1f} GiB beside "
-            "the weights were expected; lower --batch or --resolution, or take --dtype float16 (on a GPU)."
-        ) from error
     return profile
 
 
@@ -139,11 +132,11 @@ def _itemsize(workload: Workload) -> int:
     return dtype.itemsize
 
 
-def _memory_needed(pipe: Any, workload: Workload) -> int:
-    """Bytes wanted beside the weights: every feature that a round keeps (units by residual and by output), an
-    evaluation's live tensors (the skips and a few of the largest), and the rule's three extract steps of some."""
+def _memory_needed(pipe: Any, workload: Workload) -> Needed:
+    """Beside the weights: every feature that a round keeps (units by residual and by output), and the rule's three
+    extract steps of some."""
     sizes = _costs(pipe, workload).feature_bytes(2 * workload.batch, _itemsize(workload))
-    return 3 * sum(sizes.values()) + 6 * max(sizes.values())
+    return needed_for(sizes, workload.compile, copies=3)
 
 
 def _empty_profile(

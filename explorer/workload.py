@@ -7,14 +7,12 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from explorer.compiling import CompileMode, compile_mode
-from explorer.errors import DeviceError, ModelError
+from explorer.errors import ModelError
 
 if TYPE_CHECKING:
     import torch
 
 TEXT_TOKENS = 77
-HEADROOM = 1.25
-"""Memory wanted over the sum of what is known to be held: the allocator's and the kernels' own."""
 
 
 @dataclass(frozen=True)
@@ -119,24 +117,3 @@ def evaluations_of(scheduler: Any, steps: int) -> int:
     fresh = type(scheduler).from_config(scheduler.config)
     fresh.set_timesteps(steps)
     return len(fresh.timesteps)
-
-
-def check_memory(needed: int, free: int, what: str) -> None:
-    """Raise DeviceError unless `needed` bytes with some headroom fit into `free` (0: not known)."""
-    wanted = int(needed * HEADROOM)
-    if free and wanted > free:
-        raise DeviceError(
-            f"{what} needs about {wanted / 2**30:.1f} GiB and {free / 2**30:.1f} GiB are free; lower --batch or "
-            "--resolution, or take --dtype float16 (on a GPU)."
-        )
-
-
-def free_memory(device: torch.device) -> int:
-    """Bytes that can be had on `device` now; 0 where it is not known."""
-    import torch
-
-    if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
-    import psutil
-
-    return int(psutil.virtual_memory().available)

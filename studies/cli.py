@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from explorer.errors import ExplorerError
+from explorer.memory import is_out_of_memory, out_of_memory
 from studies.config import STORAGE_VARIABLE
 
 INTERRUPTED = 130
@@ -412,12 +413,6 @@ def main() -> None:
     sys.exit(run(sys.argv[1:]))
 
 
-def _out_of_memory(error: Exception) -> bool:
-    """Whether the machine or its GPU had too little memory; torch is not imported for the question."""
-    said = isinstance(error, RuntimeError) and "not enough memory" in str(error)
-    return said or isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
-
-
 def run(arguments: list[str]) -> int:
     """Run one command; returns its exit status: 0 done, 1 an explained error, 2 wrong usage, 130 interrupted."""
     try:
@@ -437,9 +432,8 @@ def run(arguments: list[str]) -> int:
         typer.echo(f"error: {error.strerror or error}{f': {error.filename}' if error.filename else ''}.", err=True)
         return 1
     except Exception as error:
-        if _out_of_memory(error):
-            first = (str(error).strip() or type(error).__name__).splitlines()[0]
-            typer.echo(f"error: out of memory ({first}); give a smaller --batch or --resolution.", err=True)
+        if is_out_of_memory(error):
+            typer.echo(f"error: {out_of_memory(error, 'the command')}", err=True)
             return 1
         # Typer carries a copy of click of its own: wrong usage is known by what such an error can do.
         if not hasattr(error, "show") or not hasattr(error, "exit_code"):

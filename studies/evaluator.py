@@ -19,6 +19,7 @@ from explorer.devices import DeviceInfo
 from explorer.errors import ExplorerError, PlanError, ScoreError, StudyError
 from explorer.estimate import Estimate
 from explorer.latency import PAIRS, Latency, compare
+from explorer.memory import asked_for
 from explorer.pictures import as_png, generate
 from explorer.plan import InheritancePlan
 from explorer.profiles import Profile
@@ -383,14 +384,20 @@ def _explained() -> Iterator[None]:
     except torch.cuda.OutOfMemoryError as error:
         # Smaller batches would fit, and give other pictures than those of the plans that stand (by rounding).
         raise ScoreError(
-            "the GPU's memory does not hold the plan's pictures and features at the study's batch; begin a new study "
-            "with a smaller --batch, or end what else runs on the GPU and search again."
+            "the GPU's memory does not hold the plan's pictures and features at the study's batch"
+            f"{_amounts(error)}; begin a new study with a smaller --batch, or end what else runs on the GPU and search "
+            "again."
         ) from error
     except (ExplorerError, RuntimeError):
         raise
     except Exception as error:
         first = (str(error).strip() or "no message").splitlines()[0]
         raise ScoreError(f"the plan cannot run ({type(error).__name__}: {first})") from error
+
+
+def _amounts(error: BaseException) -> str:
+    asked = asked_for(error)
+    return f" ({asked / 2**30:.2g} GiB more were wanted)" if asked else ""
 
 
 @torch.no_grad()

@@ -15,6 +15,7 @@ from explorer.costs import anatomy
 from explorer.devices import DeviceInfo, describe, resolve_device, resolve_dtype
 from explorer.errors import PlanError, ScoreError, StudyError
 from explorer.fitting import Fitter
+from explorer.memory import check_memory, free_memory, is_out_of_memory, needed_for, out_of_memory
 from explorer.models import EMOJI, default_guidance, fingerprint, has_weights, load_pipeline
 from explorer.pictures import generate
 from explorer.plan import InheritancePlan
@@ -97,7 +98,11 @@ def open_session(config: SearchConfig, pipe: Any = None, references: Saved | Non
         # While latencies are measured here, loading waits, and they for it: both would take the other's time.
         with on_device(describe(resolve_device(config.device)), shared=True):
             return _open(config, pipe, references)
-    except (RuntimeError, MemoryError) as error:  # such as a GPU without the memory for the model
+    except (RuntimeError, MemoryError) as error:
+        if is_out_of_memory(error):
+            device = str(resolve_device(config.device))
+            words = out_of_memory(error, f"making {config.model} ready", device=device, dtype=config.dtype)
+            raise StudyError(words) from error
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise StudyError(f"{config.model} cannot be made ready on {config.device} ({first}).") from error
 
@@ -149,6 +154,12 @@ def _open(config: SearchConfig, pipe: Any, references: Saved | None) -> Session:
     guidance = config.guidance or default_guidance(config.model)
     side = config.resolution or int(pipe.unet.config.sample_size) * vae_factor(pipe)
     latent_size((side, side), vae_factor(pipe))
+    features = _feature_bytes(pipe, config, side, dtype)
+    check_memory(
+        needed_for(features, compile_mode(config.compile)), free_memory(device),
+        f"timing {config.model} at --latency-batch {config.latency_batch}, {side}x{side} px, {dtype}",
+        device=str(device), dtype=dtype, batch="--latency-batch",
+    )  # fmt: skip
     batch = config.batch or _batch(pipe, config, prompts, guidance, (side, side), device, trained)
     evaluator = CandidateEvaluator(
         pipe,
@@ -207,7 +218,7 @@ def _open(config: SearchConfig, pipe: Any, references: Saved | None) -> Session:
         config.max_cache_mib,
         config.max_variants,
         config.max_age,
-        {} if config.max_cache_mib is None else _feature_bytes(pipe, config, side, dtype),
+        {} if config.max_cache_mib is None else features,
         compile_mode(config.compile),
     )
     return Session(config, settings, architecture, space, evaluator, info, fitter)

@@ -51,7 +51,6 @@ def profile_command(
     kind = str(resolve_dtype(dtype, where)).removeprefix("torch.")
     mode = compile_mode(compile)
     check_mode(mode, where)
-    _check_weights_fit(model, where, kind)
     console = words()
     with Store.open(storage) as store, interruptible():
         console.print(f"loading {model} ...", markup=False)
@@ -71,18 +70,6 @@ def profile_command(
         print_json(profile_document(profile, costs, steps))
     else:
         _print_profile(profile, costs, steps)
-
-
-def _check_weights_fit(model: str, where: Any, dtype: str) -> None:
-    """Say that the UNet alone does not fit before minutes go into loading it."""
-    import torch
-
-    from explorer.models import load_empty_unet
-    from explorer.workload import check_memory, free_memory
-
-    count = sum(parameter.numel() for parameter in load_empty_unet(model).parameters())
-    itemsize = getattr(torch, dtype).itemsize
-    check_memory(count * itemsize, free_memory(where), f"{model} in {dtype}")
 
 
 def _costs(pipe: Any, profile: Profile) -> Any:

@@ -226,9 +226,11 @@ def test_bad_input_is_one_sentence(
 def test_too_little_memory_is_said_before_loading(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from explorer import workload
+    from explorer import memory
 
-    monkeypatch.setattr(workload, "free_memory", lambda _: 2**30)
-    monkeypatch.setattr(models, "load_pipeline", lambda *_, **__: pytest.fail("loaded"))
+    monkeypatch.setattr(memory, "free_memory", lambda _: 2**30)
+    monkeypatch.setattr(models, "_random_pipeline", lambda *_, **__: pytest.fail("loaded"))
     assert run(["profile", "--model", "arch:sd15", "--storage", str(folder / "refused.db"), *SMALL]) == 1
-    assert "arch:sd15 in float32 needs about 4.0 GiB and 1.0 GiB are free" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "arch:sd15 in float32 needs about 4.4 GiB (unet 3.2, vae 0.31 and headroom) and 1.0 GiB are free" in said
+    assert "take a smaller model" in said and "--batch" not in said
