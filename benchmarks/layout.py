@@ -1,27 +1,39 @@
 """Data layout and attention of one UNet evaluation: what each choice saves, and the rounding that it causes.
 
-Contenders take turns in one process; the first is the UNet as it was loaded (contiguous, SDPA, separate projections).
+Contenders take turns in one process; the first is the UNet as it was loaded: contiguous, separate projections, and
+scaled dot-product attention (SDPA) with the backend that torch picks. The others change one thing each, or force one
+SDPA backend; what the device or the model's shapes do not allow is named and left out.
+
+On a CUDA GPU every choice is captured as a CUDA graph and its replays are timed, so that the time is the GPU's: called
+eagerly, a small batch would show Python's pace, whatever the layout. The eager time stands beside it.
+
+Rounding is the difference of the output from the first one's: the largest over the largest output, and the root mean
+square over that of the output.
 
     python -m benchmarks.layout --model arch:sd15 --device cuda --batches 2,16
 """
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from benchmarks.measure import load, run
 from benchmarks.report import options, write_figure, write_result
 from explorer.devices import clock_for, resolve_device, resolve_dtype
-from explorer.errors import ExplorerError
-from explorer.models import load_pipeline, pixel_factor
+from explorer.memory import is_out_of_memory
+from explorer.workload import latent_size, text_tokens, vae_factor
 
 
 def channels_last(unet: Any) -> None:
-    import torch
-
     unet.to(memory_format=torch.channels_last)
 
 
@@ -40,29 +52,57 @@ def plain_attention(unet: Any) -> None:
     unet.set_attn_processor(AttnProcessor())
 
 
-CHOICES: dict[str, Callable[[Any], None]] = {
-    "as loaded": lambda _: None,
+CHANGES: dict[str, Callable[[Any], None]] = {
     "channels last": channels_last,
     "fused projections": fused,
     "channels last, fused": both,
     "attention without SDPA": plain_attention,
 }
+BACKENDS = {
+    "SDPA, math": SDPBackend.MATH,
+    "SDPA, flash": SDPBackend.FLASH_ATTENTION,
+    "SDPA, memory-efficient": SDPBackend.EFFICIENT_ATTENTION,
+    "SDPA, cuDNN": SDPBackend.CUDNN_ATTENTION,
+}
+LOADED = "as loaded"
 
 
-def arguments_of(unet: Any, batch: int, size: int, device: Any) -> dict[str, Any]:
-    """One evaluation's arguments of the model's shapes, from a fixed seed; `batch` counts both halves of guidance."""
-    import torch
+@dataclass(frozen=True)
+class Choice:
+    """A UNet and the SDPA backend that it is to use; None: torch picks."""
 
+    unet: Any
+    backend: SDPBackend | None = None
+
+    def noise(self, given: dict[str, Any]) -> torch.Tensor:
+        with sdpa_kernel(self.backend) if self.backend else contextlib.nullcontext():
+            result: torch.Tensor = self.unet(**given)[0]
+        return result
+
+
+def choices_of(unet: Any) -> dict[str, Choice]:
+    """Every choice on a copy of the UNet of its own; backends share the one that is as it was loaded."""
+    made = {LOADED: Choice(unet)}
+    for name, change in CHANGES.items():
+        other = copy.deepcopy(unet)
+        change(other)
+        made[name] = Choice(other)
+    return made | {name: Choice(unet, backend) for name, backend in BACKENDS.items()}
+
+
+def arguments_of(unet: Any, batch: int, size: tuple[int, int], tokens: int, device: Any) -> dict[str, Any]:
+    """One evaluation's arguments of the model's shapes, from a fixed seed; `batch` counts both halves of guidance.
+    size: of the latents; tokens: of a prompt."""
     generator = torch.Generator("cpu").manual_seed(0)
 
-    def draw(*shape: int) -> Any:
+    def draw(*shape: int) -> torch.Tensor:
         return torch.randn(batch, *shape, generator=generator).to(device, unet.dtype)
 
     config = unet.config
     given = {
-        "sample": draw(config.in_channels, size, size),
+        "sample": draw(config.in_channels, *size),
         "timestep": torch.tensor(500, device=device),
-        "encoder_hidden_states": draw(77, config.cross_attention_dim),
+        "encoder_hidden_states": draw(tokens, config.cross_attention_dim),
         "return_dict": False,
     }
     if config.addition_embed_type == "text_time":
@@ -71,29 +111,64 @@ def arguments_of(unet: Any, batch: int, size: int, device: Any) -> dict[str, Any
     return given
 
 
-def measure(unets: dict[str, Any], given: dict[str, Any], device: Any, rounds: int) -> dict[str, Any]:
-    """Every sample of each choice, and how far its noise is from that of the first."""
-    import torch
+def rounding(noise: torch.Tensor, reference: torch.Tensor) -> dict[str, float]:
+    """How far `noise` is from `reference`, both of one shape, as shares of the reference's largest and of its RMS."""
+    difference = (noise.double() - reference.double()).abs()
+    scale = reference.double()
+    return {
+        "max_difference": float(difference.max() / scale.abs().max()),
+        "rms_difference": float(difference.square().mean().sqrt() / scale.square().mean().sqrt()),
+    }
 
-    clock = clock_for(device)
-    seconds: dict[str, list[float]] = {name: [] for name in unets}
-    with torch.no_grad():
-        noise = {name: unet(**given)[0].float() for name, unet in unets.items()}
-        names = list(unets)
-        for number in range(rounds):
-            turn = number % len(names)
-            for name in [*names[turn:], *names[:turn]]:
-                seconds[name].append(clock.time(lambda unet=unets[name]: unet(**given)))  # type: ignore[misc]
-    reference = noise[names[0]]
-    scale = float(reference.abs().max())
+
+@torch.no_grad()
+def measure(choices: dict[str, Choice], given: dict[str, Any], device: torch.device, rounds: int) -> dict[str, Any]:
+    """Every sample of each choice, how far its noise is from that of the first, and why what is left out was."""
+    from explorer.graphs import capture_graph
+
+    clock, graphs = clock_for(device), device.type == "cuda"
+    noise: dict[str, torch.Tensor] = {}
+    calls: dict[str, dict[str, Callable[[], Any]]] = {}
+    left_out: dict[str, str] = {}
+    for name, choice in choices.items():
+
+        def eager(choice: Choice = choice) -> torch.Tensor:
+            return choice.noise(given)
+
+        try:
+            noise[name] = eager()
+            calls[name] = {"eager": eager}
+            if graphs:
+                calls[name]["graph"] = capture_graph(eager, torch.cuda.graph_pool_handle)
+        except RuntimeError as error:
+            if name == LOADED or is_out_of_memory(error):
+                raise
+            for kept in (noise, calls):
+                kept.pop(name, None)
+            left_out[name] = str(error).strip().splitlines()[0][:200]
+    names = list(calls)
+    samples: dict[str, dict[str, list[float]]] = {name: {kind: [] for kind in calls[name]} for name in names}
+    for number in range(rounds):
+        turn = number % len(names)
+        for name in [*names[turn:], *names[:turn]]:
+            for kind, call in calls[name].items():
+                samples[name][kind].append(clock.time(call))
+    return {"rows": rows_of(samples, noise, "graph" if graphs else "eager"), "samples": samples, "left out": left_out}
+
+
+def rows_of(
+    samples: dict[str, dict[str, list[float]]], noise: dict[str, torch.Tensor], kind: str
+) -> dict[str, dict[str, float]]:
+    """Of each choice its median seconds by `kind`, how much faster it is than the first, and its rounding."""
+    first = samples[LOADED][kind]
     return {
         name: {
-            "samples": seconds[name],
-            "seconds": median(seconds[name]),
-            "speedup": median(a / b for a, b in zip(seconds[names[0]], seconds[name], strict=True)),
-            "rounding": float((noise[name] - reference).abs().max()) / scale,
+            "seconds": median(taken[kind]),
+            "eager_seconds": median(taken["eager"]),
+            "speedup": median(a / b for a, b in zip(first, taken[kind], strict=True)),
+            **rounding(noise[name], noise[LOADED]),
         }
-        for name in names
+        for name, taken in samples.items()
     }
 
 
@@ -101,7 +176,8 @@ def chart(figures: dict[str, Any]) -> Any:
     import plotly.graph_objects as go
 
     figure = go.Figure()
-    for batch, rows in figures.items():
+    for batch, found in figures.items():
+        rows = found["rows"]
         figure.add_bar(name=batch, x=list(rows), y=[row["speedup"] for row in rows.values()])
     return figure.update_layout(yaxis_title="speed-up over the UNet as loaded", template="plotly_white")
 
@@ -111,32 +187,31 @@ def main() -> None:
     parser.add_argument("--batches", default="2,16,64", help="latents a UNet call (--batch is not read)")
     arguments = parser.parse_args()
     rounds = arguments.rounds or (5 if arguments.quick else 15)
-    found: dict[str, Any] = {}
-    try:
-        device = resolve_device(arguments.device)
-        arguments.dtype = str(resolve_dtype(arguments.dtype, device)).removeprefix("torch.")
-        unet = load_pipeline(arguments.model, device=str(device), dtype=arguments.dtype).unet
-        unets = {}
-        for name, change in CHOICES.items():
-            unets[name] = copy.deepcopy(unet)
-            change(unets[name])
-        size = (
-            arguments.resolution // pixel_factor(arguments.model)
-            if arguments.resolution
-            else int(unet.config.sample_size)
-        )
-        for batch in map(int, arguments.batches.split(",")):
-            found[f"batch {batch}"] = measure(unets, arguments_of(unet, batch, size, device), device, rounds)
-            print(f"batch {batch} measured", file=sys.stderr)
-        samples = {b: {name: row.pop("samples") for name, row in rows.items()} for b, rows in found.items()}
-        write_figure(chart(found), write_result("layout", found, samples, arguments))
-    except ExplorerError as error:
-        sys.exit(f"error: {error}")
-    for batch_name, rows in found.items():
-        for name, row in rows.items():
-            print(f"{batch_name:9s} {name:24s} {row['seconds'] * 1e3:8.1f} ms  {row['speedup']:.2f}x  "
-                  f"rounding {row['rounding']:.1e}")  # fmt: skip
+    device = resolve_device(arguments.device)
+    arguments.dtype = str(resolve_dtype(arguments.dtype, device)).removeprefix("torch.")
+    pipe = load(arguments)
+    factor, own = vae_factor(pipe), int(pipe.unet.config.sample_size)
+    size = latent_size((arguments.resolution,) * 2, factor) if arguments.resolution else (own, own)
+    choices = choices_of(pipe.unet)
+    figures: dict[str, Any] = {}
+    samples: dict[str, Any] = {}
+    for batch in map(int, arguments.batches.split(",")):
+        given = arguments_of(pipe.unet, batch, size, text_tokens(pipe), device)
+        found = measure(choices, given, device, rounds)
+        samples[f"batch {batch}"] = found.pop("samples")
+        figures[f"batch {batch}"] = found
+        # after every batch: what was measured is kept where the next does not come to its end
+        path = write_result("layout", figures, samples, arguments, say=False)
+        print(f"batch {batch} measured", file=sys.stderr)
+    write_figure(chart(figures), path)
+    print(f"wrote {path}", file=sys.stderr)
+    for batch_name, found in figures.items():
+        for name, row in found["rows"].items():
+            print(f"{batch_name:9s} {name:24s} {row['seconds'] * 1e3:8.2f} ms  {row['speedup']:.2f}x  rounding: "
+                  f"largest {row['max_difference']:.1e}, RMS {row['rms_difference']:.1e}")  # fmt: skip
+        for name, reason in found["left out"].items():
+            print(f"{batch_name:9s} {name:24s} left out: {reason}")
 
 
 if __name__ == "__main__":
-    main()
+    run(main)
