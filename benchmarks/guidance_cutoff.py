@@ -28,7 +28,7 @@ from diffusers import DPMSolverMultistepScheduler
 from torch import Tensor
 
 from benchmarks.measure import load, run
-from benchmarks.report import options, write_result
+from benchmarks.report import options, write_figure, write_result
 from benchmarks.rules import SOLVERS, drift
 from explorer import inherit, strategy
 from explorer.devices import clock_for, resolve_device
@@ -234,6 +234,23 @@ def print_table(rows: list[dict[str, Any]], batch: int) -> None:
         print(f"| {row[cost]:.0%} | {row['plan']} | {row['cut'] or ''} | {row['psnr']:.1f} | {above} |")
 
 
+def chart(rows: list[dict[str, Any]], batch: int) -> Any:
+    """PSNR over the cost: what cuts guidance beside what does not, of each solver."""
+    import plotly.graph_objects as go
+
+    figure = go.Figure()
+    for solver in dict.fromkeys(row["solver"] for row in rows):
+        for cut, symbol in ((True, "circle"), (False, "x")):
+            mine = [row for row in rows if row["solver"] == solver and bool(row["cut"]) == cut]
+            figure.add_scatter(
+                x=[row[f"cost_b{batch}"] for row in mine], y=[row["psnr"] for row in mine],
+                text=[f"{row['plan']} {row['cut'] or ''}" for row in mine], mode="markers",
+                name=f"{solver}, guidance {'cut' if cut else 'whole'}", marker={"symbol": symbol},
+            )  # fmt: skip
+    figure.update_xaxes(title=f"time over that of the un-accelerated run, {batch} pictures a call", tickformat=".0%")
+    return figure.update_layout(yaxis_title="mean PSNR, dB", template="simple_white")
+
+
 def main() -> None:
     parser = options("Guidance's unconditional half dropped or inherited late in a run, beside plans and fewer steps.")
     parser.add_argument("--prompts", default="emoji-search", help="a shipped set, a .txt or a .jsonl file")
@@ -257,7 +274,7 @@ def main() -> None:
         for row in rows
         if row["cut"]
     }  # fmt: skip
-    write_result("guidance-cutoff", figures, rows, arguments)
+    write_figure(chart(rows, arguments.batch), write_result("guidance-cutoff", figures, rows, arguments))
 
 
 if __name__ == "__main__":

@@ -15,9 +15,9 @@ from typing import Any
 import torch
 from diffusers import DDIMScheduler, PNDMScheduler
 
-from benchmarks.report import options, write_result
-from explorer import anatomy, inherit, load_pipeline, strategy
-from explorer.devices import resolve_device, resolve_dtype
+from benchmarks.measure import load, run
+from benchmarks.report import options, write_figure, write_result
+from explorer import anatomy, inherit, strategy
 from explorer.fitting import Fitter
 from explorer.models import default_guidance
 from explorer.moments import collect_moments
@@ -45,20 +45,18 @@ def share(costs: Any, plan: InheritancePlan, evaluations: int) -> float:
 
 
 def measure(solver: str, arguments: argparse.Namespace) -> list[dict[str, Any]]:
-    device = resolve_device(arguments.device)
-    dtype = str(resolve_dtype(arguments.dtype, device)).removeprefix("torch.")
-    pipe = load_pipeline(arguments.model, device=str(device), dtype=dtype)
+    pipe = load(arguments)
     kind, options = SOLVERS[solver]
     pipe.scheduler = kind.from_config(pipe.scheduler.config, **options)
     guidance = default_guidance(arguments.model)
     prompts = load_prompts(arguments.prompts).prompts
     known, held_out = prompts[: arguments.count], prompts[-arguments.count :]
     size = (arguments.resolution,) * 2 if arguments.resolution else None
-    run = {"steps": arguments.steps, "guidance": guidance, "batch_size": arguments.batch, "size": size}
+    how: dict[str, Any] = {"steps": arguments.steps, "guidance": guidance, "batch_size": arguments.batch, "size": size}
     started = time.perf_counter()
-    moments = collect_moments(pipe, known, seed=1000, **run)
+    moments = collect_moments(pipe, known, seed=1000, **how)
     calibration = time.perf_counter() - started
-    target = generate(pipe, held_out, seed=0, **run)
+    target = generate(pipe, held_out, seed=0, **how)
     costs = anatomy(pipe.unet)
     rows = []
     for name in PLANS:
@@ -67,7 +65,7 @@ def measure(solver: str, arguments: argparse.Namespace) -> list[dict[str, Any]]:
                 name, steps=arguments.steps, unet=pipe.unet, rule=rule, fit=Fitter({arguments.steps: moments})
             )
             with inherit(pipe, plan):
-                values = drift(generate(pipe, held_out, seed=0, **run), target)
+                values = drift(generate(pipe, held_out, seed=0, **how), target)
             row = {
                 "solver": solver, "plan": name, "rule": rule, "share": share(costs, plan, moments.evaluations),
                 "psnr": sum(values) / len(values), "each": values, "calibration_seconds": calibration,
@@ -87,6 +85,21 @@ def print_table(rows: list[dict[str, Any]]) -> None:
         print(f"| {group[0]['solver']}, {group[0]['plan']} ({group[0]['share']:.0%}) | {values} |")
 
 
+def chart(rows: list[dict[str, Any]]) -> Any:
+    """A line a solver and rule: PSNR over the plan's share of the MACs."""
+    import plotly.graph_objects as go
+
+    figure = go.Figure()
+    for solver, rule in dict.fromkeys((row["solver"], row["rule"]) for row in rows):
+        mine = sorted((r for r in rows if (r["solver"], r["rule"]) == (solver, rule)), key=lambda r: r["share"])
+        figure.add_scatter(
+            x=[row["share"] for row in mine], y=[row["psnr"] for row in mine], text=[row["plan"] for row in mine],
+            mode="lines+markers", name=f"{solver}, {rule}", line={"dash": "solid" if solver == "DDIM" else "dot"},
+        )  # fmt: skip
+    figure.update_xaxes(title="share of the MACs", tickformat=".0%")
+    return figure.update_layout(yaxis_title="mean PSNR, dB", template="simple_white")
+
+
 def main() -> None:
     parser = options("The drift of some strategies under every rule and solver.")
     parser.add_argument("--prompts", default="emoji-search", help="a shipped set, a .txt or a .jsonl file")
@@ -99,8 +112,8 @@ def main() -> None:
     rows = [row for solver in arguments.solvers.split(",") for row in measure(solver, arguments)]
     print_table(rows)
     figures = {f"{row['solver']} {row['plan']} {row['rule']}": row["psnr"] for row in rows}
-    write_result("rules", figures, rows, arguments)
+    write_figure(chart(rows), write_result("rules", figures, rows, arguments))
 
 
 if __name__ == "__main__":
-    main()
+    run(main)
