@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import types
+from collections.abc import Hashable
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from explorer.errors import DeviceError, PlanError
@@ -70,12 +71,39 @@ def check_compiler(device: torch.device) -> None:
             ) from error
 
 
-def compiled(variant: Any, number: int) -> Any:
-    """The variant compiled whole, under a code object of its own: the compiler limits recompilations by code object,
-    and every variant is another program."""
+class Compiled:
+    """A variant compiled whole, once for each form of what it is called with, every time under a code object of its
+    own.
+
+    The compiler limits recompilations by code object, and every variant is another program. Shapes are built in: one
+    that had met a second batch size would go on with kernels for any size, also at the first, and what is timed would
+    depend on what ran before it.
+    """
+
+    def __init__(self, variant: Any, number: int) -> None:
+        self._variant, self._number = variant, number
+        self._calls: dict[Hashable, Any] = {}
+
+    def __call__(self, sample: Any, at: Any, inherited: Any) -> Any:
+        from explorer.buffers import form_of
+
+        form = form_of((sample, vars(at)))
+        call = self._calls.get(form)
+        if call is None:
+            call = self._calls[form] = _compiled(self._variant, f"variant_{self._number}_{len(self._calls)}")
+        return call(sample, at, inherited)
+
+
+def compiled(variant: Any, number: int) -> Compiled:
+    """The variant compiled whole for each form that it meets. number: of the variant in its plan, for the compiler's
+    logs."""
+    return Compiled(variant, number)
+
+
+def _compiled(variant: Any, name: str) -> Any:
     import torch
 
     call = type(variant).__call__
-    code = call.__code__.replace(co_name=f"variant_{number}")
+    code = call.__code__.replace(co_name=name)
     own = types.FunctionType(code, call.__globals__, code.co_name, call.__defaults__, call.__closure__)
-    return torch.compile(types.MethodType(own, variant), fullgraph=True)
+    return torch.compile(types.MethodType(own, variant), fullgraph=True, dynamic=False)

@@ -328,6 +328,59 @@ def test_one_graph_a_variant_and_no_recompilation(monkeypatch: pytest.MonkeyPatc
     assert not counters["graph_break"]
 
 
+class Ran:
+    """A compiler's backend that runs a graph as it stands and notes which one ran; `symbols` of each one's sizes."""
+
+    def __init__(self) -> None:
+        self.graphs: list[int] = []
+        self.symbols: list[int] = []
+
+    def __call__(self, graph: Any, _: Any) -> Any:
+        number = len(self.symbols)
+        given = [node.meta["example_value"] for node in graph.graph.nodes if node.op == "placeholder"]
+        sizes = [size for value in given for size in (value.shape if isinstance(value, torch.Tensor) else [value])]
+        self.symbols.append(sum(isinstance(size, torch.SymInt) for size in sizes))
+
+        def run(*inputs: Any) -> Any:
+            self.graphs.append(number)
+            return graph(*inputs)
+
+        return run
+
+
+def test_each_batch_size_has_graphs_of_its_own_and_keeps_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is timed at one batch does not depend on the batches that ran before: no graph is for any size."""
+    ran = Ran()
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend=ran))
+    torch._dynamo.reset()
+    pipe = make_pipeline(block_out_channels=(16, 16), down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+                         up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"), layers_per_block=1)  # fmt: skip
+    with torch._dynamo.config.patch(error_on_recompile=True), inherit(pipe, plan_for(pipe, steps=2), compile=True):
+        for batch in (1, 4, 1):
+            latents(pipe, 2, batch)
+    assert ran.graphs == [0, 1, 2, 3, 0, 1]
+    assert ran.symbols == [0] * 4
+
+
+def test_more_forms_than_the_compiler_recompiles_for() -> None:
+    from explorer.compiling import compiled
+    from explorer.program import Conditions
+
+    class Doubled:
+        def __call__(self, sample: torch.Tensor, at: Conditions, inherited: Any) -> torch.Tensor:
+            return sample * 2 + at.emb
+
+    ran = Ran()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch, "compile", functools.partial(torch.compile, backend=ran))
+        call = compiled(Doubled(), 0)
+        sizes = range(1, torch._dynamo.config.recompile_limit + 4)
+        for size in (*sizes, *sizes):
+            at = Conditions(torch.ones(1), None, (size, size))
+            assert torch.equal(call(torch.ones(size, size), at, {}), torch.full((size, size), 3.0))
+    assert ran.graphs == [*range(len(sizes))] * 2 and set(ran.symbols) == {0}
+
+
 class Reads:
     """Counts the reads of a tensor's value on the host, in all and by frames of the explorer."""
 
