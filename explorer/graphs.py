@@ -139,8 +139,8 @@ class _Form:
 
 def capture_graph(step: Step, pool: Callable[[], Any]) -> Step:
     """`step` as one CUDA graph. Its first run allocates buffers and compiles; the next, on a side stream, warm up what
-    the capture must not meet for the first time (cuBLAS's workspaces, autotuning)."""
-    with _no_kept_casts():
+    the capture must not meet for the first time (cuBLAS's handles, autotuning)."""
+    with _no_kept_casts(), _no_kept_workspaces():
         step()
         main, side = torch.cuda.current_stream(), torch.cuda.Stream()
         side.wait_stream(main)
@@ -150,7 +150,8 @@ def capture_graph(step: Step, pool: Callable[[], Any]) -> Step:
         main.wait_stream(side)
         graph = torch.cuda.CUDAGraph()
         # other threads of this process (a dashboard's, a compiler's) may use the GPU meanwhile
-        with torch.cuda.graph(graph, pool=pool(), capture_error_mode="thread_local"):
+        options = {"pool": pool(), "capture_error_mode": "thread_local"}
+        with _no_kept_workspaces(), torch.cuda.graph(graph, **options):
             noise = step()
 
     def replay() -> Tensor:
@@ -171,6 +172,21 @@ def _no_kept_casts() -> Iterator[None]:
         yield
     finally:
         torch.set_autocast_cache_enabled(kept)
+
+
+@contextlib.contextmanager
+def _no_kept_workspaces() -> Iterator[None]:
+    """Let cuBLAS take its workspaces within the graph, from the graph's own pool.
+
+    Up to torch 2.14 a workspace is kept by handle and stream, and all captures share one stream: a graph would write
+    into the workspace that an earlier one took from its pool, or a warm-up from the common memory, also after it was
+    freed (pytorch#193402). Later ones keep none by default, and there is nothing to clear.
+    """
+    torch._C._cuda_clearCublasWorkspaces()
+    try:
+        yield
+    finally:
+        torch._C._cuda_clearCublasWorkspaces()
 
 
 def why_not(unet: nn.Module, device: torch.device) -> str | None:

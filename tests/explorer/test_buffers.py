@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 from collections.abc import Callable
+from functools import partial
 from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 import torch
@@ -16,7 +20,7 @@ from explorer.buffers import FeatureBuffers, StaticInputs, form_of
 from explorer.combining import combine
 from explorer.compiling import COMPILE_MODES, check_compiler, compile_mode
 from explorer.errors import DeviceError, ExplorerError
-from explorer.graphs import StaticSteps, why_not
+from explorer.graphs import StaticSteps, capture_graph, why_not
 from explorer.mask import Mask, liveness
 from explorer.program import Program
 from explorer.rules import FITTED_RULES, RULES, Rule
@@ -323,3 +327,56 @@ def test_a_replay_sees_weights_that_were_changed_in_place_and_follows_exchanged_
         handle.remove()
     with inherit(pipe, plan):
         assert torch.equal(latents(pipe), exchanged) and not torch.equal(changed, exchanged)
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("dropped", [0, 1])
+def test_a_graph_outlives_one_that_was_captured_beside_it(dropped: int) -> None:
+    """A graph's products are summed up in memory of its own: not in what goes with another one, nor in anyone's."""
+    torch._C._cuda_clearCublasWorkspaces()
+    torch.manual_seed(0)
+    long = torch.randn(2, 2, 64, 2**16, device="cuda", dtype=torch.float16)  # few sums of many parts: in a workspace
+    graphs = [capture_graph(partial(torch.matmul, a, b.T), torch.cuda.graph_pool_handle) for a, b in long]
+    expected = [graph() for graph in graphs]
+    del graphs[dropped], expected[dropped]
+    gc.collect()
+    torch.cuda.synchronize()
+    torch.cuda.empty_cache()
+    filled = [torch.full((2**22,), torch.nan, device="cuda") for _ in range(64)]  # 1 GiB, over all that was freed
+    for _ in range(3):
+        assert torch.equal(graphs[0](), expected[0])
+    assert all(each.isnan().all() for each in filled)
+
+
+def test_graphs_take_their_workspaces_from_their_own_pool(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What cuBLAS keeps is dropped between the warm-ups, which may lie on the capture's own stream, and the capture,
+    and behind it, also when it fails. Without a GPU: the order of the calls alone."""
+    log: list[str] = []
+
+    class Region:
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def __enter__(self) -> None:
+            log.append(self.name)
+
+        def __exit__(self, *_: Any) -> None:
+            log.append(f"end of {self.name}")
+
+    def step() -> torch.Tensor:
+        log.append("step")
+        if fails and log[-2] == "capture":
+            raise RuntimeError("no capture")
+        return torch.zeros(1)
+
+    monkeypatch.setattr(torch._C, "_cuda_clearCublasWorkspaces", lambda: log.append("clear"), raising=False)
+    for name in ("current_stream", "Stream", "CUDAGraph"):
+        monkeypatch.setattr(torch.cuda, name, MagicMock)
+    monkeypatch.setattr(torch.cuda, "stream", lambda _: Region("side stream"))
+    monkeypatch.setattr(torch.cuda, "graph", lambda *_, **__: Region("capture"))
+    warm = ["clear", "step", "side stream", "step", "step", "end of side stream", "clear"]
+    for fails in (False, True):
+        log.clear()
+        with pytest.raises(RuntimeError, match="no capture") if fails else contextlib.nullcontext():
+            capture_graph(step, lambda: (0, 0))
+        assert log == [*warm, "capture", "step", "end of capture", "clear", "clear"]
