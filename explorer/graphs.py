@@ -88,8 +88,8 @@ class StaticSteps:
         return form.steps[mask]()
 
     def _shared_pool(self) -> Any:
-        if self._pool is None:
-            self._pool = torch.cuda.graph_pool_handle()
+        if not any(form.steps for form in self._forms.values()):
+            self._pool = torch.cuda.graph_pool_handle()  # the allocator forgets a pool with its last graph
         return self._pool
 
     def _form(self, arguments: dict[str, Any]) -> _Form:

@@ -380,3 +380,35 @@ def test_graphs_take_their_workspaces_from_their_own_pool(monkeypatch: pytest.Mo
         with pytest.raises(RuntimeError, match="no capture") if fails else contextlib.nullcontext():
             capture_graph(step, lambda: (0, 0))
         assert log == [*warm, "capture", "step", "end of capture", "clear", "clear"]
+
+
+def test_a_pool_whose_graphs_are_gone_is_not_used_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """CUDA's allocator forgets a pool with its last graph: weights that were exchanged take a new one."""
+    handles = iter(range(100))
+    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: next(handles))
+    pools: list[int] = []
+
+    def capture(step: Callable[[], torch.Tensor], pool: Callable[[], Any]) -> Callable[[], torch.Tensor]:
+        pools.append(pool())
+        if len(pools) == 5:
+            raise RuntimeError("no capture")
+        return step
+
+    unet = make_unet()
+    plan = InheritancePlan(Architecture.of(unet), 2, (Mask.of(["mid.attn"]),), Segments.of([0, 1]))
+    with inherit(unet, plan) as handle:
+        handle._static = StaticSteps(Program(unet), plan, compile=False, capture=capture)
+        monkeypatch.setattr(handle, "_usable_mode", lambda: "cudagraphs-eager")
+        for change in (lambda: None, lambda: None, lambda: unet.conv_out.double().float()):
+            change()
+            handle.begin(2)
+            for seed in range(2):
+                call(unet, seed)
+        assert pools == [0, 0, 1, 1]  # not in the second run, whose graphs stand
+        unet.conv_out.double().float()
+        handle.begin(2)
+        with pytest.raises(RuntimeError, match="no capture"):
+            call(unet)
+        handle.begin(2)
+        call(unet)
+    assert pools[4:] == [2, 3]  # nothing was left of the pool of the capture that failed
