@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import types
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from explorer.errors import DeviceError, PlanError
+from explorer.errors import CompileError, DeviceError, ExplorerError, PlanError, brief
 
 if TYPE_CHECKING:
     import torch
@@ -78,6 +79,8 @@ class Compiled:
     The compiler limits recompilations by code object, and every variant is another program. Shapes are built in: one
     that had met a second batch size would go on with kernels for any size, also at the first, and what is timed would
     depend on what ran before it.
+
+    Raises CompileError where the compiler fails, as it does at the first call of a form.
     """
 
     def __init__(self, variant: Any, number: int) -> None:
@@ -91,13 +94,34 @@ class Compiled:
         call = self._calls.get(form)
         if call is None:
             call = self._calls[form] = _compiled(self._variant, f"variant_{self._number}_{len(self._calls)}")
-        return call(sample, at, inherited)
+        with explained("the compiler failed", "off or cudagraphs-eager"):
+            return call(sample, at, inherited)
 
 
 def compiled(variant: Any, number: int) -> Compiled:
     """The variant compiled whole for each form that it meets. number: of the variant in its plan, for the compiler's
     logs."""
     return Compiled(variant, number)
+
+
+@contextmanager
+def explained(what: str, instead: str) -> Iterator[None]:
+    """Turn what the compiler, its tools and a capture raise, of many types, into one CompileError. A lack of memory
+    stays what it is. instead: the modes that do without."""
+    import torch
+
+    try:
+        yield
+    except (ExplorerError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        inner = getattr(error, "inner_exception", error)  # the backend's own
+        if isinstance(inner, torch.OutOfMemoryError):
+            raise inner from error
+        raise CompileError(
+            f"{what} ({type(inner).__name__}: {brief(inner, 400)}); use the compile mode {instead}, or let the plan "
+            "run eager where that happens: inherit(..., fallback=True)."
+        ) from error
 
 
 def _compiled(variant: Any, name: str) -> Any:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from explorer.buffers import FeatureBuffers, StaticInputs, form_of
-from explorer.compiling import compiled
+from explorer.compiling import compiled, explained
 from explorer.conditions import read_conditions
 from explorer.errors import ModelError
 from explorer.mask import Mask
@@ -65,6 +65,7 @@ class StaticSteps:
 
         Raises:
             ModelError: where gradients are wanted, which a replayed graph cannot give.
+            CompileError: where a step cannot be compiled or captured, at its first call.
         """
         if torch.is_grad_enabled():
             raise ModelError("captured steps have no gradients; call the UNet under torch.no_grad().")
@@ -83,7 +84,8 @@ class StaticSteps:
         else:
             form.features.extract(evaluation)
         if mask not in form.steps:
-            form.steps[mask] = self._capture(self._over(form, variant, call), self._shared_pool)
+            with explained("a step could not be captured as a CUDA graph", "off or default"):
+                form.steps[mask] = self._capture(self._over(form, variant, call), self._shared_pool)
             self.captures += 1
         return form.steps[mask]()
 

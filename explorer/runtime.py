@@ -22,7 +22,7 @@ from explorer.architecture import Architecture
 from explorer.combining import Combining
 from explorer.compiling import CompileMode, check_compiler, compile_mode, compiled, uses_compiler, uses_graphs
 from explorer.conditions import read_conditions
-from explorer.errors import ExplorerError, ModelError, PlanError
+from explorer.errors import CompileError, ExplorerError, ModelError, PlanError
 from explorer.graphs import StaticSteps, why_not
 from explorer.mask import Feature, Mask
 from explorer.plan import InheritancePlan, Run, features_read, resolve_run
@@ -54,12 +54,14 @@ def inherit(
     back with `.remove()`; a bare UNet has none, so there it is the caller's to run under the plan's.
     compile: off (False), default (True: each variant compiled whole), cudagraphs (compiled, over static buffers, each
     variant captured as one CUDA graph) or cudagraphs-eager (captured without the compiler).
-    fallback: where that cannot be had (no GPU, offloading, no compiler ...), warn and run eager instead of raising.
+    fallback: where that cannot be had (no GPU, offloading, no compiler, one that fails at a step ...), warn and run
+    eager instead of raising.
     transfer: carry a plan of another architecture over by the names of blocks and layers, with a warning that names
     what was dropped (`InheritancePlan.transfer`).
 
     Raises:
-        DeviceError: when the compiler's backend is missing.
+        DeviceError: when the compiler's backend is missing. One that is there and fails raises CompileError at the
+            first step that it does not take.
         PlanError: when the plan was made for another architecture, or for a scheduler that the pipeline's cannot be
             exchanged for or that is not the one given; or a plan is applied already.
         ModelError: when the target has no supported UNet, or another tool has patched it.
@@ -90,6 +92,8 @@ class Inheritance:
         self._program = Program(unet)
         self._compile, self._fallback = compile, fallback
         self._static: StaticSteps | None = None
+        self._warned: set[str] = set()
+        self._failed = False
         self._mode = self._usable_mode()
         self._variants: dict[tuple[Mask, frozenset[Feature]], Any] = {}
         self._run: Run | None = None
@@ -204,6 +208,8 @@ class Inheritance:
 
     def _usable_mode(self) -> CompileMode:
         """The compile mode asked for, or `off` with a warning where it cannot be had and a fallback was allowed."""
+        if self._failed:
+            return "off"
         try:
             if uses_graphs(self._compile):
                 reason = why_not(self.unet, _device(self.unet))
@@ -214,9 +220,26 @@ class Inheritance:
         except ExplorerError as error:
             if not self._fallback:
                 raise
-            warnings.warn(f"{error} The plan runs eager.", stacklevel=3)
+            self._warn(f"{error} The plan runs eager.")
             return "off"
         return self._compile
+
+    def _warn(self, message: str) -> None:
+        """Once, not at every run."""
+        if message not in self._warned:
+            self._warned.add(message)
+            warnings.warn(message, stacklevel=4)
+
+    def _give_up_compiling(self, error: CompileError) -> None:
+        """Go on eager from this evaluation, which extracts anew, where a fallback was allowed; otherwise raise."""
+        message = f"the compile mode {self._mode} cannot be had: {error}"
+        if not self._fallback:
+            raise CompileError(message) from error
+        self._warn(f"{message} The plan runs eager.")
+        self._failed, self._mode, self._static = True, "off", None
+        self._variants.clear()
+        self._cache.clear()
+        self._shape = ()
 
     def __reduce_ex__(self, _: Any) -> Any:
         raise PlanError(
@@ -299,7 +322,11 @@ class Inheritance:
             "intrablock": down_intrablock_additional_residuals,
             "context_mask": encoder_attention_mask,
         }
-        noise = self._captured_step(run, arguments) if uses_graphs(self._mode) else self._step(run, arguments)
+        try:
+            noise = self._captured_step(run, arguments) if uses_graphs(self._mode) else self._step(run, arguments)
+        except CompileError as error:
+            self._give_up_compiling(error)
+            noise = self._step(run, arguments)
         return UNet2DConditionOutput(sample=noise) if return_dict else (noise,)
 
     def _captured_step(self, run: Run, arguments: dict[str, Any]) -> Tensor:

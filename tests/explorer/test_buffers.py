@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import warnings
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -14,7 +15,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from explorer import InheritancePlan, ModelError, PlanError, inherit
+from explorer import CompileError, Inheritance, InheritancePlan, ModelError, PlanError, inherit
 from explorer.architecture import Architecture
 from explorer.buffers import FeatureBuffers, StaticInputs, form_of
 from explorer.combining import combine
@@ -228,7 +229,67 @@ def test_what_cannot_be_captured_says_so(mode: str) -> None:
         expected = latents(pipe)
     with pytest.warns(UserWarning, match="runs eager"):
         handle = inherit(pipe, plan, compile=mode, fallback=True)
-    with handle, pytest.warns(UserWarning, match="runs eager"):
+    with handle, warnings.catch_warnings():
+        warnings.simplefilter("error")  # it was said
+        assert torch.equal(latents(pipe), expected)
+
+
+@pytest.mark.parametrize("fails", [0, 1])
+def test_a_capture_that_fails(fails: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its step is the extract step or the inherit step: one sentence, or eager from there on."""
+    count = 0
+
+    def capture(step: Callable[[], torch.Tensor], _: Any) -> Callable[[], torch.Tensor]:
+        nonlocal count
+        count += 1
+        if count == fails + 1:
+            raise RuntimeError("operation not permitted when stream is capturing")
+        return step
+
+    unet = make_unet()
+    architecture, mask = Architecture.of(unet), Mask.of(["mid.attn", "up2.l0.res"])
+    plan = InheritancePlan(architecture, 3, (mask,), Segments.of([0, 1, 1]))
+    extracts = InheritancePlan(architecture, 3, (mask,), Segments.of([0, 0, 1] if fails else [0, 1, 1]))
+    with inherit(unet, extracts) as handle:
+        handle.begin(3)
+        expected = [call(unet, seed) for seed in range(3)]
+    usable = Inheritance._usable_mode
+    for fallback in (False, True):
+        count = 0
+        with inherit(unet, plan, fallback=fallback) as handle, monkeypatch.context() as patch:
+            handle._static = StaticSteps(Program(unet), plan, compile=False, capture=capture)
+            asked = "cudagraphs-eager"  # as if the device were a GPU
+            patch.setattr(Inheritance, "_usable_mode", lambda self: usable(self) if self._failed else asked)  # noqa: B023
+            handle.begin(3)
+            if not fallback:
+                with pytest.raises(CompileError, match="mode cudagraphs-eager cannot be had: a step could not be capt"):
+                    [call(unet, seed) for seed in range(3)]
+                continue
+            with pytest.warns(UserWarning, match="not permitted when stream is capturing.*runs eager"):
+                found = [call(unet, seed) for seed in range(3)]
+            handle.begin(3)
+            assert handle._mode == "off" and handle._static is None
+            assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+
+
+@pytest.mark.cuda
+def test_a_step_that_waits_for_the_gpu_cannot_be_captured() -> None:
+    from diffusers.models.attention_processor import AttnProcessor2_0
+
+    class Waiting(AttnProcessor2_0):
+        def __call__(self, attn: Any, hidden_states: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+            assert hidden_states.isfinite().all().item()
+            return super().__call__(attn, hidden_states, *args, **kwargs)
+
+    pipe = make_pipeline().to("cuda")
+    pipe.unet.set_attn_processor(Waiting())
+    plan = plan_for(pipe)
+    with inherit(pipe, plan):
+        expected = latents(pipe)
+    mode = "cudagraphs-eager"
+    with inherit(pipe, plan, compile=mode), pytest.raises(CompileError, match="could not be captured"):
+        latents(pipe)
+    with inherit(pipe, plan, compile=mode, fallback=True), pytest.warns(UserWarning, match="runs eager"):
         assert torch.equal(latents(pipe), expected)
 
 
@@ -407,7 +468,7 @@ def test_a_pool_whose_graphs_are_gone_is_not_used_again(monkeypatch: pytest.Monk
         assert pools == [0, 0, 1, 1]  # not in the second run, whose graphs stand
         unet.conv_out.double().float()
         handle.begin(2)
-        with pytest.raises(RuntimeError, match="no capture"):
+        with pytest.raises(CompileError, match="no capture"):
             call(unet)
         handle.begin(2)
         call(unet)

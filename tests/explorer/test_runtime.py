@@ -11,7 +11,7 @@ import diffusers
 import pytest
 import torch
 
-from explorer import InheritancePlan, ModelError, PlanError, inherit, strategy
+from explorer import CompileError, InheritancePlan, ModelError, PlanError, inherit, strategy
 from explorer.architecture import Architecture
 from explorer.combining import Combining
 from explorer.mask import Mask
@@ -360,6 +360,54 @@ def test_each_batch_size_has_graphs_of_its_own_and_keeps_them(monkeypatch: pytes
             latents(pipe, 2, batch)
     assert ran.graphs == [0, 1, 2, 3, 0, 1]
     assert ran.symbols == [0] * 4
+
+
+@pytest.mark.parametrize("fails", [0, 1])
+def test_a_compiler_that_fails_at_a_step(fails: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its step is the extract step or the inherit step: one sentence, or eager from there on."""
+
+    def backend(graph: Any, inputs: Any) -> Any:
+        if len(ran.symbols) == fails:
+            raise OSError("Python.h is missing")
+        return ran(graph, inputs)
+
+    pipe = make_pipeline(block_out_channels=(16, 16), down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+                         up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"), layers_per_block=1)  # fmt: skip
+    plan = plan_for(pipe, "DC0", "P3", 6)
+    with inherit(pipe, plan):
+        expected = latents(pipe, 6)
+    choices = [0, 1, 1, 0, 1, 1]
+    choices[fails] = 0  # where features of a failed run would have been read
+    with inherit(pipe, InheritancePlan(plan.architecture, 6, plan.masks, Segments.of(choices))):
+        first = latents(pipe, 6)
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend=backend))
+    torch._dynamo.reset()
+    ran = Ran()
+    with inherit(pipe, plan, compile=True):
+        with pytest.raises(CompileError, match=r"mode default cannot be had: the compiler failed .*Python\.h is miss"):
+            latents(pipe, 6)
+        with pytest.raises(CompileError, match="use the compile mode off"):
+            latents(pipe, 6)
+    torch._dynamo.reset()
+    ran = Ran()
+    with inherit(pipe, plan, compile=True, fallback=True) as handle:
+        with pytest.warns(UserWarning, match=r"Python\.h is missing.*runs eager") as warned:
+            found = latents(pipe, 6)
+            again = latents(pipe, 6)
+        assert len(warned) == 1 and handle.cache_bytes == 0
+    torch.testing.assert_close(found, first, rtol=1e-4, atol=1e-5)
+    assert torch.equal(again, expected)
+
+
+def test_a_lack_of_memory_is_no_failure_of_the_compiler() -> None:
+    from torch._dynamo.exc import BackendCompilerFailed
+
+    from explorer.compiling import explained
+
+    full = torch.OutOfMemoryError("full")
+    for error in (full, BackendCompilerFailed(None, full, None)):
+        with pytest.raises(torch.OutOfMemoryError, match="full"), explained("it failed", "off"):
+            raise error
 
 
 def test_more_forms_than_the_compiler_recompiles_for() -> None:
