@@ -49,8 +49,8 @@ class StaticSteps:
 
     @property
     def bytes(self) -> int:
-        """Bytes of every feature buffer."""
-        return sum(form.features.bytes for form in self._forms.values())
+        """Bytes of the feature buffers of the present form of input; those of other forms are kept beside them."""
+        return 0 if self._current is None else self._current.features.bytes
 
     def begin(self) -> None:
         """A run begins: no feature stands. Weights or processors that were exchanged since need new graphs."""

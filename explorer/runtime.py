@@ -189,7 +189,7 @@ class Inheritance:
 
     @property
     def cache_bytes(self) -> int:
-        """Bytes of the features held now; of the static buffers where steps are captured."""
+        """Bytes of the features held now; of the present form's static buffers where steps are captured."""
         if self._static is not None:
             return self._static.bytes
         return sum(t.numel() * t.element_size() for held in self._cache.values() for t in held.values())

@@ -210,6 +210,22 @@ def test_exchanged_weights_and_processors_capture_again(monkeypatch: pytest.Monk
     assert steps.captures == 2 * 3
 
 
+@pytest.mark.parametrize("rule", RULES)
+def test_the_cache_of_a_run_is_that_of_its_own_form(rule: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Buffers of other batches are kept for their next run, and are no part of what this one needs."""
+    pipe = make_pipeline()
+    with inherit(pipe, plan_for(pipe, "CO6", "P2", 4, rule)) as handle:
+        steps = over_buffers(handle, monkeypatch)
+        peaks = []
+        for batch in (1, 3, 1):
+            latents(pipe, 4, batch)
+            peaks.append(handle.peak_cache_bytes)
+            assert handle.cache_bytes == steps.bytes == peaks[-1]
+        handle.begin(4)
+        assert handle.peak_cache_bytes == 0 and handle.cache_bytes == 0
+    assert 0 < peaks[0] == peaks[2] and peaks[1] == 3 * peaks[0]
+
+
 def test_gradients_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     unet = make_unet()
     with inherit(unet, InheritancePlan(Architecture.of(unet), 1)) as handle:
