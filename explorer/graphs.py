@@ -7,13 +7,14 @@ from collections.abc import Callable, Hashable, Iterator
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from explorer.buffers import FeatureBuffers, StaticInputs, form_of
 from explorer.compiling import compiled, explained
 from explorer.conditions import read_conditions
 from explorer.errors import ModelError
 from explorer.mask import Mask
+from explorer.module_walk import ModuleWalk
 from explorer.plan import InheritancePlan, features_read
 from explorer.program import Program
 from explorer.variant import Variant
@@ -43,7 +44,7 @@ class StaticSteps:
         self._variants: dict[Mask, tuple[Variant, Any]] = {}
         self._forms: dict[Hashable, _Form] = {}
         self._current: _Form | None = None
-        self._weights: Hashable = None
+        self._weights: object = None
         self._pool: Any = None
         self.captures = 0
 
@@ -52,10 +53,13 @@ class StaticSteps:
         """Bytes of the feature buffers of the present form of input; those of other forms are kept beside them."""
         return 0 if self._current is None else self._current.features.bytes
 
-    def begin(self) -> None:
-        """A run begins: no feature stands. Weights or processors that were exchanged since need new graphs."""
+    def begin(self, walk: ModuleWalk) -> None:
+        """A run begins: no feature stands. Weights or processors that were exchanged since need new graphs.
+
+        walk: over the UNet as it stands.
+        """
         self._current = None
-        weights = _identity(self._program.unet)
+        weights = walk.identity()
         if weights != self._weights:
             self._forms.clear()
             self._weights = weights
@@ -191,25 +195,14 @@ def _no_kept_workspaces() -> Iterator[None]:
         torch._C._cuda_clearCublasWorkspaces()
 
 
-def why_not(unet: nn.Module, device: torch.device) -> str | None:
-    """Why steps of `unet` cannot be captured as CUDA graphs, in one sentence; None when they can."""
-    modules = list(unet.modules())
-    if any("_hf_hook" in module.__dict__ for module in modules):
+def why_not(walk: ModuleWalk, device: torch.device) -> str | None:
+    """Why steps of a UNet cannot be captured as CUDA graphs, in one sentence; None when they can."""
+    if any("_hf_hook" in module.__dict__ for module in walk.modules):
         return "offloading moves the weights between steps; keep the model on the GPU or use another compile mode."
     if device.type != "cuda":
         return f"CUDA graphs need the UNet on a CUDA GPU, and it is on {device}; use the compile mode off or default."
-    if any(hasattr(module, "lora_A") and not getattr(module, "merged", False) for module in modules):
+    if any(not getattr(module, "merged", False) for module in walk.loras):
         return "a LoRA's scale may change between steps; call pipe.fuse_lora() first or use another compile mode."
-    if unet.training:
+    if walk.unet.training:
         return "the UNet is in training mode; call unet.eval() first."
     return None
-
-
-def _identity(unet: Any) -> Hashable:
-    """Where the weights lie and who computes attention: what a captured graph has built in."""
-    places = tuple(t.data_ptr() for t in (*unet.parameters(), *unet.buffers()))
-    processors = tuple(
-        (name, id(processor), repr(getattr(processor, "scale", None)))
-        for name, processor in unet.attn_processors.items()
-    )
-    return places, processors

@@ -25,6 +25,7 @@ from explorer.conditions import read_conditions
 from explorer.errors import CompileError, ExplorerError, ModelError, PlanError
 from explorer.graphs import StaticSteps, why_not
 from explorer.mask import Feature, Mask
+from explorer.module_walk import ModuleWalk
 from explorer.plan import InheritancePlan, Run, features_read, resolve_run
 from explorer.program import Program
 from explorer.replay import Recording, Replay
@@ -89,6 +90,8 @@ class Inheritance:
                 "when this is another pipeline with the same UNet."
             )
         check_target(unet, plan)
+        self._walk = ModuleWalk(unet)
+        check_untouched(self._walk)
         self._program = Program(unet)
         self._compile, self._fallback = compile, fallback
         self._static: StaticSteps | None = None
@@ -152,17 +155,19 @@ class Inheritance:
         """
         self._end()
         self._peak = 0
-        check_untouched(self.unet)
-        if not self._program.is_current():
+        walk = self._walk if self._walk.is_current() else ModuleWalk(self.unet)
+        check_untouched(walk)
+        if walk is not self._walk and not self._program.is_current():
             self._program = Program(self.unet)
             self._variants.clear()
             self._static = None
+        self._walk = walk
         self._run, self._start = resolve_run(self.plan, evaluations, start), start
         self._mode = self._usable_mode()
         if uses_graphs(self._mode):
             if self._static is None:
                 self._static = StaticSteps(self._program, self.plan, compile=uses_compiler(self._mode))
-            self._static.begin()
+            self._static.begin(self._walk)
 
     def follow(self, other: Any) -> None:
         """Let another pipeline that has the same UNet (`from_pipe`, `**pipe.components`) run by the plan too, when its
@@ -212,7 +217,7 @@ class Inheritance:
             return "off"
         try:
             if uses_graphs(self._compile):
-                reason = why_not(self.unet, _device(self.unet))
+                reason = why_not(self._walk, _device(self.unet))
                 if reason is not None:
                     raise ModelError(f"the compile mode {self._compile} cannot be had: {reason}")
             if uses_compiler(self._compile):
@@ -337,7 +342,7 @@ class Inheritance:
             device = arguments["sample"].device
             arguments["timestep"] = torch.tensor(arguments["timestep"], dtype=dtype, device=device)
         if self._shape == ():  # evaluations were left out: what is kept is too old
-            self._static.begin()
+            self._static.begin(self._walk)
             self._shape = None
         at = self._start + self._evaluation  # in the whole run, as fitted weights count
         noise = self._static.step(at, run.choices[self._evaluation], arguments)

@@ -23,6 +23,7 @@ from explorer.compiling import COMPILE_MODES, check_compiler, compile_mode
 from explorer.errors import DeviceError, ExplorerError
 from explorer.graphs import StaticSteps, capture_graph, why_not
 from explorer.mask import Mask, liveness
+from explorer.module_walk import ModuleWalk
 from explorer.program import Program
 from explorer.rules import FITTED_RULES, RULES, Rule
 from explorer.schedule import Segments
@@ -313,9 +314,9 @@ def test_a_step_that_waits_for_the_gpu_cannot_be_captured() -> None:
 def test_reasons_name_what_is_in_the_way(what: str, why: str) -> None:
     unet = make_unet()
     CARRIED[what](unet)
-    assert why in str(why_not(unet, torch.device("cuda")))
-    assert why_not(make_unet(), torch.device("cuda")) is None
-    assert "eval" in str(why_not(make_unet().train(), torch.device("cuda")))
+    assert why in str(why_not(ModuleWalk(unet), torch.device("cuda")))
+    assert why_not(ModuleWalk(make_unet()), torch.device("cuda")) is None
+    assert "eval" in str(why_not(ModuleWalk(make_unet().train()), torch.device("cuda")))
 
 
 def test_modes_by_name() -> None:
