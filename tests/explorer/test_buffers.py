@@ -19,7 +19,7 @@ from explorer import CompileError, Inheritance, InheritancePlan, ModelError, Pla
 from explorer.architecture import Architecture
 from explorer.buffers import FeatureBuffers, StaticInputs, form_of
 from explorer.combining import combine
-from explorer.compiling import COMPILE_MODES, check_compiler, compile_mode
+from explorer.compiling import COMPILE_MODES, check_compiler, check_mode, compile_mode
 from explorer.errors import DeviceError, ExplorerError
 from explorer.graphs import StaticSteps, capture_graph, why_not
 from explorer.mask import Mask, liveness
@@ -343,6 +343,18 @@ def test_a_missing_compiler_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> 
     with pytest.raises(ExplorerError, match=r"needs a C\+\+ compiler"):
         inherit(pipe, plan_for(pipe), compile=True)
     assert not hasattr(pipe.unet, "_inheritance")
+
+
+def test_missing_triton_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    from torch.utils import _triton
+
+    monkeypatch.setattr(_triton, "has_triton", lambda: False)
+    cuda = torch.device("cuda", 0)
+    for mode in ("default", "cudagraphs"):
+        with pytest.raises(DeviceError, match=r"compiling for cuda:0 needs Triton .* mode off or cudagraphs-eager"):
+            check_mode(compile_mode(mode), cuda)
+    check_mode("cudagraphs-eager", cuda)
+    check_mode("off", cuda)
 
 
 def test_an_extract_step_serves_every_mask() -> None:
