@@ -5,7 +5,16 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from explorer.errors import DeviceError, ExplorerError, ModelError, PlanError, PromptError, ScoreError, StudyError
+from explorer.errors import (
+    CompileError,
+    DeviceError,
+    ExplorerError,
+    ModelError,
+    PlanError,
+    PromptError,
+    ScoreError,
+    StudyError,
+)
 
 if TYPE_CHECKING:
     from explorer.costs import Anatomy, anatomy
@@ -27,6 +36,7 @@ _LAZY = {
 
 __all__ = [
     "Anatomy",
+    "CompileError",
     "DeviceError",
     "ExplorerError",
     "Inheritance",

@@ -8,6 +8,7 @@ import functools
 import itertools
 import platform
 import re
+import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -23,6 +24,7 @@ CYCLES = 3e9
 """Cycles a second of a hold: above the clock of any GPU, so that none holds for less than was asked for."""
 
 DTYPES = ("auto", "float32", "float16", "bfloat16")
+_DRIVER_FILE = Path("/proc/driver/nvidia/version")
 
 
 @dataclass(frozen=True)
@@ -98,17 +100,41 @@ def _cpu_name() -> str:
     return match[1].strip() if match else platform.processor() or platform.machine()
 
 
+@functools.cache
 def _cuda_driver() -> str:
-    """The NVIDIA driver's version where the kernel module tells it, otherwise the CUDA version that torch was built
-    for.
-    """
-    import torch
-
+    """The NVIDIA driver's version: from its kernel module, or where a container hides that, from NVML or nvidia-smi;
+    `unknown` where none tells it."""
     try:
-        match = re.search(r"Kernel Module.*?\s(\d+(?:\.\d+)+)\s", Path("/proc/driver/nvidia/version").read_text())
+        match = re.search(r"Kernel Module.*?\s(\d+(?:\.\d+)+)\s", _DRIVER_FILE.read_text())
     except OSError:
         match = None
-    return match[1] if match else f"CUDA {torch.version.cuda}"
+    return match[1] if match else _nvml_driver() or _smi_driver() or "unknown"
+
+
+def _nvml_driver() -> str | None:
+    try:
+        import pynvml
+    except ImportError:
+        return None
+    try:
+        pynvml.nvmlInit()
+        try:
+            version = pynvml.nvmlSystemGetDriverVersion()
+        finally:
+            pynvml.nvmlShutdown()
+    except pynvml.NVMLError:
+        return None
+    return version.decode() if isinstance(version, bytes) else str(version)
+
+
+def _smi_driver() -> str | None:
+    command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    try:
+        said = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return None
+    match = re.match(r"\d+(?:\.\d+)+", said.strip())  # a line for each GPU, all of one driver
+    return match[0] if match else None
 
 
 def describe(device: torch.device) -> DeviceInfo:

@@ -35,3 +35,7 @@ class StudyError(ExplorerError):
 
 class DeviceError(ExplorerError):
     """A device or dtype that this machine does not have."""
+
+
+class CompileError(ExplorerError):
+    """A step that the compiler or a CUDA graph does not take."""

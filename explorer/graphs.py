@@ -7,13 +7,14 @@ from collections.abc import Callable, Hashable, Iterator
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from explorer.buffers import FeatureBuffers, StaticInputs, form_of
-from explorer.compiling import compiled
+from explorer.compiling import compiled, explained
 from explorer.conditions import read_conditions
 from explorer.errors import ModelError
 from explorer.mask import Mask
+from explorer.module_walk import ModuleWalk
 from explorer.plan import InheritancePlan, features_read
 from explorer.program import Program
 from explorer.variant import Variant
@@ -43,19 +44,22 @@ class StaticSteps:
         self._variants: dict[Mask, tuple[Variant, Any]] = {}
         self._forms: dict[Hashable, _Form] = {}
         self._current: _Form | None = None
-        self._weights: Hashable = None
+        self._weights: object = None
         self._pool: Any = None
         self.captures = 0
 
     @property
     def bytes(self) -> int:
-        """Bytes of every feature buffer."""
-        return sum(form.features.bytes for form in self._forms.values())
+        """Bytes of the feature buffers of the present form of input; those of other forms are kept beside them."""
+        return 0 if self._current is None else self._current.features.bytes
 
-    def begin(self) -> None:
-        """A run begins: no feature stands. Weights or processors that were exchanged since need new graphs."""
+    def begin(self, walk: ModuleWalk) -> None:
+        """A run begins: no feature stands. Weights or processors that were exchanged since need new graphs.
+
+        walk: over the UNet as it stands.
+        """
         self._current = None
-        weights = _identity(self._program.unet)
+        weights = walk.identity()
         if weights != self._weights:
             self._forms.clear()
             self._weights = weights
@@ -65,6 +69,7 @@ class StaticSteps:
 
         Raises:
             ModelError: where gradients are wanted, which a replayed graph cannot give.
+            CompileError: where a step cannot be compiled or captured, at its first call.
         """
         if torch.is_grad_enabled():
             raise ModelError("captured steps have no gradients; call the UNet under torch.no_grad().")
@@ -83,13 +88,14 @@ class StaticSteps:
         else:
             form.features.extract(evaluation)
         if mask not in form.steps:
-            form.steps[mask] = self._capture(self._over(form, variant, call), self._shared_pool)
+            with explained("a step could not be captured as a CUDA graph", "off or default"):
+                form.steps[mask] = self._capture(self._over(form, variant, call), self._shared_pool)
             self.captures += 1
         return form.steps[mask]()
 
     def _shared_pool(self) -> Any:
-        if self._pool is None:
-            self._pool = torch.cuda.graph_pool_handle()
+        if not any(form.steps for form in self._forms.values()):
+            self._pool = torch.cuda.graph_pool_handle()  # the allocator forgets a pool with its last graph
         return self._pool
 
     def _form(self, arguments: dict[str, Any]) -> _Form:
@@ -139,8 +145,8 @@ class _Form:
 
 def capture_graph(step: Step, pool: Callable[[], Any]) -> Step:
     """`step` as one CUDA graph. Its first run allocates buffers and compiles; the next, on a side stream, warm up what
-    the capture must not meet for the first time (cuBLAS's workspaces, autotuning)."""
-    with _no_kept_casts():
+    the capture must not meet for the first time (cuBLAS's handles, autotuning)."""
+    with _no_kept_casts(), _no_kept_workspaces():
         step()
         main, side = torch.cuda.current_stream(), torch.cuda.Stream()
         side.wait_stream(main)
@@ -150,7 +156,8 @@ def capture_graph(step: Step, pool: Callable[[], Any]) -> Step:
         main.wait_stream(side)
         graph = torch.cuda.CUDAGraph()
         # other threads of this process (a dashboard's, a compiler's) may use the GPU meanwhile
-        with torch.cuda.graph(graph, pool=pool(), capture_error_mode="thread_local"):
+        options = {"pool": pool(), "capture_error_mode": "thread_local"}
+        with _no_kept_workspaces(), torch.cuda.graph(graph, **options):
             noise = step()
 
     def replay() -> Tensor:
@@ -173,25 +180,29 @@ def _no_kept_casts() -> Iterator[None]:
         torch.set_autocast_cache_enabled(kept)
 
 
-def why_not(unet: nn.Module, device: torch.device) -> str | None:
-    """Why steps of `unet` cannot be captured as CUDA graphs, in one sentence; None when they can."""
-    modules = list(unet.modules())
-    if any("_hf_hook" in module.__dict__ for module in modules):
+@contextlib.contextmanager
+def _no_kept_workspaces() -> Iterator[None]:
+    """Let cuBLAS take its workspaces within the graph, from the graph's own pool.
+
+    Up to torch 2.14 a workspace is kept by handle and stream, and all captures share one stream: a graph would write
+    into the workspace that an earlier one took from its pool, or a warm-up from the common memory, also after it was
+    freed (pytorch#193402). Later ones keep none by default, and there is nothing to clear.
+    """
+    torch._C._cuda_clearCublasWorkspaces()
+    try:
+        yield
+    finally:
+        torch._C._cuda_clearCublasWorkspaces()
+
+
+def why_not(walk: ModuleWalk, device: torch.device) -> str | None:
+    """Why steps of a UNet cannot be captured as CUDA graphs, in one sentence; None when they can."""
+    if any("_hf_hook" in module.__dict__ for module in walk.modules):
         return "offloading moves the weights between steps; keep the model on the GPU or use another compile mode."
     if device.type != "cuda":
         return f"CUDA graphs need the UNet on a CUDA GPU, and it is on {device}; use the compile mode off or default."
-    if any(hasattr(module, "lora_A") and not getattr(module, "merged", False) for module in modules):
+    if any(not getattr(module, "merged", False) for module in walk.loras):
         return "a LoRA's scale may change between steps; call pipe.fuse_lora() first or use another compile mode."
-    if unet.training:
+    if walk.unet.training:
         return "the UNet is in training mode; call unet.eval() first."
     return None
-
-
-def _identity(unet: Any) -> Hashable:
-    """Where the weights lie and who computes attention: what a captured graph has built in."""
-    places = tuple(t.data_ptr() for t in (*unet.parameters(), *unet.buffers()))
-    processors = tuple(
-        (name, id(processor), repr(getattr(processor, "scale", None)))
-        for name, processor in unet.attn_processors.items()
-    )
-    return places, processors

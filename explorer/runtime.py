@@ -22,9 +22,10 @@ from explorer.architecture import Architecture
 from explorer.combining import Combining
 from explorer.compiling import CompileMode, check_compiler, compile_mode, compiled, uses_compiler, uses_graphs
 from explorer.conditions import read_conditions
-from explorer.errors import ExplorerError, ModelError, PlanError
+from explorer.errors import CompileError, ExplorerError, ModelError, PlanError
 from explorer.graphs import StaticSteps, why_not
 from explorer.mask import Feature, Mask
+from explorer.module_walk import ModuleWalk
 from explorer.plan import InheritancePlan, Run, features_read, resolve_run
 from explorer.program import Program
 from explorer.replay import Recording, Replay
@@ -54,12 +55,14 @@ def inherit(
     back with `.remove()`; a bare UNet has none, so there it is the caller's to run under the plan's.
     compile: off (False), default (True: each variant compiled whole), cudagraphs (compiled, over static buffers, each
     variant captured as one CUDA graph) or cudagraphs-eager (captured without the compiler).
-    fallback: where that cannot be had (no GPU, offloading, no compiler ...), warn and run eager instead of raising.
+    fallback: where that cannot be had (no GPU, offloading, no compiler, one that fails at a step ...), warn and run
+    eager instead of raising.
     transfer: carry a plan of another architecture over by the names of blocks and layers, with a warning that names
     what was dropped (`InheritancePlan.transfer`).
 
     Raises:
-        DeviceError: when the compiler's backend is missing.
+        DeviceError: when the compiler's backend is missing. One that is there and fails raises CompileError at the
+            first step that it does not take.
         PlanError: when the plan was made for another architecture, or for a scheduler that the pipeline's cannot be
             exchanged for or that is not the one given; or a plan is applied already.
         ModelError: when the target has no supported UNet, or another tool has patched it.
@@ -87,9 +90,13 @@ class Inheritance:
                 "when this is another pipeline with the same UNet."
             )
         check_target(unet, plan)
+        self._walk = ModuleWalk(unet)
+        check_untouched(self._walk)
         self._program = Program(unet)
         self._compile, self._fallback = compile, fallback
         self._static: StaticSteps | None = None
+        self._warned: set[str] = set()
+        self._failed = False
         self._mode = self._usable_mode()
         self._variants: dict[tuple[Mask, frozenset[Feature]], Any] = {}
         self._run: Run | None = None
@@ -148,17 +155,19 @@ class Inheritance:
         """
         self._end()
         self._peak = 0
-        check_untouched(self.unet)
-        if not self._program.is_current():
+        walk = self._walk if self._walk.is_current() else ModuleWalk(self.unet)
+        check_untouched(walk)
+        if walk is not self._walk and not self._program.is_current():
             self._program = Program(self.unet)
             self._variants.clear()
             self._static = None
+        self._walk = walk
         self._run, self._start = resolve_run(self.plan, evaluations, start), start
         self._mode = self._usable_mode()
         if uses_graphs(self._mode):
             if self._static is None:
                 self._static = StaticSteps(self._program, self.plan, compile=uses_compiler(self._mode))
-            self._static.begin()
+            self._static.begin(self._walk)
 
     def follow(self, other: Any) -> None:
         """Let another pipeline that has the same UNet (`from_pipe`, `**pipe.components`) run by the plan too, when its
@@ -185,7 +194,7 @@ class Inheritance:
 
     @property
     def cache_bytes(self) -> int:
-        """Bytes of the features held now; of the static buffers where steps are captured."""
+        """Bytes of the features held now; of the present form's static buffers where steps are captured."""
         if self._static is not None:
             return self._static.bytes
         return sum(t.numel() * t.element_size() for held in self._cache.values() for t in held.values())
@@ -204,9 +213,11 @@ class Inheritance:
 
     def _usable_mode(self) -> CompileMode:
         """The compile mode asked for, or `off` with a warning where it cannot be had and a fallback was allowed."""
+        if self._failed:
+            return "off"
         try:
             if uses_graphs(self._compile):
-                reason = why_not(self.unet, _device(self.unet))
+                reason = why_not(self._walk, _device(self.unet))
                 if reason is not None:
                     raise ModelError(f"the compile mode {self._compile} cannot be had: {reason}")
             if uses_compiler(self._compile):
@@ -214,9 +225,26 @@ class Inheritance:
         except ExplorerError as error:
             if not self._fallback:
                 raise
-            warnings.warn(f"{error} The plan runs eager.", stacklevel=3)
+            self._warn(f"{error} The plan runs eager.")
             return "off"
         return self._compile
+
+    def _warn(self, message: str) -> None:
+        """Once, not at every run."""
+        if message not in self._warned:
+            self._warned.add(message)
+            warnings.warn(message, stacklevel=4)
+
+    def _give_up_compiling(self, error: CompileError) -> None:
+        """Go on eager from this evaluation, which extracts anew, where a fallback was allowed; otherwise raise."""
+        message = f"the compile mode {self._mode} cannot be had: {error}"
+        if not self._fallback:
+            raise CompileError(message) from error
+        self._warn(f"{message} The plan runs eager.")
+        self._failed, self._mode, self._static = True, "off", None
+        self._variants.clear()
+        self._cache.clear()
+        self._shape = ()
 
     def __reduce_ex__(self, _: Any) -> Any:
         raise PlanError(
@@ -299,7 +327,11 @@ class Inheritance:
             "intrablock": down_intrablock_additional_residuals,
             "context_mask": encoder_attention_mask,
         }
-        noise = self._captured_step(run, arguments) if uses_graphs(self._mode) else self._step(run, arguments)
+        try:
+            noise = self._captured_step(run, arguments) if uses_graphs(self._mode) else self._step(run, arguments)
+        except CompileError as error:
+            self._give_up_compiling(error)
+            noise = self._step(run, arguments)
         return UNet2DConditionOutput(sample=noise) if return_dict else (noise,)
 
     def _captured_step(self, run: Run, arguments: dict[str, Any]) -> Tensor:
@@ -310,7 +342,7 @@ class Inheritance:
             device = arguments["sample"].device
             arguments["timestep"] = torch.tensor(arguments["timestep"], dtype=dtype, device=device)
         if self._shape == ():  # evaluations were left out: what is kept is too old
-            self._static.begin()
+            self._static.begin(self._walk)
             self._shape = None
         at = self._start + self._evaluation  # in the whole run, as fitted weights count
         noise = self._static.step(at, run.choices[self._evaluation], arguments)

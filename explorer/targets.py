@@ -9,6 +9,7 @@ from torch import nn
 
 from explorer.architecture import Architecture
 from explorer.errors import ModelError, PlanError
+from explorer.module_walk import ModuleWalk
 from explorer.plan import InheritancePlan
 
 
@@ -40,7 +41,6 @@ def check_target(unet: Any, plan: InheritancePlan) -> None:
     own = unet.__dict__.get("forward")
     if own is not None and getattr(own, "__func__", None) is not type(unet).forward and not hasattr(unet, "_hf_hook"):
         raise ModelError("another tool has replaced the forward of the UNet; undo it, or load the model again.")
-    check_untouched(unet)
 
 
 def check_scheduler(scheduler: Any, plan: InheritancePlan) -> None:
@@ -52,34 +52,33 @@ def check_scheduler(scheduler: Any, plan: InheritancePlan) -> None:
         )
 
 
-def check_untouched(unet: Any) -> None:
+def check_untouched(walk: ModuleWalk) -> None:
     """Refuse what another tool has put on a module whose forward a plan does not call, as it calls the parts. Looked at
     before every run: such a thing may come after the plan.
 
     Raises:
         ModelError: naming the tool or the module.
     """
+    unet = walk.unet
     if getattr(unet, "_compiled_call_impl", None) is not None:
         raise ModelError(
             "the UNet was compiled in place (unet.compile()), which would compile the plan's bookkeeping; load the "
             "model again and let the plan compile: inherit(pipe, plan, compile=True)."
         )
-    for name, module in unet.named_modules():
-        hooks = getattr(module.__dict__.get("_diffusers_hook"), "hooks", {})
+    for module in walk.modules:
+        if "_diffusers_hook" not in module.__dict__:
+            continue
+        hooks = getattr(module.__dict__["_diffusers_hook"], "hooks", {})
         if any("group_offloading" in hook for hook in hooks):
             raise ModelError(
                 "diffusers' group offloading loads the modules in a fixed order, which inherit steps break; use model "
                 "or sequential offloading with a plan."
             )
-        if module is not unet and _is_bypassed(module):
-            _check_bypassed(name, module)
+    for name, module in walk.bypassed:
+        _check_bypassed(name, module)
     for block in getattr(unet, "up_blocks", []):
         if all(getattr(block, part, None) for part in ("s1", "s2", "b1", "b2")):
             raise ModelError("FreeU is enabled and is not supported with a plan; call pipe.disable_freeu() first.")
-
-
-def _is_bypassed(module: nn.Module) -> bool:
-    return hasattr(module, "resnets") or type(module).__name__ in ("ResnetBlock2D", "Transformer2DModel")
 
 
 def _check_bypassed(name: str, module: nn.Module) -> None:

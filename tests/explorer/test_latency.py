@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
 import torch
 
+from explorer import devices
 from explorer.devices import DTYPES, clock_for, describe, resolve_device, resolve_dtype
 from explorer.errors import DeviceError, ScoreError
 from explorer.estimate import Estimate
@@ -136,6 +141,67 @@ def test_the_facts_of_the_cpu() -> None:
     assert facts.name and facts.driver
     assert facts.memory > 1e8
     assert json.loads(json.dumps(facts.to_json()))["name"] == facts.name
+
+
+MODULE = "NVRM version: NVIDIA UNIX x86_64 Kernel Module  550.54.15  Tue Mar  5 22:23:56 UTC 2024\nGCC version: 12\n"
+
+
+@pytest.mark.parametrize(
+    ("file", "nvml", "smi", "expected"),
+    [
+        (MODULE, "570.1", "580.65.06", "550.54.15"),
+        (None, "570.86.15", "580.65.06", "570.86.15"),
+        (None, b"470.199.02", None, "470.199.02"),
+        (None, None, "580.65.06", "580.65.06"),
+        (None, OSError("no library"), "580.65.06", "580.65.06"),
+        ("unreadable", None, "NVIDIA-SMI has failed", "unknown"),
+        (None, None, None, "unknown"),
+    ],
+)
+def test_the_driver_is_told_by_who_knows_it(
+    file: str | None,
+    nvml: str | bytes | OSError | None,
+    smi: str | None,
+    expected: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(devices, "_DRIVER_FILE", tmp_path / "version")
+    if file is not None:
+        (tmp_path / "version").write_text(file)
+    monkeypatch.setitem(sys.modules, "pynvml", None if nvml is None else nvml_that_says(nvml))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    if smi is not None:
+        (tmp_path / "nvidia-smi").write_text(f"#!/bin/sh\necho '{smi}'\necho '{smi}'\n")
+        (tmp_path / "nvidia-smi").chmod(0o755)
+    devices._cuda_driver.cache_clear()
+    try:
+        assert devices._cuda_driver() == expected
+    finally:
+        devices._cuda_driver.cache_clear()
+
+
+def nvml_that_says(answer: str | bytes | OSError) -> Any:
+    """NVML's Python module as far as it is asked; there is no GPU that the real one would find."""
+
+    def version() -> str | bytes:
+        if isinstance(answer, OSError):
+            raise answer
+        return answer
+
+    module: Any = ModuleType("pynvml")
+    module.NVMLError = OSError
+    module.nvmlInit = module.nvmlShutdown = lambda: None
+    module.nvmlSystemGetDriverVersion = version
+    return module
+
+
+def test_a_gpu_without_bfloat16_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: False)
+    with pytest.raises(DeviceError, match="cuda:0 does not compute in bfloat16; use float16 or float32"):
+        resolve_dtype("bfloat16", torch.device("cuda", 0))
+    assert resolve_dtype("float16", torch.device("cuda", 0)) == torch.float16
+    assert resolve_dtype("bfloat16", CPU) == torch.bfloat16
 
 
 def test_a_device_without_a_clock_is_refused() -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from explorer import models
 from explorer.profiles import Profile
@@ -221,6 +223,20 @@ def test_bad_input_is_one_sentence(
     assert run(command) == 1
     said = capsys.readouterr()
     assert words in said.err and said.err.count("error:") == 1 and not said.out
+
+
+def test_a_compiler_that_fails_is_one_sentence(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def backend(*_: Any) -> Any:
+        raise FileNotFoundError("Python.h is missing")
+
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend=backend))
+    command = ["profile", "--model", MODEL, "--storage", str(folder / "refused.db"), *SMALL, "--compile", "default"]
+    assert run(command) == 1
+    said = capsys.readouterr()
+    assert "error: the compile mode default cannot be had: the compiler failed" in said.err and not said.out
+    assert "Python.h is missing" in said.err and "Traceback" not in said.err
 
 
 def test_too_little_memory_is_said_before_loading(
