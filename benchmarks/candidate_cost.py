@@ -38,10 +38,11 @@ from explorer.plan import InheritancePlan
 from explorer.strategies import PAPER_STRATEGIES, baselines
 from search_spaces.moves import neighbour
 from search_spaces.space import Setting
+from studies.calibrate import calibrate
 from studies.certify import check_held_out, held_out
-from studies.commands.search import prepare
 from studies.config import SearchConfig
 from studies.driver import Progress, run_worker
+from studies.preparation import prepare
 from studies.queue import counts, enqueue
 from studies.rows import trials
 from studies.saved import Saved
@@ -187,7 +188,7 @@ def measure_ours(config: SearchConfig, session: Session, plans: list[Inheritance
     clock = seconds_of(session.evaluator.device.type)
     with Store.open(config.storage) as store:
         study = store.create_study(STUDY, session.settings)
-        prepare(store, study, session)
+        prepare(store, study, session, calibrate)
         if work.read("ours-once") is None:
             began = clock()
             session.evaluator.baseline_pictures()

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from studies import Store, StudyRecord
 from studies.config import LATENCY
 from studies.front import hypervolume
-from studies.racing import DEFAULT, Race, Rival, beaten_by, rungs
-from studies.rows import TrialRow, front_rows, objective_losses, trials
+from studies.racing import DEFAULT, Race, Rival, beaten_by, losses_of, rungs
+from studies.rows import TrialRow, front_rows, objective_losses, samples, trials
 from studies.settings import Objective
 from studies.summary import scale_of, scored_rows
 
@@ -31,32 +31,28 @@ class Result:
     dropped: list[tuple[TrialRow, int]]
 
 
-@dataclass(frozen=True)
-class Runner:
-    """A plan as those after it meet it, and its costs at the best end of their intervals, as it meets them."""
-
-    rival: Rival
-    costs: dict[str, float]
-
-
-def runners_of(store: Store, study: StudyRecord, rows: list[TrialRow]) -> dict[str, Runner]:
-    """By key. Predicted costs, by which a search also tells plans of one cost apart, are left out."""
+def rivals_of(store: Store, study: StudyRecord, rows: list[TrialRow]) -> dict[str, Rival]:
+    """Every row as those after it meet it, by key."""
     race = Race(store, study)
-    standing = {rival.words: rival for rival in race.rivals()}
-    return {row.key: Runner(standing[row.words], race.at_best(row.scores)) for row in rows}
+    found = {}
+    for row in rows:
+        drift = {metric: losses_of(metric, samples(store, study, row.key, metric)) for metric in race.metrics}
+        costs = race.costs({name: score.value for name, score in row.scores.items()})
+        found[row.key] = Rival(row.words, costs, drift)
+    return found
 
 
-def raced(rows: list[TrialRow], runners: dict[str, Runner], count: int, batch: int, first: int) -> Result:
+def raced(rows: list[TrialRow], rivals: dict[str, Rival], count: int, batch: int, first: int) -> Result:
     """The study in the order in which it was scored; what is dropped is no rival of what comes later."""
     standing: list[Rival] = []
     dropped, pictures, whole = [], 0, 0
     for row in rows:
-        mine, costs = runners[row.key].rival, runners[row.key].costs
+        mine = rivals[row.key]
         if row.origin == "search":
             whole += count
             for look in rungs(count, batch, first):
                 drift = {metric: values[:look] for metric, values in mine.drift.items()}
-                if beaten_by(standing, costs, drift) is not None:
+                if beaten_by(standing, mine.costs, drift) is not None:
                     dropped.append((row, look))
                     pictures += look
                     break
@@ -78,8 +74,8 @@ def main() -> None:
         study = store.study(arguments.study)
         objectives = study.settings.objectives
         rows = sorted(scored_rows(trials(store, study), objectives), key=lambda row: row.finished or 0.0)
-        runners = runners_of(store, study, rows)
-    count = min(len(values) for runner in runners.values() for values in runner.rival.drift.values())
+        rivals = rivals_of(store, study, rows)
+    count = min(len(values) for rival in rivals.values() for values in rival.drift.values())
     batch = arguments.batch or study.settings.batch
     names = [objective.name for objective in objectives]
     drift = (*(o for o in objectives if o.name in LATENCY), Objective(DEFAULT, "maximize"))
@@ -92,7 +88,7 @@ def main() -> None:
     print("|---|---|---|---|---|---|")
     scale = scale_of(rows, objectives)
     for first in (8, 16, 32):
-        found = raced(rows, runners, count, batch, first)
+        found = raced(rows, rivals, count, batch, first)
         gone = {row.key for row, _ in found.dropped}
         lost = {label: len(gone & keys) for label, keys in fronts.items()}
         kept = [row for row in rows if row.key not in gone]

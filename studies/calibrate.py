@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from functools import cache, reduce
 from typing import Any
@@ -98,7 +98,7 @@ def calibrate(
     begun_with: list[str] | None = next((part.facts["parts"] for part in standing.values()), None)
     tasks = [
         task
-        for task in _tasks(store, study, session, pictures, points)
+        for task in _tasks(session, lambda: calibration.parts(store, study), pictures, points)
         if begun_with is None or task.part in begun_with
     ]
     names = [task.part for task in tasks]
@@ -141,8 +141,20 @@ def calibrate(
     return whole
 
 
-def _tasks(store: Store, study: StudyRecord, session: Session, pictures: int, points: int) -> Iterator[_Task]:
-    evaluator, settings = session.evaluator, study.settings
+def work(session: Session) -> int:
+    """UNet evaluations of all kinds, of BATCH pictures each, that the calibration of a new study takes; 0 where there
+    can be none, as the model has random weights or a run has no step that could inherit."""
+    if session.evaluator.scorer is None or session.space.setting.evaluations < 2:
+        return 0
+    pictures = min(PICTURES, len(session.evaluator.prompts))
+    return sum(task.work for task in _tasks(session, dict, pictures, POINTS))
+
+
+def _tasks(
+    session: Session, stored: Callable[[], Mapping[str, calibration.Part]], pictures: int, points: int
+) -> Iterator[_Task]:
+    """stored: gives the parts that stand when a task is made."""
+    evaluator, settings = session.evaluator, session.settings
     pipe, prompts = evaluator.pipe, evaluator.prompts[-pictures:]
     how: dict[str, Any] = {"guidance": evaluator.guidance, "size": evaluator.size}
     evaluations = evaluations_of(pipe.scheduler, settings.steps)
@@ -161,8 +173,7 @@ def _tasks(store: Store, study: StudyRecord, session: Session, pictures: int, po
         return calibration.moments_arrays(made)
 
     def errors(start: int, batch: Any, report: Callable[[int], None]) -> tuple[Arrays, dict[str, Any]]:
-        found = calibration.parts(store, study)
-        known = [calibration.moments_of(part) for name, part in found.items() if name.startswith("moments/")]
+        known = [calibration.moments_of(part) for name, part in stored().items() if name.startswith("moments/")]
         own = reduce(Moments.joined, [each for each in known if each.steps == settings.steps])
         made = measure_step_errors(pipe, batch, design, own, seed=settings.seed + SEED + start, progress=report, **how)
         arrays = {f.name: np.atleast_1d(np.asarray(getattr(made, f.name), dtype=np.float64)) for f in fields(made)}

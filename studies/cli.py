@@ -84,13 +84,12 @@ def search(
     ] = None,
     baselines: Annotated[str | None, typer.Option(help="all (69 rows and controls), short or none.")] = None,
     calibrate: Annotated[
-        bool | None, typer.Option("--calibrate/--no-calibrate", help="Calibrate first; adds the rule fitted.")
+        bool | None,
+        typer.Option("--calibrate/--no-calibrate", help="Calibrate first; adds the rule fitted [where it pays]."),
     ] = None,
     proposals: Annotated[
         str | None,
-        typer.Option(
-            help="planned, for a calibrated study; seeds; or sampler [auto: planned, without a calibration sampler]."
-        ),
+        typer.Option(help="planned, for a calibrated study; seeds; or sampler [planned, without a calibration seeds]."),
     ] = None,
     max_cache_mib: Annotated[
         float | None, typer.Option(help="Propose no plan whose features take more MiB at once.")

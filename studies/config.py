@@ -32,7 +32,8 @@ class SearchConfig:
     alternating pairs with the un-accelerated pipeline. reference: `embedded`, `baseline` (the un-accelerated
     pictures), a statistics file or a picture folder. prompt_count: the first so many prompts. compile: a mode of
     `explorer.compiling`; a file may say true (default) or false (off). calibrate: begin with a calibration, and let the
-    space have the rule `fitted`. proposals: a kind of `studies.proposers`, or `auto`.
+    space have the rule `fitted`; None: where that pays in a new study (`studies.preparation`). proposals: a kind of
+    `studies.proposers`, or `auto`.
     max_cache_mib, max_variants, max_age: limits on what is proposed (`studies.limits`). schedulers: what a plan of the
     space `joint` may run under, `own` (the pipeline's) first among them; each has its plain controls. racing: `drift`,
     a proposed plan is measured on few prompts first and dropped once a standing plan that is at least as fast clearly
@@ -65,7 +66,7 @@ class SearchConfig:
     clip_model: str | None = None
     reference: str | None = None
     baselines: str = "all"
-    calibrate: bool = False
+    calibrate: bool | None = None
     proposals: str = AUTO
     max_cache_mib: float | None = None
     max_variants: int | None = None

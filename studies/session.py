@@ -64,6 +64,13 @@ class Session:
         evaluator = self.evaluator
         evaluator.predictor = Screen(calibration, evaluator.evaluations, costs.share, evaluator.time_share)
 
+    def calibrating(self) -> Session:
+        """The same of a study that is to be calibrated, whose space has the rule `fitted`. Nothing is loaded again."""
+        of = self.space.setting
+        space = make_space(self.space.name, of.architecture, of.steps, of.evaluations, self.fitter, of.others)
+        settings = replace(self.settings, extra={**self.settings.extra, "calibrated": True})
+        return replace(self, config=replace(self.config, calibrate=True), settings=settings, space=space)
+
     def reseeded(self, seed: int) -> Session:
         """The same with the pictures of other seeds. Nothing is loaded again."""
         evaluator = self.evaluator.reseeded(seed)
@@ -87,9 +94,11 @@ class Session:
 
 
 def open_session(config: SearchConfig, pipe: Any = None, references: Saved | None = None) -> Session:
-    """Load and check everything that `config` names, before anything is measured or stored. pipe: the model, where it
-    is loaded already on the device and with the dtype that `config` names. references: where features of a reference
-    folder are kept, so that only the study's first process reads its pictures.
+    """Load and check everything that `config` names, before anything is measured or stored. Nothing is calibrated where
+    `config` leaves that open (`studies.preparation.decided`).
+
+    pipe: the model, where it is loaded already on the device and with the dtype that `config` names. references: where
+    features of a reference folder are kept, so that only the study's first process reads its pictures.
 
     Raises:
         ExplorerError: the first thing that cannot be had, in one sentence.
@@ -130,11 +139,8 @@ def _open(config: SearchConfig, pipe: Any, references: Saved | None) -> Session:
     if config.steps > most:
         raise StudyError(f"--steps must be at most {most} with this model's scheduler, got {config.steps}.")
     evaluations = evaluations_of(pipe.scheduler, config.steps)
-    fitter = Fitter({})
     schedulers = _schedulers(config, pipe)
-    space = make_space(
-        config.space, architecture, config.steps, evaluations, fitter if config.calibrate else None, schedulers
-    )
+    space = make_space(config.space, architecture, config.steps, evaluations, schedulers=schedulers)
     info = describe(device)
     reference = config.reference or ("embedded" if embedded else BASELINE_REFERENCE)
     scorer, loaded = None, None
@@ -210,7 +216,6 @@ def _open(config: SearchConfig, pipe: Any, references: Saved | None) -> Session:
             "reference pictures": _digest(loaded.mean.tolist()) if loaded else None,
         }
         # absent where they are not: as in older studies
-        | ({"calibrated": True} if config.calibrate else {})
         | ({"schedulers": [OWN, *schedulers]} if schedulers else {})
         | {name: value for name, value in _limits(config).items() if value is not None},
     )
@@ -221,7 +226,8 @@ def _open(config: SearchConfig, pipe: Any, references: Saved | None) -> Session:
         {} if config.max_cache_mib is None else features,
         compile_mode(config.compile),
     )
-    return Session(config, settings, architecture, space, evaluator, info, fitter)
+    session = Session(config, settings, architecture, space, evaluator, info, Fitter({}))
+    return session.calibrating() if config.calibrate else session
 
 
 def config_of(settings: StudySettings, study: str, **run: Any) -> SearchConfig:

@@ -1,7 +1,7 @@
 """From a model and a limit on quality to a certified export, within a budget of time.
 
-The budget is split by what a probe of the machine predicts: the search gets what a certificate does not need. Every
-stage ends by the clock, so a wrong prediction makes fewer plans or pictures, not a longer run.
+The budget is split by what a probe of the machine predicts: the search gets what a certificate does not need. The
+search and the certificates end by the clock, so a wrong prediction makes fewer plans or pictures, not a longer run.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,9 @@ from explorer.errors import ScoreError, StudyError
 from explorer.plan import InheritancePlan, plain_name
 from explorer.plan_files import PLAN_FILE
 from explorer.strategies import PLAIN_STEPS, strategy
+from studies.calibrate import Progress as CalibrationProgress
+from studies.calibrate import calibrate
+from studies.calibration import Calibration
 from studies.certificate import certificate_folder
 from studies.certify import LEAST, certify, check_held_out, clip_metric
 from studies.choice import Bound
@@ -26,11 +30,14 @@ from studies.documents import read_document
 from studies.driver import Progress, run_worker
 from studies.export import exported_plan, set_aside, write_export
 from studies.judgement import FAILS, HOLDS, Limits
+from studies.pace import Speed, probe
 from studies.pick import Candidate, bounds_within, candidates, eligible
 from studies.pictures import write_whole
+from studies.preparation import WORTH, prepare, proposals_of
 from studies.queue import counts, enqueue
 from studies.session import Session, open_session
 from studies.store import Store, StudyRecord
+from studies.tables import FAILED
 
 WORK = ".tune"
 STATE = "tune.json"
@@ -38,9 +45,9 @@ STUDY = "tune"
 OBJECTIVES = ("latency", "clip", "psnr")
 PROMPT_COUNTS = (64, 48, 32, 24, 16, 12, LEAST)
 GOOD_PLANS, LEAST_PLANS = 40, 6
-CERTIFICATE_SHARE, BASELINE_SHARE = 0.35, 0.6
+CERTIFICATE_SHARE, BASELINE_SHARE = 0.35, 0.5
 SPARE = 0.03
-AVERAGE_COST = 0.6  # of a candidate's run over the full one: what is worth trying lies around it
+SILENT_SECONDS = 10.0  # between two words of a calibration
 MOST_PICTURES = 2000
 TRY_SEEDS = 100_000
 """How far the seeds of one certificate lie from those of the next: more than any has pictures."""
@@ -50,34 +57,10 @@ Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Speed:
-    """What a probe of this machine found, in seconds: of one un-accelerated denoising loop, of a picture with
-    everything, of scoring a picture."""
-
-    loop: float
-    picture: float
-    scoring: float
-
-    def trial(self, prompts: int, pairs: int) -> float:
-        """A candidate of the search."""
-        return (5 + pairs) * AVERAGE_COST * self.loop + pairs * self.loop + prompts * self._pictures(1)
-
-    def first(self, prompts: int, pairs: int) -> float:
-        """The un-accelerated trial, with the pictures that the others stand beside."""
-        return (10 + 2 * pairs) * self.loop + prompts * (2 * self.picture + self.scoring)
-
-    def certificate(self, count: int, pairs: int) -> float:
-        latencies = (15 + 2 * pairs + 3 * ((5 + pairs) * AVERAGE_COST + pairs)) * self.loop
-        return latencies + count * (self.picture + self.scoring + self._pictures(3))
-
-    def _pictures(self, runs: int) -> float:
-        return runs * (AVERAGE_COST * self.picture + self.scoring)
-
-
-@dataclass(frozen=True)
 class Split:
     """How a budget is used: prompts and timed pairs of the search, about how many plans it scores and what one takes;
-    the seconds kept for certificates, the pictures of one, and what the least one takes."""
+    the seconds kept for certificates, the pictures of one, and what the least one takes; the seconds that the study's
+    calibration is foretold to take, 0 where it is not calibrated."""
 
     prompts: int
     pairs: int
@@ -86,6 +69,7 @@ class Split:
     certificate_seconds: float
     pictures: int
     least_certificate: float
+    calibration: float = 0.0
 
     def to_json(self) -> dict[str, Any]:
         return dict(self.__dict__)
@@ -96,7 +80,7 @@ class Split:
         found = cls(**document)
         whole = (found.prompts, found.pairs, found.plans, found.pictures)
         seconds = (found.plan_seconds, found.certificate_seconds, found.least_certificate)
-        sound = all(0 < float(value) < 1e9 for value in (*whole, *seconds))
+        sound = all(0 < float(value) < 1e9 for value in (*whole, *seconds)) and 0 <= float(found.calibration) < 1e9
         if not sound or not all(type(value) is int for value in whole):
             raise ValueError("its split is not of numbers above zero")
         return found
@@ -113,7 +97,7 @@ class Split:
 
 def split_budget(budget: float, spent: float, speed: Speed, prompts: int) -> Split:
     """The most telling search and certificate that fit into `budget`, of which `spent` seconds are gone; `prompts` is
-    how many there are.
+    how many there are. What the search's share leaves beside a calibration decides whether there is one.
 
     Raises:
         StudyError: when it is too small for the baselines and a certificate; it says how much fits.
@@ -128,41 +112,31 @@ def split_budget(budget: float, spent: float, speed: Speed, prompts: int) -> Spl
             f"{speed.certificate(LEAST, 3):.0f} s; give --budget {need * 1.1:.0f}s or more, or fewer --steps."
         )
     for_certificate = max(CERTIFICATE_SHARE * left, speed.certificate(LEAST, 3))
-    search = left - for_certificate
-    chosen, pairs = LEAST, 3
-    for pairs_tried in (7, 3):
-        for count in PROMPT_COUNTS:
-            if count <= prompts and _plans(search, speed, count, pairs_tried) >= GOOD_PLANS:
-                chosen, pairs = max((count, pairs_tried), (chosen, pairs))
-    plans = max(_plans(search, speed, chosen, pairs), LEAST_PLANS)
+    search, calibration = left - for_certificate, speed.calibration
+    chosen, pairs, plans = _scope(search - calibration, speed, prompts)
+    if plans - baseline_count(plans) < WORTH:  # it would leave too little of what it is for
+        calibration = 0.0
+        chosen, pairs, plans = _scope(search, speed, prompts)
     pictures = LEAST
     while pictures < MOST_PICTURES and speed.certificate(pictures + LEAST, pairs) <= for_certificate:
         pictures += LEAST
     trial, least_certificate = speed.trial(chosen, pairs), speed.certificate(LEAST, pairs)
-    return Split(chosen, pairs, plans, trial, for_certificate, pictures, least_certificate)
+    return Split(chosen, pairs, plans, trial, for_certificate, pictures, least_certificate, calibration)
 
 
-def _plans(seconds: float, speed: Speed, prompts: int, pairs: int) -> int:
-    return int((seconds - speed.first(prompts, pairs)) / speed.trial(prompts, pairs))
+def _scope(seconds: float, speed: Speed, prompts: int) -> tuple[int, int, int]:
+    """Prompts and timed pairs of the search, the most that leave GOOD_PLANS, and about how many plans it scores."""
+    chosen, pairs = LEAST, 3
+    for pairs_tried in (7, 3):
+        for count in PROMPT_COUNTS:
+            if count <= prompts and speed.plans(seconds, count, pairs_tried) >= GOOD_PLANS:
+                chosen, pairs = max((count, pairs_tried), (chosen, pairs))
+    return chosen, pairs, max(speed.plans(seconds, chosen, pairs), LEAST_PLANS)
 
 
-def probe(session: Session) -> Speed:
-    """Time one loop and a few pictures of the un-accelerated pipeline."""
-    evaluator, scorer = session.evaluator, session.evaluator.scorer
-    assert scorer is not None
-    plan = InheritancePlan(session.architecture, evaluator.steps)
-    chosen = evaluator.prompts[:LEAST]
-    with evaluator.painter(plan) as paint:
-        paint(chosen[:1], 0, evaluator.steps)  # what is allocated and compiled at the first call counts for no other
-        start = time.perf_counter()
-        paint(chosen[:1], 0, evaluator.steps)
-        loop = time.perf_counter() - start
-        start = time.perf_counter()
-        pictures = paint(chosen, 0, evaluator.steps)
-        picture = (time.perf_counter() - start) / len(chosen)
-    start = time.perf_counter()
-    scorer.score(pictures, chosen, pictures)
-    return Speed(loop, picture, (time.perf_counter() - start) / len(chosen))
+def baseline_count(plans: int) -> int:
+    """How many of the search's plans are controls and named strategies, where there are so many."""
+    return max(LEAST_PLANS, round(BASELINE_SHARE * plans))
 
 
 def first_plans(architecture: Architecture, steps: int, schedulers: Sequence[str] = ()) -> list[InheritancePlan]:
@@ -267,7 +241,7 @@ class Result:
     aside: Path | None = None
 
 
-def prepare(tuning: Tuning) -> Session:
+def begin(tuning: Tuning) -> Session:
     """Load the model, probe the machine unless an earlier run has, and open the search's session.
 
     Raises:
@@ -278,35 +252,46 @@ def prepare(tuning: Tuning) -> Session:
     session = open_session(replace(config, prompt_count=None))
     check_held_out(open_session(tuning.certifying, session.evaluator.pipe), session.settings)
     if tuning.split is None:
-        tuning.split = split_budget(
-            tuning.budget, tuning.spent, probe(session), len(session.evaluator.prompts)
-        )  # fmt: skip
+        speed = probe(session)
+        if session.other_schedulers:  # of whose plans a calibration tells nothing
+            speed = replace(speed, calibration=0.0)
+        tuning.split = split_budget(tuning.budget, tuning.spent, speed, len(session.evaluator.prompts))
     split = tuning.split
     tuning.save()
     if tuning.standing:
         tuning.say(f"{tuning.folder} holds the export of an earlier run, until this one has chosen")
-    tuning.say(
-        f"about {split.plans} plans on {split.prompts} prompts, then a certificate of about {split.pictures} pictures"
+    first = f"a calibration of about {split.calibration:.0f} s, by which plans are proposed, then " * bool(
+        split.calibration
     )
-    chosen = replace(config, prompt_count=split.prompts, pairs=split.pairs, storage=str(tuning.work / "explorer.db"))
+    tuning.say(
+        f"{first}about {split.plans} plans on {split.prompts} prompts, then a certificate of about {split.pictures} "
+        "pictures"
+    )
+    chosen = replace(
+        config, prompt_count=split.prompts, pairs=split.pairs, storage=str(tuning.work / "explorer.db"),
+        calibrate=split.calibration > 0,
+    )  # fmt: skip
     return open_session(chosen, session.evaluator.pipe)
 
 
 def search(tuning: Tuning, session: Session, store: Store) -> StudyRecord:
-    """The baselines, then what the sampler proposes, until the search's share of the budget is used."""
+    """The calibration where the budget allows one, the baselines, then what is proposed, until the search's share of
+    the budget is used."""
     split = tuning.split
     assert split is not None
     study = store.create_study(STUDY, session.settings)
+    prepare(store, study, session, partial(_calibrated, tuning))
     first = first_plans(session.architecture, session.config.steps, session.other_schedulers)
-    most = max(LEAST_PLANS, round(BASELINE_SHARE * split.plans))
-    enqueue(store, study, first[:most], session.space, session.evaluator.evaluations)
+    first = first[: baseline_count(split.plans)]
+    enqueue(store, study, first, session.space, session.evaluator.evaluations)
     seconds = tuning.left - split.certificate_seconds
     until = time.monotonic() + seconds
 
     def show(progress: Progress) -> None:
         tuning.save()
         if progress.words is not None:
-            state = "" if progress.reason is None else f" failed: {progress.reason}"
+            state = "" if progress.reason is None else f": {progress.reason}"
+            state = f" failed{state}" if progress.state == FAILED else state
             left = max(0.0, until - time.monotonic())
             tuning.say(f"search, plan {progress.finished}: {progress.words}{state} ({left:.0f} s of it left)")
 
@@ -315,9 +300,25 @@ def search(tuning: Tuning, session: Session, store: Store) -> StudyRecord:
     if timeout > 0 or not counts(store, study).done:
         run_worker(
             store, study.name, session.space, session.evaluator, InheritancePlan.from_json, None, max(timeout, 0.001),
-            show, session.info.to_json(),
+            show, session.info.to_json(), proposals=proposals_of(session.config, session),
+            predictor=session.evaluator.predictor,
         )  # fmt: skip
     return study
+
+
+def _calibrated(tuning: Tuning, store: Store, study: StudyRecord, session: Session) -> Calibration:
+    """`calibrate` with the tune's own words."""
+    said = -SILENT_SECONDS
+
+    def show(standing: CalibrationProgress) -> None:
+        nonlocal said
+        if standing.seconds - said >= SILENT_SECONDS:
+            said = standing.seconds
+            tuning.save()
+            left = "" if standing.seconds_left is None else f" ({standing.seconds_left:.0f} s of it left)"
+            tuning.say(f"calibration, {standing.words}: {standing.done} of {standing.total} evaluations{left}")
+
+    return calibrate(store, study, session, on_progress=show)
 
 
 def finish(tuning: Tuning, session: Session, store: Store, study: StudyRecord) -> Result:
@@ -352,7 +353,8 @@ def finish(tuning: Tuning, session: Session, store: Store, study: StudyRecord) -
     holds = best is not None and best[1]["claim"]["verdict"] != FAILS
     result = Result(
         best[0] if best and holds else None, best[1] if best else None, found, given_up,
-        [] if holds else eligible(found, bounds, given_up), standing.done, standing.failed, clip, bounds,
+        [] if holds else eligible(found, bounds, given_up), standing.done + standing.screened, standing.failed, clip,
+        bounds,
     )  # fmt: skip
     if result.chosen is not None:
         write_export(store, study, result.chosen.row, tuning.folder, force=True)

@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,26 +14,32 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from explorer.errors import StudyError
 from studies import findings
-from studies.calibration import load
 from studies.clock import Clock, OutOfTime
 from studies.commands.browse import print_front, study_document
+from studies.commands.calibrate import with_progress
 from studies.commands.output import duration, print_json, words
 from studies.commands.time_words import Pace, foretold, unscored
-from studies.config import AUTO, STORAGE_VARIABLE, SearchConfig, make_config
+from studies.config import STORAGE_VARIABLE, SearchConfig, make_config
 from studies.database import show_url
 from studies.driver import TIMEOUT, Outcome, progress, run_worker
 from studies.driver import Progress as Standing
 from studies.interrupts import interruptible
 from studies.pictures import FOLDER
+from studies.preparation import decided, prepare, proposals_of, use_standing
 from studies.profiles import use_profile
 from studies.queue import counts, enqueue
-from studies.racing import Race, no_look
+from studies.racing import no_look
 from studies.rows import trials
 from studies.saved import Saved
 from studies.session import Session, config_of, open_session
 from studies.store import Store, StudyRecord
 from studies.summary import without_loss
 from studies.workers import run_workers
+
+CALIBRATES = (
+    "this study begins with a calibration, once: it measures what inheriting does to single steps, so that plans are "
+    "predicted before they are scored. Without it: --no-calibrate"
+)
 
 
 def run_search(given: dict[str, Any], file: Path | None, *, as_json: bool, started: float | None = None) -> None:
@@ -52,8 +59,10 @@ def run_search(given: dict[str, Any], file: Path | None, *, as_json: bool, start
         if any(study.name == config.study for study in store.studies()):
             config = make_config(given, file, config_of(store.study(config.study).settings, config.study))
         console.print(f"loading {config.model} ...", markup=False)
-        session = open_session(config, references=Saved.of_references(store.folder, config.study))
+        session = decided(open_session(config, references=Saved.of_references(store.folder, config.study)))
         _say(_few_pictures(session))
+        if session.config.calibrate and config.calibrate is None:
+            _say(CALIBRATES)
         use_profile(session, store)
         study = store.create_study(config.study, session.settings)
         added = enqueue(store, study, list(session.baselines()), session.space, session.evaluator.evaluations)
@@ -127,7 +136,7 @@ def run_one_worker(
             words().print(f"sample pictures go to {store.folder / FOLDER}", markup=False)
         if not elsewhere:  # another device's times say nothing of the latency that the study measures
             use_profile(session, store)
-        if not _use_standing(store, record, session) and config.calibrate:
+        if not use_standing(store, record, session) and config.calibrate:
             raise StudyError(f"{study!r} is not calibrated yet; run `explorer calibrate --study {study}` first.")
         if clock.over:
             words().print(clock.words)
@@ -143,40 +152,12 @@ def run_one_worker(
 def _cut_short(store: Store, study: StudyRecord, session: Session, clock: Clock) -> str | None:
     """Make what the study needs before its first plan; in words, where the time is over before that."""
     try:
-        prepare(store, study, session, clock.left)
+        prepare(store, study, session, partial(with_progress, seconds=clock.left))
     except OutOfTime as error:
         return f"{clock.words}: {error}. Run the same command to go on."
     if not clock.over:
         findings.record(store, study, session)
     return clock.words if clock.over else None
-
-
-def prepare(store: Store, study: StudyRecord, session: Session, seconds: float | None = None) -> None:
-    """Race proposed plans where that is asked, and use what the study has saved and its calibration, which is made
-    where the study is to have one and none stands. Raises OutOfTime where `seconds` do not do for it."""
-    if not _use_standing(store, study, session) and session.config.calibrate:
-        from studies.commands.calibrate import with_progress
-
-        session.use(with_progress(store, study, session, seconds=seconds))
-
-
-def _use_standing(store: Store, study: StudyRecord, session: Session) -> bool:
-    """Use what the study has saved and what races need; whether there is a calibration, which is used as well."""
-    session.evaluator.saved = Saved.of(store.folder, study.name, session.settings)
-    if session.config.racing != "off" and session.evaluator.scorer is not None:
-        session.evaluator.race = Race(store, study, session.evaluator.cost_share)
-    standing = load(store, study)
-    if standing is not None:
-        session.use(standing)
-    return standing is not None
-
-
-def proposals_of(config: SearchConfig, session: Session) -> str:
-    """What `auto` is: plans that are searched for in predictions where the study is calibrated, otherwise the sampler's
-    (`python -m benchmarks.search_cost`)."""
-    if config.proposals != AUTO:
-        return config.proposals
-    return "sampler" if session.evaluator.predictor is None else "planned"
 
 
 def _announce(config: SearchConfig, store: Store, study: StudyRecord, added: int) -> None:

@@ -15,7 +15,7 @@ from studies.config import make_config
 from studies.interrupts import interruptible
 from studies.judgement import Limits
 from studies.store import Store
-from studies.tune import OBJECTIVES, Tuning, finish, prepare, search
+from studies.tune import OBJECTIVES, Tuning, begin, finish, search
 from studies.tune_words import outcome_words
 
 
@@ -45,7 +45,7 @@ def tune_command(
     try:
         with interruptible():
             say(f"loading {model}")
-            session = prepare(tuning)
+            session = begin(tuning)
             with Store.open(tuning.work / "explorer.db") as store:
                 study = search(tuning, session, store)
                 result = finish(tuning, session, store, study)

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -27,7 +26,6 @@ from studies import calibration, evaluator, tables
 from studies.calibrate import SEED, Progress, calibrate
 from studies.calibration import Calibration
 from studies.cli import run
-from studies.commands.search import proposals_of
 from studies.config import SearchConfig
 from studies.proposers.seeds import seeds
 from studies.scored import PREDICTED
@@ -328,17 +326,3 @@ def test_calibrate_then_search_with_planned_proposals(
     assert run(["search", "--study", "other", "--trials", "1", "--steps", "3", "--prompt-count", "2", "--objectives",
                 "latency,psnr", "--baselines", "none", "--proposals", "planned"]) == 1  # fmt: skip
     assert "needs a calibration" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("given", "predictor", "taken"),
-    [
-        ("auto", None, "sampler"),
-        ("auto", object(), "planned"),
-        ("seeds", None, "seeds"),
-        ("sampler", object(), "sampler"),
-    ],
-)
-def test_a_calibrated_study_plans_by_default(given: str, predictor: object, taken: str) -> None:
-    session: Any = SimpleNamespace(evaluator=SimpleNamespace(predictor=predictor))
-    assert proposals_of(SearchConfig(proposals=given), session) == taken

@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +24,28 @@ from studies.cli import run
 from studies.config import SearchConfig
 from studies.facts import PlanFacts
 from studies.judgement import FAILS, HOLDS, OPEN, PAIRS, PICTURES, Limits
+from studies.pace import Speed
 from studies.pick import Candidate, bounds_within, candidates, eligible, fastest_plain, just_beyond
+from studies.preparation import WORTH
 from studies.session import Session, open_session
 from studies.sketch import Sketch
-from studies.tune import LEAST_PLANS, TRY_SEEDS, Result, Speed, Split, Tuning, _certificate, first_plans, split_budget
+from studies.tune import (
+    LEAST_PLANS,
+    OBJECTIVES,
+    TRY_SEEDS,
+    Result,
+    Split,
+    Tuning,
+    _certificate,
+    baseline_count,
+    first_plans,
+    search,
+    split_budget,
+)  # fmt: skip
 from studies.tune_words import outcome_words, pictures_needed
 from tests.studies.scored_study import emoji_architecture, fill
 
-SPEED = Speed(loop=0.4, picture=0.5, scoring=0.02)
+SPEED = Speed(loop=0.4, picture=0.5, scoring=0.02, calibration=60.0)
 
 
 @pytest.fixture
@@ -41,12 +56,12 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 
 @pytest.mark.parametrize("budget", [300, 1800, 7200, 100_000])
-@pytest.mark.parametrize("speed", [SPEED, Speed(0.05, 0.06, 0.01), Speed(0.6, 0.7, 0.2)])
+@pytest.mark.parametrize("speed", [SPEED, Speed(0.05, 0.06, 0.01, 10.0), Speed(0.6, 0.7, 0.2, 0.0)])
 def test_what_is_predicted_fits_the_budget(budget: float, speed: Speed) -> None:
     split = split_budget(budget, 5.0, speed, prompts=64)
     trial = speed.trial(split.prompts, split.pairs)
     search = speed.first(split.prompts, split.pairs) + split.plans * trial
-    assert 5 + search + speed.certificate(split.pictures, split.pairs) <= budget * 1.02
+    assert 5 + split.calibration + search + speed.certificate(split.pictures, split.pairs) <= budget * 1.02
     assert split.plans >= LEAST_PLANS and split.prompts <= 64 and split.pictures >= 8
 
 
@@ -59,7 +74,23 @@ def test_more_time_means_more_of_everything() -> None:
     grown = splits[0].grown(2.0)
     assert (grown.prompts, grown.pairs) == (splits[0].prompts, splits[0].pairs)
     assert grown.pictures == 2 * splits[0].pictures
-    assert Split(**json.loads(json.dumps(grown.to_json()))) == grown
+    assert Split.from_json(json.loads(json.dumps(grown.to_json()))) == grown
+    earlier = {name: value for name, value in grown.to_json().items() if name != "calibration"}
+    assert Split.from_json(earlier) == replace(grown, calibration=0.0), "of a version that never calibrated"
+
+
+@pytest.mark.parametrize("budget", [300, 450, 600, 3600, 14_400])
+def test_a_calibration_needs_plans_that_follow_from_it(budget: float) -> None:
+    split = split_budget(budget, 5.0, SPEED, 64)
+    never = split_budget(budget, 5.0, replace(SPEED, calibration=0.0), 64)
+    assert split.calibration in (0.0, 60.0) and never.calibration == 0
+    if split.calibration:
+        assert split.plans - baseline_count(split.plans) >= WORTH
+        assert split.prompts <= never.prompts and split.plan_seconds * (split.plans - never.plans) < 60
+    else:
+        assert split == never
+    assert bool(split.calibration) == (budget >= 600)
+    assert split_budget(budget, 5.0, replace(SPEED, calibration=0.8 * budget), 64) == never
 
 
 def test_too_small_a_budget_says_what_fits() -> None:
@@ -254,6 +285,43 @@ def test_the_command_line_chooses_as_tune_does(
 
 
 # The whole -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_calibrated_search_proposes_races_and_saves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Interrupted on its way and begun again, as `explorer search` would do with the same study."""
+    from studies import calibrate, tune
+
+    monkeypatch.setattr(tune, "LEAST_PLANS", 1)
+    monkeypatch.setattr(calibrate, "PICTURES", 1)
+    monkeypatch.setattr(calibrate, "POINTS", 2)
+    said: list[str] = []
+
+    def say(last: str, text: str) -> None:
+        said.append(text)
+        if text.startswith(last):
+            raise KeyboardInterrupt
+
+    config = SearchConfig(
+        objectives=OBJECTIVES, reference="baseline", steps=3, pairs=3, prompt_count=2, calibrate=True, study="tune"
+    )
+    session = open_session(config)
+    with Store.open(tmp_path / "explorer.db") as store:
+        for last in ("search, plan 3:", "search, plan 4:"):
+            tuning = Tuning(config, Limits(), 10_000.0, tmp_path / "out", partial(say, last), held_out(config))
+            tuning.split = Split(2, 3, 2, 1.0, 10.0, 8, 1.0, calibration=1.0)
+            session = replace(session, evaluator=session.evaluator.reseeded(config.seed))
+            with pytest.raises(KeyboardInterrupt):
+                search(tuning, session, store)
+            assert session.evaluator.race is not None and session.evaluator.saved is not None
+            assert list(session.evaluator.saved.folder.glob("*.safetensors"))
+        found = trials(store, store.study("tune"))
+        assert store.study("tune").settings.extra["calibrated"]
+    finished = [row for row in found if row.state in ("done", "screened")]
+    assert len(finished) == 4 and finished[0].name == "plain@3"
+    assert all(row.proposed_by and "predicted_drift" in row.scores for row in finished if row.origin == "search")
+    assert sum(row.origin == "search" for row in finished) == 3
+    kinds = [words.split(",")[0] for words in said]
+    assert kinds[0] == "calibration" and "calibration" not in kinds[kinds.index("search") :], "what stands is kept"
 
 
 def test_a_tune_from_beginning_to_end(

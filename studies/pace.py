@@ -1,0 +1,99 @@
+"""How fast this machine is with a session's model: what a probe of seconds or minutes foretells of hours."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from explorer.devices import clock_for
+from explorer.pictures import run
+from explorer.plan import InheritancePlan
+from studies.calibrate import BATCH, work
+from studies.device_lock import on_device
+from studies.session import Session
+
+AVERAGE_COST = 0.6
+"""Of a run, or an evaluation, that inherits over a full one: what is worth trying, or measuring, lies around it."""
+PICTURES = 8
+"""How many the probe makes."""
+GLANCE = 2
+"""Steps of a run that is long enough to tell an evaluation's time."""
+
+
+@dataclass(frozen=True)
+class Speed:
+    """What a probe of this machine found, in seconds: of one un-accelerated denoising loop, of a picture with
+    everything, of scoring a picture, and of the study's calibration, 0 where there can be none."""
+
+    loop: float
+    picture: float
+    scoring: float
+    calibration: float
+
+    def trial(self, prompts: int, pairs: int) -> float:
+        """A candidate of the search."""
+        return (5 + pairs) * AVERAGE_COST * self.loop + pairs * self.loop + prompts * self._pictures(1)
+
+    def first(self, prompts: int, pairs: int) -> float:
+        """The un-accelerated trial, with the pictures that the others stand beside."""
+        return (10 + 2 * pairs) * self.loop + prompts * (2 * self.picture + self.scoring)
+
+    def plans(self, seconds: float, prompts: int, pairs: int) -> int:
+        """How many plans are scored in so many seconds, the un-accelerated one aside."""
+        return int((seconds - self.first(prompts, pairs)) / self.trial(prompts, pairs))
+
+    def certificate(self, count: int, pairs: int) -> float:
+        latencies = (15 + 2 * pairs + 3 * ((5 + pairs) * AVERAGE_COST + pairs)) * self.loop
+        return latencies + count * (self.picture + self.scoring + self._pictures(3))
+
+    def _pictures(self, runs: int) -> float:
+        return runs * (AVERAGE_COST * self.picture + self.scoring)
+
+
+def probe(session: Session) -> Speed:
+    """Time one loop and a few pictures of the un-accelerated pipeline."""
+    evaluator, scorer = session.evaluator, session.evaluator.scorer
+    assert scorer is not None
+    plan = InheritancePlan(session.architecture, evaluator.steps)
+    chosen = evaluator.prompts[:PICTURES]
+    with evaluator.painter(plan) as paint:
+        paint(chosen[:1], 0, evaluator.steps)  # what is allocated and compiled at the first call counts for no other
+        start = time.perf_counter()
+        paint(chosen[:1], 0, evaluator.steps)
+        loop = time.perf_counter() - start
+        start = time.perf_counter()
+        pictures = paint(chosen, 0, evaluator.steps)
+        picture = (time.perf_counter() - start) / len(chosen)
+    start = time.perf_counter()
+    scorer.score(pictures, chosen, pictures)
+    scoring = (time.perf_counter() - start) / len(chosen)
+    return Speed(loop, picture, scoring, _calibration(session, _evaluation(session, BATCH) / BATCH))
+
+
+def glance(session: Session) -> Speed:
+    """The same from an evaluation or two, for who cannot wait for whole pictures: less than they take."""
+    of_one = _evaluation(session, BATCH) / BATCH
+    loop = of_one * session.space.setting.evaluations
+    return Speed(loop, loop, 0.0, _calibration(session, of_one))
+
+
+def _calibration(session: Session, of_one: float) -> float:
+    return work(session) * AVERAGE_COST * of_one * BATCH
+
+
+def _evaluation(session: Session, pictures: int) -> float:
+    """Seconds of a full UNet evaluation of so many pictures, from the second of two short runs."""
+    evaluator = session.evaluator
+    prompts = (evaluator.prompts * pictures)[:pictures]
+    steps = min(GLANCE, evaluator.steps)
+
+    def call() -> None:
+        run(
+            evaluator.pipe, prompts, seed=evaluator.seed, steps=steps, guidance=evaluator.guidance,
+            size=evaluator.size, output_type="latent",
+        )  # fmt: skip
+
+    with on_device(session.info, shared=True):
+        call()
+        seconds = clock_for(evaluator.device).time(call)
+    return seconds / session.space.setting.at(steps)

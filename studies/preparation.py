@@ -1,0 +1,82 @@
+"""How a study is made ready to be searched, the same way for `explorer search`, `worker` and `tune`: whether it is
+calibrated, what stands of it, and who proposes its plans."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from search_spaces.space import BaseSpace
+from studies.calibrate import work
+from studies.calibration import Calibration, load
+from studies.config import AUTO, SearchConfig
+from studies.pace import glance
+from studies.racing import Race
+from studies.saved import Saved
+from studies.session import Session
+from studies.store import Store, StudyRecord
+
+WORTH = 20
+"""Plans beyond the baselines that a calibration must be followed by. It costs as much as some fifty plans of 8 prompts,
+or seven of 64, and ten proposals by it reach what takes more than sixty others (`benchmarks/search_cost.py`): with
+twenty a study is ahead, and with fewer the baselines are most of it."""
+CALIBRATED = "planned"
+"""What `--proposals auto` is in a calibrated study, whose plans can be predicted."""
+UNCALIBRATED, ELSEWHERE = "seeds", "sampler"
+"""What it is in another one: the seeds, and the sampler once they are used up. They are plans of the spaces of
+`search_spaces` under the study's own scheduler; elsewhere the sampler has to do."""
+
+
+def decided(session: Session) -> Session:
+    """The session of a new study: calibrated where nobody said whether it is to be, and its plans and time have room
+    for it."""
+    if session.config.calibrate is not None:
+        return session
+    if _room(session) >= WORTH:
+        return session.calibrating()
+    return replace(session, config=replace(session.config, calibrate=False))
+
+
+def _room(session: Session) -> int:
+    """How many plans a new study would score beyond its baselines if it were calibrated first; 0 where it cannot be,
+    has no quality to find, or searches schedulers besides its own, of whose plans a calibration tells nothing."""
+    config, setting = session.config, session.space.setting
+    if not config.quality_objectives or not work(session) or setting.others or config.trials < WORTH:
+        return 0
+    baselines = sum(1 for _ in session.baselines())
+    room = config.trials - baselines
+    if config.timeout is None or room < WORTH:
+        return room
+    speed = glance(session)
+    prompts = len(session.evaluator.prompts)
+    fitting = speed.plans(config.timeout - speed.calibration, prompts, config.pairs) * config.workers
+    return min(room, fitting - baselines)
+
+
+def prepare(
+    store: Store, study: StudyRecord, session: Session, calibrate: Callable[[Store, StudyRecord, Session], Calibration]
+) -> None:
+    """Use what stands of the study, and `calibrate` it where it is to be calibrated and is not yet."""
+    if not use_standing(store, study, session) and session.config.calibrate:
+        session.use(calibrate(store, study, session))
+
+
+def use_standing(store: Store, study: StudyRecord, session: Session) -> bool:
+    """Use what the study has saved and what races need; whether there is a calibration, which is used as well."""
+    session.evaluator.saved = Saved.of(store.folder, study.name, session.settings)
+    if session.config.racing != "off" and session.evaluator.scorer is not None:
+        session.evaluator.race = Race(store, study, session.evaluator.cost_share)
+    standing = load(store, study)
+    if standing is not None:
+        session.use(standing)
+    return standing is not None
+
+
+def proposals_of(config: SearchConfig, session: Session) -> str:
+    """The kind of proposers that was asked for, and what `auto` is."""
+    if config.proposals != AUTO:
+        return config.proposals
+    if session.evaluator.predictor is not None:
+        return CALIBRATED
+    seeded = isinstance(session.space, BaseSpace) and not session.space.setting.others
+    return UNCALIBRATED if seeded else ELSEWHERE
