@@ -58,7 +58,7 @@ def test_who_proposed_what_is_told(open_app: Open, tmp_path: Path) -> None:
     assert list(table["on the front"]) == [each.on_front for each in kinds.values()]
     assert table["share"].sum() == pytest.approx(100)
     moved = next(row for row in board.rows if row.proposed_by == "moves")
-    assert "proposed by moves" in mark(moved, LIGHT) and LIGHT.shade("#CC79A7") in mark(moved, LIGHT)
+    assert "proposed by moves" in mark(moved, LIGHT) and LIGHT.shade("#D55E00") in mark(moved, LIGHT)
     assert "another kind" in mark(replace(moved, proposed_by="<b>"), DARK)  # what a database says is no markup
     assert not [mark(row, LIGHT) for row in board.rows if row.proposed_by is None and mark(row, LIGHT)]
 
