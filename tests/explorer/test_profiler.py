@@ -162,11 +162,10 @@ def test_workloads_that_cannot_be() -> None:
     assert Workload.from_json(json.loads(json.dumps(work.to_json()))) == work
 
 
-def test_a_missing_compiler_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_compiler_is_said() -> None:
     from torch._inductor import config
 
-    monkeypatch.setattr(config.cpp, "cxx", ("no-such-compiler",))
-    with pytest.raises(DeviceError, match=r"needs a C\+\+ compiler"):
+    with config.patch({"cpp.cxx": ("no-such-compiler",)}), pytest.raises(DeviceError, match=r"needs a C\+\+ compiler"):
         check_mode("default", CPU)
 
 

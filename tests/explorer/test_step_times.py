@@ -70,11 +70,11 @@ def test_every_mask_is_timed_in_every_round_and_an_interrupted_round_is_left_out
 
 
 def test_a_rule_reads_all_its_terms_from_the_first_sample(monkeypatch: pytest.MonkeyPatch) -> None:
-    from explorer import runtime
+    from explorer import combining
 
     terms: list[int] = []
-    combine = runtime.combine
-    monkeypatch.setattr(runtime, "combine", lambda held, weights: terms.append(len(held)) or combine(held, weights))
+    combine = combining.combine
+    monkeypatch.setattr(combining, "combine", lambda held, weights: terms.append(len(held)) or combine(held, weights))
     pipe = make_pipeline()
     masks = [STRATEGIES["DC0"].mask(Architecture.of(pipe.unet))]
     for _ in time_steps(

@@ -86,8 +86,9 @@ def run_line(words: list[str], place: str) -> None:
         asked = {extra for word in words for found in re.findall(r"\[([\w,]+)\]", word) for extra in found.split(",")}
         assert asked <= set(project["optional-dependencies"]), place
     elif words[0] == "python":
-        script = words[1] if words[1] != "-m" else f"{words[2]}/__main__.py"
-        assert (ROOT / script).is_file(), place
+        module = words[2].replace(".", "/") if words[1] == "-m" else ""
+        scripts = [f"{module}/__main__.py", f"{module}.py"] if module else [words[1]]
+        assert any((ROOT / script).is_file() for script in scripts), place
     else:
         assert words[0] in ("git", "cd", "sudo", "echo", "export"), f"{place}: cannot check {shlex.join(words)}"
 
