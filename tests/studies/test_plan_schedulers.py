@@ -17,6 +17,7 @@ from explorer.schedulers import scheduled
 from studies.cli import run
 from studies.config import SearchConfig, make_config
 from studies.rows import TrialRow, trials
+from studies.scored import PREDICTED, PREDICTED_COST
 from studies.session import config_of, open_session
 from studies.settings import scheduler_words
 from studies.store import Store
@@ -170,7 +171,8 @@ def test_a_prediction_of_another_scheduler_is_refused(folder: Path, pipe: Any) -
     assert screen.drift(plan) > 0 and screen.cost(other) < screen.cost(plan)
     with pytest.raises(PlanError, match=f"runs of {DPM} were not calibrated"):
         screen.drift(other)
-    assert not session.evaluator._predicted(other) and session.evaluator._predicted(plan)
+    assert set(session.evaluator._predicted(other)) == {PREDICTED_COST}
+    assert set(session.evaluator._predicted(plan)) == {PREDICTED, PREDICTED_COST}
 
 
 def test_a_pipeline_of_another_scheduler_keeps_the_plans(pipe: Any) -> None:

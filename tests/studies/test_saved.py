@@ -137,7 +137,7 @@ def test_a_second_session_and_its_evaluator_take_no_features(tmp_path: Path, mon
         (folder / f"{i}.png").write_bytes(as_png(picture)[0])
     pipe, settings = None, []
     for reference in (str(folder), "baseline"):
-        config = replace(CONFIG, objectives=("latency", "kid"), reference=reference)
+        config = replace(CONFIG, objectives=("latency", "kid"), reference=reference, prompt_count=8)
         for number in range(2):
             if number:
                 for name in ("from_pictures", "from_features"):

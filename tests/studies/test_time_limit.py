@@ -76,13 +76,16 @@ def test_nothing_is_begun_when_loading_took_the_time(
 
 def test_a_time_too_short_for_the_baselines_says_what_fits(loaded: Session, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["search", *OPTIONS, "--trials", "1"]) == 0  # what is found once stands from now on
-    capsys.readouterr()
-    assert run(["search", *OPTIONS, "--timeout", "2"]) == 0
-    said = " ".join(capsys.readouterr().err.split())
-    with Store.open("explorer.db") as store:
-        standing = counts(store, store.study("s"))
+    for seconds in (2, 4, 8, 16, 32):  # on a busy machine the command may need the first of them to begin
+        capsys.readouterr()
+        assert run(["search", *OPTIONS, "--timeout", str(seconds)]) == 0
+        said = " ".join(capsys.readouterr().err.split())
+        with Store.open("explorer.db") as store:
+            standing = counts(store, store.study("s"))
+        if standing.done > 1:
+            break
     assert standing.waiting > 0 and standing.done > 1
-    assert "note: at the pace so far about" in said and "the time of 2 s is over" in said
+    assert "note: at the pace so far about" in said and f"the time of {seconds} s is over" in said
     assert f"note: {standing.waiting} baselines are not scored; {standing.done - 1} fitted" in said
 
 
