@@ -28,12 +28,20 @@ MOST = 300
 
 
 class Outlook:
-    """rows: (n, k) features of the measured plans (`studies.descriptors`); losses: (n, objectives).
+    """rows: (n, k) features of the measured plans (`studies.descriptors`); losses: (n, objectives). dropped: (m, k) of
+    those that a race dropped; each is behind the front, however well it was foretold.
 
     `corner`: of the points' hypervolume. `points`: (n, 2) of the measured plans, the luck of their scores evened out.
     """
 
-    def __init__(self, rows: Array, losses: Array, objectives: Sequence[Objective], scale: Scale | None) -> None:
+    def __init__(
+        self,
+        rows: Array,
+        losses: Array,
+        objectives: Sequence[Objective],
+        scale: Scale | None,
+        dropped: Array | None = None,
+    ) -> None:
         self._timed = next((k for k, each in enumerate(objectives) if each.name in LATENCY), None)
         self._speedup = self._timed is not None and objectives[self._timed].direction == "maximize"
         quality = [k for k, each in enumerate(objectives) if each.name not in LATENCY]
@@ -58,6 +66,13 @@ class Outlook:
             self._time = Surrogate(rows[near], np.log(seconds[near]) - np.log(rows[near, 1]), LENGTHS)
         self._quality = Surrogate(rows[near], measured[near], LENGTHS)
         self.points = np.stack(self(rows[near])[:2], axis=1)
+        if dropped is not None and len(dropped):
+            time, foretold, _ = self(dropped)
+            at_best = np.maximum(foretold, front_at(time, self.points, self.corner))
+            self._quality = Surrogate(
+                np.concatenate([rows[near], dropped]), np.concatenate([measured[near], at_best]), LENGTHS
+            )
+            self.points = np.stack(self(rows[near])[:2], axis=1)
 
     def __call__(self, rows: Array) -> tuple[Array, Array, Array]:
         """Expected loss in time, in quality, and the latter's standard deviation, (m,) each."""
@@ -114,11 +129,14 @@ def staircase(points: Array, corner: tuple[float, float]) -> tuple[Array, Array]
 
 
 def behind_front(points: Array, corner: tuple[float, float]) -> Array:
-    """(n,) how much worse than their own front points (n, 2) are in the second objective; 0 on it. Points beyond the
-    corner in the first are compared with its end."""
+    """(n,) how much worse than their own front points (n, 2) are in the second objective; 0 on it."""
+    return np.asarray(points[:, 1] - front_at(points[:, 0], points, corner))
+
+
+def front_at(times: Array, points: Array, corner: tuple[float, float]) -> Array:
+    """(n,) the front of `points` (m, 2) at values (n,) of the first objective; beyond the corner, its end."""
     edges, heights = staircase(points, corner)
-    places = np.searchsorted(edges[:-1], points[:, 0], "right") - 1
-    return np.asarray(points[:, 1] - heights[places])
+    return np.asarray(heights[np.searchsorted(edges[:-1], times, "right") - 1])
 
 
 def _improvement(threshold: Array | float, mean: Array, deviation: Array) -> Array:

@@ -19,10 +19,11 @@ from explorer.plan import InheritancePlan
 from search_spaces.moves import neighbour
 from studies.descriptors import LENGTHS
 from studies.front import Array
-from studies.outlook import Outlook, behind_front
+from studies.outlook import MOST, Outlook, behind_front
 from studies.proposers.base import Proposal, Tools
 from studies.proposers.pool import Candidate, Pool
 from studies.proposers.seeds import seeds
+from studies.tables import SCREENED
 
 if TYPE_CHECKING:
     from studies.screen import Screen
@@ -97,6 +98,7 @@ class Planned:
         record = self.tools.record
         measured: list[tuple[list[float], Any]] = []
         pending: list[list[float]] = []
+        dropped: list[list[float]] = []
         for id, candidate in self._standing.items():
             plan = record.plans.get(id)
             if plan is None:
@@ -105,12 +107,14 @@ class Planned:
                 candidate.parents = (plan.number,)
             if plan.losses is not None:
                 measured.append((candidate.features, plan.losses))
+            elif plan.state == SCREENED:
+                dropped.append(candidate.features)
             elif plan.key in record.keys and not record.finished(id):
                 pending.append(candidate.features)
         objectives = self.tools.study.settings.objectives
         rows = np.array([features for features, _ in measured]).reshape(len(measured), len(LENGTHS))
         losses = np.array([each for _, each in measured]).reshape(len(measured), len(objectives))
-        outlook = Outlook(rows, losses, objectives, record.scale)
+        outlook = Outlook(rows, losses, objectives, record.scale, np.array(dropped[-MOST:]))
         open_ = np.array(pending).reshape(len(pending), len(LENGTHS))
         return outlook, np.stack(outlook(open_)[:2], axis=1)
 

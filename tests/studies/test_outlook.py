@@ -179,3 +179,16 @@ def test_a_long_study_is_fitted_to_what_is_near_its_front() -> None:
     kept = {round(float(x), 2) for x in outlook.points[:, 0]}
     assert {round(float(x), 2) for x in edges[1:-1]} <= kept and len(heights) > 3
     assert len(rows) == MOST + 40
+
+
+def test_plans_like_those_that_a_race_dropped_are_not_expected_to_gain() -> None:
+    rows, losses, outlook = measured((LATENCY, PSNR), count=20)
+    promising = rows_of(np.array([1e-3, 1.2e-3, 0.9e-3]), np.array([0.3, 0.31, 0.3]))
+    promising[:, 9] = 1.0  # of a rule that nothing else has
+    nothing = np.empty((0, 2))
+    scale = Scale(losses.min(axis=0), losses.max(axis=0))
+    other = Outlook(rows, losses, (LATENCY, PSNR), scale, promising[:2])
+    before, after = (each.gains(promising[2:], nothing, 0.0)[0] for each in (outlook, other))
+    assert before > 0.05 and after < 0.3 * before
+    far = rows_of(np.array([0.05]), np.array([0.5]))
+    assert other(far)[1] == pytest.approx(outlook(far)[1], abs=0.15)
