@@ -338,11 +338,16 @@ def test_a_tune_from_beginning_to_end(
     budget = float(capsys.readouterr().err.split("give --budget ")[1].split("s")[0]) * 1.2  # what fits on this machine
     command.append(f"{budget:.0f}s")
     said = ""
-    for _ in range(4):  # on a machine that got busier meanwhile the same command goes on with a larger budget
+    for _ in range(5):  # on a machine that got busier meanwhile the same command goes on with a larger budget
         started = time.monotonic()
-        assert run(command) == 0
+        status = run(command)
         took = time.monotonic() - started
         captured = capsys.readouterr()
+        if status == 1 and "give --budget" in captured.err:
+            budget *= 2
+            command[-1] = f"{budget:.0f}s"
+            continue
+        assert status == 0
         document, said = json.loads(captured.out), said + captured.err
         # What is begun is ended, so a machine that stalls in between makes it longer; for ever is caught.
         assert took < 5 * budget + 60
