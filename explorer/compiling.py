@@ -74,7 +74,7 @@ def check_compiler(device: torch.device) -> None:
 
 class Compiled:
     """A variant compiled whole, once for each form of what it is called with, every time under a code object of its
-    own.
+    own. number: of the variant in its plan, for the compiler's logs.
 
     The compiler limits recompilations by code object, and every variant is another program. Shapes are built in: one
     that had met a second batch size would go on with kernels for any size, also at the first, and what is timed would
@@ -96,12 +96,6 @@ class Compiled:
             call = self._calls[form] = _compiled(self._variant, f"variant_{self._number}_{len(self._calls)}")
         with explained("the compiler failed", "off or cudagraphs-eager"):
             return call(sample, at, inherited)
-
-
-def compiled(variant: Any, number: int) -> Compiled:
-    """The variant compiled whole for each form that it meets. number: of the variant in its plan, for the compiler's
-    logs."""
-    return Compiled(variant, number)
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from explorer.buffers import FeatureBuffers, StaticInputs, form_of
-from explorer.compiling import compiled, explained
+from explorer.compiling import Compiled, explained
 from explorer.conditions import read_conditions
 from explorer.errors import ModelError
 from explorer.mask import Mask
@@ -117,7 +117,7 @@ class StaticSteps:
     def _variant(self, mask: Mask) -> tuple[Variant, Any]:
         if mask not in self._variants:
             variant = Variant(self._program, mask, frozenset() if mask else self._stores)
-            call = compiled(variant, len(self._variants)) if self._compile else variant
+            call = Compiled(variant, len(self._variants)) if self._compile else variant
             self._variants[mask] = variant, call
         return self._variants[mask]
 

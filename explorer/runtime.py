@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from explorer.architecture import Architecture
 from explorer.combining import Combining
-from explorer.compiling import CompileMode, check_compiler, compile_mode, compiled, uses_compiler, uses_graphs
+from explorer.compiling import Compiled, CompileMode, check_compiler, compile_mode, uses_compiler, uses_graphs
 from explorer.conditions import read_conditions
 from explorer.errors import CompileError, ExplorerError, ModelError, PlanError
 from explorer.graphs import StaticSteps, why_not
@@ -389,7 +389,7 @@ class Inheritance:
         if key not in self._variants:
             variant = Variant(self._program, mask, stores)
             number = len(self._variants)
-            self._variants[key] = compiled(variant, number) if uses_compiler(self._mode) else variant
+            self._variants[key] = Compiled(variant, number) if uses_compiler(self._mode) else variant
         return self._variants[key]
 
     def _drop_unread(self, run: Run, now: int) -> None:

@@ -31,7 +31,8 @@ def describe(plan: InheritancePlan, screen: Screen) -> list[float]:
     count = screen.evaluations(plan)
     choices = resolve_run(plan, count).choices
     extracts = [i for i, choice in enumerate(choices) if not choice]
-    times = [screen.time(plan.mask(choice).effective(plan.architecture)) for choice in choices if choice] or [1.0]
+    of_mask = {choice: screen.time(plan.mask(choice).effective(plan.architecture)) for choice in {*choices} - {0}}
+    times = [of_mask[choice] for choice in choices if choice] or [1.0]
     return [
         math.log(max(found.drift, LEAST_DRIFT)), found.cost, count / screen.moments.evaluations,
         len(extracts) / count, float(np.mean(extracts)) / count, float(np.mean(times)), float(np.std(times)),

@@ -87,6 +87,7 @@ class CandidateEvaluator:
             self._stock = twin(pipe)
             inherit(self._stock, InheritancePlan(Architecture.of(pipe.unet), steps), compile=compile)
         self.profile, self.race = profile, race
+        self._whole: tuple[Profile, float] | None = None
         self.overlap = device.type == "cuda" if overlap is None else overlap
         self.recording = Recording(replay) if replay and compile == "off" else None
         self._conditions = embeds
@@ -239,10 +240,12 @@ class CandidateEvaluator:
         return self.time_share(plan) if self.predictor is None else self.predictor.cost(plan)
 
     def _foretold(self, profile: Profile, plan: InheritancePlan) -> tuple[Estimate, float]:
-        """Seconds of the plan by the profile, within its worst error, and of the un-accelerated run."""
-        plain = InheritancePlan(plan.architecture, self.steps)
-        whole = profile.predicted_latency(plain, self.evaluations(plain)).value
-        return profile.predicted_latency(plan, self.evaluations(plan)), whole
+        """Seconds of the plan by the profile, within its worst error, and of the un-accelerated run, which thousands of
+        plans looked at in a search share."""
+        if self._whole is None or self._whole[0] is not profile:
+            plain = InheritancePlan(plan.architecture, self.steps)
+            self._whole = profile, profile.predicted_latency(plain, self.evaluations(plain)).value
+        return profile.predicted_latency(plan, self.evaluations(plan)), self._whole[1]
 
     def _dropped(self, plan: InheritancePlan, sheet: Sheet, drift: dict[str, Any], reason: str) -> Scored:
         pictures = sheet.pictures()

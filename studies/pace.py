@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass
 
 from explorer.devices import clock_for
+from explorer.latency import WARMUPS
 from explorer.pictures import run
 from explorer.plan import InheritancePlan
 from studies.calibrate import BATCH, work
@@ -20,6 +21,12 @@ GLANCE = 2
 """Steps of a run that is long enough to tell an evaluation's time."""
 
 
+def timing(one: float, plain: float, pairs: int) -> float:
+    """Seconds that a plan's latency takes to measure: warm-ups, then pairs of its loop and the un-accelerated one, which
+    take so many seconds each."""
+    return (WARMUPS + pairs) * one + pairs * plain
+
+
 @dataclass(frozen=True)
 class Speed:
     """What a probe of this machine found, in seconds: of one un-accelerated denoising loop, of a picture with
@@ -32,7 +39,7 @@ class Speed:
 
     def trial(self, prompts: int, pairs: int) -> float:
         """A candidate of the search."""
-        return (5 + pairs) * AVERAGE_COST * self.loop + pairs * self.loop + prompts * self._pictures(1)
+        return timing(AVERAGE_COST * self.loop, self.loop, pairs) + prompts * self._pictures(1)
 
     def first(self, prompts: int, pairs: int) -> float:
         """The un-accelerated trial, with the pictures that the others stand beside."""
@@ -43,7 +50,7 @@ class Speed:
         return int((seconds - self.first(prompts, pairs)) / self.trial(prompts, pairs))
 
     def certificate(self, count: int, pairs: int) -> float:
-        latencies = (15 + 2 * pairs + 3 * ((5 + pairs) * AVERAGE_COST + pairs)) * self.loop
+        latencies = (15 + 2 * pairs) * self.loop + 3 * timing(AVERAGE_COST * self.loop, self.loop, pairs)
         return latencies + count * (self.picture + self.scoring + self._pictures(3))
 
     def _pictures(self, runs: int) -> float:
@@ -67,24 +74,24 @@ def probe(session: Session) -> Speed:
     start = time.perf_counter()
     scorer.score(pictures, chosen, pictures)
     scoring = (time.perf_counter() - start) / len(chosen)
-    return Speed(loop, picture, scoring, _calibration(session, _evaluation(session, BATCH) / BATCH))
+    return Speed(loop, picture, scoring, _calibration(session, _evaluation(session)))
 
 
 def glance(session: Session) -> Speed:
     """The same from an evaluation or two, for who cannot wait for whole pictures: less than they take."""
-    of_one = _evaluation(session, BATCH) / BATCH
-    loop = of_one * session.space.setting.evaluations
-    return Speed(loop, loop, 0.0, _calibration(session, of_one))
+    evaluation = _evaluation(session)
+    loop = evaluation / BATCH * session.space.setting.evaluations
+    return Speed(loop, loop, 0.0, _calibration(session, evaluation))
 
 
-def _calibration(session: Session, of_one: float) -> float:
-    return work(session) * AVERAGE_COST * of_one * BATCH
+def _calibration(session: Session, evaluation: float) -> float:
+    return work(session) * AVERAGE_COST * evaluation
 
 
-def _evaluation(session: Session, pictures: int) -> float:
-    """Seconds of a full UNet evaluation of so many pictures, from the second of two short runs."""
+def _evaluation(session: Session) -> float:
+    """Seconds of a full UNet evaluation of as many pictures as a calibration's, from the second of two short runs."""
     evaluator = session.evaluator
-    prompts = (evaluator.prompts * pictures)[:pictures]
+    prompts = (evaluator.prompts * BATCH)[:BATCH]
     steps = min(GLANCE, evaluator.steps)
 
     def call() -> None:

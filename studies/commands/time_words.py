@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from explorer.latency import WARMUPS
 from explorer.plan import InheritancePlan
 from studies import calibration
 from studies.clock import Clock, fitting, tells
 from studies.commands.output import duration
 from studies.config import SearchConfig
 from studies.driver import Progress
+from studies.pace import timing
 from studies.queue import counts
 from studies.session import Session
 from studies.store import Store, StudyRecord
@@ -37,7 +37,7 @@ def foretold(session: Session, store: Store, study: StudyRecord, clock: Clock) -
     mine = sa.select(plans.c.plan).where(plans.c.study_id == study.id, plans.c.state == WAITING)
     rows = store.read(mine.order_by(plans.c.id).limit(wanted))
     loops = [loop(InheritancePlan.from_json(row.plan)) for row in rows]
-    fit = fitting([images * ((WARMUPS + pairs) * one + pairs * plain) + prompts * one for one in loops], left)
+    fit = fitting([images * timing(one, plain, pairs) + prompts * one for one in loops], left)
     if fit >= wanted:
         return None
     to_calibrate = session.config.calibrate and not calibration.standing(store, study).whole

@@ -419,7 +419,7 @@ def test_a_lack_of_memory_is_no_failure_of_the_compiler() -> None:
 
 
 def test_more_forms_than_the_compiler_recompiles_for() -> None:
-    from explorer.compiling import compiled
+    from explorer.compiling import Compiled
     from explorer.program import Conditions
 
     class Doubled:
@@ -429,7 +429,7 @@ def test_more_forms_than_the_compiler_recompiles_for() -> None:
     ran = Ran()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch, "compile", functools.partial(torch.compile, backend=ran))
-        call = compiled(Doubled(), 0)
+        call = Compiled(Doubled(), 0)
         sizes = range(1, torch._dynamo.config.recompile_limit + 4)
         for size in (*sizes, *sizes):
             at = Conditions(torch.ones(1), None, (size, size))
