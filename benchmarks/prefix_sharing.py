@@ -118,7 +118,7 @@ def in_seconds(pipe: Any, plans: Sequence[InheritancePlan], pictures: int, limit
     print(
         f"\n{len(plans)} plans, {pictures} pictures each, equal to the bit: {seconds['computed']:.1f} s computed, "
         f"{seconds['replayed']:.1f} s with replay ({1 - seconds['replayed'] / seconds['computed']:.0%} less); "
-        f"{recording.replayed} of {count} evaluations replayed, {recording.bytes / 2**20:.0f} MiB held"
+        f"{recording.replayed} of {count} evaluations replayed, {recording.size / 2**20:.0f} MiB held"
     )
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from explorer.errors import StudyError
-from studies.pictures import write_whole
+from explorer.files import write_whole
 
 LOCKS = 64
 """Lock files that documents share: two documents of one lock wait for each other, which harms nothing."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from explorer.errors import PlanError
+from explorer.files import write_whole
 
 if TYPE_CHECKING:
     from explorer.plan import InheritancePlan
@@ -26,12 +27,7 @@ def write_plan(plan: InheritancePlan, path: str | os.PathLike[str]) -> None:
     """Write the plan as JSON, whole or not at all. Raises PlanError when the place cannot be written."""
     text = json.dumps(plan.to_json(), ensure_ascii=False, indent=1) + "\n"
     try:
-        part = Path(path).with_name(f".{Path(path).name}.{os.getpid()}.part")
-        try:
-            part.write_text(text, encoding="utf-8")
-            os.replace(part, path)
-        finally:
-            part.unlink(missing_ok=True)
+        write_whole(Path(path), text.encode())
     except (OSError, ValueError) as error:  # ValueError: a path with a null byte, a name that is no Unicode
         reason = getattr(error, "strerror", None) or error
         raise PlanError(f"cannot write the plan to {str(path)!r}: {reason}; choose another place.") from error

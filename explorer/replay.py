@@ -9,18 +9,27 @@ For pictures alone: a latency that is measured must not be replayed.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-from collections import OrderedDict
+import os
+import tempfile
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
 from torch import Tensor
 
+from explorer.files import write_whole
 from explorer.plan import InheritancePlan, Run
 
 REPLAYED = frozenset(("sample", "timestep", "context", "added"))
 """What a run's inputs are told apart by; one that gives the UNet anything else is not replayed."""
+NAME = 32
+"""Characters of a digest in a file's name."""
+UNREADABLE = (OSError, SafetensorError, ValueError)
 
 
 def beginnings(plan: InheritancePlan, run: Run) -> tuple[bytes, ...]:
@@ -54,18 +63,25 @@ def shared(known: Any, hashes: tuple[bytes, ...], run: Run) -> tuple[int, frozen
 
 
 class Recording:
-    """UNet outputs of earlier runs, at most `limit` bytes of them, in the main memory; the longest unused ones go
-    first.
+    """UNet outputs of earlier runs in files under `folder`, at most `limit` bytes of them; the longest unused go first.
+    Processes that share the folder share what they recorded; without one it is a temporary folder of this process.
 
     A recording belongs to one pipeline: its weights, its scheduler and the guidance are not looked at. The first input
-    of a run is, so that runs of other prompts, noise or sizes never meet. computed, replayed: UNet evaluations so far.
+    of a run is, so that runs of other prompts, noise or sizes never meet. computed, replayed: UNet evaluations of this
+    process so far.
     """
 
-    def __init__(self, limit: int) -> None:
-        self.limit, self.bytes = limit, 0
+    def __init__(self, limit: int, folder: Path | None = None) -> None:
+        self.limit = limit
         self.computed = self.replayed = 0
-        self._segments: OrderedDict[tuple[bytes, bytes], dict[bytes, Tensor]] = OrderedDict()
-        self._places: dict[tuple[bytes, bytes], tuple[bytes, bytes]] = {}
+        self._temporary = None if folder else tempfile.TemporaryDirectory(prefix="explorer-")
+        self.folder = folder or Path(self._temporary.name if self._temporary else "")
+        self._names: dict[Path, frozenset[bytes]] = {}
+
+    @property
+    def size(self) -> int:
+        """Bytes of all its files now."""
+        return sum(size for _, size, _ in self._files())
 
     def begin(self, plan: InheritancePlan, run: Run, arguments: Mapping[str, Any]) -> Replay | None:
         """The replay of one run; None for one whose inputs are more than its latents and its words."""
@@ -73,30 +89,66 @@ class Recording:
             return None
         return Replay(self, _digest(arguments), beginnings(plan, run), run)
 
-    def find(self, inputs: bytes, at: bytes) -> Tensor | None:
-        place = self._places.get((inputs, at))
-        return None if place is None else self._segments[place][at]
+    def find(self, inputs: bytes, hashes: tuple[bytes, ...], run: Run) -> tuple[int, dict[int, Tensor]]:
+        """How long the run's beginning is known, and the outputs of it that need not be computed. The files that they
+        are in count as used now."""
+        while True:
+            places = self._places(inputs)
+            length, computed = shared(places, hashes, run)
+            found: dict[int, Tensor] = {}
+            opened: dict[Path, Any] = {}
+            try:
+                for i in sorted({*range(length)} - computed):
+                    path = places[hashes[i]]
+                    if path not in opened:
+                        opened[path] = _open(path)
+                    found[i] = opened[path].get_tensor(hashes[i].hex())
+            except UNREADABLE:  # another process has dropped it, or it is damaged
+                self._names[path] = frozenset()
+                continue
+            for path in opened:
+                with contextlib.suppress(OSError):
+                    os.utime(path)
+            return length, found
 
-    def touch(self, inputs: bytes, hashes: tuple[bytes, ...]) -> None:
-        """Keep a run's beginning longer than what follows it."""
-        for at in reversed(hashes):
-            place = self._places.get((inputs, at))
-            if place is not None:
-                self._segments.move_to_end(place)
-
-    def keep(self, inputs: bytes, own: bytes, at: bytes, output: Tensor) -> None:
-        """own: of the run, whose outputs are kept and dropped together."""
-        place, held = (inputs, own), output.detach().to("cpu", copy=True)
-        if (inputs, at) in self._places or held.nbytes > self.limit:
+    def keep(self, inputs: bytes, own: bytes, outputs: Mapping[bytes, Tensor]) -> None:
+        """Keep what a run has computed. own: of the run, whose outputs are kept and dropped together."""
+        content = save({at.hex(): output for at, output in outputs.items()})
+        if len(content) > self.limit:
             return
-        self._segments.setdefault(place, {})[at] = held
-        self._places[inputs, at] = place
-        self.bytes += held.nbytes
-        while self.bytes > self.limit:
-            (digest, _), dropped = self._segments.popitem(last=False)
-            for each, tensor in dropped.items():
-                del self._places[digest, each]
-                self.bytes -= tensor.nbytes
+        # It only saves time: where it cannot be written, what else is written will say so.
+        with contextlib.suppress(OSError):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            path = self.folder / f"{inputs.hex()[:NAME]}-{own.hex()[:NAME]}.safetensors"
+            write_whole(path, content)
+            self._names.pop(path, None)
+            files = self._files()
+            total = sum(size for _, size, _ in files)
+            for _, size, path in files:
+                if total <= self.limit:
+                    break
+                path.unlink(missing_ok=True)
+                total -= size
+
+    def _files(self) -> list[tuple[int, int, Path]]:
+        """When each was used last, its bytes and its path; the longest unused first."""
+        found = []
+        for path in self.folder.glob("*.safetensors"):
+            with contextlib.suppress(OSError):
+                facts = path.stat()
+                found.append((facts.st_mtime_ns, facts.st_size, path))
+        return sorted(found)
+
+    def _places(self, inputs: bytes) -> dict[bytes, Path]:
+        """Which file the output of each beginning of such a run is in."""
+        found: dict[bytes, Path] = {}
+        for path in self.folder.glob(f"{inputs.hex()[:NAME]}-*.safetensors"):
+            if path not in self._names:
+                with contextlib.suppress(*UNREADABLE):
+                    self._names[path] = frozenset(map(bytes.fromhex, _open(path).keys()))
+            for at in self._names.get(path, ()):
+                found[at] = path
+        return found
 
 
 class Replay:
@@ -104,23 +156,25 @@ class Replay:
 
     def __init__(self, recording: Recording, inputs: bytes, hashes: tuple[bytes, ...], run: Run) -> None:
         self.recording, self.inputs, self.hashes = recording, inputs, hashes
-        known = {at for at in hashes if recording.find(inputs, at) is not None}
-        self.length, self.computed = shared(known, hashes, run)
-        recording.touch(inputs, hashes)
+        self.length, self._found = recording.find(inputs, hashes, run)
+        self._made: dict[bytes, Tensor] = {}
 
     def output(self, i: int) -> Tensor | None:
         """What evaluation i gave before; None where it is to be computed."""
-        if i >= self.length or i in self.computed:
-            return None
-        found = self.recording.find(self.inputs, self.hashes[i])
-        assert found is not None, "a beginning is not dropped while its run goes on"
-        self.recording.replayed += 1
+        found = self._found.get(i)
+        self.recording.replayed += found is not None
         return found
 
     def keep(self, i: int, output: Tensor) -> None:
         self.recording.computed += 1
         if i >= self.length:
-            self.recording.keep(self.inputs, self.hashes[-1], self.hashes[i], output)
+            self._made[self.hashes[i]] = output.detach().to("cpu", copy=True).contiguous()
+            if i == len(self.hashes) - 1:
+                self.recording.keep(self.inputs, self.hashes[-1], self._made)
+
+
+def _open(path: Path) -> Any:
+    return safe_open(path, framework="pt")
 
 
 def _digest(arguments: Mapping[str, Any]) -> bytes:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from explorer.costs import anatomy
 from explorer.errors import ExplorerError, ScoreError, StudyError
 from explorer.estimate import Estimate
+from explorer.files import write_whole
 from explorer.pictures import as_png
 from explorer.plan import InheritancePlan, plain_name
 from explorer.prompts import load_prompts
@@ -44,7 +45,6 @@ from studies.certify_data import CertificateData, Run
 from studies.config import SearchConfig
 from studies.export import shareable, versions
 from studies.judgement import Limits, Rival, judge
-from studies.pictures import write_whole
 from studies.session import Session
 from studies.settings import StudySettings
 

@@ -19,13 +19,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as save_tensors
 
 from explorer.errors import ExplorerError, ScoreError, StudyError
+from explorer.files import write_whole
 from explorer.latency import Latency
 from explorer.quality.features import Features
 from explorer.quality.scorer import Raw
 from explorer.schedulers import short
 from studies.certificate import FULL, KEPT, PLAN
 from studies.documents import check_document, read_document
-from studies.pictures import write_whole
 from studies.settings import SamplerSettings, StudySettings, difference_words, differences, flatten
 
 if TYPE_CHECKING:

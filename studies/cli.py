@@ -108,7 +108,7 @@ def search(
         typer.Option(help="drift: few prompts first, more for those that may be on the front; or off [drift]."),
     ] = None,
     replay: Annotated[
-        int | None, typer.Option(help="MiB kept of UNet outputs, for plans that begin alike; 0: none [1024].")
+        int | None, typer.Option(help="MiB kept on disk of UNet outputs, for plans that begin alike; 0: none [1024].")
     ] = None,
     as_json: Json = False,
 ) -> None:

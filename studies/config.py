@@ -37,7 +37,7 @@ class SearchConfig:
     max_cache_mib, max_variants, max_age: limits on what is proposed (`studies.limits`). schedulers: what a plan of the
     space `joint` may run under, `own` (the pipeline's) first among them; each has its plain controls. racing: `drift`,
     a proposed plan is measured on few prompts first and dropped once a standing plan that is at least as fast clearly
-    drifts less (`studies.racing`), or `off`. replay: MiB of the UNet's outputs that a worker keeps, so that plans which
+    drifts less (`studies.racing`), or `off`. replay: MiB of the UNet's outputs that a study keeps, so that plans which
     begin alike share their beginning; 0 keeps none.
     """
 

@@ -40,6 +40,8 @@ from studies.sheet import Sheet, first_and_worst, shared_out
 
 DRIFT = ("psnr", "ssim")
 """What every look of a race measures and keeps, whatever decides."""
+BEGINNINGS = "beginnings"
+"""The folder of what plans that begin alike share, among what the study has saved."""
 Painter = Callable[..., torch.Tensor]
 
 
@@ -50,7 +52,7 @@ class CandidateEvaluator:
     pipeline without a text encoder. size: height and width of a picture in pixels, the pipeline's own by default.
     profile: of this pipeline, workload and device; with one `predicted_latency` is kept beside what is measured.
     race: what proposed plans are measured against on few prompts first; None scores every plan whole. replay: bytes of
-    UNet outputs that are kept in memory, so that plans which begin alike do not compute their beginning twice; 0 never
+    UNet outputs that are kept in files, so that plans which begin alike do not compute their beginning twice; 0 never
     does. overlap: make pictures while those before are turned into bytes; None: on a CUDA device alone.
     """
 
@@ -94,8 +96,7 @@ class CandidateEvaluator:
         self._counts: dict[tuple[int, str | None], int] = {}
         self._baseline: torch.Tensor | None = None
         self._warm = False
-        self.saved: Saved | None = None
-        """Where text embeddings, un-accelerated pictures and their features are kept for all processes of the study."""
+        self._saved: Saved | None = None
         self._texts: dict[tuple[str, ...], dict[str, Any]] = {}
         self.predictor: Screen | None = None
         """Predicts drift and cost of the plans that are scored, once the study is calibrated."""
@@ -107,6 +108,18 @@ class CandidateEvaluator:
         other = copy.copy(self)
         other.seed, other._baseline, other.saved = seed, None, None
         return other
+
+    @property
+    def saved(self) -> Saved | None:
+        """Where text embeddings, un-accelerated pictures, their features and beginnings of runs are kept for all
+        processes of the study."""
+        return self._saved
+
+    @saved.setter
+    def saved(self, saved: Saved | None) -> None:
+        self._saved = saved
+        if saved is not None and self.recording is not None:
+            self.recording = Recording(self.recording.limit, saved.folder / BEGINNINGS)
 
     @property
     def stock(self) -> Any:

@@ -14,12 +14,12 @@ from pprint import pformat
 from typing import Any
 
 from explorer.errors import PlanError, StudyError
+from explorer.files import write_whole
 from explorer.plan import InheritancePlan, MadeFor
 from explorer.plan_files import PLAN_FILE
 from studies.card import STRIP, card_text
 from studies.certificate import CERTIFICATE, KEPT, PAGE, certificate_folder, certificate_of, read_certificate
 from studies.documents import Shape, check_document, read_document
-from studies.pictures import write_whole
 from studies.rows import TrialRow, trials
 from studies.store import Store, StudyRecord
 from studies.strip import picture_strip

@@ -22,8 +22,8 @@ GLANCE = 2
 
 
 def timing(one: float, plain: float, pairs: int) -> float:
-    """Seconds that a plan's latency takes to measure: warm-ups, then pairs of its loop and the un-accelerated one, which
-    take so many seconds each."""
+    """Seconds that a plan's latency takes to measure: warm-ups, then pairs of its loop and the un-accelerated one. one,
+    plain: seconds of each of the two."""
     return (WARMUPS + pairs) * one + pairs * plain
 
 

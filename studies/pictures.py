@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import threading
 import warnings
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
@@ -12,6 +10,7 @@ from typing import Any
 from PIL import Image, UnidentifiedImageError
 
 from explorer.errors import StudyError
+from explorer.files import write_whole
 from studies.scored import Picture
 
 FOLDER = "explorer-pictures"
@@ -50,17 +49,6 @@ def write(folder: Path, study: str, key: str, pictures: Sequence[Picture]) -> li
             "make room or choose another --storage, then run the same command to resume."
         ) from error
     return rows
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file that is there whole or not at all, whenever the process is killed."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.part")
-    try:
-        part.write_bytes(content)
-        os.replace(part, path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
 
 
 def read_picture(folder: Path, path: Path) -> Image.Image:

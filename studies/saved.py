@@ -1,5 +1,5 @@
 """What every worker of a study needs and none should make twice: text embeddings, un-accelerated pictures, features of
-these and of a reference folder.
+these and of a reference folder; and in a folder of their own, beginnings of runs (`explorer.replay`).
 
 Files beside the database, `explorer-saved/<study>/<digest>/<name>.safetensors`; the digest is of all that they depend
 on. Features of a reference folder stand under `reference` instead, as they are read before the settings are known. All
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from explorer.errors import StudyError
-from studies.pictures import write_whole
+from explorer.files import write_whole
 from studies.settings import StudySettings
 
 if TYPE_CHECKING:

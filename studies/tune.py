@@ -16,6 +16,7 @@ from typing import Any
 
 from explorer.architecture import Architecture
 from explorer.errors import ScoreError, StudyError
+from explorer.files import write_whole
 from explorer.plan import InheritancePlan, plain_name
 from explorer.plan_files import PLAN_FILE
 from explorer.strategies import PLAIN_STEPS, strategy
@@ -32,7 +33,6 @@ from studies.export import exported_plan, set_aside, write_export
 from studies.judgement import FAILS, HOLDS, Limits
 from studies.pace import Speed, probe
 from studies.pick import Candidate, bounds_within, candidates, eligible
-from studies.pictures import write_whole
 from studies.preparation import WORTH, prepare, proposals_of
 from studies.queue import counts, enqueue
 from studies.session import Session, open_session

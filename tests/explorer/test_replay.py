@@ -1,8 +1,9 @@
-"""Shared beginnings of runs: replayed to the bit, whatever the scheduler and the rule, and bounded in memory."""
+"""Shared beginnings of runs: replayed to the bit, whatever the scheduler and the rule, bounded, shared by processes."""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import diffusers
@@ -10,6 +11,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import save_file
 
 from explorer import InheritancePlan, inherit, strategy
 from explorer.architecture import Architecture
@@ -117,15 +119,59 @@ def test_what_is_kept_is_bounded_and_the_longest_unused_goes_first() -> None:
     plans = [written([0, 0, *tail]) for tail in ([1] * 6, [1, 0] * 3, [1, 1, 0] * 2)]
     one = Recording(2**26)
     latents(pipe, plans[0], one)
-    small = Recording(one.bytes * 3 // 2)
+    small = Recording(one.size * 3 // 2)
     for plan in (*plans, *plans):
         assert torch.equal(latents(pipe, plan, small), latents(pipe, plan, None))
-        assert 0 < small.bytes <= small.limit
+        assert 0 < small.size <= small.limit
     assert small.replayed > 0
     none = Recording(1)
     for _ in range(2):
         latents(pipe, plans[0], none)
-    assert none.bytes == 0 and none.replayed == 0 and none.computed == 2 * STEPS
+    assert none.size == 0 and none.replayed == 0 and none.computed == 2 * STEPS
+
+
+def test_processes_that_share_a_folder_share_what_they_recorded(tmp_path: Path) -> None:
+    """Also one that began before, and one that begins after all others have ended."""
+    pipe = pipeline("DDIMScheduler")
+    one, other = (written([0, 0, 1, 0, *tail]) for tail in ([1] * 4, [0, 1] * 2))
+    alone = [latents(pipe, plan, None) for plan in (one, other)]
+    early, first = Recording(2**26, tmp_path / "kept"), Recording(2**26, tmp_path / "kept")
+    assert torch.equal(latents(pipe, one, first), alone[0])
+    assert torch.equal(latents(pipe, other, early), alone[1])
+    assert early.replayed == 3  # the fourth is computed again, as its features are inherited
+    late = Recording(2**26, tmp_path / "kept")
+    for plan, expected in zip((one, other), alone, strict=True):
+        assert torch.equal(latents(pipe, plan, late), expected)
+    assert (late.computed, late.replayed) == (0, 2 * STEPS)
+
+
+@pytest.mark.parametrize("harm", ["cut off", "not a file of tensors", "gone", "others in its place"])
+def test_what_is_damaged_or_gone_is_computed_again(tmp_path: Path, harm: str) -> None:
+    pipe = pipeline("DDIMScheduler")
+    plan = written([0, 1] * 4)
+    expected = latents(pipe, plan, None)
+    recording = Recording(2**26, tmp_path)
+    latents(pipe, plan, recording)
+    (file,) = tmp_path.glob("*.safetensors")
+    if harm == "gone":
+        file.unlink()
+    elif harm == "others in its place":
+        save_file({"00": torch.zeros(1)}, file)
+    else:
+        file.write_bytes(file.read_bytes()[:-100] if harm == "cut off" else b"no tensors")
+    for now in (recording, Recording(2**26, tmp_path)):
+        assert torch.equal(latents(pipe, plan, now), expected)
+    assert (recording.computed, recording.replayed) == (2 * STEPS, 0)
+    assert torch.equal(latents(pipe, plan, recording), expected) and recording.replayed == STEPS
+
+
+def test_a_folder_that_cannot_be_written_keeps_nothing(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    pipe, plan = pipeline("DDIMScheduler"), written([0, 1] * 4)
+    recording = Recording(2**26, tmp_path / "file" / "kept")
+    for _ in range(2):
+        assert torch.equal(latents(pipe, plan, recording), latents(pipe, plan, None))
+    assert recording.replayed == recording.size == 0
 
 
 def test_inputs_that_are_not_looked_at_are_not_replayed() -> None:
@@ -138,7 +184,7 @@ def test_inputs_that_are_not_looked_at_are_not_replayed() -> None:
             handle.begin(2)
             for i in range(2):
                 unet(sample, torch.tensor(i), context, cross_attention_kwargs={"scale": 1.0})
-    assert recording.replayed == recording.bytes == 0
+    assert recording.replayed == recording.size == 0
 
 
 @given(st.lists(st.integers(0, 2), min_size=1, max_size=20), st.lists(st.integers(0, 2), min_size=1, max_size=20))

@@ -151,3 +151,18 @@ def test_a_second_session_and_its_evaluator_take_no_features(tmp_path: Path, mon
             settings.append(opened.settings)
         monkeypatch.undo()
     assert settings[0] == settings[1] and settings[2] == settings[3]
+
+
+def test_a_second_worker_begins_where_the_first_one_did(session: Session, tmp_path: Path) -> None:
+    """Beginnings that one process computed are replayed by another one, and both make the same pictures."""
+    plans = [strategy("DC0", mode=mode, steps=6, unet=session.architecture) for mode in ("P4", "P4†")]
+    config = replace(CONFIG, steps=6, objectives=("latency", "psnr"), reference="baseline")
+    found = []
+    for plan in plans:
+        evaluator = open_session(config, session.evaluator.pipe).evaluator
+        evaluator.saved = Saved(tmp_path / "s")
+        assert evaluator.recording is not None
+        found.append((evaluator.score(plan, "quality"), evaluator.recording))
+    assert found[0][1].replayed == 0 < found[1][1].replayed
+    alone = open_session(replace(config, replay=0), session.evaluator.pipe).evaluator.score(plans[1], "quality")
+    assert [each.png for each in found[1][0].pictures] == [each.png for each in alone.pictures]
