@@ -95,11 +95,19 @@ def tradeoff(found: dict[str, Any]) -> str:
     names = [key.removeprefix("fd_") for key in found["tradeoff"][0] if key.startswith("fd_")]
     rows = [
         [r["name"], "same" if r["psnr"]["value"] >= 100 else number(r["psnr"], 1), number(r["clip_score"], 1)]
+        + ["" if r["psnr"]["value"] >= 100 else number(r["clip_gain"], 2)]
         + [number(r[f"fd_{name}"], 2) for name in names]
         for r in found["tradeoff"]
     ]
     count = found["tradeoff"][0]["psnr"]["n"]
-    return table([f"candidate (N = {count})", "PSNR, dB", "CLIP score", *(f"fd_{name}" for name in names)], rows)
+    columns = [
+        f"candidate (N = {count})",
+        "PSNR, dB",
+        "CLIP score",
+        "its paired gain",
+        *(f"fd_{name}" for name in names),
+    ]
+    return table(columns, rows)
 
 
 def solvers(found: dict[str, Any]) -> str:

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
 
-from explorer import inherit, strategy
+from explorer import InheritancePlan, inherit, strategy
+from explorer.mask import Mask
 from explorer.pictures import generate
 from explorer.quality import Reference, frechet, kid, paired
 from explorer.quality.bootstrap import mean_estimate
+from explorer.quality.clip_score import cosines
 from explorer.quality.clip_score import estimate as clip_score
 
 FEWER = (25, 20, 10, 5)
 PERIODS = (2, 5, 10)
+EVERY_UNIT = "every unit"
+REUSED = ("DC0", EVERY_UNIT)
+"""What inherits: DeepCache's outermost branch, or the residual of every unit (the most that A-SDM's form can skip)."""
 SOLVERS = ("PNDMScheduler", "DDIMScheduler", "DPMSolverMultistepScheduler")
 SOLVER_STEPS = (10, 5)
 GUIDANCES = (1.0, 1.5, 2.0, 3.0)
@@ -23,11 +29,30 @@ FEW = 10
 """Steps at which guidances are compared with the most."""
 
 
-def candidates(steps: int) -> list[tuple[str, int, str | None]]:
-    """(name, steps, mode of DC0 or None): the un-accelerated pipeline first."""
-    fewer = [(f"{n} steps", n, None) for n in FEWER if n < steps]
-    reuse = [(f"{steps} steps, DC0/P{n}", steps, f"P{n}") for n in PERIODS]
-    return [(f"{steps} steps", steps, None), *fewer, *reuse]
+@dataclass(frozen=True)
+class Candidate:
+    """Fewer steps, or as many with features reused. mask: of `REUSED`; mode: of the schedule; None for plain steps."""
+
+    name: str
+    steps: int
+    mask: str | None = None
+    mode: str | None = None
+
+    def plan(self, unet: Any) -> InheritancePlan | None:
+        """None for plain steps."""
+        if self.mask is None or self.mode is None:
+            return None
+        plan = strategy("DC0", mode=self.mode, steps=self.steps, unet=unet)
+        if self.mask == EVERY_UNIT:
+            plan = replace(plan, masks=(Mask.of(plan.architecture.units),), name=None)
+        return plan
+
+
+def candidates(steps: int) -> list[Candidate]:
+    """The un-accelerated pipeline first."""
+    fewer = [Candidate(f"{n} steps", n) for n in FEWER if n < steps]
+    reuse = [Candidate(f"{steps} steps, {mask}/P{n}", steps, mask, f"P{n}") for mask in REUSED for n in PERIODS]
+    return [Candidate(f"{steps} steps", steps), *fewer, *reuse]
 
 
 def scores(
@@ -60,15 +85,18 @@ def measure(
 ) -> list[dict[str, Any]]:
     """Every candidate on the captions and seeds that the un-accelerated pictures `baseline` were made from."""
     read = clip.encode_prompts(captions)
-    rows = []
-    for number, (name, count, mode) in enumerate(candidates(steps)):
+    whole = cosines(clip.encode_pictures(baseline), read)
+    rows: list[dict[str, Any]] = []
+    for number, each in enumerate(candidates(steps)):
         made = baseline
         if number:
-            plan = strategy("DC0", mode=mode, steps=count, unet=pipe.unet) if mode else None
+            plan = each.plan(pipe.unet)
             with inherit(pipe, plan) if plan else contextlib.nullcontext():
-                made = generate(pipe, captions, seed=seed, steps=count, guidance=guidance, batch_size=batch)
-        rows.append({"name": name, "steps": count, "mode": mode, **scores(made, baseline, read, clip, references)})
-        say(f"{name}: PSNR {rows[-1]['psnr']['value']:.1f} dB, CLIP {rows[-1]['clip_score']['value']:.1f}")
+                made = generate(pipe, captions, seed=seed, steps=each.steps, guidance=guidance, batch_size=batch)
+        gain = mean_estimate(cosines(clip.encode_pictures(made), read) - whole).to_json()
+        found = scores(made, baseline, read, clip, references)
+        rows.append({**asdict(each), **found, "clip_gain": gain})
+        say(f"{each.name}: PSNR {rows[-1]['psnr']['value']:.1f} dB, CLIP {rows[-1]['clip_score']['value']:.1f}")
     return rows
 
 

@@ -90,7 +90,9 @@ def test_the_evaluation_measures_everything(made: Made) -> None:
     assert json.loads(made.results.read_text(encoding="utf-8")) == made.found
     assert made.found["machine"]["same_picture_twice"] is True
     names = [row["name"] for row in made.found["tradeoff"]]
-    assert names == ["12 steps", "10 steps", "5 steps", "12 steps, DC0/P2", "12 steps, DC0/P5", "12 steps, DC0/P10"]
+    reused = [f"12 steps, {mask}/P{n}" for mask in ("DC0", "every unit") for n in (2, 5, 10)]
+    assert names == ["12 steps", "10 steps", "5 steps", *reused]
+    assert all(row["clip_gain"]["n"] == row["psnr"]["n"] for row in made.found["tradeoff"])
     assert made.found["tradeoff"][0]["psnr"]["value"] == 100
     assert set(made.found["alignment"]) == {"real", "generated", "wrong caption"}
     assert made.found["distance"]["fd_emojiclip"]["n"] == 8
