@@ -52,7 +52,9 @@ predicts velocities or noise (`python -m benchmarks.solver_by_prediction`, with 
 PATHS = {
     "as they are": """ This model's path
 from noise to picture is nearly straight, since every caption has one picture: a solver that is not PNDM draws it in few
-steps, and a reuse of features costs no CLIP score that these pictures show. Paired drift orders both as it should.
+steps, and a reuse of DeepCache's branch costs no CLIP score that these pictures show. A reuse of every unit's residual
+does at every tenth step, and there drift, CLIP score and Frechet distance order the 2nd, 5th and 10th step alike. The
+judge has learnt the same pictures, and sees less of it than EfficientNet does. Paired drift orders all of them.
 """,
     "placed": "",
 }

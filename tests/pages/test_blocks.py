@@ -25,6 +25,7 @@ SMALLER: dict[str, dict[str, str]] = {
     "worker": {"--trials": "5"},
     "certify": {"--count": "8"},
     "calibrate": {"--pictures": "1"},
+    "bench": {"--pairs": "3"},
 }
 LEFT_OUT = {"--workers"}
 """One process is enough here; tests/studies/test_cli.py runs several."""
