@@ -43,14 +43,20 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def made(prepared: Path) -> Made:
-    """Every stage after `prepare`."""
-    work, embedded = prepared, prepared / "embedded"
+def trained(prepared: Path) -> Path:
+    """The work folder after every training."""
     start = None
     for leg in LEGS:
-        start = train_autoencoder(work, Budget(steps=2), channels=(8, 8, 8, 8), latents=4, leg=leg, start=start)
-    train_unet(work, Budget(steps=3), channels=CHANNELS, batch=4)
-    train_clip(work, Budget(steps=2), width=8, layers=(1, 1, 1, 1), batch=8)
+        start = train_autoencoder(prepared, Budget(steps=2), channels=(8, 8, 8, 8), latents=4, leg=leg, start=start)
+    train_unet(prepared, Budget(steps=3), channels=CHANNELS, batch=4)
+    train_clip(prepared, Budget(steps=2), width=8, layers=(1, 1, 1, 1), batch=8)
+    return prepared
+
+
+@pytest.fixture(scope="session")
+def made(trained: Path) -> Made:
+    """Every stage after the trainings."""
+    work, embedded = trained, trained / "embedded"
     export(work, embedded, CHANNELS)
     write_statistics(work, embedded / "statistics", ("emojiclip",))
     results = work / "results.json"

@@ -17,7 +17,7 @@ from recipe.loop import Average, Budget, Training
 from recipe.muon import Muon
 from recipe.parcels import pack_data, unpack_parcel
 from recipe.unet import PREDICTIONS, target_of, train_unet, weights_of
-from tests.recipe.conftest import CHANNELS, Made
+from tests.recipe.conftest import CHANNELS
 
 TINY = ["--preset", "gpu-tiny", "--device", "cpu", "--no-compile", "--reserve", "0"]
 
@@ -70,11 +70,11 @@ def test_finish_goes_on_from_what_came_back_and_measures(first_call: Path, tmp_p
 
 
 @pytest.mark.parametrize("prediction", PREDICTIONS)
-def test_a_prediction_is_trained_kept_and_exported(made: Made, tmp_path: Path, prediction: str) -> None:
+def test_a_prediction_is_trained_kept_and_exported(trained: Path, tmp_path: Path, prediction: str) -> None:
     from recipe.export import build_pipeline
 
     for name in ("data", "autoencoder2"):
-        (tmp_path / name).symlink_to(made.work / name)
+        (tmp_path / name).symlink_to(trained / name)
     options = {"channels": CHANNELS, "batch": 4, "prediction": prediction, "placings": 2}
     train_unet(tmp_path, Budget(steps=2), **options)  # type: ignore[arg-type]
     assert build_pipeline(tmp_path, CHANNELS, "autoencoder2").scheduler.config.prediction_type == prediction

@@ -13,7 +13,6 @@ from recipe.parcels import pack_data, trained_files, unpack_parcel, write_parcel
 from recipe.placing import SMALLEST, copies, copy, copy_numbers, may_mirror, place, real_pictures
 from recipe.prepare import Item, load_dataset
 from recipe.tensors import load_tensors
-from tests.recipe.conftest import Made
 
 
 def black(count: int) -> torch.Tensor:
@@ -111,11 +110,11 @@ def test_a_parcel_is_cut_joined_and_checked(tmp_path: Path) -> None:
         unpack_parcel(tmp_path / "x", tmp_path / "out")
 
 
-def test_what_travels_of_a_training_is_its_average(made: Made, tmp_path: Path) -> None:
-    write_parcel(trained_files(made.work), tmp_path / "trained")
+def test_what_travels_of_a_training_is_its_average(trained: Path, tmp_path: Path) -> None:
+    write_parcel(trained_files(trained), tmp_path / "trained")
     unpack_parcel(tmp_path / "trained", tmp_path / "work")
     name = "unet/checkpoint.safetensors"
-    travelled, whole = load_tensors(tmp_path / "work" / name), load_tensors(made.work / name)
+    travelled, whole = load_tensors(tmp_path / "work" / name), load_tensors(trained / name)
     assert set(travelled) == {key for key in whole if key.startswith("a/")}
     assert all(torch.equal(value, whole[key].half()) for key, value in travelled.items())
     assert (tmp_path / "work" / "clip" / "model" / "open_clip_model.safetensors").exists()
