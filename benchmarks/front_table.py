@@ -1,4 +1,4 @@
-"""Print the table of quality against speed of a study: `python benchmarks/front_table.py demo demo/explorer.db`.
+"""Print the table of quality against speed of a study: `python -m benchmarks.front_table demo demo/explorer.db`.
 
 The controls, the fastest plan without a loss that the pictures show, and for each step of speed-up the best plan by
 paired PSNR, searched or named.
@@ -6,8 +6,9 @@ paired PSNR, searched or named.
 
 from __future__ import annotations
 
-import sys
+import argparse
 
+from benchmarks.measure import run
 from studies.rows import TrialRow, trials
 from studies.store import Store
 from studies.summary import scored_rows, without_loss
@@ -28,7 +29,14 @@ def chosen(rows: list[TrialRow], lossless: list[TrialRow]) -> list[TrialRow]:
 
 
 def main() -> None:
-    study_name, storage = sys.argv[1:]
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
+    parser.add_argument("study", help="its name")
+    parser.add_argument("storage", help="SQLite file or SQLAlchemy URL")
+    arguments = parser.parse_args()
+    run(lambda: table(arguments.study, arguments.storage))
+
+
+def table(study_name: str, storage: str) -> None:
     with Store.open(storage, read_only=True) as store:
         study = store.study(study_name)
         rows = scored_rows(trials(store, study), study.settings.objectives)

@@ -257,9 +257,9 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--count", type=int, default=16, help="prompts that are scored")
     parser.add_argument("--pictures", type=int, default=16, help="pictures a call where pictures are made")
-    parser.add_argument("--rounds", type=int, default=15, help="times that each evaluation is timed")
     parser.add_argument("--solvers", default="PNDM,DPM++ 2M", help=f"some of {', '.join(ALL_SOLVERS)}")
     parser.add_argument("--rules", default="fitted", help="rules of the inheriting plans that stand beside")
+    parser.set_defaults(rounds=15)
     arguments = parser.parse_args()
     rows: list[dict[str, Any]] = []
     for solver in arguments.solvers.split(","):
