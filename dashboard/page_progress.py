@@ -86,7 +86,7 @@ def _growth(store: Store, study: StudyRecord, board: Board) -> None:
     if len(fitting) > 1:
         names = st.multiselect(
             "Studies", list(fitting), default=[study.name], key=f"studies-{study.id}", placeholder="choose some",
-            help="Those that measure the same on the same device; they may differ in sampler, seed and space.",
+            help="Those that measure the same on the same device; they may differ in what proposes, seed and space.",
         ) or [study.name]  # fmt: skip
     over = st.segmented_control(
         "Against", ["plans", "time"], default="plans", required=True, key="growth-over", label_visibility="collapsed",
@@ -97,10 +97,7 @@ def _growth(store: Store, study: StudyRecord, board: Board) -> None:
     if scale is None:
         say("no baseline is scored yet, and the volume of a front is measured against theirs; run the search on.")
         return
-    lines = [
-        Line(one.name, one.settings.sampler.name, history(of.rows, study.settings.objectives, scale))
-        for one, of in boards
-    ]
+    lines = [Line(one.name, _way(one), history(of.rows, study.settings.objectives, scale)) for one, of in boards]
     figure = growth_chart([line for line in lines if line.history.trials], "trials" if over == "plans" else "seconds",
                           seconds_words(study))  # fmt: skip
     st.plotly_chart(figure, key="growth", config=CONFIG, alt="Hypervolume of the front as the search went on")
@@ -110,6 +107,11 @@ def _growth(store: Store, study: StudyRecord, board: Board) -> None:
         "reference point lies a tenth of that range beyond the worst one: only lines of one chart can be compared. The "
         "line's first part are the baselines, which every study measures first."
     )
+
+
+def _way(study: StudyRecord) -> str:
+    """How plans of the study are proposed: by predictions in a calibrated one, else as its sampler says."""
+    return "calibrated" if study.settings.extra.get("calibrated") else study.settings.sampler.name
 
 
 def _proposals(board: Board) -> None:
@@ -128,8 +130,8 @@ def _proposals(board: Board) -> None:
         },
     )  # fmt: skip
     st.caption(
-        "Kinds of proposers take turns in a study. Baselines come first, so that they take what is easy to find: set "
-        "the other kinds against each other, not against them."
+        "Who thought of each plan; in a calibrated study the one that promises most is measured, whoever it was. "
+        "Baselines come first and take what is easy to find: set the other kinds against each other, not against them."
     )
 
 

@@ -19,40 +19,40 @@ DASHES = ("solid", "dash", "dot", "dashdot")
 
 @dataclass(frozen=True)
 class Line:
-    """A study's growth. sampler: what gives the line its colour."""
+    """A study's growth. proposals: how its plans are proposed, which gives the line its colour."""
 
     study: str
-    sampler: str
+    proposals: str
     history: History
 
 
 def growth_chart(lines: Sequence[Line], over: str, unit: str) -> go.Figure:
-    """Hypervolume over `trials` or `seconds`. Studies of one sampler share a colour and differ in their dashes; where
-    there are several of one sampler, their median is drawn thick."""
+    """Hypervolume over `trials` or `seconds`. Studies with one way of proposing share a colour and differ in their
+    dashes; where there are several of one way, their median is drawn thick."""
     figure = go.Figure()
     shown = palette()
-    samplers = list(dict.fromkeys(line.sampler for line in lines))
-    for index, sampler in enumerate(samplers):
+    ways = list(dict.fromkeys(line.proposals for line in lines))
+    for index, way in enumerate(ways):
         colour = shown.shade(OKABE_ITO[index % 6])
-        members = [line for line in lines if line.sampler == sampler]
+        members = [line for line in lines if line.proposals == way]
         for place, line in enumerate(members):
             alone = len(members) == 1
             figure.add_trace(
                 go.Scatter(
                     x=getattr(line.history, over), y=line.history.volume, mode="lines",
-                    name=escape(f"{sampler}: {line.study}"), opacity=1.0 if alone else 0.55,
+                    name=escape(f"{way}: {line.study}"), opacity=1.0 if alone else 0.55,
                     line={"color": colour, "width": 2.6 if alone else 1.2, "dash": DASHES[place % 4], "shape": "hv"},
                     hovertemplate="%{x:,.4~g}: %{y:.4g}<extra>" + escape(line.study) + "</extra>",
                 )
             )  # fmt: skip
         if len(members) > 1:
-            figure.add_trace(_median(members, over, sampler, colour))
+            figure.add_trace(_median(members, over, way, colour))
     figure.update_xaxes(title_text="plans finished" if over == "trials" else unit, rangemode="tozero")
     figure.update_yaxes(title_text="hypervolume, higher is better")
     return style(figure, 420, showlegend=True, font={"color": shown.text})
 
 
-def _median(members: Sequence[Line], over: str, sampler: str, colour: str) -> go.Scatter:
+def _median(members: Sequence[Line], over: str, way: str, colour: str) -> go.Scatter:
     ends = [getattr(line.history, over)[-1] for line in members]
     grid = np.linspace(0, min(ends), 200)
     values = []
@@ -62,7 +62,7 @@ def _median(members: Sequence[Line], over: str, sampler: str, colour: str) -> go
         values.append(np.where(at >= 0, volume[np.maximum(at, 0)], 0.0))
     return go.Scatter(
         x=grid.tolist(), y=np.median(values, axis=0).tolist(), mode="lines", line={"color": colour, "width": 3.2},
-        name=escape(f"{sampler}: median of {len(members)}"), hoverinfo="skip",
+        name=escape(f"{way}: median of {len(members)}"), hoverinfo="skip",
     )  # fmt: skip
 
 

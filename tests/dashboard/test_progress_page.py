@@ -76,13 +76,14 @@ def test_only_what_measures_the_same_is_compared(open_app: Open, tmp_path: Path)
     with Store.open(path) as store:
         first = fill(store, "by tpe", ["plain@20", "DC0/P3"])
         fill(store, "by chance", PLANS, sampler=SamplerSettings("random", {}, 3))
+        fill(store, "by predictions", PLANS, extra={**first.settings.extra, "calibrated": True})
         fill(store, "elsewhere", ["plain@20"], device="cuda: another")
         studies = store.studies()
-    assert [study.name for study in comparable(first, studies)] == ["by tpe", "by chance"]
+    assert [study.name for study in comparable(first, studies)] == ["by tpe", "by chance", "by predictions"]
     app = open_app(path, PROGRESS, study="by tpe")
-    app.multiselect(key="studies-1").select("by chance").run()
+    app.multiselect(key="studies-1").select("by chance").select("by predictions").run()
     names = [trace["name"] for trace in json.loads(app.get("plotly_chart")[0].proto.spec)["data"]]
-    assert names == ["tpe: by tpe", "random: by chance"]
+    assert names == ["tpe: by tpe", "random: by chance", "calibrated: by predictions"]
 
 
 def test_failures_are_counted_by_reason(open_app: Open, tmp_path: Path) -> None:
