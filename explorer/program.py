@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from explorer.architecture import Architecture, Node
 from explorer.errors import ModelError
+from explorer.transformer import run_block
 
 
 @dataclass(frozen=True)
@@ -155,15 +156,7 @@ def _attn_branch(module: Any, x: Tensor, at: Conditions) -> Tensor:
     if linear:
         hidden = module.proj_in(hidden)
     for block in module.transformer_blocks:
-        hidden = block(
-            hidden,
-            attention_mask=at.attention_mask,
-            encoder_hidden_states=at.context,
-            encoder_attention_mask=at.context_mask,
-            timestep=None,
-            cross_attention_kwargs=at.attention_kwargs,
-            class_labels=None,
-        )
+        hidden = run_block(block, hidden, at.context, at.attention_mask, at.context_mask, at.attention_kwargs)
     if linear:
         hidden = module.proj_out(hidden)
     # As in diffusers, the width after the blocks is the width before them.
