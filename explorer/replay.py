@@ -12,7 +12,9 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import shutil
 import tempfile
+import weakref
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -74,9 +76,16 @@ class Recording:
     def __init__(self, limit: int, folder: Path | None = None) -> None:
         self.limit = limit
         self.computed = self.replayed = 0
-        self._temporary = None if folder else tempfile.TemporaryDirectory(prefix="explorer-")
-        self.folder = folder or Path(self._temporary.name if self._temporary else "")
+        self._folder = folder
         self._names: dict[Path, frozenset[bytes]] = {}
+
+    @property
+    def folder(self) -> Path:
+        """Where the files lie."""
+        if self._folder is None:
+            self._folder = Path(tempfile.mkdtemp(prefix="explorer-"))
+            weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
+        return self._folder
 
     @property
     def size(self) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -138,7 +140,7 @@ def test_processes_that_share_a_folder_share_what_they_recorded(tmp_path: Path) 
     early, first = Recording(2**26, tmp_path / "kept"), Recording(2**26, tmp_path / "kept")
     assert torch.equal(latents(pipe, one, first), alone[0])
     assert torch.equal(latents(pipe, other, early), alone[1])
-    assert early.replayed == 3  # the fourth is computed again, as its features are inherited
+    assert early.replayed == 4  # where they part the other extracts anew, so it reads nothing of the beginning
     late = Recording(2**26, tmp_path / "kept")
     for plan, expected in zip((one, other), alone, strict=True):
         assert torch.equal(latents(pipe, plan, late), expected)
@@ -163,6 +165,19 @@ def test_what_is_damaged_or_gone_is_computed_again(tmp_path: Path, harm: str) ->
         assert torch.equal(latents(pipe, plan, now), expected)
     assert (recording.computed, recording.replayed) == (2 * STEPS, 0)
     assert torch.equal(latents(pipe, plan, recording), expected) and recording.replayed == STEPS
+
+
+def test_a_temporary_folder_is_made_when_it_is_needed_and_goes_with_the_recording(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    recording = Recording(2**26)
+    assert not list(tmp_path.iterdir())
+    latents(pipeline("DDIMScheduler"), written([0, 1] * 4), recording)
+    assert len(list(tmp_path.iterdir())) == 1 and recording.size > 0
+    del recording
+    gc.collect()
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_folder_that_cannot_be_written_keeps_nothing(tmp_path: Path) -> None:
