@@ -63,11 +63,13 @@ def _is_plain(block: Any) -> bool:
 
 
 def _is_untouched(module: Any, kind: type[nn.Module]) -> bool:
-    """Whether a call of the module runs diffusers' forward and nothing else: no subclass, no patch, no hook."""
+    """Whether a call of the module runs diffusers' forward and nothing else: no subclass, no patch, no hook, and not
+    compiled by itself (`compile_repeated_blocks`)."""
     return (
         type(module) is kind
         and kind.forward is _FORWARDS[kind]
         and "forward" not in module.__dict__
+        and module._compiled_call_impl is None
         and not (module._forward_hooks or module._forward_pre_hooks)
         and not (module._backward_hooks or module._backward_pre_hooks)
     )

@@ -146,7 +146,7 @@ def test_what_is_really_held(name: str, rule: str, mode: str, monkeypatch: pytes
             over_buffers(handle, monkeypatch)
         else:
             monkeypatch.setattr(handle, "_usable_mode", lambda: mode)
-            monkeypatch.setattr("explorer.runtime.compiled", lambda variant, _: variant)
+            monkeypatch.setattr("explorer.runtime.Compiled", lambda variant, _: variant)
         scale = Scale(handle, monkeypatch)
         handle.begin(len(choices))
         for _ in choices:

@@ -120,8 +120,16 @@ def hooked_everywhere(module: nn.Module, seen: list[str]) -> Iterator[None]:
     handle.remove()
 
 
+@contextmanager
+def compiled_alone(module: nn.Module, seen: list[str]) -> Iterator[None]:
+    module.compile(backend=lambda graph, _: lambda *inputs: seen.append("called") or graph(*inputs))
+    yield
+    module._compiled_call_impl = None
+    torch._dynamo.reset()
+
+
 @pytest.mark.parametrize("part", ["block", "attn1", "attn2"])
-@pytest.mark.parametrize("change", [hooked, patched, subclassed, class_patched, hooked_everywhere])
+@pytest.mark.parametrize("change", [hooked, patched, subclassed, class_patched, hooked_everywhere, compiled_alone])
 def test_what_was_put_on_a_block_is_run(change: Callable[..., Any], part: str) -> None:
     block, given, seen = block_of(), inputs(), []
     module = block if part == "block" else getattr(block, part)

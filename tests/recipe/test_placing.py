@@ -110,6 +110,14 @@ def test_a_parcel_is_cut_joined_and_checked(tmp_path: Path) -> None:
         unpack_parcel(tmp_path / "x", tmp_path / "out")
 
 
+@pytest.mark.parametrize("name", ["../outside", "/tmp/outside", "a/../../outside"])
+def test_a_parcel_stays_within_its_folder(name: str, tmp_path: Path) -> None:
+    write_parcel({name: b"x"}, tmp_path / "x")
+    with pytest.raises(ValueError, match="plain files of the work folder"):
+        unpack_parcel(tmp_path / "x", tmp_path / "in" / "out")
+    assert not list(tmp_path.rglob("outside"))
+
+
 def test_what_travels_of_a_training_is_its_average(trained: Path, tmp_path: Path) -> None:
     write_parcel(trained_files(trained), tmp_path / "trained")
     unpack_parcel(tmp_path / "trained", tmp_path / "work")
