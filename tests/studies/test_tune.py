@@ -351,17 +351,17 @@ def test_a_tune_from_beginning_to_end(
         document, said = json.loads(captured.out), said + captured.err
         # What is begun is ended, so a machine that stalls in between makes it longer; for ever is caught.
         assert took < 5 * budget + 60
-        if document["plans"] >= 2:
+        with Store.open(out / ".tune" / "explorer.db", read_only=True) as work:
+            study = work.study("tune")
+            names = {row.name for row in trials(work, study)}
+        if document["plans"] >= 2 and f"plain@2/{DPM}" in names:  # the third in order, for which there may be no room
             break
         budget *= 2
         command[-1] = f"{budget:.0f}s"
-    assert document["plans"] >= 2
+    assert document["plans"] >= 2 and {f"plain@2/{DPM}", "plain@2"} <= names
     assert document["words"][0].startswith(("Chosen", "Nothing was chosen"))
     assert "left] certificate of" in said and "left] search, plan 1: plain@4" in said
-    with Store.open(out / ".tune" / "explorer.db", read_only=True) as work:
-        study = work.study("tune")
-        assert study.settings.extra["schedulers"] == ["own", "DPMSolverMultistepScheduler"]
-        assert {f"plain@2/{DPM}", "plain@2"} <= {row.name for row in trials(work, study)}
+    assert study.settings.extra["schedulers"] == ["own", "DPMSolverMultistepScheduler"]
     if document["chosen"] is None:
         assert not (out / "inheritance.json").exists()
         return
