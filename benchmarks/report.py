@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 from explorer.compiling import COMPILE_MODES
 from explorer.devices import describe, resolve_device
 from explorer.errors import StudyError
+from explorer.files import write_whole
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -102,11 +103,8 @@ def write_result(
     }
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        fresh = path.with_name(path.name + ".new")
-        fresh.write_text(
-            json.dumps(finite(document), indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8"
-        )
-        os.replace(fresh, path)  # killed while it writes, a benchmark leaves the last whole result
+        text = json.dumps(finite(document), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+        write_whole(path, text.encode())  # killed while it writes, a benchmark leaves the last whole result
     except OSError as error:
         raise StudyError(f"cannot write {path}: {error.strerror}; give another --out.") from error
     if say:

@@ -56,11 +56,12 @@ def candidates(steps: int) -> list[Candidate]:
 
 
 def scores(
-    pictures: torch.Tensor, baseline: torch.Tensor, read: Any, clip: Any, references: dict[str, tuple[Any, Reference]]
+    pictures: torch.Tensor, baseline: torch.Tensor, shown: Any, references: dict[str, tuple[Any, Reference]]
 ) -> dict[str, Any]:
-    """Drift from the baseline of the same seeds, CLIP score, and Frechet distance and KID by each extractor."""
+    """Drift from the baseline of the same seeds, CLIP score, and Frechet distance and KID by each extractor. shown: by
+    picture, how well it shows its caption (`cosines`)."""
     found: dict[str, Any] = {
-        "clip_score": clip_score(clip.encode_pictures(pictures), read).to_json(),
+        "clip_score": mean_estimate(shown).to_json(),
         "psnr": mean_estimate(paired.psnr(pictures, baseline)).to_json(),
         "ssim": mean_estimate(paired.ssim(pictures, baseline)).to_json(),
     }
@@ -93,9 +94,9 @@ def measure(
             plan = each.plan(pipe.unet)
             with inherit(pipe, plan) if plan else contextlib.nullcontext():
                 made = generate(pipe, captions, seed=seed, steps=each.steps, guidance=guidance, batch_size=batch)
-        gain = mean_estimate(cosines(clip.encode_pictures(made), read) - whole).to_json()
-        found = scores(made, baseline, read, clip, references)
-        rows.append({**asdict(each), **found, "clip_gain": gain})
+        shown = cosines(clip.encode_pictures(made), read) if number else whole
+        found = scores(made, baseline, shown, references)
+        rows.append({**asdict(each), **found, "clip_gain": mean_estimate(shown - whole).to_json()})
         say(f"{each.name}: PSNR {rows[-1]['psnr']['value']:.1f} dB, CLIP {rows[-1]['clip_score']['value']:.1f}")
     return rows
 
@@ -139,8 +140,8 @@ def guidances(
     for guidance in GUIDANCES:
         full = generate(pipe, captions, seed=seed, steps=steps, guidance=guidance, batch_size=batch)
         few = generate(pipe, captions, seed=seed, steps=min(FEW, steps), guidance=guidance, batch_size=batch)
-        found = scores(few, full, read, clip, {})
-        whole = scores(full, full, read, clip, references)
+        found = scores(few, full, cosines(clip.encode_pictures(few), read), {})
+        whole = scores(full, full, cosines(clip.encode_pictures(full), read), references)
         kept = {name: value for name, value in whole.items() if name == "clip_score" or name.startswith("fd_")}
         rows.append({"guidance": guidance, **kept, "psnr_few": found["psnr"], "clip_score_few": found["clip_score"]})
     return rows

@@ -91,7 +91,7 @@ def test_rows_stand_and_the_rest_is_measured(tmp_path: Path, monkeypatch: pytest
     run(table5_speed, monkeypatch, *words, "--part", "2/24")  # another part, in the same file
     plans = [row["plan"] for row in json.loads(out.read_text())["figures"]["rows"]]
     assert len(plans) == 6 == len(set(plans)) and plans[:3] == [row["plan"] for row in whole["figures"]["rows"]]
-    assert not list(tmp_path.glob("*.new"))
+    assert not list(tmp_path.glob(".*.part"))
 
 
 def test_chunks_of_masks_stand_and_the_rest_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

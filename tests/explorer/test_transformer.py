@@ -23,11 +23,11 @@ def block_of(**options: Any) -> Any:
     return BasicTransformerBlock(WIDTH, 2, 8, cross_attention_dim=CONTEXT, **options).eval()
 
 
-def inputs(context_width: int = CONTEXT) -> dict[str, Any]:
+def inputs() -> dict[str, Any]:
     random = torch.Generator().manual_seed(1)
     return {
         "hidden": torch.randn(2, 9, WIDTH, generator=random),
-        "context": torch.randn(2, 5, context_width, generator=random),
+        "context": torch.randn(2, 5, CONTEXT, generator=random),
         "attention_mask": None,
         "context_mask": torch.where(torch.rand(2, 1, 5, generator=random) < 0.3, -10000.0, 0.0),
     }

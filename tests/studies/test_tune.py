@@ -337,7 +337,7 @@ def test_a_tune_from_beginning_to_end(
     assert run([*command, "1s"]) == 1 and not out.exists()
     budget = float(capsys.readouterr().err.split("give --budget ")[1].split("s")[0]) * 1.2  # what fits on this machine
     command.append(f"{budget:.0f}s")
-    said = ""
+    said, first = "", {"plain@2", f"plain@2/{DPM}", "DC0/P3+f2"}
     for _ in range(5):  # on a machine that got busier meanwhile the same command goes on with a larger budget
         started = time.monotonic()
         status = run(command)
@@ -354,11 +354,11 @@ def test_a_tune_from_beginning_to_end(
         with Store.open(out / ".tune" / "explorer.db", read_only=True) as work:
             study = work.study("tune")
             names = {row.name for row in trials(work, study)}
-        if document["plans"] >= 2 and f"plain@2/{DPM}" in names:  # the third in order, for which there may be no room
+        if document["plans"] >= 2 and first <= names:  # there may be room for fewer
             break
         budget *= 2
         command[-1] = f"{budget:.0f}s"
-    assert document["plans"] >= 2 and {f"plain@2/{DPM}", "plain@2"} <= names
+    assert document["plans"] >= 2 and first <= names
     assert document["words"][0].startswith(("Chosen", "Nothing was chosen"))
     assert "left] certificate of" in said and "left] search, plan 1: plain@4" in said
     assert study.settings.extra["schedulers"] == ["own", "DPMSolverMultistepScheduler"]
