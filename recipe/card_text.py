@@ -44,6 +44,11 @@ generator nor the autoencoder saw them. The other {extra} concepts are for the C
 the figures below compare with are placed in the same way.""".strip(),
 }
 
+AGAIN = """
+The recipe was run a second time, with the same seeds and steps (`python -m recipe repeat`), and these are the curves of
+that run. Its weights do not ship: the first run ended by the clock, so that its learning rates differ a little, and
+with them every number. What the second run draws, and what skipped work costs it, is beside what ships in the table."""
+
 SOLVERS = """
 PNDM combines the raw predictions of several steps. Under guidance they change abruptly where the half without a caption
 settles on a picture, and with few steps the combination overshoots there; without guidance it does not, whether a model

@@ -13,6 +13,7 @@ import torch
 
 from explorer import load_pipeline
 from explorer.devices import describe
+from explorer.files import write_whole
 from explorer.pictures import generate
 from explorer.quality import Reference, frechet, kid, load_clip, load_extractor
 from recipe import judge, machine, tradeoff
@@ -99,7 +100,7 @@ def evaluate(
         for name in extractors
     }
     weights = digest(Path(model) if model != "emoji" else EMBEDDED / "emoji")
-    found: dict[str, Any] = {"model": model, "weights": weights, "guidance": guidance, "steps": steps}
+    found: dict[str, Any] = {"model": Path(model).name, "weights": weights, "guidance": guidance, "steps": steps}
     found |= {"count": count, "paired_count": paired_count}
     if placed:
         found["placed"] = True
@@ -116,7 +117,7 @@ def evaluate(
         found[name] = measure()
         print(f"{name}: {json.dumps(found[name], indent=1)}", flush=True)
         results.parent.mkdir(parents=True, exist_ok=True)
-        results.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        write_whole(results, (json.dumps(found, indent=1) + "\n").encode())
 
     def made(items: list[Item]) -> torch.Tensor:
         words = [item.caption for item in items]
