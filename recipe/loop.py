@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from safetensors import safe_open
 
+from explorer.files import write_whole
 from recipe.muon import Muon
 from recipe.team import Loss, Team
 from recipe.tensors import load_tensors, save_tensors
@@ -134,6 +135,7 @@ class Training:
             ValueError: when it was made otherwise, as `about` says.
         """
         if not self.path.exists():
+            self.forget_later_rows()
             return False
         with safe_open(self.path, "pt") as opened:
             metadata = opened.metadata()
@@ -151,8 +153,20 @@ class Training:
             }
             # the moments take the parameter's memory format, else every step converts between two layouts
             self.optimizer.state[p] = {k: v if v.ndim == 0 else torch.empty_like(p).copy_(v) for k, v in state.items()}
+        self.forget_later_rows()
         print(f"resumed at step {self.step} after {self.seconds / 60:.1f} min", flush=True)
         return True
+
+    @property
+    def log(self) -> Path:
+        return self.folder / "losses.csv"
+
+    def forget_later_rows(self) -> None:
+        """Take out of the log what came after the checkpoint: those steps are made, and logged, again."""
+        if self.log.exists():
+            head, *rows = self.log.read_text(encoding="utf-8").splitlines(keepends=True)
+            kept = [row for row in rows if int(row.split(",")[0]) <= self.step]
+            write_whole(self.log, "".join([head, *kept]).encode())
 
     def run(self, loss_of: Loss, rate: float, warm_up: int, workers: int = 1) -> Iterator[int]:
         """Train until the budget is spent; yields after every step. `loss_of(step, share)["loss"]` is minimised."""
@@ -192,9 +206,8 @@ class Training:
             return
         means = {name: float(value) / self.rows for name, value in self.sums.items()}
         self.sums, self.rows = {}, 0
-        path = self.folder / "losses.csv"
-        fresh = not path.exists()
-        with path.open("a", newline="", encoding="utf-8") as stream:
+        fresh = not self.log.exists()
+        with self.log.open("a", newline="", encoding="utf-8") as stream:
             writer = csv.writer(stream)
             if fresh:
                 writer.writerow(["step", "seconds", "rate", *means])

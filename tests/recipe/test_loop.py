@@ -25,8 +25,10 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def train(folder: Path, steps: int, *, stop: int | None = None, workers: int = 1) -> dict[str, torch.Tensor]:
-    """Fit a small network for `steps`, as if killed after `stop`; the checkpoint."""
+def train(
+    folder: Path, steps: int, *, saved: int | None = None, stop: int | None = None, workers: int = 1
+) -> dict[str, torch.Tensor]:
+    """Fit a small network for `steps`, as if killed after `stop`, with the checkpoint of `saved` (none: 0); it."""
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(4, 8), nn.SiLU(), nn.Linear(8, 3))
     parameters = dict(model.named_parameters())
@@ -39,10 +41,11 @@ def train(folder: Path, steps: int, *, stop: int | None = None, workers: int = 1
         return {"loss": (model(x[share]) - x[share, :3].sin()).square().sum() / 24}
 
     for step in training.run(loss_of, 0.05, 3, workers):
-        if step == stop:
+        if step == (stop if saved is None else saved):
             training.save()
+        if step == stop:
             break
-    return load_tensors(folder / "checkpoint.safetensors")
+    return load_tensors(folder / "checkpoint.safetensors") if training.path.exists() else {}
 
 
 def test_a_killed_training_goes_on_as_an_unbroken_one(tmp_path: Path) -> None:
@@ -53,8 +56,9 @@ def test_a_killed_training_goes_on_as_an_unbroken_one(tmp_path: Path) -> None:
     assert all(torch.equal(unbroken[key], resumed[key]) for key in unbroken)
 
 
-def test_the_log_has_every_row_once_and_the_last_step(tmp_path: Path) -> None:
-    train(tmp_path, 7, stop=4)
+@pytest.mark.parametrize("saved", [None, 3, 0], ids=["as it was killed", "earlier", "never"])
+def test_the_log_has_every_row_once_and_the_last_step(tmp_path: Path, saved: int | None) -> None:
+    train(tmp_path, 7, saved=saved, stop=4)
     train(tmp_path, 7)
     with (tmp_path / "losses.csv").open(encoding="utf-8") as stream:
         assert [int(row["step"]) for row in csv.DictReader(stream)] == [2, 4, 6, 7]
