@@ -20,13 +20,20 @@ def train_tokenizer(texts: list[str], merges: int = 1000) -> Any:
     trained.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Whitespace(), pre_tokenizers.ByteLevel(add_prefix_space=False)]
     )
-    # the trainer counts every symbol that it starts from, so the size is a ceiling and the merges are cut after
+    # The trainer counts every symbol that it starts from, so the size is a ceiling and the merges are cut after. Of
+    # merges that are as frequent it takes those of the first symbols, and numbers symbols that end a word as it meets
+    # them, in another order in every process: as special tokens they have their numbers before it begins.
+    ends = [f"{c}</w>" for c in alphabet]
     trainer = trainers.BpeTrainer(
-        vocab_size=2 * len(alphabet) + merges, end_of_word_suffix="</w>", initial_alphabet=alphabet, show_progress=False
+        vocab_size=2 * len(alphabet) + merges,
+        end_of_word_suffix="</w>",
+        initial_alphabet=alphabet,
+        special_tokens=ends,
+        show_progress=False,
     )
     trained.train_from_iterator(sorted(texts), trainer)
     learnt: Any = [tuple(pair) for pair in json.loads(trained.to_str())["model"]["merges"]][:merges]
-    words = alphabet + [f"{c}</w>" for c in alphabet] + ["".join(pair) for pair in learnt]
+    words = alphabet + ends + ["".join(pair) for pair in learnt]
     vocab = {word: i for i, word in enumerate([*dict.fromkeys(words), START, END])}
     return CLIPTokenizer(vocab=vocab, merges=learnt, model_max_length=LENGTH)
 
