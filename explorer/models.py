@@ -14,6 +14,10 @@ from explorer.errors import ModelError
 
 EMBEDDED = Path(__file__).parent / "embedded"
 EMOJI = "emoji"
+PARTS = ("unet", "vae", "text_encoder", "text_encoder_2")
+"""Parts of a pipeline that have weights."""
+TOKENIZERS = ("tokenizer", "tokenizer_2")
+VOCABULARIES = ("tokenizer.json", "vocab.json", "spiece.model", "sentencepiece.bpe.model")
 
 _SD = {
     "sample_size": 64,
@@ -121,6 +125,23 @@ def _loaded(name: str, device: str, dtype: str) -> Any:
     return pipe.to(device)
 
 
+def _check_names(pipe: Any, folder: Path) -> None:
+    """Refuse weights of another model, in whose place transformers draws random ones and diffusers leaves none."""
+    for part, tensors in _tensors(folder).items():
+        parameters = {_bare(name): p for name, p in getattr(pipe, part).named_parameters()}
+        found = parameters.keys() & {_bare(name) for name in tensors}
+        if 2 * len(found) < len(parameters) or any(p.is_meta for p in parameters.values()):
+            raise ModelError(
+                f"the weights in {folder / part} are of another model: they hold {len(found)} of its "
+                f"{len(parameters)} tensors; copy the model again."
+            )
+
+
+def _bare(name: str) -> str:
+    """A tensor's name as every version of transformers has it: some keep the text model within another module."""
+    return name.removeprefix("text_model.")
+
+
 def weight_bytes(name: str, *, device: str = "cpu", dtype: str = "float32") -> dict[str, int]:
     """Bytes of each part of a model's weights while it is loaded: {"unet": ..., "vae": ..., "text_encoder": ...}.
 
@@ -171,9 +192,11 @@ def load_empty_unet(name: str) -> Any:
             with _explained(name):
                 config = UNet2DConditionModel.load_config(folder, subfolder="unet")
         else:
+            if not _index(folder).get("unet"):
+                raise ModelError(f"{folder} is a pipeline without a UNet; give a Stable Diffusion pipeline.")
             try:
                 config = json.loads((folder / "unet" / "config.json").read_text(encoding="utf-8"))
-            except (OSError, ValueError) as error:
+            except (OSError, ValueError, RecursionError) as error:
                 raise ModelError(
                     f"{folder} has no readable unet/config.json ({error}); give a diffusers folder."
                 ) from error
@@ -204,7 +227,7 @@ def fingerprint(pipe: Any) -> str:
     import hashlib
 
     digest = hashlib.sha256()
-    for part in ("unet", "vae", "text_encoder", "text_encoder_2"):
+    for part in PARTS:
         module = getattr(pipe, part, None)
         for name, parameter in module.named_parameters() if module is not None else ():
             flat = parameter.detach().reshape(-1)
@@ -266,9 +289,12 @@ def _pretrained(folder: Path | str, dtype: Any) -> Any:
     # SD1.x and 2.x name a safety checker, which is left out; SDXL has none and would warn of the argument.
     checker = {} if local and "safety_checker" not in _index(Path(folder)) else {"safety_checker": None}
     with _quiet_loaders(), _explained(folder):
-        return DiffusionPipeline.from_pretrained(
+        pipe = DiffusionPipeline.from_pretrained(
             folder, dtype=dtype, use_safetensors=True, local_files_only=local, **checker
         )
+    if local:
+        _check_names(pipe, Path(folder))
+    return pipe
 
 
 @contextlib.contextmanager
@@ -292,21 +318,42 @@ def _quiet_loaders() -> Iterator[None]:
 def _index(folder: Path) -> dict[str, Any]:
     try:
         index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ModelError(f"{folder}/model_index.json cannot be read ({error}); copy the model again.") from error
     if not isinstance(index, dict):
         raise ModelError(f"{folder}/model_index.json is no pipeline's index; copy the model again.")
+    for part in (*PARTS, *TOKENIZERS):
+        given = index.get(part, [None, None])
+        if not (isinstance(given, list) and len(given) == 2 and all(isinstance(x, str | None) for x in given)):
+            raise ModelError(
+                f"{folder}/model_index.json gives {given!r} for {part}, not the library and class of it; copy the "
+                "model again."
+            )
     return index
 
 
+def _holds(index: dict[str, Any], part: str) -> bool:
+    """Whether a pipeline's index names such a part."""
+    return index.get(part, [None])[0] is not None
+
+
 def _check_weights(folder: Path) -> dict[str, int]:
-    """Numbers in the weights of each part. Names a missing or truncated weight file before diffusers fails on it in
-    many lines."""
+    """Numbers in the weights of each part. Names a missing or truncated weight file, and a missing tokenizer, before
+    diffusers fails on it in many lines, or the first prompt does."""
+    index = _index(folder)
+    for part in TOKENIZERS:
+        if _holds(index, part) and not any((folder / part / name).is_file() for name in VOCABULARIES):
+            raise ModelError(f"{folder / part} holds no vocabulary ({', '.join(VOCABULARIES)}); copy the model again.")
+    return {part: sum(sizes.values()) for part, sizes in _tensors(folder).items()}
+
+
+def _tensors(folder: Path) -> dict[str, dict[str, int]]:
+    """Names and sizes of the tensors in each part's weight files."""
     from safetensors import SafetensorError, safe_open
 
-    index, counts = _index(folder), {}
-    for part in ("unet", "vae", "text_encoder", "text_encoder_2"):
-        if not index.get(part) or index[part][0] is None:
+    index, found = _index(folder), {}
+    for part in PARTS:
+        if not _holds(index, part):
             continue
         files = sorted((folder / part).glob("*.safetensors"))
         if not files:
@@ -322,8 +369,8 @@ def _check_weights(folder: Path) -> dict[str, int]:
                 raise ModelError(
                     f"the weight file {file} is damaged or truncated ({error}); copy the model again."
                 ) from error
-        counts[part] = sum(sizes.values())
-    return counts
+        found[part] = sizes
+    return found
 
 
 @contextlib.contextmanager

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from explorer import ModelError, load_pipeline
 from explorer.architecture import Architecture
@@ -55,6 +57,21 @@ def _truncate(path: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
+def _index(folder: Path, **parts: Any) -> None:
+    path = folder / "model_index.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **parts}))
+
+
+def _swap(folder: Path, source: str, target: str) -> None:
+    (weights,) = (folder / target).glob("*.safetensors")
+    shutil.copyfile(next((folder / source).glob("*.safetensors")), weights)
+
+
+def _cut(path: Path) -> None:
+    tensors = load_file(path)
+    save_file({name: tensors[name] for name in sorted(tensors)[: len(tensors) // 3]}, path, {"format": "pt"})
+
+
 DAMAGE: dict[str, tuple[Any, str]] = {
     "truncated unet": (lambda f: _truncate(f / "unet" / "diffusion_pytorch_model.safetensors"), "damaged or truncated"),
     "truncated text encoder": (lambda f: _truncate(f / "text_encoder" / "model.safetensors"), "damaged or truncated"),
@@ -69,6 +86,13 @@ DAMAGE: dict[str, tuple[Any, str]] = {
     "missing part": (lambda f: shutil.rmtree(f / "vae"), "no safetensors weights"),
     "no index": (lambda f: (f / "model_index.json").unlink(), "is no pipeline"),
     "broken index": (lambda f: (f / "model_index.json").write_text("{"), "cannot be read"),
+    "bottomless index": (lambda f: (f / "model_index.json").write_text("[" * 100_000), "cannot be read"),
+    "a number for a part": (lambda f: _index(f, unet=5), "gives 5 for unet"),
+    "half a part": (lambda f: _index(f, tokenizer=["transformers"]), "for tokenizer"),
+    "no tokenizer": (lambda f: shutil.rmtree(f / "tokenizer"), "no vocabulary"),
+    "another network's unet": (lambda f: _swap(f, "vae", "unet"), "unet are of another model: they hold 0 of"),
+    "another network's text encoder": (lambda f: _swap(f, "vae", "text_encoder"), "of another model: they hold 0 of"),
+    "a third of the text encoder": (lambda f: _cut(f / "text_encoder" / "model.safetensors"), "of another model"),
     "broken configuration": (lambda f: (f / "unet" / "config.json").write_text("{"), "cannot load"),
     "pickled weights only": (
         lambda f: (f / "unet" / "diffusion_pytorch_model.safetensors").rename(
@@ -86,6 +110,14 @@ def test_a_damaged_folder_is_one_sentence(damage: str, folder: Path) -> None:
     with pytest.raises(ModelError, match=expected) as error:
         load_pipeline(str(folder))
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("damage", ["bottomless index", "broken index", "a number for a part"])
+def test_an_anatomy_wants_a_whole_index_too(damage: str, folder: Path) -> None:
+    harm, expected = DAMAGE[damage]
+    harm(folder)
+    with pytest.raises(ModelError, match=expected):
+        load_empty_unet(str(folder))
 
 
 @pytest.mark.parametrize("name", ["", "nothing", "arch:sd99", "../emoji", "a/b/c", "/no/such"])
