@@ -30,7 +30,7 @@ def pipe() -> Any:
 def test_everything_that_ships_is_small_and_safe() -> None:
     files = [path for path in EMBEDDED.rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in files) < LIMIT_MB * 1e6
-    assert {path.suffix for path in files} <= {".json", ".jsonl", ".safetensors", ".md", ".png", ".svg"}
+    assert {path.suffix for path in files} <= {".json", ".jsonl", ".safetensors", ".md", ".png", ".svg", ".csv"}
 
 
 @pytest.mark.parametrize("part", ["unet", "vae", "text_encoder"])
@@ -54,6 +54,23 @@ def test_the_parts_are_stock_and_load_in_single_precision(pipe: Any) -> None:
     assert {name: type(getattr(pipe, name)).__name__ for name in expected} == expected
     assert pipe.unet.dtype == pipe.vae.dtype == pipe.text_encoder.dtype == torch.float32
     assert pipe.safety_checker is None and pipe.feature_extractor is None
+
+
+def test_every_token_of_the_prompts_was_trained(pipe: Any) -> None:
+    """A token that no training caption held keeps the short row that it was given; under another tokenizer's numbers
+    some words would come to such rows."""
+    prompts = [
+        json.loads(line)["prompt"]
+        for name in ("search", "certificate")
+        for line in (EMBEDDED / "prompts" / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
+    used = sorted({i for ids in pipe.tokenizer(prompts).input_ids for i in ids})
+    lengths = pipe.text_encoder.get_input_embeddings().weight.detach().norm(dim=1)
+    bytes_alone = [i for i in range(512) if i not in used]
+    assert len(bytes_alone) > 400
+    short = float(lengths[bytes_alone].median())
+    untrained = [pipe.tokenizer.convert_ids_to_tokens(i) for i in used if lengths[i] < 1.25 * short]
+    assert not untrained
 
 
 def test_the_topology_is_that_of_sd15(pipe: Any) -> None:
