@@ -56,6 +56,11 @@ def main(arguments: list[str] | None = None) -> None:
     preset, work = PRESETS[options.preset], options.work
     stage = options.stage
 
+    if stage.startswith("train-"):
+        from recipe.machine import note_device
+
+        note_device(work, options.device)
+
     def budget(steps: int) -> Budget:
         return Budget(minutes=options.minutes) if options.minutes else Budget(steps=steps)
 

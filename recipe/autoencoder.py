@@ -147,6 +147,8 @@ def train_autoencoder(
     whiten(model, pictures[: max(len(known), WHITENED)])
     target = work / leg / "model"
     model.save_pretrained(target)
+    for stale in (work / leg).glob("latents*.safetensors"):  # by an earlier model
+        stale.unlink()
     quality = psnr(model, real_pictures(data, held, placings > 0).to(device))
     print(f"PSNR on held-out pictures {quality:.2f} dB", flush=True)
     return target

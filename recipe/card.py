@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from recipe.card_text import AGAIN, CHOICES, DATA, HEARTS, INTRODUCTION, LIMITS, PATHS, SOLVERS
+from recipe.card_text import AGAIN, CHOICES, DATA, DISTANCE, HEARTS, INTRODUCTION, LIMITS, PATHS, SOLVERS
 from recipe.evaluate import RESULTS
 from recipe.export import EMBEDDED, TRAININGS
 from recipe.grids import read_losses, save_curves
@@ -67,6 +67,10 @@ def figures(found: dict[str, Any]) -> dict[str, str]:
         "pictures, and of the trade-off": f"{found['count']}, {found['paired_count']}",
         "autoencoder on held-out pictures, dB": f"{found['autoencoder_psnr_held_out']:.1f}",
         **{f"generated pictures, {name.replace('top', 'top ')}": percent(row) for name, row in generated.items()},
+        **{
+            f"own CLIP model, {name.replace('-', ' ')}, top 5": percent(row["top5"])
+            for name, row in found.get("own_retrieval", found["retrieval"]).items()
+        },
         "CLIP score": number(first["clip_score"], 1),
         **{f"PSNR of {row['name']}, dB": number(row["psnr"], 1) for row in others},
     }
@@ -98,22 +102,17 @@ def alignment(found: dict[str, Any]) -> str:
 
 
 def distances(found: dict[str, Any]) -> str:
-    """Frechet distance, its floor, and KID, by extractor."""
+    """Frechet distance, what n pictures stand from n real ones, its floor, and KID, by extractor."""
     rows = []
     distance = found["distance"]
     for key in distance:
-        if key.startswith("fd_") and not key.endswith("halves"):
-            name = key.removeprefix("fd_")
-            floor = distance[f"fd_{name}_real_halves"]
-            rows.append(
-                [
-                    name,
-                    number(distance[key], 2),
-                    f"{floor['value']:.2f} (N = {floor['n']})",
-                    number(distance[f"kid_{name}"], 4),
-                ]
-            )
-    return table(["extractor", f"Frechet distance @ {distance['n']}", "two sets of real pictures", "KID"], rows)
+        if key.startswith("kid_"):
+            name = key.removeprefix("kid_")
+            floor, many = distance[f"fd_{name}_real_halves"], distance.get(f"fd_{name}_as_many")
+            shown = [number(distance[f"fd_{name}"], 2), number(many, 2) if many else "", number(floor, 2)]
+            rows.append([name, str(floor["n"]), *shown, number(distance[key], 4)])
+    whole = f"Frechet distance @ {distance['n']}"
+    return table(["extractor", "n", whole, "n generated, n real", "n real, n other real", "KID"], rows)
 
 
 def tradeoff(found: dict[str, Any]) -> str:
@@ -164,16 +163,21 @@ def guidances(found: dict[str, Any]) -> str:
 
 
 def learnt_on(folder: Path) -> str:
-    """What the weights were trained on, as a training on a GPU noted it."""
+    """What the weights were trained on, as `export` noted it."""
     path = folder / "device.json"
-    return json.loads(path.read_text(encoding="utf-8"))["name"] if path.exists() else "two CPU cores for about an hour"
+    about = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    minutes = f" for {about['minutes']:.0f} minutes in all" if "minutes" in about else ""
+    return about.get("name", "an unknown device") + minutes
 
 
 def retrieval(found: dict[str, Any]) -> str:
     """The judge on what it never saw."""
     titles = {"held-style": "a held-out style of known concepts", "held": "held-out concepts"}
-    rows = [[titles[name], percent(r["top1"]), percent(r["top5"])] for name, r in found["retrieval"].items()]
-    return table(["real pictures of", "top 1", "top 5"], rows)
+    rows = [
+        [titles[name], str(r["top1"]["n"]), percent(r["top1"]), percent(r["top5"])]
+        for name, r in found["retrieval"].items()
+    ]
+    return table(["real pictures of", "pictures", "top 1", "top 5"], rows)
 
 
 def grid(found: dict[str, Any], name: str) -> str:
@@ -217,7 +221,7 @@ def write_card(work: Path, embedded: Path = EMBEDDED, results: Path = RESULTS, r
         "Concepts that it never saw, which it cannot draw:\n\n" + grid(found, "held-out"),
         "## Alignment\n\nThe share of pictures whose caption the CLIP model ranks among the first of a hundred.\n\n"
         + alignment(found),
-        "## Distance from the real pictures\n\n" + distances(found),
+        "## Distance from the real pictures\n\n" + DISTANCE.strip() + "\n\n" + distances(found),
         "## The trade-off\n\nSame prompts and seeds; drift is measured from the first row.\n\n" + tradeoff(found),
         "By other solvers, drift from their own pictures at the most steps:\n\n" + solvers(found),
         guidances(found),

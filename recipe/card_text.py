@@ -46,8 +46,13 @@ the figures below compare with are placed in the same way.""".strip(),
 
 AGAIN = """
 The recipe was run a second time, with the same seeds and steps (`python -m recipe repeat`), and these are the curves of
-that run. Its weights do not ship: the first run ended by the clock, so that its learning rates differ a little, and
-with them every number. What the second run draws, and what skipped work costs it, is beside what ships in the table."""
+that run. Its weights are others and do not ship: the first run ended by the clock, and ties among its tokens fell by
+chance. What the second run draws, as the same CLIP model judges it, and what skipped work costs it, stands beside what
+ships."""
+
+DISTANCE = """
+A Frechet distance falls with the number of pictures: only those of n generated from n real pictures and of n real ones
+from n others are of one kind. KID does not, and is 0 for equal sets."""
 
 SOLVERS = """
 PNDM combines the raw predictions of several steps. Under guidance they change abruptly where the half without a caption
@@ -58,8 +63,9 @@ PATHS = {
     "as they are": """ This model's path
 from noise to picture is nearly straight, since every caption has one picture: a solver that is not PNDM draws it in few
 steps, and a reuse of DeepCache's branch costs no CLIP score that these pictures show. A reuse of every unit's residual
-does at every tenth step, and there drift, CLIP score and Frechet distance order the 2nd, 5th and 10th step alike. The
-judge has learnt the same pictures, and sees less of it than EfficientNet does. Paired drift orders all of them.
+does at every tenth step, and there drift, CLIP score and Frechet distance order the 2nd, 5th and 10th step alike; at
+the 2nd and the 5th the judge sees no loss. It has learnt the same pictures, and sees less than EfficientNet does.
+Paired drift orders all of them.
 """,
     "placed": "",
 }

@@ -15,7 +15,7 @@ from recipe.muon import Muon
 from recipe.placing import copies, copy_numbers, may_mirror
 from recipe.prepare import SIZE, load_dataset
 from recipe.tensors import save_tensors
-from recipe.tokens import LENGTH, encode, train_tokenizer
+from recipe.tokens import LENGTH, encode, load_tokenizer, numbering
 
 SEED = 3
 MEAN = STD = (0.5, 0.5, 0.5)
@@ -102,15 +102,16 @@ def train_clip(
     pictures = data.pictures[rows].to(device)[None]
     if placings:
         pictures = copies(pictures[0], may_mirror([data.items[i] for i in rows]), placings)
-    tokenizer = train_tokenizer([item.caption for item in data.items])
+    tokenizer = load_tokenizer(work)
     tokens = encode(tokenizer, [data.items[i].caption for i in rows]).to(device)
     torch.manual_seed(SEED)
     config = clip_config(len(tokenizer), width, layers)
     model = build_clip(config).to(device)
     parameters = dict(model.named_parameters())
     training = Training(
-        work / "clip", parameters, Muon(parameters.values(), rate, decay=0.1), Average(parameters, 0.99), budget
-    )
+        work / "clip", parameters, Muon(parameters.values(), rate, decay=0.1), Average(parameters, 0.99), budget,
+        about={"tokens": numbering(tokenizer)},
+    )  # fmt: skip
     training.log_every = 20
     training.resume()
     batch = min(batch, len(rows))

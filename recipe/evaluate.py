@@ -44,13 +44,16 @@ def blocks(items: list[Item], count: int, seed: int = SEED) -> list[Item]:
 
 
 def distances(pictures: torch.Tensor, references: dict[str, tuple[Any, Reference]]) -> dict[str, Any]:
-    """Frechet distance and KID with intervals, and what two halves of the real pictures stand apart."""
+    """Frechet distance and KID with intervals, what two halves of the real pictures stand apart, and what as many of
+    these stand from such a half."""
     found: dict[str, Any] = {}
     for name, (extractor, reference) in references.items():
         values = extractor(pictures).values
         found[f"fd_{name}"] = frechet.estimate(values, reference.mean, reference.cov).to_json()
         found[f"kid_{name}"] = kid.estimate(values, reference.features).to_json()
         found[f"fd_{name}_real_halves"] = reference.floor().to_json()
+        if len(values) >= reference.count // 2:
+            found[f"fd_{name}_as_many"] = reference.beside_floor(values).to_json()
         found[f"real_{name}"] = reference.count
     return found
 
@@ -101,6 +104,7 @@ def evaluate(
     }
     weights = digest(Path(model) if model != "emoji" else EMBEDDED / "emoji")
     found: dict[str, Any] = {"model": Path(model).name, "weights": weights, "guidance": guidance, "steps": steps}
+    found |= {"judge": digest(EMBEDDED / "emojiclip"), "statistics": digest(embedded / "statistics")}
     found |= {"count": count, "paired_count": paired_count}
     if placed:
         found["placed"] = True
@@ -112,9 +116,8 @@ def evaluate(
         found = before if found.items() <= before.items() else found
 
     def note(name: str, measure: Callable[[], Any], again: bool = False) -> None:
-        if name in found and not again:
-            return
-        found[name] = measure()
+        if name not in found or again:
+            found[name] = measure()
         print(f"{name}: {json.dumps(found[name], indent=1)}", flush=True)
         results.parent.mkdir(parents=True, exist_ok=True)
         write_whole(results, (json.dumps(found, indent=1) + "\n").encode())
@@ -139,16 +142,20 @@ def evaluate(
     note("alignment", lambda: judge.alignment(data, clip, items, made(items), placed))
     note("alignment_held_out", lambda: judge.alignment(data, clip, held, made(held), placed))
     note("distance", lambda: {"n": count, **distances(made(items), references)})
-    first = made(items[:paired_count])
-    note("tradeoff", lambda: tradeoff.measure(pipe, few, clip, references, first, guidance, steps, SEED, batch))
+
+    def of_fewer() -> list[dict[str, Any]]:
+        first = made(items[:paired_count])
+        return tradeoff.measure(pipe, few, clip, references, first, guidance, steps, SEED, batch)
+
+    note("tradeoff", of_fewer)
     note("solvers", lambda: tradeoff.solvers(pipe, few[:SOLVED], clip, guidance, steps, SEED, batch))
     note("guidances", lambda: tradeoff.guidances(pipe, few[:SOLVED], clip, references, steps, SEED, batch))
     return found
 
 
 def digest(folder: Path) -> str:
-    """A short name for the weights of a pipeline's folder."""
-    parts = sorted(folder.rglob("*.safetensors"))
+    """A short name for all that a folder holds: weights, configurations, a tokenizer's numbers."""
+    parts = sorted(path for path in folder.rglob("*") if path.is_file())
     return hashlib.sha256(b"".join(hashlib.sha256(path.read_bytes()).digest() for path in parts)).hexdigest()[:12]
 
 

@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from safetensors import safe_open
 
+from explorer.files import write_whole
 from recipe.autoencoder import LEGS
-from recipe.prepare import load_dataset
 from recipe.prompts import write_prompts
 from recipe.tensors import load_tensors
-from recipe.tokens import train_tokenizer
+from recipe.tokens import load_tokenizer
 from recipe.unet import BETAS, build_text_encoder, build_unet
 
 TRAININGS = (*LEGS, "unet", "clip")
@@ -35,24 +35,27 @@ def replace_folder(made: Path, target: Path) -> None:
 
 
 def build_pipeline(work: Path, channels: tuple[int, ...], leg: str) -> Any:
-    """The stock pipeline from the newest checkpoint's averaged weights (untrained where there is none)."""
+    """The stock pipeline from the newest checkpoint's averaged weights.
+
+    Raises:
+        FileNotFoundError: when nothing was trained yet.
+    """
     from diffusers import AutoencoderKL, PNDMScheduler, StableDiffusionPipeline
 
     vae = AutoencoderKL.from_pretrained(work / leg / "model")
-    tokenizer = train_tokenizer([item.caption for item in load_dataset(work).items])
+    tokenizer = load_tokenizer(work)
     unet = build_unet(channels, vae.config.latent_channels, 64 // 2 ** (len(vae.config.block_out_channels) - 1))
     text = build_text_encoder(tokenizer)
     path = work / "unet" / "checkpoint.safetensors"
-    prediction = "v_prediction"
-    if path.exists():
-        tensors = load_tensors(path)
-        with safe_open(path, "pt") as opened:
-            prediction = opened.metadata().get("prediction", prediction)
-        for part, model in (("unet", unet), ("text", text)):
-            prefix = f"a/{part}."
-            state = {k.removeprefix(prefix): v.float() for k, v in tensors.items() if k.startswith(prefix)}
-            model.load_state_dict(state, strict=part == "unet")
-    scheduler = PNDMScheduler(
+    if not path.exists():
+        raise FileNotFoundError(f"{path} is missing; run `python -m recipe train-unet --work {work}` first.")
+    tensors = load_tensors(path)
+    with safe_open(path, "pt") as opened:
+        prediction = opened.metadata().get("prediction", "v_prediction")
+    for part, model in (("unet", unet), ("text", text)):
+        prefix = f"a/{part}."
+        model.load_state_dict({k.removeprefix(prefix): v.float() for k, v in tensors.items() if k.startswith(prefix)})
+    scheduler: Any = PNDMScheduler(
         **BETAS,
         num_train_timesteps=1000,
         skip_prk_steps=True,
@@ -107,15 +110,19 @@ def export(work: Path, embedded: Path = EMBEDDED, channels: tuple[int, ...] = (4
 
 
 def keep_logs(work: Path, folder: Path) -> None:
-    """The logs of the trainings, beside the weights: the card draws its curves from them."""
+    """The logs of the trainings, beside the weights: the card draws its curves from them. `device.json`: what they ran
+    on, as the trainings noted it, and their minutes."""
     folder.mkdir(parents=True, exist_ok=True)
+    about: dict[str, Any] = {}
+    if (work / "device.json").exists():
+        about = json.loads((work / "device.json").read_text(encoding="utf-8"))
+    seconds = 0.0
     for name in TRAININGS:
         (folder / f"losses-{name}.csv").unlink(missing_ok=True)  # of earlier weights
         if (work / name / "losses.csv").exists():
             shutil.copyfile(work / name / "losses.csv", folder / f"losses-{name}.csv")
-    (folder / "device.json").unlink(missing_ok=True)
-    if (work / "device.json").exists():
-        shutil.copyfile(work / "device.json", folder / "device.json")
+            seconds += float((work / name / "losses.csv").read_text(encoding="utf-8").splitlines()[-1].split(",")[1])
+    write_whole(folder / "device.json", json.dumps({**about, "minutes": round(seconds / 60, 1)}).encode())
 
 
 def tidy(folder: Path) -> None:

@@ -8,7 +8,6 @@ gone, what an earlier call left, put into `--carried`, is.
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,12 +15,12 @@ from pathlib import Path
 import torch
 from safetensors import safe_open
 
-from explorer.devices import describe, resolve_device
 from recipe.autoencoder import LEGS, train_autoencoder
 from recipe.clip import train_clip
 from recipe.evaluate import evaluate
 from recipe.export import EMBEDDED, export
 from recipe.loop import Budget
+from recipe.machine import note_device
 from recipe.parcels import folder_files, trained_files, unpack_parcel, write_parcel
 from recipe.presets import PRESETS, Preset
 from recipe.statistics import write_statistics
@@ -58,8 +57,7 @@ def begin(day: Day) -> None:
         unpack_parcel(day.carried / "data", day.work)
     if not (day.work / LEGS[-1] / "model").exists() and (day.carried / f"{TRAINED}.json").exists():
         unpack_parcel(day.carried / TRAINED, day.work)
-    facts = describe(resolve_device(day.device)).to_json()
-    (day.work / "device.json").write_text(json.dumps(facts) + "\n", encoding="utf-8")
+    note_device(day.work, day.device)
     torch.set_float32_matmul_precision("high")
     torch.backends.cudnn.benchmark = True
 

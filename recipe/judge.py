@@ -21,10 +21,14 @@ def ranks(pictures: np.ndarray, captions: np.ndarray) -> np.ndarray:
 
 
 def top(pictures: np.ndarray, captions: np.ndarray, first: int, among: int = AMONG) -> dict[str, Any]:
-    """The share of pictures whose caption is among the `first` of `among`, over consecutive blocks of `among`."""
-    among = min(among, len(pictures))
-    blocks = range(0, len(pictures) - among + 1, among)
-    hits = np.concatenate([ranks(pictures[b : b + among], captions[b : b + among]) < first for b in blocks])
+    """The share of pictures whose caption is among the `first` of `among`, over consecutive blocks of `among`; those
+    that are over are ranked in a block with their neighbours."""
+    count, among = len(pictures), min(among, len(pictures))
+    starts = [*range(0, count - among, among), count - among]
+    hits = np.zeros(count, dtype=bool)
+    for start in reversed(starts):  # the last block gives way to the one before it
+        block = slice(start, start + among)
+        hits[block] = ranks(pictures[block], captions[block]) < first
     spread = 1.96 * (hits.mean() * (1 - hits.mean()) / len(hits)) ** 0.5
     return {"value": float(hits.mean()), "half_interval": float(spread), "n": len(hits), "among": among, "first": first}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import platform
 import statistics
 import subprocess
@@ -12,6 +13,7 @@ from typing import Any
 
 import torch
 
+from explorer.files import write_whole
 from explorer.pictures import generate
 
 LOADING = """
@@ -29,6 +31,15 @@ start = time.perf_counter()
 load_pipeline("emoji")
 print(first, time.perf_counter() - start, peak)
 """
+
+
+def note_device(work: Path, device: str) -> None:
+    """Keep what a training runs on in `work/device.json`, for the card."""
+    from explorer.devices import describe as facts
+    from explorer.devices import resolve_device
+
+    work.mkdir(parents=True, exist_ok=True)
+    write_whole(work / "device.json", (json.dumps(facts(resolve_device(device)).to_json()) + "\n").encode())
 
 
 def folder_size(folder: Path) -> int:

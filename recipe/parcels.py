@@ -22,6 +22,7 @@ from safetensors.torch import save
 
 from recipe.autoencoder import LEGS
 from recipe.tensors import load_tensors, save_tensors
+from recipe.tokens import FOLDER
 
 PART = 15 * 2**20
 SIDE = 10
@@ -85,7 +86,7 @@ def _extract(tar: tarfile.TarFile, work: Path) -> None:
 
 def pack_data(work: Path, parcel: Path) -> list[Path]:
     """What `prepare` wrote, about a quarter of its size, to the bit."""
-    files = {"data/items.json": (work / "data" / "items.json").read_bytes()}
+    files = {"data/items.json": (work / "data" / "items.json").read_bytes(), **folder_files(work / FOLDER, FOLDER)}
     pictures = load_tensors(work / "data" / "pictures.safetensors")["pictures"].permute(0, 2, 3, 1).numpy()
     for number, start in enumerate(range(0, len(pictures), SIDE**2)):
         files[f"{SHEETS}{number:03d}.webp"] = _sheet(pictures[start : start + SIDE**2])

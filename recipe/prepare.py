@@ -1,4 +1,4 @@
-"""Stage `prepare`: pictures of 64x64 on white, captions, and the splits, in two files under the work folder."""
+"""Stage `prepare`: pictures of 64x64 on white, captions, the splits, and the tokenizer, under the work folder."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from PIL import Image
 
 from recipe.concepts import CORE, HELD_OUT_SHARE, SPLIT_SEED, STYLES, Concept, generator_names, pick, read_concepts
 from recipe.tensors import load_tensors, save_tensors
+from recipe.tokens import FOLDER, train_tokenizer
 
 SIZE = 64
 
@@ -89,7 +90,7 @@ def split_items(concepts: list[Concept], learns: str = "core") -> list[Item]:
 
 
 def prepare(work: Path, learns: str = "core") -> None:
-    """Write `work/data/pictures.safetensors` and `work/data/items.json`; see `split_items`."""
+    """Write `work/data/pictures.safetensors`, `work/data/items.json` (see `split_items`) and `work/data/tokenizer`."""
     concepts = read_concepts(work / "pictures")
     files = [work / "pictures" / source / c.files[source] for c in concepts for source in STYLES]
     pictures = np.stack([read_picture(path) for path in files])
@@ -97,6 +98,7 @@ def prepare(work: Path, learns: str = "core") -> None:
     save_tensors({"pictures": torch.from_numpy(pictures).permute(0, 3, 1, 2)}, work / "data" / "pictures.safetensors")
     rows = [vars(item) for item in items]
     (work / "data" / "items.json").write_text(json.dumps(rows, indent=0), encoding="utf-8")
+    train_tokenizer([item.caption for item in items]).save_pretrained(work / FOLDER)
     counts = {s: sum(i.split == s for i in items) for s in ("train", "held", "extra")}
     judged = {s: sum(i.judge == s for i in items) for s in ("train", "held-style", "held")}
     print(f"{len(concepts)} concepts, {len(items)} pictures; generator {counts}; judge {judged}", flush=True)

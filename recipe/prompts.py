@@ -1,4 +1,4 @@
-"""Stage `prompts`: the prompt sets that ship, from the generator's training concepts, disjoint by concept."""
+"""The prompt sets that ship, from the generator's training concepts, disjoint by concept."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ SEARCH, CERTIFICATE = 64, 256
 
 
 def choose_prompts(items: list[Item], counts: tuple[int, int] = (SEARCH, CERTIFICATE)) -> tuple[list[Item], list[Item]]:
-    """Items for search and for certificates: whole concepts in every style, no concept in both sets."""
+    """Items for search and for certificates: concepts in every style (but for the last one of a set, which may lack
+    some), no concept in both sets."""
     concepts = sorted({item.concept for item in items if item.split == "train"})
     random.Random(SEED).shuffle(concepts)
     chosen: list[list[Item]] = []

@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 
-from explorer.devices import describe
 from explorer.files import write_whole
 from explorer.quality import load_clip
 from recipe import judge
@@ -53,11 +52,9 @@ def repeat(
         paired_count=paired_count, steps=steps, extractors=extractors, placed=placed, device=device, batch=batch,
         machine_too=False,
     )  # fmt: skip
-    where = torch.device(device)
-    clip = load_clip(str(made / "emojiclip"), where)
+    clip = load_clip(str(made / "emojiclip"), torch.device(device))
     found["own_retrieval"] = judge.retrieval(load_dataset(work), clip, placed=placed)
     found["beside"] = digest(embedded / "emoji")
-    found["trained_on"] = describe(where).to_json()
     write_whole(results, (json.dumps(found, indent=1) + "\n").encode())
     keep_logs(work, embedded / "card" / LOGS)
     return found

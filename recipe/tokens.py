@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from pathlib import Path
 from typing import Any
 
+FOLDER = "data/tokenizer"
+"""In the work folder: learnt once, by `prepare`, since a model is worth nothing under another's numbers."""
 START, END = "<|startoftext|>", "<|endoftext|>"
 LENGTH = 16
 
@@ -36,6 +40,26 @@ def train_tokenizer(texts: list[str], merges: int = 1000) -> Any:
     words = alphabet + ends + ["".join(pair) for pair in learnt]
     vocab = {word: i for i, word in enumerate([*dict.fromkeys(words), START, END])}
     return CLIPTokenizer(vocab=vocab, merges=learnt, model_max_length=LENGTH)
+
+
+def load_tokenizer(work: Path) -> Any:
+    """What `prepare` learnt.
+
+    Raises:
+        FileNotFoundError: when `prepare` has not run, or ran before it learnt the tokens.
+    """
+    from transformers import CLIPTokenizer
+
+    folder = work / FOLDER
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder} is missing; run `python -m recipe prepare --work {work}`.")
+    return CLIPTokenizer.from_pretrained(folder, local_files_only=True)
+
+
+def numbering(tokenizer: Any) -> str:
+    """A short name for the tokens and their numbers."""
+    words = json.dumps(sorted(tokenizer.get_vocab().items())).encode()
+    return hashlib.sha256(words).hexdigest()[:12]
 
 
 def encode(tokenizer: Any, texts: list[str]) -> Any:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +20,7 @@ from recipe.placing import copy, copy_numbers, may_mirror
 from recipe.prepare import load_dataset
 from recipe.team import Loss
 from recipe.tensors import load_tensors, save_tensors
-from recipe.tokens import LENGTH, encode, train_tokenizer
+from recipe.tokens import LENGTH, encode, load_tokenizer, numbering
 
 SEED = 2
 WIDTH = 128
@@ -154,7 +156,8 @@ def latent_bank(work: Path, rows: list[int], placings: int, device: str, leg: st
 
     if not placings:
         return cached_latents(work, device, leg)[rows][None]
-    path = work / leg / f"latents-{placings}.safetensors"
+    chosen = hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:8]
+    path = work / leg / f"latents-{placings}-{chosen}.safetensors"
     if not path.exists():
         data = load_dataset(work)
         mirror = may_mirror([data.items[i] for i in rows])
@@ -204,7 +207,7 @@ def train_unet(
     data = load_dataset(work)
     rows = data.where(split="train")
     latents = latent_bank(work, rows, placings, device, leg)
-    tokenizer = train_tokenizer([item.caption for item in data.items])
+    tokenizer = load_tokenizer(work)
     tokens = encode(tokenizer, [data.items[i].caption for i in rows]).to(device)
     empty = encode(tokenizer, [""]).to(device)
     torch.manual_seed(SEED)
@@ -215,7 +218,7 @@ def train_unet(
     optimizer = Muon(parameters.values(), rate, decay=0.01)
     training = Training(
         work / "unet", parameters, optimizer, Average(parameters, decay), budget,
-        stop_at=stop_at, on_save=on_save, about={"prediction": prediction},
+        stop_at=stop_at, on_save=on_save, about={"prediction": prediction, "tokens": numbering(tokenizer)},
     )  # fmt: skip
     training.resume()
     fast = fast or Fast()

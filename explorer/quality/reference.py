@@ -188,8 +188,23 @@ class Reference:
         What the metric says of two sets that are equally good, at that count: the mean over several draws, with the
         2.5% and 97.5% of the draws. Raises ScoreError for a reference of fewer than 4 pictures or a size below 2.
         """
+        return self._drawn(None, size, seed)
+
+    def beside_floor(self, values: np.ndarray, size: int | None = None, seed: int = 0) -> Estimate:
+        """The Frechet distance between `size` of the pictures of these features, [N, d], and as many of the reference,
+        drawn as `floor` draws: what may stand beside it, as a Frechet distance falls with the number of pictures.
+        Raises ScoreError as `floor`, and for fewer than `size` features.
+        """
+        return self._drawn(values, size, seed)
+
+    def _drawn(self, values: np.ndarray | None, size: int | None, seed: int) -> Estimate:
         half = self.count // 2
         size = min(size or half, half)
+        if values is not None and len(values) < size:
+            raise ScoreError(
+                f"{len(values)} pictures are fewer than the {size} of the reference that they would be compared with; "
+                "give more, or a smaller size."
+            )
         if size < frechet.MINIMUM:
             raise ScoreError(
                 f"The floor of a Frechet distance needs two sets of at least {frechet.MINIMUM} pictures, and the "
@@ -197,11 +212,12 @@ class Reference:
             )
         draws = 20 if min(size, self.features.shape[1]) <= 256 else 3
         random = np.random.default_rng(seed)
-        values = []
+        found = []
         for _ in range(draws):
             rows = random.permutation(self.count)[: 2 * size]
-            values.append(frechet.between(self.features[rows[:size]], self.features[rows[size:]]))
-        return interval(float(np.mean(values)), np.array(values), size)
+            first = self.features[rows[:size]] if values is None else values[random.permutation(len(values))[:size]]
+            found.append(frechet.between(first, self.features[rows[size:]]))
+        return interval(float(np.mean(found)), np.array(found), size)
 
 
 def _files(paths: Sequence[Path]) -> str:

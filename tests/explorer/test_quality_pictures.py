@@ -224,6 +224,19 @@ def test_statistics_of_another_extractor_are_refused(tmp_path: Path) -> None:
         load_reference(tmp_path / "s.safetensors", Other())
 
 
+def test_what_stands_beside_the_floor_is_drawn_as_it_is() -> None:
+    reference = Reference.from_pictures(random_pictures(60), Averages())
+    alike = reference.beside_floor(Averages()(random_pictures(90, seed=5)).values)
+    other = reference.beside_floor(Averages()(random_pictures(90, seed=5)).values + 100)
+    assert alike.n == reference.floor().n == 30
+    assert alike.value < other.value
+    # a reference's own features, all of them, are two sets of the same kind
+    own = reference.beside_floor(reference.features)
+    assert own.value < other.value
+    with pytest.raises(ScoreError, match="fewer than the 30"):
+        reference.beside_floor(reference.features[:20])
+
+
 def test_the_floor_falls_with_the_count_and_stays_above_zero() -> None:
     reference = Reference.from_pictures(random_pictures(200), Averages())
     small, large = reference.floor(20), reference.floor()

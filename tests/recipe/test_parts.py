@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import itertools
 import math
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,6 +24,8 @@ from recipe.prepare import Item
 from recipe.prompts import choose_prompts
 from recipe.tokens import LENGTH, encode, train_tokenizer
 from recipe.unet import alphas_bar, stratified
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize(
@@ -144,6 +149,34 @@ def test_tokenizer_round_trip() -> None:
     assert ids.shape == (6, LENGTH) and int(ids.max()) == tokenizer.eos_token_id == len(tokenizer) - 1
     assert tokenizer.decode(ids[0], skip_special_tokens=True).replace(" ,", ",").strip() == texts[0]
     assert (ids[:, 0] == tokenizer.bos_token_id).all() and ids[3, 1] == tokenizer.eos_token_id
+
+
+# Runs in processes of their own: the trainer's hash tables are seeded once a process.
+NUMBERED = """
+from recipe.concepts import STYLES, generator_names
+from recipe.tokens import numbering, train_tokenizer
+captions = [f"{name}, {style}" for name in generator_names().values() for style in STYLES.values()]
+print(numbering(train_tokenizer(captions)))
+"""
+
+
+def test_every_process_numbers_the_tokens_alike() -> None:
+    runs = [
+        subprocess.run([sys.executable, "-c", NUMBERED], check=True, capture_output=True, text=True, cwd=ROOT).stdout
+        for _ in range(3)
+    ]
+    assert len(set(runs)) == 1 and runs[0].strip()
+
+
+def test_pictures_over_the_last_block_are_ranked_once(count: int = 250) -> None:
+    chance = np.random.default_rng(0)
+    pictures = np.eye(count)
+    captions = pictures.copy()
+    wrong = chance.permutation(count)[:60]
+    captions[wrong] = -captions[wrong]
+    found = top(pictures, captions, 1)
+    assert found["n"] == count and found["among"] == 100
+    assert found["value"] == pytest.approx(1 - 60 / count)
 
 
 def test_ranks_and_top() -> None:

@@ -9,16 +9,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 
 from recipe.__main__ import STAGES, main
-from recipe.autoencoder import LEGS, latents_of
+from recipe.autoencoder import LEGS, latents_of, train_autoencoder
 from recipe.card import write_card
-from recipe.evaluate import evaluate
+from recipe.evaluate import digest, evaluate
+from recipe.export import export
 from recipe.loop import Budget
 from recipe.prepare import load_dataset
 from recipe.repeat import repeat
 from recipe.tensors import load_tensors
-from recipe.unet import train_unet
+from recipe.tokens import load_tokenizer, numbering
+from recipe.unet import cached_latents, train_unet
 from tests.recipe.conftest import CHANNELS, Made
 from tests.recipe.drawn import LISTED, OTHERS
 
@@ -67,6 +70,42 @@ def test_what_is_exported_loads_and_draws(made: Made) -> None:
     pipe.set_progress_bar_config(disable=True)
     assert pipe("cat face, flat style", num_inference_steps=2).images[0].size == (64, 64)
     assert not any("_name_or_path" in p.read_text(encoding="utf-8") for p in (made.embedded / "emoji").rglob("c*.json"))
+
+
+def test_both_text_encoders_ship_with_the_tokens_that_they_learnt(made: Made) -> None:
+    from transformers import CLIPTokenizer
+
+    for name in ("emoji/tokenizer", "emojiclip"):
+        shipped = CLIPTokenizer.from_pretrained(made.embedded / name, local_files_only=True)
+        assert shipped.get_vocab() == load_tokenizer(made.work).get_vocab()
+    with safe_open(made.work / "unet" / "checkpoint.safetensors", "pt") as opened:
+        assert opened.metadata()["tokens"] == numbering(load_tokenizer(made.work))
+
+
+def test_nothing_is_exported_before_it_is_trained(prepared: Path, tmp_path: Path) -> None:
+    (tmp_path / "data").symlink_to(prepared / "data")
+    train_autoencoder(tmp_path, Budget(steps=1), channels=(8, 8, 8, 8), latents=4, leg=LEGS[-1])
+    with pytest.raises(FileNotFoundError, match="train-unet"):
+        export(tmp_path, tmp_path / "embedded", CHANNELS)
+    assert not (tmp_path / "embedded").exists()
+
+
+def test_a_new_autoencoder_drops_the_latents_of_the_old(prepared: Path, tmp_path: Path) -> None:
+    (tmp_path / "data").symlink_to(prepared / "data")
+    for steps in (1, 2):
+        train_autoencoder(tmp_path, Budget(steps=steps), channels=(8, 8, 8, 8), latents=4, leg=LEGS[-1])
+        assert not list((tmp_path / LEGS[-1]).glob("latents*"))
+        assert cached_latents(tmp_path, "cpu", LEGS[-1]).shape[1] == 4
+        assert list((tmp_path / LEGS[-1]).glob("latents*"))
+
+
+def test_figures_are_kept_only_for_all_that_they_rest_on(made: Made, tmp_path: Path) -> None:
+    shutil.copytree(made.embedded / "emoji", tmp_path / "emoji")
+    before = digest(tmp_path / "emoji")
+    assert before == made.found["weights"]
+    path = tmp_path / "emoji" / "tokenizer" / "tokenizer.json"
+    path.write_text(path.read_text(encoding="utf-8").replace("ca", "cb"), encoding="utf-8")
+    assert digest(tmp_path / "emoji") != before
 
 
 def test_the_judge_loads_in_open_clip(made: Made) -> None:
@@ -158,4 +197,4 @@ def test_a_killed_evaluation_goes_on_where_it_was(made: Made, capsys: pytest.Cap
     assert again == made.found and json.loads(made.results.read_text(encoding="utf-8")) == made.found
     # the pictures of the distance were kept: none was made again
     shown = capsys.readouterr().out
-    assert "retrieval" in shown and "pictures" not in shown and "alignment" not in shown
+    assert "retrieval" in shown and "alignment" in shown and "of 8 pictures" not in shown
