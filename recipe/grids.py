@@ -31,7 +31,7 @@ def read_losses(path: Path, name: str) -> list[tuple[float, float]]:
 
 def save_curves(curves: dict[str, list[tuple[float, float]]], path: Path, title: str) -> None:
     """An SVG of lines over training steps, each scaled to its own largest value, which the legend names."""
-    width, height, left, top = 640, 240, 40, 30
+    width, height, left, top = 640, 256, 40, 46
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="sans-serif"',
         'font-size="12">',
@@ -48,7 +48,7 @@ def save_curves(curves: dict[str, list[tuple[float, float]]], path: Path, title:
         colour = COLOURS[i % len(COLOURS)]
         parts.append(f'<polyline points="{spots}" fill="none" stroke="{colour}" stroke-width="1.5"/>')
         label = f"{name}: top of the axis {largest:.3g}, last {points[-1][1]:.3g}"
-        parts.append(f'<text x="{width - 300}" y="{top + 14 + 16 * i}" fill="{colour}">{label}</text>')
+        parts.append(f'<text x="{left + 280 * i}" y="36" fill="{colour}">{label}</text>')
     parts.append(f'<text x="{width - 90}" y="{height - 10}">step {last:.0f}</text></svg>')
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("\n".join(parts) + "\n", encoding="utf-8")
