@@ -9,6 +9,7 @@ docs/searching.md.)
 
 from __future__ import annotations
 
+import itertools
 from random import Random
 from typing import TYPE_CHECKING, Any, cast
 
@@ -68,8 +69,9 @@ class Planned:
         for _ in range(GENERATIONS):
             self._breed(outlook, (FIRST if first else LATER) // GENERATIONS)
         gains = outlook.gains(self.pool.features, others, SURELY)
-        for place in np.argsort(-gains, kind="stable")[:LONG_SHOTS]:
-            best = self.pool.candidates[place]
+        known = self.tools.record.keys  # a long study has measured more than the first hundred of them
+        best_first = (self.pool.candidates[place] for place in np.argsort(-gains, kind="stable"))
+        for best in itertools.islice((each for each in best_first if each.key not in known), LONG_SHOTS):
             if self.tools.is_new(best.plan):
                 found = self.tools.proposal(best.plan, best.kind, best.parents)
                 if found is not None:

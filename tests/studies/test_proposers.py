@@ -30,7 +30,7 @@ from studies.front import hypervolume
 from studies.growth import gains
 from studies.limits import Limits, age, variants
 from studies.lineage import lineage
-from studies.proposers import KINDS
+from studies.proposers import KINDS, planned
 from studies.proposers.planned import room
 from studies.proposers.record import Record
 from studies.proposers.seeds import seeds
@@ -154,6 +154,16 @@ def test_a_planned_search_resumes_and_says_who_thought_of_what(store_file: Store
     assert len({row.key for row in rows}) == 13
     assert {row.proposed_by for row in rows} <= {"seeds", "moves"}
     assert sum(row.proposed_by == "moves" for row in rows) >= 2
+
+
+def test_a_long_planned_search_goes_on_where_the_best_are_measured(
+    store_file: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(planned, "LONG_SHOTS", 4)
+    monkeypatch.setattr(planned, "FIRST", 100)
+    monkeypatch.setattr(planned, "LATER", 20)
+    study = search(store_file, "s", 40, "planned")
+    assert {row.proposed_by for row in trials(store_file, study)} == {"seeds", "moves"}
 
 
 def test_what_needs_a_calibration_says_so(store_file: Store) -> None:
