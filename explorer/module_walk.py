@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from diffusers.models.resnet import ResnetBlock2D
+from diffusers.models.transformers.transformer_2d import Transformer2DModel
 from torch import nn
 
 
@@ -50,4 +52,4 @@ class ModuleWalk:
 
 
 def _is_bypassed(module: nn.Module) -> bool:
-    return hasattr(module, "resnets") or type(module).__name__ in ("ResnetBlock2D", "Transformer2DModel")
+    return hasattr(module, "resnets") or isinstance(module, ResnetBlock2D | Transformer2DModel)

@@ -31,6 +31,8 @@ REPLAYED = frozenset(("sample", "timestep", "context", "added"))
 """What a run's inputs are told apart by; one that gives the UNet anything else is not replayed."""
 NAME = 32
 """Characters of a digest in a file's name."""
+SPARED = 256 * 2**20
+"""Bytes of the disk that recordings leave to what must be written."""
 UNREADABLE = (OSError, SafetensorError, ValueError)
 
 
@@ -129,15 +131,21 @@ class Recording:
         with contextlib.suppress(OSError):
             self.folder.mkdir(parents=True, exist_ok=True)
             path = self.folder / f"{inputs.hex()[:NAME]}-{own.hex()[:NAME]}.safetensors"
-            write_whole(path, content)
-            self._names.pop(path, None)
-            files = self._files()
-            total = sum(size for _, size, _ in files)
-            for _, size, path in files:
-                if total <= self.limit:
-                    break
-                path.unlink(missing_ok=True)
-                total -= size
+            room = self.size + shutil.disk_usage(self.folder).free - SPARED
+            self._drop_to(min(self.limit, room) - len(content))
+            if len(content) <= room:
+                write_whole(path, content)
+                self._names.pop(path, None)
+
+    def _drop_to(self, limit: int) -> None:
+        """Take away the longest unused files until no more than `limit` bytes are left."""
+        files = self._files()
+        total = sum(size for _, size, _ in files)
+        for _, size, path in files:
+            if total <= limit:
+                return
+            path.unlink(missing_ok=True)
+            total -= size
 
     def _files(self) -> list[tuple[int, int, Path]]:
         """When each was used last, its bytes and its path; the longest unused first."""
@@ -151,7 +159,10 @@ class Recording:
     def _places(self, inputs: bytes) -> dict[bytes, Path]:
         """Which file the output of each beginning of such a run is in."""
         found: dict[bytes, Path] = {}
-        for path in self.folder.glob(f"{inputs.hex()[:NAME]}-*.safetensors"):
+        paths = set(self.folder.glob(f"{inputs.hex()[:NAME]}-*.safetensors"))
+        for path in [each for each in self._names if each.name.startswith(inputs.hex()[:NAME]) and each not in paths]:
+            del self._names[path]  # dropped meanwhile
+        for path in paths:
             if path not in self._names:
                 with contextlib.suppress(*UNREADABLE):
                     self._names[path] = frozenset(map(bytes.fromhex, _open(path).keys()))

@@ -10,6 +10,7 @@ from torch import nn
 from explorer.architecture import Architecture
 from explorer.errors import ModelError, PlanError
 from explorer.module_walk import ModuleWalk
+from explorer.own_forward import is_own, is_replaced
 from explorer.plan import InheritancePlan
 
 
@@ -38,9 +39,7 @@ def check_target(unet: Any, plan: InheritancePlan) -> None:
         raise ModelError(
             f"{type(unet).__name__} is not a UNet2DConditionModel of diffusers; give a Stable Diffusion UNet."
         )
-    own = unet.__dict__.get("forward")
-    if own is not None and getattr(own, "__func__", None) is not type(unet).forward and not hasattr(unet, "_hf_hook"):
-        raise ModelError("another tool has replaced the forward of the UNet; undo it, or load the model again.")
+    _check_forward("the UNet", unet)
 
 
 def check_scheduler(scheduler: Any, plan: InheritancePlan) -> None:
@@ -81,11 +80,12 @@ def check_untouched(walk: ModuleWalk) -> None:
             raise ModelError("FreeU is enabled and is not supported with a plan; call pipe.disable_freeu() first.")
 
 
-def _check_bypassed(name: str, module: nn.Module) -> None:
-    own = module.__dict__.get("forward")
-    # accelerate leaves a module's own bound forward behind when its hooks are removed.
-    replaced = own is not None and getattr(own, "__func__", None) is not type(module).forward
-    if replaced and "_hf_hook" not in module.__dict__:
+def _check_forward(name: str, module: nn.Module) -> None:
+    if is_replaced(module) or not is_own(type(module)):
         raise ModelError(f"another tool has replaced the forward of {name}; undo it, or load the model again.")
+
+
+def _check_bypassed(name: str, module: nn.Module) -> None:
+    _check_forward(name, module)
     if module._forward_hooks or module._forward_pre_hooks:
         raise ModelError(f"{name} has forward hooks, which a plan would not run; remove them first.")

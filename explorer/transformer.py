@@ -14,7 +14,9 @@ from diffusers.models.attention import BasicTransformerBlock
 from diffusers.models.attention_processor import Attention
 from torch import Tensor, nn
 
-_FORWARDS = {each: each.forward for each in (BasicTransformerBlock, Attention)}
+from explorer.own_forward import is_own
+
+_FORWARDS = {each: each.forward for each in (BasicTransformerBlock, Attention) if is_own(each)}
 
 
 def run_block(
@@ -67,7 +69,7 @@ def _is_untouched(module: Any, kind: type[nn.Module]) -> bool:
     compiled by itself (`compile_repeated_blocks`)."""
     return (
         type(module) is kind
-        and kind.forward is _FORWARDS[kind]
+        and kind.forward is _FORWARDS.get(kind)
         and "forward" not in module.__dict__
         and module._compiled_call_impl is None
         and not (module._forward_hooks or module._forward_pre_hooks)

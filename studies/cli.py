@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import time
@@ -409,6 +410,9 @@ def dashboard(
 
 def main() -> None:
     """The entry point: every error that a user can mend is one sentence and status 1."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal may lack signs, such as the paper's dagger
     sys.exit(run(sys.argv[1:]))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tomllib
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -91,8 +92,8 @@ class SearchConfig:
             "max_age",
         ):
             value = getattr(self, name)
-            if value is not None and value <= 0:
-                raise StudyError(f"--{name.replace('_', '-')} must be more than zero, got {value}.")
+            if value is not None and not 0 < value < math.inf:
+                raise StudyError(f"--{name.replace('_', '-')} must be more than zero, and a number, got {value}.")
         if self.replay < 0:
             raise StudyError(f"--replay must be a number of MiB, or 0 for none, got {self.replay}.")
         if not 0 <= self.seed < 2**31:

@@ -6,6 +6,7 @@ killed, the others (or the next run) find and do again.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -116,8 +117,8 @@ def run_worker(
             be written.
     """
     for name, value in (("number of trials", total_trials), ("timeout", timeout)):
-        if value is not None and value <= 0:
-            raise StudyError(f"the {name} must be more than zero, got {value}.")
+        if value is not None and not 0 < value < math.inf:
+            raise StudyError(f"the {name} must be more than zero, and a number, got {value}.")
     study = store.study(study_name)
     if study.settings.space != space.name:
         raise StudyError(f"the study {study.name!r} searches the space {study.settings.space!r}, not {space.name!r}.")

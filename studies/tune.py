@@ -297,10 +297,12 @@ def search(tuning: Tuning, session: Session, store: Store) -> StudyRecord:
 
     # A plan that is begun is scored to its end: on the average half of one is over the time.
     timeout = seconds - split.plan_seconds / 2
-    if timeout > 0 or not counts(store, study).done:
+    standing = counts(store, study)
+    if timeout > 0 or not standing.done:  # one plan at least, whatever the time
+        total, lasts = (None, timeout) if timeout > 0 else (standing.begun + 1, None)
         run_worker(
-            store, study.name, session.space, session.evaluator, InheritancePlan.from_json, None, max(timeout, 0.001),
-            show, session.info.to_json(), proposals=proposals_of(session.config, session),
+            store, study.name, session.space, session.evaluator, InheritancePlan.from_json, total, lasts, show,
+            session.info.to_json(), proposals=proposals_of(session.config, session),
             predictor=session.evaluator.predictor,
         )  # fmt: skip
     return study

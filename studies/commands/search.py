@@ -29,7 +29,7 @@ from studies.preparation import decided, prepare, proposals_of, use_standing
 from studies.profiles import use_profile
 from studies.queue import counts, enqueue
 from studies.racing import no_look
-from studies.rows import trials
+from studies.reading import Reading
 from studies.saved import Saved
 from studies.session import Session, config_of, open_session
 from studies.store import Store, StudyRecord
@@ -243,6 +243,7 @@ def _progress(
         TextColumn("[bold]{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(),
         TextColumn("{task.fields[words]}", markup=False),
     )  # fmt: skip
+    reading = Reading(study)
     seen, pace = {"finished": -1}, Pace(config, clock, counts(store, study).finished)
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task("searching", total=config.trials, words="")
@@ -251,7 +252,8 @@ def _progress(
             if standing.finished == seen["finished"] and standing.words is None:
                 return
             seen["finished"] = standing.finished
-            text = _standing_words(store, study, standing)
+            reading.refresh(store)
+            text = _standing_words(reading, standing)
             bar.update(task, completed=standing.finished, words=text)
             if standing.state == "failed":
                 console.print(f"failed: {standing.words}: {standing.reason}", markup=False)
@@ -266,9 +268,10 @@ def _progress(
         yield show
 
 
-def _standing_words(store: Store, study: StudyRecord, standing: Standing) -> str:
+def _standing_words(reading: Reading, standing: Standing) -> str:
     parts = [f"{duration(standing.seconds_left)} left"] if standing.seconds_left is not None else []
-    best: list[Any] = without_loss(trials(store, study), study.settings.objectives, study.settings.steps)
+    settings = reading.study.settings
+    best: list[Any] = without_loss(reading.rows, settings.objectives, settings.steps)
     if best:
         parts.append(f"best at no loss {best[0].speedup:.2f}x ({best[0].title})")
     if standing.screened:

@@ -24,7 +24,7 @@ from studies.outlook import MOST, Outlook, behind_front
 from studies.proposers.base import Proposal, Tools
 from studies.proposers.pool import Candidate, Pool
 from studies.proposers.seeds import seeds
-from studies.tables import SCREENED
+from studies.tables import FAILED, SCREENED
 
 if TYPE_CHECKING:
     from studies.screen import Screen
@@ -109,7 +109,7 @@ class Planned:
                 candidate.parents = (plan.number,)
             if plan.losses is not None:
                 measured.append((candidate.features, plan.losses))
-            elif plan.state == SCREENED:
+            elif plan.state in (SCREENED, FAILED):
                 dropped.append(candidate.features)
             elif plan.key in record.keys and not record.finished(id):
                 pending.append(candidate.features)

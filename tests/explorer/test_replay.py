@@ -6,6 +6,7 @@ import gc
 import tempfile
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import diffusers
@@ -15,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from explorer import InheritancePlan, inherit, strategy
+from explorer import InheritancePlan, inherit, replay, strategy
 from explorer.architecture import Architecture
 from explorer.coefficients import Coefficients
 from explorer.mask import Mask
@@ -130,6 +131,27 @@ def test_what_is_kept_is_bounded_and_the_longest_unused_goes_first() -> None:
     for _ in range(2):
         latents(pipe, plans[0], none)
     assert none.size == 0 and none.replayed == 0 and none.computed == 2 * STEPS
+
+
+@pytest.mark.parametrize("free", [0, 5 * 2**20])
+def test_a_disk_that_fills_up_takes_its_room_back(free: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pipe, recording = pipeline("DDIMScheduler"), Recording(2**30, tmp_path)
+    latents(pipe, written([0, 0, *[1] * 6]), recording)
+    assert recording.size > 0
+    monkeypatch.setattr(replay.shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
+    plan = written([0, 0, *[1, 0] * 3])
+    assert torch.equal(latents(pipe, plan, recording), latents(pipe, plan, None))
+    assert recording.size == 0
+
+
+def test_names_of_dropped_files_are_forgotten(tmp_path: Path) -> None:
+    pipe, recording = pipeline("DDIMScheduler"), Recording(2**30, tmp_path)
+    for tail in ([1] * 6, [1, 0] * 3):
+        latents(pipe, written([0, 0, *tail]), recording)
+        for path in tmp_path.glob("*.safetensors"):
+            path.unlink()
+    latents(pipe, written([0, 0, *[1, 1, 0] * 2]), recording)
+    assert len(recording._names) <= 1
 
 
 def test_processes_that_share_a_folder_share_what_they_recorded(tmp_path: Path) -> None:

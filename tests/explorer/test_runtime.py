@@ -774,5 +774,52 @@ def test_what_cannot_work_is_refused_with_its_reason() -> None:
         inherit(object(), plan)
 
 
+PUT_IN = {
+    "a ResUnit": lambda unet: unet.down_blocks[0].resnets[0],
+    "an AttnUnit": lambda unet: unet.up_blocks[1].attentions[0],
+    "a block": lambda unet: unet.down_blocks[1],
+    "the UNet": lambda unet: unet,
+}
+
+
+@pytest.mark.parametrize("place", PUT_IN)
+def test_a_subclass_with_a_forward_of_its_own_is_refused(place: str) -> None:
+    pipe = make_pipeline()
+    plan, module = plan_for(pipe), PUT_IN[place](pipe.unet)
+    stock = type(module)
+
+    def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return stock.forward(self, *args, **kwargs)
+
+    # as a patch may: with the names of what it replaces
+    module.__class__ = type(stock.__name__, (stock,), {"forward": functools.wraps(stock.forward)(forward)})
+    with pytest.raises(ModelError, match="another tool has replaced the forward of"):
+        inherit(pipe, plan)
+    module.__class__ = type("Extended", (stock,), {})  # whose forward is diffusers' own
+    inherit(pipe, plan).remove()
+
+
+def test_a_forward_patched_on_its_class_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    pipe = make_pipeline()
+    plan, stock = plan_for(pipe), type(pipe.unet.down_blocks[0].resnets[0])
+    monkeypatch.setattr(stock, "forward", lambda self, *args, **kwargs: args[0])
+    with pytest.raises(ModelError, match="another tool has replaced the forward of"):
+        inherit(pipe, plan)
+
+
+def test_a_hook_of_accelerate_that_is_another_tools_is_refused() -> None:
+    from accelerate.hooks import ModelHook, add_hook_to_module
+
+    class Doubles(ModelHook):
+        def post_forward(self, module: Any, output: Any) -> Any:
+            return 2 * output
+
+    pipe = make_pipeline()
+    plan = plan_for(pipe)
+    add_hook_to_module(pipe.unet.down_blocks[0].resnets[0], Doubles())
+    with pytest.raises(ModelError, match="another tool has replaced the forward of"):
+        inherit(pipe, plan)
+
+
 def test_a_mode_of_the_paper_in_words() -> None:
     assert parse_mode("P5d") == parse_mode("P5†")

@@ -207,6 +207,8 @@ BAD = {
     "zero trials": (["--trials", "0"], "--trials must be more than zero"),
     "negative steps": (["--steps", "-3"], "--steps must be more than zero"),
     "zero workers": (["--workers", "0"], "--workers must be more than zero"),
+    "a timeout that is no number": (["--timeout", "nan"], "--timeout must be more than zero, and a number, got nan"),
+    "endless timeout": (["--timeout", "inf"], "--timeout must be more than zero, and a number, got inf"),
     "negative timeout": (["--timeout", "-1"], "--timeout must be more than zero"),
     "more steps than there are": (["--steps", "1001"], "--steps must be at most 1000"),
     "seed out of range": (["--seed", "99999999999999999999"], "--seed must be from 0"),

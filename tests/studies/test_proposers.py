@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from explorer.cache_size import peak_cache_bytes
 from explorer.compiling import CompileMode
-from explorer.errors import PlanError, StudyError
+from explorer.errors import PlanError, ScoreError, StudyError
 from explorer.fitting import Fitter
 from explorer.plan import InheritancePlan
 from explorer.strategies import strategy
@@ -164,6 +164,19 @@ def test_a_long_planned_search_goes_on_where_the_best_are_measured(
     monkeypatch.setattr(planned, "LATER", 20)
     study = search(store_file, "s", 40, "planned")
     assert {row.proposed_by for row in trials(store_file, study)} == {"seeds", "moves"}
+
+
+def test_plans_that_fail_are_not_expected_on_the_front(store_file: Store) -> None:
+    class Fails(PlanEvaluator):
+        def score(self, plan: InheritancePlan, part: Any = None) -> Any:
+            if plan.rule.history == 3:
+                raise ScoreError("no picture: infinities or NaNs")
+            return super().score(plan, part)
+
+    study = store_file.create_study("s", plan_settings())
+    enqueue(store_file, study, BASELINES, make_space("joint", TINY, STEPS, STEPS + 1), evaluations)
+    search(store_file, "s", 60, "planned", evaluator=Fails(), predictor=foretold())
+    assert sum(row.state == "done" for row in trials(store_file, study)[-30:]) >= 10
 
 
 def test_what_needs_a_calibration_says_so(store_file: Store) -> None:
