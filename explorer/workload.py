@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     import torch
 
 TEXT_TOKENS = 77
+LARGEST = 65536
+"""Pixels of a side: attention maps of more have no size that a tensor can have."""
 
 
 @dataclass(frozen=True)
@@ -42,15 +44,16 @@ class Workload:
 
 
 def vae_factor(pipe: Any) -> int:
-    """Pixels a latent's side stands for: 8 for Stable Diffusion, 4 for the embedded model."""
+    """Pixels a latent's side stands for: 8 for Stable Diffusion and the embedded model."""
     return int(2 ** (len(pipe.vae.config.block_out_channels) - 1))
 
 
 def latent_size(resolution: tuple[int, int], factor: int) -> tuple[int, int]:
-    """Height and width of the latents. Raises ModelError for a resolution that is no multiple of the factor."""
-    if min(resolution) < factor or any(side % factor for side in resolution):
+    """Height and width of the latents. Raises ModelError for a resolution that is no multiple of the factor, or of more
+    than LARGEST pixels."""
+    if min(resolution) < factor or max(resolution) > LARGEST or any(side % factor for side in resolution):
         raise ModelError(
-            f"--resolution must be a positive multiple of {factor} pixels with this model, got "
+            f"--resolution must be a positive multiple of {factor} pixels with this model, {LARGEST} at most, got "
             f"{'x'.join(str(side) for side in resolution)}."
         )
     return resolution[0] // factor, resolution[1] // factor

@@ -36,8 +36,8 @@ class Preset:
 PRESETS = {
     # the steps are those that the budgets of minutes came to on two cores
     "cpu": Preset(
-        channels=(48, 96, 128, 128), autoencoder=(16, 32, 64, 128), latents=12, legs=(1332, 1082), autoencoder_batch=4,
-        unet_steps=3151, unet_batch=64, clip_steps=669, clip_batch=128, learns="core", prediction="v_prediction",
+        channels=(48, 96, 128, 128), autoencoder=(16, 32, 64, 128), latents=12, legs=(1000, 5000), autoencoder_batch=4,
+        unet_steps=3600, unet_batch=64, clip_steps=1300, clip_batch=128, learns="core", prediction="v_prediction",
     ),
     # 16x16 latents at 32 to 160 channels: as many parameters as the other UNet, for an evaluation of twice its time
     "gpu": Preset(

@@ -9,8 +9,8 @@ import numpy as np
 
 from studies.front import hypervolume, non_dominated
 from studies.rows import TrialRow, objective_losses
+from studies.scale import Scale
 from studies.settings import Objective
-from studies.summary import Scale
 from studies.tables import DONE, FINISHED
 
 CHECKPOINTS = 240  # a line of more points shows nothing more

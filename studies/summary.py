@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from scipy.stats import spearmanr
 
-from studies.front import Array, dominates, hypervolume
+from studies.front import dominates, hypervolume
 from studies.rows import TrialRow, front_rows, objective_losses
+from studies.scale import Scale
 from studies.scored import PREDICTED, PREDICTED_COST
 from studies.settings import Objective
 from studies.shared import Shared
@@ -77,35 +78,17 @@ def dominated_baselines(rows: list[TrialRow], row: TrialRow, objectives: tuple[O
     ]
 
 
-@dataclass(frozen=True)
-class Scale:
-    """The range of each objective over the controls, (k,) each: what makes volumes of different studies comparable."""
-
-    low: Array
-    high: Array
-
-    def apply(self, losses: Array) -> Array:
-        return np.asarray((losses - self.low) / np.where(self.high > self.low, self.high - self.low, 1.0))
-
-    @property
-    def corner(self) -> list[float]:
-        """The reference point: a tenth of the range beyond the worst control."""
-        return [1.1] * len(self.low)
-
-
 def scale_of(rows: list[TrialRow], objectives: tuple[Objective, ...]) -> Scale | None:
-    """From the scored baselines and fewer plain steps among `rows`; None while there is none."""
-    controls = [row for row in scored_rows(rows, objectives) if is_control(row)]
-    if not controls:
-        return None
-    losses = objective_losses(controls, objectives)
-    return Scale(losses.min(axis=0), losses.max(axis=0))
+    """`Scale.over` the scored ones of `rows`; None while no baseline is among them."""
+    scored = scored_rows(rows, objectives)
+    baselines = np.array([row.origin == "baseline" for row in scored], dtype=bool)
+    return Scale.over(objective_losses(scored, objectives), baselines) if baselines.any() else None
 
 
 @dataclass(frozen=True)
 class Gain:
-    """Hypervolume of all plans and of the baselines alone, to one reference point, each objective scaled to its range
-    over the baselines. Fewer plain steps count as a baseline also where the search proposed them."""
+    """Hypervolume of all plans and of the controls alone, to one reference point, each objective scaled to its range
+    over the baselines. Controls: the baselines, and fewer plain steps also where the search proposed them."""
 
     all: float
     baselines: float

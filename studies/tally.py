@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from studies.front import Array
+import numpy as np
+
 from studies.growth import gains
 from studies.rows import TrialRow, front_rows, objective_losses
+from studies.scale import Scale
 from studies.settings import Objective
-from studies.summary import Scale, scale_of, scored_rows
+from studies.summary import scored_rows
 from studies.tables import FAILED, SCREENED
 
 BASELINE, UNKNOWN = "baseline", "unknown"
@@ -42,7 +44,8 @@ def tally(rows: list[TrialRow], objectives: tuple[Objective, ...]) -> list[Tally
     added: dict[str, float] = {}
     if scored:
         losses = objective_losses(scored, objectives)
-        scale = scale_of(rows, objectives) or _whole(losses)
+        scale = Scale.over(losses, np.array([row.origin == BASELINE for row in scored], dtype=bool))
+        assert scale is not None
         for row, gain in zip(scored, gains(scale.apply(losses), scale.corner), strict=True):
             added[source_of(row)] = added.get(source_of(row), 0.0) + gain
     done = [source_of(row) for row in scored]
@@ -53,8 +56,3 @@ def tally(rows: list[TrialRow], objectives: tuple[Objective, ...]) -> list[Tally
         Tally(k, done.count(k), failed.count(k), screened.count(k), front.count(k), added.get(k, 0.0)) for k in kinds
     ]
     return sorted(made, key=lambda each: (each.kind != BASELINE, -each.hypervolume_gain, each.kind))
-
-
-def _whole(losses: Array) -> Scale:
-    """The range of all plans, where a study has no baseline."""
-    return Scale(losses.min(axis=0), losses.max(axis=0))

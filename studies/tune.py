@@ -26,6 +26,7 @@ from studies.calibration import Calibration
 from studies.certificate import certificate_folder
 from studies.certify import LEAST, certify, check_held_out, clip_metric
 from studies.choice import Bound
+from studies.clock import OutOfTime
 from studies.config import SearchConfig
 from studies.documents import read_document
 from studies.driver import Progress, run_worker
@@ -276,11 +277,15 @@ def begin(tuning: Tuning) -> Session:
 
 def search(tuning: Tuning, session: Session, store: Store) -> StudyRecord:
     """The calibration where the budget allows one, the baselines, then what is proposed, until the search's share of
-    the budget is used."""
+    the budget is used. A calibration that would leave no time for the least number of plans is given up, and the same
+    command of a later run, with a larger budget, goes on with it."""
     split = tuning.split
     assert split is not None
     study = store.create_study(STUDY, session.settings)
-    prepare(store, study, session, partial(_calibrated, tuning))
+    try:
+        prepare(store, study, session, partial(_calibrated, tuning))
+    except OutOfTime as error:
+        tuning.say(f"{error}; plans are proposed without it")
     first = first_plans(session.architecture, session.config.steps, session.other_schedulers)
     first = first[: baseline_count(split.plans)]
     enqueue(store, study, first, session.space, session.evaluator.evaluations)
@@ -320,7 +325,10 @@ def _calibrated(tuning: Tuning, store: Store, study: StudyRecord, session: Sessi
             left = "" if standing.seconds_left is None else f" ({standing.seconds_left:.0f} s of it left)"
             tuning.say(f"calibration, {standing.words}: {standing.done} of {standing.total} evaluations{left}")
 
-    return calibrate(store, study, session, on_progress=show)
+    split = tuning.split
+    assert split is not None
+    seconds = tuning.left - split.certificate_seconds - LEAST_PLANS * split.plan_seconds
+    return calibrate(store, study, session, on_progress=show, seconds=seconds)
 
 
 def finish(tuning: Tuning, session: Session, store: Store, study: StudyRecord) -> Result:

@@ -14,8 +14,8 @@ import numpy as np
 import sqlalchemy as sa
 
 from studies.front import Array, losses
+from studies.scale import Scale
 from studies.store import Store, StudyRecord
-from studies.summary import Scale
 from studies.tables import DONE, FINISHED, WAITING, measurements, plans
 
 CHUNK = 500  # ids in one query
@@ -82,12 +82,12 @@ class Record:
             if len(values.get(plan.id, {})) == len(names):
                 plan.losses = losses([[values[plan.id][name] for name in names]], directions)[0]
                 self._done.append(plan)
-        self._scale = _scale(self._done)
+        known = np.array([plan.losses for plan in self._done]).reshape(-1, len(names))
+        self._scale = Scale.over(known, np.array([plan.baseline for plan in self._done], dtype=bool))
 
     @property
     def scale(self) -> Scale | None:
-        """What hypervolumes are measured in: the range over the baselines, or over all plans where there are fewer
-        than two; None while no plan is done."""
+        """What hypervolumes are measured in; None while no plan is done."""
         return self._scale
 
     def finished(self, id: int) -> bool:
@@ -98,13 +98,6 @@ class Record:
         """Ids and JSON of the plans with an id above `after`."""
         query = sa.select(plans.c.id, plans.c.plan).where(plans.c.study_id == self.study.id, plans.c.id > after)
         yield from ((row.id, row.plan) for row in self.store.read(query.order_by(plans.c.id)))
-
-
-def _scale(done: list[Standing]) -> Scale | None:
-    baselines = [plan for plan in done if plan.baseline]
-    found = [plan.losses for plan in (baselines if len(baselines) > 1 else done)]
-    points = np.array(found)
-    return Scale(points.min(axis=0), points.max(axis=0)) if found else None
 
 
 def _chunks(ids: list[int]) -> Iterator[list[int]]:

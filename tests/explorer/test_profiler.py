@@ -145,7 +145,7 @@ def test_memory_that_runs_out_on_the_way_is_said(monkeypatch: pytest.MonkeyPatch
         profile_pipeline(pipe, "tiny", workload_of(pipe, device="cpu"), steps=4, rounds=3)
 
 
-@pytest.mark.parametrize("side", [7, 33, -2, 0])
+@pytest.mark.parametrize("side", [7, 33, -2, 0, 100_000_000])
 def test_a_resolution_fits_the_model_s_own_factor(side: int) -> None:
     pipe = make_pipeline()
     assert vae_factor(pipe) == 2

@@ -13,7 +13,7 @@ from studies import Objective
 from studies.descriptors import LENGTHS
 from studies.front import hypervolume
 from studies.outlook import MOST, Outlook, staircase
-from studies.summary import Scale
+from studies.scale import Scale
 from studies.surrogate import ALIKE, LINE, NOISE, SMOOTH, Surrogate
 
 LATENCY, SPEEDUP = Objective("latency", "minimize"), Objective("speedup", "maximize")

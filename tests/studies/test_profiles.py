@@ -197,8 +197,9 @@ def test_anatomy_takes_the_model_s_own_factor(tmp_path: Path, capsys: pytest.Cap
     for model, side, latent in ((tiny, 44, 22), ("emoji", 128, 16), ("arch:sd15", 512, 64)):
         assert run(["anatomy", "--model", model, "--resolution", str(side), "--json"]) == 0
         assert json.loads(capsys.readouterr().out)["latent"] == [latent, latent]
-    assert run(["anatomy", "--model", tiny, "--resolution", "45"]) == 1
-    assert "positive multiple of 2 pixels" in capsys.readouterr().err
+    for side in ("45", "100000000"):
+        assert run(["anatomy", "--model", tiny, "--resolution", side]) == 1
+        assert "positive multiple of 2 pixels" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

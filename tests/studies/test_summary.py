@@ -60,6 +60,9 @@ def test_hypervolume_grows_with_what_the_search_adds() -> None:
     assert found is not None and found.ratio > 1
     fewer_by_search = row(6, None, 3, 22, 29.9, words="plain@15")
     assert gain([*ROWS[:1], FEWER, WORSE, fewer_by_search], OBJECTIVES).ratio == 1  # type: ignore[union-attr]
+    # the scale is the baselines' own, which a useless searched plan of two steps must not widen
+    useless = row(7, None, 0.1, 500, 1, words="plain@2")
+    assert gain([*ROWS, useless], OBJECTIVES) == found
     alone = gain([PLAIN, FEWER, WORSE], OBJECTIVES)
     assert alone is not None and alone.ratio == 1
     assert gain([CLOSE], OBJECTIVES) is None

@@ -324,6 +324,34 @@ def test_a_calibrated_search_proposes_races_and_saves(tmp_path: Path, monkeypatc
     assert kinds[0] == "calibration" and "calibration" not in kinds[kinds.index("search") :], "what stands is kept"
 
 
+def test_a_calibration_leaves_time_for_plans_or_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And where the command is given again with more time, it goes on with the parts that stand."""
+    from studies import calibrate, calibration, tune
+
+    monkeypatch.setattr(tune, "LEAST_PLANS", 1)
+    monkeypatch.setattr(calibrate, "PICTURES", 1)
+    monkeypatch.setattr(calibrate, "POINTS", 2)
+    said: list[str] = []
+    config = SearchConfig(
+        objectives=OBJECTIVES, reference="baseline", steps=3, pairs=3, prompt_count=2, calibrate=True, study="tune"
+    )
+    session = open_session(config)
+    with Store.open(tmp_path / "explorer.db") as store:
+        for budget in (11.5, 10_000.0):
+            tuning = Tuning(config, Limits(), budget, tmp_path / "out", said.append, held_out(config))
+            tuning.split = Split(2, 3, 2, 1.0, 10.0, 8, 1.0, calibration=1.0)
+            session = replace(session, evaluator=session.evaluator.reseeded(config.seed))
+            if budget > 100:
+                monkeypatch.setattr(tune, "run_worker", lambda *given, **named: None)
+            study = search(tuning, session, store)
+            whole = calibration.load(store, study)
+            assert (whole is not None) == (budget > 100) == (session.evaluator.predictor is not None)
+            if whole is None:
+                parts = len(calibration.parts(store, study))
+                assert any(f"not whole: {parts} of" in words for words in said)
+                assert [row.state for row in trials(store, study) if row.finished] == ["done"]
+
+
 def test_a_tune_from_beginning_to_end(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
