@@ -21,7 +21,6 @@ STAGES = {
     "export": "what was trained, to explorer/embedded; with the prompt sets",
     "statistics": "features of the real pictures",
     "evaluate": "measure what was exported",
-    "repeat": "measure a second run, in a --work of its own, beside what ships; its logs and figures go to the card",
     "card": "write the model card from the measurements",
 }
 
@@ -44,9 +43,7 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--guidance", type=float, default=3.0, help="guidance scale of the evaluation")
     made.add_argument("--machine-only", action="store_true", help="of the evaluation, only what depends on the machine")
-    made.add_argument(
-        "--count", type=int, help="generated pictures of the evaluation, rather than 1000, or 300 of a second run"
-    )
+    made.add_argument("--count", type=int, default=1000, help="generated pictures of the evaluation")
     return made
 
 
@@ -127,14 +124,7 @@ def main(arguments: list[str] | None = None) -> None:
         from recipe.evaluate import evaluate
 
         evaluate(
-            work, guidance=options.guidance, count=options.count or 1000, machine_only=options.machine_only,
-            placed=preset.placed, device=options.device,
-        )  # fmt: skip
-    elif stage == "repeat":
-        from recipe.repeat import repeat
-
-        repeat(
-            work, channels=preset.channels, guidance=options.guidance, count=options.count or 300,
+            work, guidance=options.guidance, count=options.count, machine_only=options.machine_only,
             placed=preset.placed, device=options.device,
         )  # fmt: skip
     else:

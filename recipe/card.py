@@ -6,12 +6,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-from recipe.card_text import AGAIN, CHOICES, DATA, DISTANCE, HEARTS, INTRODUCTION, LIMITS, PATHS, SOLVERS
+from recipe.card_text import CHOICES, DATA, DISTANCE, HEARTS, INTRODUCTION, LIMITS, PATHS, SOLVERS
 from recipe.evaluate import RESULTS
 from recipe.export import EMBEDDED, TRAININGS
 from recipe.grids import read_losses, save_curves
 from recipe.prepare import load_dataset
-from recipe.repeat import LOGS, REPEATED
 from recipe.tradeoff import FEW
 
 CURVES = dict(
@@ -44,9 +43,8 @@ def table(head: list[str], rows: list[list[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def trainings(folder: Path, within: str = "card") -> str:
-    """A table of steps and minutes, and the curves, of the logs that `export` kept; empty where it kept none. within:
-    the folder as seen from the card."""
+def trainings(folder: Path) -> str:
+    """A table of steps and minutes, and the curves, of the logs that `export` kept in the card's folder."""
     rows, pictures = [], []
     for name, (title, columns) in CURVES.items():
         log = folder / f"losses-{name}.csv"
@@ -55,40 +53,10 @@ def trainings(folder: Path, within: str = "card") -> str:
         last = log.read_text(encoding="utf-8").splitlines()[-1].split(",")
         rows.append([title, last[0], f"{float(last[1]) / 60:.0f}"])
         save_curves({column: read_losses(log, column) for column in columns}, folder / f"{name}.svg", title)
-        pictures.append(f"![{title}]({within}/{name}.svg)")
-    return "\n\n".join([table(["training", "steps", "minutes"], rows), *pictures]) if rows else ""
-
-
-def figures(found: dict[str, Any]) -> dict[str, str]:
-    """What the weights draw and what skipped work costs, in the words of the table that compares two runs."""
-    first, *others = found["tradeoff"]
-    generated = found["alignment"]["generated"]
-    return {
-        "pictures, and of the trade-off": f"{found['count']}, {found['paired_count']}",
-        "autoencoder on held-out pictures, dB": f"{found['autoencoder_psnr_held_out']:.1f}",
-        **{f"generated pictures, {name.replace('top', 'top ')}": percent(row) for name, row in generated.items()},
-        **{
-            f"own CLIP model, {name.replace('-', ' ')}, top 5": percent(row["top5"])
-            for name, row in found.get("own_retrieval", found["retrieval"]).items()
-        },
-        "CLIP score": number(first["clip_score"], 1),
-        **{f"PSNR of {row['name']}, dB": number(row["psnr"], 1) for row in others},
-    }
-
-
-def repetition(found: dict[str, Any], again: dict[str, Any]) -> str:
-    """The weights that ship beside those of the recipe's second run."""
-    ships, repeated = figures(found), figures(again)
-    return table(["figure", "ships", "second run"], [[name, ships[name], repeated[name]] for name in ships])
-
-
-def training(folder: Path, found: dict[str, Any], repeated: Path) -> str:
-    """The curves of the weights that ship, and of a second run with its figures beside theirs, where they were kept."""
-    shown = [trainings(folder) or "The logs of the training of these weights were not kept."]
-    again = json.loads(repeated.read_text(encoding="utf-8")) if repeated.exists() else {}
-    if again.get("beside") == found["weights"]:
-        shown += [AGAIN.strip(), trainings(folder / LOGS, f"card/{LOGS}"), repetition(found, again)]
-    return "\n\n".join(shown)
+        pictures.append(f"![{title}](card/{name}.svg)")
+    if not rows:
+        return "The logs of the training of these weights were not kept."
+    return "\n\n".join([table(["training", "steps", "minutes"], rows), *pictures])
 
 
 def alignment(found: dict[str, Any]) -> str:
@@ -185,7 +153,7 @@ def grid(found: dict[str, Any], name: str) -> str:
     return f"![{name} prompts](card/samples-{name}.png)\n\n" + "; ".join(found["grids"][name]) + "."
 
 
-def write_card(work: Path, embedded: Path = EMBEDDED, results: Path = RESULTS, repeated: Path = REPEATED) -> Path:
+def write_card(work: Path, embedded: Path = EMBEDDED, results: Path = RESULTS) -> Path:
     """`embedded/MODEL_CARD.md` and its curves."""
     found = json.loads(results.read_text(encoding="utf-8"))
     items = load_dataset(work).items
@@ -199,7 +167,7 @@ def write_card(work: Path, embedded: Path = EMBEDDED, results: Path = RESULTS, r
         f"autoencoder {parameters['vae'] / 1e6:.1f} M. Everything under `embedded`: {machine['size_mb']:.1f} MB.",
         f"- Guidance scale to use: {found['guidance']:g}; all figures here are at it.",
         f"- Steps: PNDM, {found['steps']}, unless a table says otherwise.",
-        f"- One UNet evaluation on two threads: {speed} samples a batch (per sample).",
+        f"- One UNet evaluation on two threads of {machine['processor']}: {speed} samples a batch (per sample).",
         f"- Loading: {loading['seconds']:.1f} s, with the import of diffusers {loading['seconds_with_imports']:.1f} s; "
         f"the process takes {loading['peak_mib']:.0f} MiB at most.",
         f"- The same seed twice gives the same bytes: {'yes' if machine['same_picture_twice'] else 'no'}.",
@@ -215,7 +183,7 @@ def write_card(work: Path, embedded: Path = EMBEDDED, results: Path = RESULTS, r
         INTRODUCTION.format(latents=shape),
         "\n".join(facts),
         "## Data\n\n" + data,
-        "## Training\n\n" + training(embedded / "card", found, repeated),
+        "## Training\n\n" + trainings(embedded / "card"),
         f"The autoencoder gives held-out pictures back at {found['autoencoder_psnr_held_out']:.1f} dB.",
         "## Samples\n\nPrompts that it was trained on:\n\n" + grid(found, "training"),
         "Concepts that it never saw, which it cannot draw:\n\n" + grid(found, "held-out"),

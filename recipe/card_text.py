@@ -44,12 +44,6 @@ generator nor the autoencoder saw them. The other {extra} concepts are for the C
 the figures below compare with are placed in the same way.""".strip(),
 }
 
-AGAIN = """
-The recipe was run a second time, with the same seeds and steps (`python -m recipe repeat`), and these are the curves of
-that run. Its weights are others and do not ship: the first run ended by the clock, and ties among its tokens fell by
-chance. What the second run draws, as the same CLIP model judges it, and what skipped work costs it, stands beside what
-ships."""
-
 DISTANCE = """
 A Frechet distance falls with the number of pictures: only those of n generated from n real pictures and of n real ones
 from n others are of one kind. KID does not, and is 0 for equal sets."""

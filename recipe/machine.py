@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import platform
 import statistics
 import subprocess
 import sys
@@ -13,8 +12,11 @@ from typing import Any
 
 import torch
 
+from explorer.devices import describe, resolve_device
 from explorer.files import write_whole
 from explorer.pictures import generate
+
+THREADS = 2
 
 LOADING = """
 import re, time
@@ -35,11 +37,8 @@ print(first, time.perf_counter() - start, peak)
 
 def note_device(work: Path, device: str) -> None:
     """Keep what a training runs on in `work/device.json`, for the card."""
-    from explorer.devices import describe as facts
-    from explorer.devices import resolve_device
-
     work.mkdir(parents=True, exist_ok=True)
-    write_whole(work / "device.json", (json.dumps(facts(resolve_device(device)).to_json()) + "\n").encode())
+    write_whole(work / "device.json", (json.dumps(describe(resolve_device(device)).to_json()) + "\n").encode())
 
 
 def folder_size(folder: Path) -> int:
@@ -62,7 +61,7 @@ def loading(repeats: int = 3) -> dict[str, float]:
 def evaluation_ms(unet: Any, batches: tuple[int, ...] = (2, 8, 16), repeats: int = 30) -> dict[str, float]:
     """Median milliseconds per sample of one UNet evaluation, by batch, on two threads."""
     threads, found = torch.get_num_threads(), {}
-    torch.set_num_threads(2)
+    torch.set_num_threads(THREADS)
     try:
         for batch in batches:
             side, channels = unet.config.sample_size, unet.config.in_channels
@@ -85,16 +84,14 @@ def same_picture(pipe: Any, caption: str, guidance: float) -> bool:
     return bool(torch.equal(*twice))
 
 
-def describe() -> dict[str, Any]:
-    """The machine, in the words of the platform."""
-    return {"processor": platform.processor() or platform.machine(), "threads": 2, "torch": torch.__version__}
-
-
 def measure(pipe: Any, embedded: Path, caption: str, guidance: float, repeats: int) -> dict[str, Any]:
     """Everything in this module, by name."""
     parts = ("unet", "text_encoder", "vae")
+    facts = describe(torch.device("cpu"))
     return {
-        **describe(),
+        "processor": facts.name,
+        "threads": THREADS,
+        "torch": facts.torch,
         "size_mb": folder_size(embedded) / 1e6,
         "parameters": {part: sum(p.numel() for p in getattr(pipe, part).parameters()) for part in parts},
         "loading": loading(repeats),

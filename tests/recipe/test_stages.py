@@ -15,10 +15,9 @@ from recipe.__main__ import STAGES, main
 from recipe.autoencoder import LEGS, latents_of, train_autoencoder
 from recipe.card import write_card
 from recipe.evaluate import digest, evaluate
-from recipe.export import export
+from recipe.export import TRAININGS, export
 from recipe.loop import Budget
 from recipe.prepare import load_dataset
-from recipe.repeat import repeat
 from recipe.tensors import load_tensors
 from recipe.tokens import load_tokenizer, numbering
 from recipe.unet import cached_latents, train_unet
@@ -140,36 +139,22 @@ def test_the_evaluation_measures_everything(made: Made) -> None:
 
 
 def test_the_card_quotes_the_evaluation(made: Made) -> None:
-    card = write_card(made.work, made.embedded, made.results, made.work / "no second run")
+    card = write_card(made.work, made.embedded, made.results)
     text = card.read_text(encoding="utf-8")
     for quoted in ("CC-BY-4.0", "Apache-2.0", "MIT", "12 steps, DC0/P5", "What it is not"):
         assert quoted in text
     pictures = [part.split(")")[0] for part in text.split("](card/")[1:]]
-    assert pictures and all((made.embedded / "card" / name).is_file() for name in pictures)
+    assert all((made.embedded / "card" / name).is_file() for name in pictures)
+    assert {f"{name}.svg" for name in TRAININGS} < set(pictures)
 
 
-def test_a_second_run_stands_beside_what_ships(made: Made, tmp_path: Path) -> None:
-    repeated, embedded = tmp_path / "repeated.json", tmp_path / "embedded"
+def test_a_card_without_logs_says_so(made: Made, tmp_path: Path) -> None:
+    embedded = tmp_path / "embedded"
     shutil.copytree(made.embedded, embedded)
     for log in (embedded / "card").glob("losses-*.csv"):
         log.unlink()
-    again = repeat(
-        made.work, embedded=embedded, results=repeated, channels=CHANNELS, count=4, paired_count=3, steps=12,
-        extractors=("emojiclip",),
-    )  # fmt: skip
-    assert json.loads(repeated.read_text(encoding="utf-8")) == again
-    # the same weights: what does not depend on the number of pictures is the same
-    assert again["weights"] == again["beside"] == made.found["weights"]
-    assert again["autoencoder_psnr_held_out"] == made.found["autoencoder_psnr_held_out"]
-    text = write_card(made.work, embedded, made.results, repeated).read_text(encoding="utf-8")
-    assert "were not kept" in text and "| pictures, and of the trade-off | 8, 6 | 4, 3 |" in text
-    curves = [part.split(")")[0] for part in text.split("](card/repeated/")[1:]]
-    assert len(curves) == 4 and all((embedded / "card" / "repeated" / name).is_file() for name in curves)
-    # of other weights than those that ship it says nothing
-    other = {**made.found, "weights": "other"}
-    (tmp_path / "other.json").write_text(json.dumps(other), encoding="utf-8")
-    text = write_card(made.work, embedded, tmp_path / "other.json", repeated).read_text(encoding="utf-8")
-    assert "card/repeated" not in text
+    text = write_card(made.work, embedded, made.results).read_text(encoding="utf-8")
+    assert "were not kept" in text and ".svg" not in text
 
 
 def test_stages_are_commands(capsys: pytest.CaptureFixture[str]) -> None:
