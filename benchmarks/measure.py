@@ -10,8 +10,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from explorer.devices import resolve_device, resolve_dtype
-from explorer.errors import ExplorerError, StudyError
-from explorer.memory import is_out_of_memory, out_of_memory
+from explorer.errors import StudyError
+from explorer.explained import run_explained
 from explorer.models import fingerprint, load_pipeline
 
 if TYPE_CHECKING:
@@ -93,14 +93,4 @@ class Pace:
 
 def run(main: Callable[[], None]) -> None:
     """Run a benchmark's main; what a user can mend is one sentence and status 1, an interrupt status 130."""
-    try:
-        main()
-    except ExplorerError as error:
-        sys.exit(f"error: {error}")
-    except Exception as error:
-        if not is_out_of_memory(error):
-            raise
-        sys.exit(f"error: {out_of_memory(error, 'the benchmark')} What was written stands.")
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        sys.exit(130)
+    run_explained(main, "the benchmark")

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from explorer.errors import StudyError
-from explorer.files import write_whole
+from explorer.files import locked, write_whole
 
 LOCKS = 64
 """Lock files that documents share: two documents of one lock wait for each other, which harms nothing."""
@@ -69,20 +69,10 @@ class WorkFolder:
     def locked(self, name: str, *, wait: bool = True) -> Iterator[bool]:
         """Hold a lock against other processes. Gives whether it is held: without `wait`, False when another has it.
         Where the system has no file locks it is always held."""
-        try:
-            import fcntl
-        except ImportError:  # pragma: no cover - Windows
-            yield True
-            return
-        with self._explained():
-            file = (self.folder / "locks" / f"{name}.lock").open("a")
-        with file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-            except BlockingIOError:
-                yield False
-                return
-            yield True  # closing the file gives the lock back
+        with contextlib.ExitStack() as stack:
+            with self._explained():
+                held = stack.enter_context(locked(self.folder / "locks" / f"{name}.lock", wait=wait))
+            yield held
 
     @contextlib.contextmanager
     def _explained(self) -> Iterator[None]:

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import math
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+from explorer.devices import resolve_device
+from explorer.explained import run_explained
+from recipe.folders import alone
 from recipe.loop import Budget
 from recipe.prepare import CONCEPTS
-from recipe.presets import PRESETS
+from recipe.presets import PRESETS, Preset
 from recipe.unet import PREDICTIONS
 
 STAGES = {
@@ -37,31 +43,54 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--prediction", choices=PREDICTIONS, help="of the UNet, rather than as the preset says")
     made.add_argument("--parcel", type=Path, default=Path("build/parcels/data"), help="of pack and unpack, no suffix")
     made.add_argument("--device", default="cpu")
-    made.add_argument("--minutes", type=float, help="end a training after so many minutes rather than its steps")
     made.add_argument(
-        "--workers", type=int, default=1, help="processes that train the UNet on a CPU; 2 made the weights"
+        "--minutes", type=positive(float), help="end a training after so many minutes rather than its steps"
+    )
+    made.add_argument(
+        "--workers", type=positive(int), default=1, help="processes that train the UNet on a CPU; 2 made the weights"
     )
     made.add_argument("--guidance", type=float, default=3.0, help="guidance scale of the evaluation")
     made.add_argument("--machine-only", action="store_true", help="of the evaluation, only what depends on the machine")
-    made.add_argument("--count", type=int, default=1000, help="generated pictures of the evaluation")
+    made.add_argument("--count", type=positive(int), default=1000, help="generated pictures of the evaluation")
     return made
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Run one stage."""
-    options = parser().parse_args(arguments)
-    preset, work = PRESETS[options.preset], options.work
-    stage = options.stage
+STANDS = "What is made so far is kept; the same command goes on."
+LEG_SHARES = (0.2, 0.8)
+"""Of the autoencoder's minutes, by leg."""
 
+
+def positive(kind: type) -> Callable[[str], Any]:
+    """An option's type: a number above zero."""
+
+    def read(text: str) -> Any:
+        if not 0 < (value := kind(text)) < math.inf:
+            raise argparse.ArgumentTypeError(f"must be above 0, got {text}")
+        return value
+
+    read.__name__ = kind.__name__
+    return read
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run one stage; raises SystemExit with status 1 and a sentence for what a user can mend."""
+    options = parser().parse_args(arguments)
+    run_explained(lambda: run(options), "the recipe", stands=STANDS)
+
+
+def run(options: argparse.Namespace) -> None:
+    """One stage."""
+    preset, work, stage = PRESETS[options.preset], options.work, options.stage
+    device = str(resolve_device(options.device))
     if stage.startswith("train-"):
         from recipe.machine import note_device
+        from recipe.prepare import check_prepared
 
-        note_device(work, options.device)
-
-    def budget(steps: int) -> Budget:
-        return Budget(minutes=options.minutes) if options.minutes else Budget(steps=steps)
-
-    if stage == "fetch":
+        check_prepared(work)
+        with alone(work, stage):
+            note_device(work, device)
+            train(options, preset, work, device)
+    elif stage == "fetch":
         from recipe.fetch import fetch
 
         fetch(work)
@@ -77,40 +106,6 @@ def main(arguments: list[str] | None = None) -> None:
         from recipe.parcels import unpack_parcel
 
         unpack_parcel(options.parcel, work)
-    elif stage == "train-autoencoder":
-        from recipe.autoencoder import LEGS, train_autoencoder
-
-        start = None
-        for leg, steps in zip(LEGS, preset.legs, strict=True):
-            start = train_autoencoder(
-                work, budget(steps), options.device, preset.autoencoder, preset.latents, preset.autoencoder_batch,
-                leg=leg, start=start, placings=preset.placings[0],
-            )  # fmt: skip
-    elif stage == "train-unet":
-        import torch
-
-        from recipe.unet import Fast, train_unet
-
-        if options.workers > 1:
-            torch.set_num_threads(1)
-        train_unet(
-            work,
-            budget(preset.unet_steps),
-            options.device,
-            preset.channels,
-            preset.unet_batch,
-            workers=options.workers,
-            prediction=options.prediction or preset.prediction,
-            placings=preset.placings[2],
-            decay=preset.decay,
-            fast=Fast(preset.half, preset.compile_seconds) if options.device != "cpu" else None,
-        )
-    elif stage == "train-clip":
-        from recipe.clip import train_clip
-
-        train_clip(
-            work, budget(preset.clip_steps), options.device, batch=preset.clip_batch, placings=preset.placings[1]
-        )
     elif stage == "export":
         from recipe.export import EMBEDDED, export
 
@@ -119,18 +114,51 @@ def main(arguments: list[str] | None = None) -> None:
         from recipe.export import EMBEDDED
         from recipe.statistics import write_statistics
 
-        write_statistics(work, EMBEDDED / "statistics", placed=preset.placed, device=options.device)
+        write_statistics(work, EMBEDDED / "statistics", placed=preset.placed, device=device)
     elif stage == "evaluate":
         from recipe.evaluate import evaluate
 
         evaluate(
             work, guidance=options.guidance, count=options.count, machine_only=options.machine_only,
-            placed=preset.placed, device=options.device,
+            placed=preset.placed, device=device,
         )  # fmt: skip
     else:
         from recipe.card import write_card
 
         write_card(work)
+
+
+def train(options: argparse.Namespace, preset: Preset, work: Path, device: str) -> None:
+    """One of the trainings."""
+
+    def budget(steps: int, share: float = 1.0) -> Budget:
+        return Budget(minutes=options.minutes * share) if options.minutes else Budget(steps=steps)
+
+    if options.stage == "train-autoencoder":
+        from recipe.autoencoder import LEGS, train_autoencoder
+
+        start = None
+        for leg, share, steps in zip(LEGS, LEG_SHARES, preset.legs, strict=True):
+            start = train_autoencoder(
+                work, budget(steps, share), device, preset.autoencoder, preset.latents, preset.autoencoder_batch,
+                leg=leg, start=start, placings=preset.placings[0],
+            )  # fmt: skip
+    elif options.stage == "train-unet":
+        import torch
+
+        from recipe.unet import Fast, train_unet
+
+        if options.workers > 1:
+            torch.set_num_threads(1)
+        train_unet(
+            work, budget(preset.unet_steps), device, preset.channels, preset.unet_batch, workers=options.workers,
+            prediction=options.prediction or preset.prediction, placings=preset.placings[2], decay=preset.decay,
+            fast=Fast(preset.half, preset.compile_seconds) if device != "cpu" else None,
+        )  # fmt: skip
+    else:
+        from recipe.clip import train_clip
+
+        train_clip(work, budget(preset.clip_steps), device, batch=preset.clip_batch, placings=preset.placings[1])
 
 
 if __name__ == "__main__":

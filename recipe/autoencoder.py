@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch.nn import functional
 
+from recipe.errors import RecipeError
+from recipe.folders import digest, replace_folder
 from recipe.loop import Average, Budget, Training, normal, step_generator, to_device
 from recipe.muon import Muon
 from recipe.placing import copies, may_mirror, real_pictures
@@ -55,6 +57,16 @@ def scaled(pictures: torch.Tensor) -> torch.Tensor:
     return pictures.float() / 127.5 - 1
 
 
+def load_autoencoder(work: Path, leg: str) -> Any:
+    """What `train-autoencoder` wrote. Raises RecipeError where it has not."""
+    from diffusers import AutoencoderKL
+
+    folder = work / leg / "model"
+    if not (folder / "config.json").is_file():
+        raise RecipeError(f"{folder} holds no autoencoder; run `python -m recipe train-autoencoder --work {work}`.")
+    return AutoencoderKL.from_pretrained(folder, local_files_only=True)
+
+
 @torch.no_grad()
 def latents_of(model: Any, pictures: torch.Tensor, batch: int = 64) -> torch.Tensor:
     """The means of the posteriors, float [N, C, h, w], of uint8 pictures."""
@@ -100,16 +112,15 @@ def train_autoencoder(
     batch: int = 4,
     rate: float = 2e-3,
     leg: str = LEGS[0],
-    start: Path | None = None,
+    start: str | None = None,
     placings: int = 0,
-) -> Path:
-    """Train on all pictures but those of the generator's and the judge's held-out concepts; gives `work/<leg>/model`.
+) -> str:
+    """Train on all pictures but those of the generator's and the judge's held-out concepts, into `work/<leg>/model`;
+    gives `leg`.
 
-    Half of every batch is from the generator's training pictures. `start`: the model of an earlier leg to go on from.
+    Half of every batch is from the generator's training pictures. `start`: the leg whose model it goes on from.
     placings: of every picture, see `recipe.placing`; 0 takes the pictures as they are.
     """
-    from diffusers import AutoencoderKL
-
     data: Dataset = load_dataset(work)
     known = [i for i, item in enumerate(data.items) if item.split != "held" and item.judge != "held"]
     held = [i for i, item in enumerate(data.items) if item.split == "held"]
@@ -120,11 +131,14 @@ def train_autoencoder(
         pictures = copies(pictures, may_mirror([data.items[i] for i in known]), placings).flatten(0, 1)
     chance = torch.tensor(favoured)
     torch.manual_seed(SEED)
-    model = AutoencoderKL.from_pretrained(start) if start else build_autoencoder(channels, latents)
+    model = load_autoencoder(work, start) if start else build_autoencoder(channels, latents)
     model = model.to(device)
     parameters = dict(model.named_parameters())
     optimizer = Muon(parameters.values(), rate)
-    training = Training(work / leg, parameters, optimizer, Average(parameters, 0.998), budget)
+    about = {"data": data.digest, "batch": str(batch), "placings": str(placings)}
+    if start:
+        about["start"] = digest(work / start / "model")
+    training = Training(work / leg, parameters, optimizer, Average(parameters, 0.998), budget, about=about)
     training.resume()
 
     def loss_of(step: int, share: slice) -> dict[str, torch.Tensor]:
@@ -145,10 +159,9 @@ def train_autoencoder(
         pass
     training.average.swap()
     whiten(model, pictures[: max(len(known), WHITENED)])
-    target = work / leg / "model"
-    model.save_pretrained(target)
     for stale in (work / leg).glob("latents*.safetensors"):  # by an earlier model
         stale.unlink()
+    replace_folder(work / leg / "model", model.save_pretrained)
     quality = psnr(model, real_pictures(data, held, placings > 0).to(device))
     print(f"PSNR on held-out pictures {quality:.2f} dB", flush=True)
-    return target
+    return leg

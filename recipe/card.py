@@ -7,10 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from recipe.card_text import CHOICES, DATA, DISTANCE, HEARTS, INTRODUCTION, LIMITS, PATHS, SOLVERS
+from recipe.errors import RecipeError
 from recipe.evaluate import RESULTS
 from recipe.export import EMBEDDED, TRAININGS
+from recipe.folders import digest
 from recipe.grids import read_losses, save_curves
-from recipe.prepare import load_dataset
+from recipe.machine import folder_size
+from recipe.prepare import Item, load_dataset
 from recipe.tradeoff import FEW
 
 CURVES = dict(
@@ -118,9 +121,7 @@ def solvers(found: dict[str, Any]) -> str:
 
 
 def guidances(found: dict[str, Any]) -> str:
-    """One row a guidance scale; empty where none was measured."""
-    if "guidances" not in found:
-        return ""
+    """One row a guidance scale."""
     rows = [
         [f"{r['guidance']:g}", number(r["clip_score"], 1), number(r["psnr_few"], 1), number(r["clip_score_few"], 1)]
         for r in found["guidances"]
@@ -132,10 +133,8 @@ def guidances(found: dict[str, Any]) -> str:
 
 def learnt_on(folder: Path) -> str:
     """What the weights were trained on, as `export` noted it."""
-    path = folder / "device.json"
-    about = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    minutes = f" for {about['minutes']:.0f} minutes in all" if "minutes" in about else ""
-    return about.get("name", "an unknown device") + minutes
+    about = json.loads((folder / "device.json").read_text(encoding="utf-8"))
+    return f"{about.get('name', 'an unknown device')}; its trainings took {about['minutes']:.0f} minutes together"
 
 
 def retrieval(found: dict[str, Any]) -> str:
@@ -153,18 +152,45 @@ def grid(found: dict[str, Any], name: str) -> str:
     return f"![{name} prompts](card/samples-{name}.png)\n\n" + "; ".join(found["grids"][name]) + "."
 
 
-def write_card(work: Path, embedded: Path = EMBEDDED, results: Path = RESULTS) -> Path:
-    """`embedded/MODEL_CARD.md` and its curves."""
-    found = json.loads(results.read_text(encoding="utf-8"))
-    items = load_dataset(work).items
+def counted(items: list[Item]) -> dict[str, int]:
+    """Concepts by what the generator saw of them, pictures by what the CLIP model did."""
     concepts = {split: len({i.concept for i in items if i.split == split}) for split in ("train", "held", "extra")}
-    judged = {split: sum(i.judge == split for i in items) for split in ("train", "held-style", "held")}
+    untrained = len({i.concept for i in items if i.split == "extra" and i.judge == "held"})
+    judged = {f"judge_{s}".replace("-", "_"): sum(i.judge == s for i in items) for s in ("train", "held-style", "held")}
+    drawn = sum(i.split == "train" for i in items)
+    unread = sum(i.split == "train" and i.judge != "train" for i in items)
+    return concepts | judged | {
+        "untrained": untrained, "helping": concepts["extra"] - untrained, "drawn": drawn, "unread": unread,
+    }  # fmt: skip
+
+
+def measured(embedded: Path, results: Path) -> dict[str, Any]:
+    """What `evaluate` kept of what ships. Raises RecipeError when that is another thing, or not all."""
+    found = json.loads(results.read_text(encoding="utf-8")) if results.exists() else {}
+    # the judge is always the package's own, see `evaluate`
+    shipped = {"weights": embedded / "emoji", "judge": EMBEDDED / "emojiclip", "statistics": embedded / "statistics"}
+    other = [folder.name for name, folder in shipped.items() if found.get(name) != digest(folder)]
+    missing = [part for part in ("machine", "grids", "distance", "guidances") if part not in found]
+    if other or missing:
+        what = f"not of what ships in {', '.join(other)}" if other else f"without {', '.join(missing)}"
+        raise RecipeError(f"the measurements in {results} are {what}; run `python -m recipe evaluate` first.")
+    return found
+
+
+def write_card(work: Path, embedded: Path = EMBEDDED, results: Path = RESULTS) -> Path:
+    """`embedded/MODEL_CARD.md` and its curves.
+
+    Raises:
+        RecipeError: when the measurements are missing, not whole, or not of what ships.
+    """
+    found = measured(embedded, results)
+    items = load_dataset(work).items
     machine = found["machine"]
-    parameters, loading = machine["parameters"], machine["loading"]
+    parameters, loading, size = machine["parameters"], machine["loading"], folder_size(embedded) / 1e6
     speed = ", ".join(f"{ms:.1f} ms at {batch}" for batch, ms in machine["unet_ms_per_sample"].items())
     facts = [
         f"- Parameters: UNet {parameters['unet'] / 1e6:.1f} M, text encoder {parameters['text_encoder'] / 1e6:.1f} M, "
-        f"autoencoder {parameters['vae'] / 1e6:.1f} M. Everything under `embedded`: {machine['size_mb']:.1f} MB.",
+        f"autoencoder {parameters['vae'] / 1e6:.1f} M. Everything under `embedded`: {size:.1f} MB.",
         f"- Guidance scale to use: {found['guidance']:g}; all figures here are at it.",
         f"- Steps: PNDM, {found['steps']}, unless a table says otherwise.",
         f"- One UNet evaluation on two threads of {machine['processor']}: {speed} samples a batch (per sample).",
@@ -172,13 +198,11 @@ def write_card(work: Path, embedded: Path = EMBEDDED, results: Path = RESULTS) -
         f"the process takes {loading['peak_mib']:.0f} MiB at most.",
         f"- The same seed twice gives the same bytes: {'yes' if machine['same_picture_twice'] else 'no'}.",
     ]
-    kind = "placed" if found.get("placed") else "as they are"
+    kind = "placed" if found["placed"] else "as they are"
     unet = json.loads((embedded / "emoji" / "unet" / "config.json").read_text(encoding="utf-8"))
     shape = f"{unet['sample_size']}x{unet['sample_size']} latents of {unet['in_channels']} channels"
-    data = DATA.format(
-        choice=CHOICES[kind].format(**concepts),
-        **{k.replace("-", "_"): v for k, v in {**concepts, **{f"judge_{k}": v for k, v in judged.items()}}.items()},
-    )
+    counts = counted(items)
+    data = DATA.format(choice=CHOICES[kind].format(**counts), **counts)
     parts = [
         INTRODUCTION.format(latents=shape),
         "\n".join(facts),

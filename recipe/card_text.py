@@ -28,20 +28,20 @@ variants that differ by gender, family or direction alone, and no pictures of ot
 {choice} The CLIP model has a split of its own: {judge_train} pictures to train, {judge_held_style} of a
 style that it did not see of a concept that it did, and {judge_held} of concepts that it (and the autoencoder) never
 saw. It shares no weights with the generator and was trained with another seed. It has seen the real pictures of the
-generator's training captions.
+generator's {drawn} training captions, but for {unread} of them, which are of its held-out style.
 """
 
 CHOICES = {
     "as they are": """
 The generator was trained on {train} concepts in three styles: without a GPU, few concepts drawn well were worth more
 than many drawn badly, and 8x8 latents train more than four times faster than 16x16 ones. {held} concepts are held out
-for ever; neither the generator nor the autoencoder saw them. The other {extra} concepts trained the autoencoder and
-the CLIP model alone.""".strip(),
+for ever; neither the generator nor the autoencoder saw them. {helping} others trained the autoencoder and the CLIP
+model alone, and {untrained} nothing: the CLIP model is tested on them.""".strip(),
     "placed": """
 The generator was trained on {train} concepts in three styles, every picture at many sizes and places and, where its
 name allows, mirrored, so that one caption has many pictures. {held} concepts are held out for ever; neither the
-generator nor the autoencoder saw them. The other {extra} concepts are for the CLIP model alone. The real pictures that
-the figures below compare with are placed in the same way.""".strip(),
+generator nor the autoencoder saw them. The other {untrained} concepts trained nothing: the CLIP model is tested on
+them. The real pictures that the figures below compare with are placed in the same way.""".strip(),
 }
 
 DISTANCE = """
@@ -74,7 +74,8 @@ LIMITS = """
 ## What it is not
 
 It is not a general text-to-image model, and no claim about Stable Diffusion follows from a number here.
-{heart} words that it was not trained on give blobs, and it does not compose several things. It was trained on {device}.
+{heart} words that it was not trained on give blobs, and it does not compose several things.
+It was trained on {device}.
 Pictures of people are emoji in their default yellow. Small letters, thin lines and regular patterns come out wrong.
 The shipped statistics describe the real pictures of the training captions; a Frechet distance to them rewards
 remembering. Use it to see what skipping work does to quality, to test software, and to learn; not to make emoji.

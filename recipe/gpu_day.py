@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
 
+from explorer.explained import run_explained
 from recipe.autoencoder import LEGS, train_autoencoder
 from recipe.clip import train_clip
 from recipe.evaluate import evaluate
@@ -24,9 +24,11 @@ from recipe.machine import note_device
 from recipe.parcels import folder_files, trained_files, unpack_parcel, write_parcel
 from recipe.presets import PRESETS, Preset
 from recipe.statistics import write_statistics
-from recipe.unet import Fast, train_unet
+from recipe.tensors import metadata_of
+from recipe.unet import PREDICTIONS, Fast, train_unet
 
 TRAINED, EXPORTED = "trained", "embedded"
+STANDS = "What is trained so far is kept; the same call goes on."
 LEG_SHARES = (2 / 3, 1 / 3)
 
 
@@ -73,6 +75,7 @@ def train_parts(day: Day) -> None:
                 preset.latents, preset.autoencoder_batch, leg=leg, start=start, placings=preset.placings[0],
             )  # fmt: skip
             say(day, f"{leg}: {time.monotonic() - started:.0f} s")
+        keep(day)
     if not (day.work / "clip" / "model").exists():
         started = time.monotonic()
         train_clip(
@@ -109,8 +112,7 @@ def measure(day: Day) -> None:
     evaluate(
         day.work, embedded=day.embedded, results=day.out / "evaluation.json", model=str(day.embedded / "emoji"),
         count=day.count, paired_count=min(256, day.count), extractors=("emojiclip",), placed=day.preset.placed,
-        device=day.device, batch=64, machine_too=False,
-        steps=day.steps,
+        device=day.device, batch=64, machine_too=False, steps=day.steps,
     )  # fmt: skip
     write_parcel(folder_files(day.embedded, EXPORTED), day.out / EXPORTED)
     say(day, "measured")
@@ -126,8 +128,7 @@ def seconds_so_far(work: Path) -> float:
     path = work / "unet" / "checkpoint.safetensors"
     if not path.exists():
         return 0.0
-    with safe_open(path, "pt") as opened:
-        return float(opened.metadata()["seconds"])
+    return float(metadata_of(path)["seconds"])
 
 
 def say(day: Day, words: str) -> None:
@@ -149,7 +150,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--unet-minutes", type=float, default=10.5, help="of all calls together, as planned")
     parser.add_argument("--reserve", type=float, help="seconds for what comes after the UNet: 15, of finish 150")
     parser.add_argument("--no-compile", action="store_true", help="do without torch.compile")
-    parser.add_argument("--prediction", help="rather than as the preset says: epsilon or v_prediction")
+    parser.add_argument("--prediction", choices=PREDICTIONS, help="rather than as the preset says")
     parser.add_argument("--preset", choices=PRESETS, default="gpu")
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--embedded", type=Path, default=EMBEDDED, help="where finish exports to")
@@ -168,6 +169,11 @@ def main(arguments: list[str] | None = None) -> None:
         options.reserve if options.reserve is not None else 150.0 if finish else 15.0, options.embedded, options.count,
         options.steps,
     )  # fmt: skip
+    run_explained(lambda: run(day, finish), "the recipe", stands=STANDS)
+
+
+def run(day: Day, finish: bool) -> None:
+    """One call."""
     begin(day)
     train_parts(day)
     train_generator(day, finish)

@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
 
 from explorer.files import write_whole
+from recipe.errors import RecipeError
 from recipe.muon import Muon
 from recipe.team import Loss, Team
-from recipe.tensors import load_tensors, save_tensors
+from recipe.tensors import load_tensors, metadata_of, save_tensors
 
 
 @dataclass(frozen=True)
@@ -112,11 +112,6 @@ class Training:
     def path(self) -> Path:
         return self.folder / "checkpoint.safetensors"
 
-    @property
-    def finished(self) -> bool:
-        """Whether the budget is spent."""
-        return self.budget.progress(self.step, self.seconds) >= 1.0
-
     def save(self) -> None:
         tensors: dict[str, torch.Tensor] = {}
         for name, p in self.parameters.items():
@@ -132,17 +127,21 @@ class Training:
         """Go on from the checkpoint, if there is one.
 
         Raises:
-            ValueError: when it was made otherwise, as `about` says.
+            RecipeError: when it cannot be read, is none of such a network, or was made otherwise, as `about` says.
         """
         if not self.path.exists():
             self.forget_later_rows()
             return False
-        with safe_open(self.path, "pt") as opened:
-            metadata = opened.metadata()
-        other = {k: metadata[k] for k, v in self.about.items() if metadata.get(k, v) != v}
+        metadata, tensors = metadata_of(self.path), load_tensors(self.path)
+        own = all(tensors.get(f"a/{name}", p[:0]).shape == p.shape for name, p in self.parameters.items())
+        if not own or not {"step", "seconds"} <= metadata.keys():
+            raise RecipeError(f"{self.path} is no checkpoint of this network; move it away to train from the start.")
+        other = {k: metadata.get(k) for k, v in self.about.items() if metadata.get(k) != v}
         if other:
-            raise ValueError(f"{self.path} was trained with {other}, not {self.about}; move it away or go on with it.")
-        tensors = load_tensors(self.path)
+            asked = {k: self.about[k] for k in other}
+            raise RecipeError(
+                f"{self.path} was trained with {other}, not {asked}; move it away to train from the start."
+            )
         self.step, self.seconds = int(metadata["step"]), float(metadata["seconds"])
         for name, p in self.parameters.items():
             # a checkpoint that has travelled holds the averages alone, see recipe.parcels
@@ -162,11 +161,16 @@ class Training:
         return self.folder / "losses.csv"
 
     def forget_later_rows(self) -> None:
-        """Take out of the log what came after the checkpoint: those steps are made, and logged, again."""
-        if self.log.exists():
-            head, *rows = self.log.read_text(encoding="utf-8").splitlines(keepends=True)
-            kept = [row for row in rows if int(row.split(",")[0]) <= self.step]
-            write_whole(self.log, "".join([head, *kept]).encode())
+        """Take out of the log what came after the checkpoint: those steps are made, and logged, again. A line that a
+        kill cut short goes as well, and a log without a row."""
+        if not self.log.exists():
+            return
+        lines = self.log.read_text(encoding="utf-8").splitlines(keepends=True)
+        rows = [row for row in lines[1:] if row.endswith("\n") and int(row.split(",")[0]) <= self.step]
+        if rows:
+            write_whole(self.log, "".join([lines[0], *rows]).encode())
+        else:
+            self.log.unlink()
 
     def run(self, loss_of: Loss, rate: float, warm_up: int, workers: int = 1) -> Iterator[int]:
         """Train until the budget is spent; yields after every step. `loss_of(step, share)["loss"]` is minimised."""

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from explorer.devices import describe, resolve_device
+from explorer.devices import describe
 from explorer.files import write_whole
 from explorer.pictures import generate
 
@@ -36,9 +36,9 @@ print(first, time.perf_counter() - start, peak)
 
 
 def note_device(work: Path, device: str) -> None:
-    """Keep what a training runs on in `work/device.json`, for the card."""
+    """Keep what a training runs on in `work/device.json`, for the card. device: as torch names it."""
     work.mkdir(parents=True, exist_ok=True)
-    write_whole(work / "device.json", (json.dumps(describe(resolve_device(device)).to_json()) + "\n").encode())
+    write_whole(work / "device.json", (json.dumps(describe(torch.device(device)).to_json()) + "\n").encode())
 
 
 def folder_size(folder: Path) -> int:
@@ -84,15 +84,14 @@ def same_picture(pipe: Any, caption: str, guidance: float) -> bool:
     return bool(torch.equal(*twice))
 
 
-def measure(pipe: Any, embedded: Path, caption: str, guidance: float, repeats: int) -> dict[str, Any]:
-    """Everything in this module, by name."""
+def measure(pipe: Any, caption: str, guidance: float, repeats: int) -> dict[str, Any]:
+    """Everything in this module, by name; of a pipeline on the CPU."""
     parts = ("unet", "text_encoder", "vae")
     facts = describe(torch.device("cpu"))
     return {
         "processor": facts.name,
         "threads": THREADS,
         "torch": facts.torch,
-        "size_mb": folder_size(embedded) / 1e6,
         "parameters": {part: sum(p.numel() for p in getattr(pipe, part).parameters()) for part in parts},
         "loading": loading(repeats),
         "unet_ms_per_sample": evaluation_ms(pipe.unet),

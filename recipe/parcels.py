@@ -21,6 +21,7 @@ from safetensors import safe_open
 from safetensors.torch import save
 
 from recipe.autoencoder import LEGS
+from recipe.errors import RecipeError
 from recipe.tensors import load_tensors, save_tensors
 from recipe.tokens import FOLDER
 
@@ -56,16 +57,16 @@ def unpack_parcel(parcel: Path, work: Path) -> None:
     """Put what a parcel holds into the work folder; pictures become what `prepare` writes.
 
     Raises:
-        ValueError: when parts are missing or damaged, or when it would write elsewhere.
+        RecipeError: when parts are missing or damaged, or when it would write elsewhere.
     """
     try:
         about = json.loads(parcel.with_name(f"{parcel.name}.json").read_text(encoding="utf-8"))
         parts = [parcel.with_name(f"{parcel.name}.{n:02d}").read_bytes() for n in range(about["parts"])]
-    except OSError as error:
-        raise ValueError(f"the parcel {parcel} is not whole: {error}; bring all of its files.") from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RecipeError(f"the parcel {parcel} is not whole: {error}; bring all of its files.") from error
     whole = b"".join(parts)
     if hashlib.sha256(whole).hexdigest() != about["sha256"]:
-        raise ValueError(f"the parcel {parcel} is damaged; bring its files again.")
+        raise RecipeError(f"the parcel {parcel} is damaged; bring its files again.")
     with tarfile.open(fileobj=io.BytesIO(whole)) as tar:
         _extract(tar, work)
     if (work / SHEETS).is_dir():
@@ -77,7 +78,7 @@ def _extract(tar: tarfile.TarFile, work: Path) -> None:
     for entry in tar:
         path = (work / entry.name).resolve()
         if not entry.isfile() or not path.is_relative_to(work.resolve()):
-            raise ValueError(f"a parcel holds plain files of the work folder, this one {entry.name!r}; make it again.")
+            raise RecipeError(f"a parcel holds plain files of the work folder, this one {entry.name!r}; make it again.")
         content = tar.extractfile(entry)
         assert content is not None, "a plain file has content"
         path.parent.mkdir(parents=True, exist_ok=True)

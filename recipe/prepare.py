@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,8 @@ import torch
 from PIL import Image
 
 from recipe.concepts import CORE, HELD_OUT_SHARE, SPLIT_SEED, STYLES, Concept, generator_names, pick, read_concepts
+from recipe.errors import RecipeError
+from recipe.folders import replace_folder
 from recipe.tensors import load_tensors, save_tensors
 from recipe.tokens import FOLDER, train_tokenizer
 
@@ -42,6 +45,12 @@ class Dataset:
 
     pictures: torch.Tensor
     items: list[Item]
+
+    @property
+    def digest(self) -> str:
+        """A short name for the captions, the splits and the order of the pictures."""
+        words = json.dumps([vars(item) for item in self.items]).encode()
+        return hashlib.sha256(words).hexdigest()[:12]
 
     def where(self, **wanted: str) -> list[int]:
         """Indices of the items whose fields have the wanted values."""
@@ -90,21 +99,39 @@ def split_items(concepts: list[Concept], learns: str = "core") -> list[Item]:
 
 
 def prepare(work: Path, learns: str = "core") -> None:
-    """Write `work/data/pictures.safetensors`, `work/data/items.json` (see `split_items`) and `work/data/tokenizer`."""
+    """Write `work/data/pictures.safetensors`, `work/data/items.json` (see `split_items`) and `work/data/tokenizer`, all
+    of them at once.
+
+    Raises:
+        RecipeError: when the pictures were not fetched.
+    """
+    if not (work / "pictures" / "google" / "emoji.json").is_file():
+        raise RecipeError(f"{work / 'pictures'} holds no pictures; run `python -m recipe fetch --work {work}`.")
     concepts = read_concepts(work / "pictures")
     files = [work / "pictures" / source / c.files[source] for c in concepts for source in STYLES]
     pictures = np.stack([read_picture(path) for path in files])
     items = split_items(concepts, learns)
-    save_tensors({"pictures": torch.from_numpy(pictures).permute(0, 3, 1, 2)}, work / "data" / "pictures.safetensors")
-    rows = [vars(item) for item in items]
-    (work / "data" / "items.json").write_text(json.dumps(rows, indent=0), encoding="utf-8")
-    train_tokenizer([item.caption for item in items]).save_pretrained(work / FOLDER)
+
+    def write(folder: Path) -> None:
+        save_tensors({"pictures": torch.from_numpy(pictures).permute(0, 3, 1, 2)}, folder / "pictures.safetensors")
+        rows = [vars(item) for item in items]
+        (folder / "items.json").write_text(json.dumps(rows, indent=0), encoding="utf-8")
+        train_tokenizer([item.caption for item in items]).save_pretrained(folder / Path(FOLDER).name)
+
+    replace_folder(work / "data", write)
     counts = {s: sum(i.split == s for i in items) for s in ("train", "held", "extra")}
     judged = {s: sum(i.judge == s for i in items) for s in ("train", "held-style", "held")}
     print(f"{len(concepts)} concepts, {len(items)} pictures; generator {counts}; judge {judged}", flush=True)
 
 
+def check_prepared(work: Path) -> None:
+    """Raises RecipeError where `prepare` has not run."""
+    if not (work / "data" / "items.json").is_file():
+        raise RecipeError(f"{work / 'data'} holds no data; run `python -m recipe prepare --work {work}`.")
+
+
 def load_dataset(work: Path) -> Dataset:
-    """What `prepare` wrote."""
+    """What `prepare` wrote. Raises RecipeError where it has not run."""
+    check_prepared(work)
     rows = json.loads((work / "data" / "items.json").read_text(encoding="utf-8"))
     return Dataset(load_tensors(work / "data" / "pictures.safetensors")["pictures"], [Item(**row) for row in rows])

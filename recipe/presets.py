@@ -34,7 +34,7 @@ class Preset:
 
 
 PRESETS = {
-    # the steps are those that the budgets of minutes came to on two cores
+    # an hour and a half of two cores, most of it the UNet's
     "cpu": Preset(
         channels=(48, 96, 128, 128), autoencoder=(16, 32, 64, 128), latents=12, legs=(1000, 5000), autoencoder_batch=4,
         unet_steps=3600, unet_batch=64, clip_steps=1300, clip_batch=128, learns="core", prediction="v_prediction",

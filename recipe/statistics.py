@@ -10,7 +10,7 @@ import torch
 from explorer.quality import Reference, load_extractor
 from recipe.placing import real_pictures
 from recipe.prepare import load_dataset
-from recipe.tensors import load_tensors, save_tensors
+from recipe.tensors import load_tensors, metadata_of, save_tensors
 
 EXTRACTORS = ("emojiclip", "efficientnet")
 NAME = "emoji pictures of the training captions"
@@ -50,8 +50,4 @@ def write_statistics(
 
 def narrow(path: Path) -> None:
     """Rewrite a file of statistics in half precision, its metadata kept."""
-    from safetensors import safe_open
-
-    with safe_open(path, "pt") as opened:
-        metadata = opened.metadata()
-    save_tensors({k: v.half() for k, v in load_tensors(path).items()}, path, metadata)
+    save_tensors({k: v.half() for k, v in load_tensors(path).items()}, path, metadata_of(path))

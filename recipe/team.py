@@ -7,13 +7,16 @@ copied. The sum of the shares' gradients is that of the whole batch.
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
+import threading
 from collections.abc import Callable
 from typing import Any
 
 import torch
 
+from recipe.errors import RecipeError
 from recipe.muon import Muon
 
 Loss = Callable[[int, slice], dict[str, torch.Tensor]]
@@ -32,7 +35,7 @@ class Team:
         if size == 1:
             return
         if torch.get_num_threads() != 1:
-            raise ValueError(f"A team of {size} needs one thread a process; this one has {torch.get_num_threads()}.")
+            raise RecipeError(f"a team of {size} needs one thread a process; this one has {torch.get_num_threads()}.")
         optimizer.prepare()
         for p in parameters:
             p.data.share_memory_()
@@ -56,19 +59,24 @@ class Team:
         return p.numel() * min(p.shape[0], p.numel() // p.shape[0]) if p.ndim > 1 else 0.0
 
     def step(self, number: int, rate: float) -> dict[str, torch.Tensor]:
-        """One training step of the whole team; the losses are those of this process's share, scaled to a batch."""
+        """One training step of the whole team; the losses are those of this process's share, scaled to a batch. Raises
+        RecipeError when one of the others has ended."""
         if self.size == 1:
             return self._alone(number, rate)
         self.order.copy_(torch.tensor([1.0, number, rate], dtype=torch.float64))
-        self._wait()
-        losses = self._together(0, number, rate)
+        try:
+            self._wait()
+            losses = self._together(0, number, rate)
+        except threading.BrokenBarrierError as error:
+            raise RecipeError("a process of the training has ended; the same command goes on with it.") from error
         return {name: value * (self.size if name == "loss" else 1) for name, value in losses.items()}
 
     def end(self) -> None:
-        """Let the helpers go."""
+        """Let the helpers go; those that an interrupt reached have gone."""
         if self.helpers:
             self.order[0] = 0.0
-            self._wait()
+            with contextlib.suppress(threading.BrokenBarrierError):
+                self._wait()
             for process in self.helpers:
                 process.join()
             self.helpers = []
@@ -111,6 +119,8 @@ class Team:
                 if self.order[0] == 0.0 or os.getppid() != parent:
                     return
                 self._together(member, int(self.order[1]), float(self.order[2]))
+        except (KeyboardInterrupt, threading.BrokenBarrierError):
+            self.barrier.abort()
         except BaseException:
             self.barrier.abort()  # the others would wait for this one
             raise

@@ -7,6 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from recipe.errors import RecipeError
+
 FOLDER = "data/tokenizer"
 """In the work folder: learnt once, by `prepare`, since a model is worth nothing under another's numbers."""
 START, END = "<|startoftext|>", "<|endoftext|>"
@@ -46,13 +48,13 @@ def load_tokenizer(work: Path) -> Any:
     """What `prepare` learnt.
 
     Raises:
-        FileNotFoundError: when `prepare` has not run, or ran before it learnt the tokens.
+        RecipeError: when `prepare` has not run, or ran before it learnt the tokens.
     """
     from transformers import CLIPTokenizer
 
     folder = work / FOLDER
-    if not folder.is_dir():
-        raise FileNotFoundError(f"{folder} is missing; run `python -m recipe prepare --work {work}`.")
+    if not (folder / "tokenizer.json").is_file():  # without it transformers makes a tokenizer of two tokens
+        raise RecipeError(f"{folder} holds no tokenizer; run `python -m recipe prepare --work {work}`.")
     return CLIPTokenizer.from_pretrained(folder, local_files_only=True)
 
 

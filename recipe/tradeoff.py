@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -11,11 +10,11 @@ import torch
 
 from explorer import InheritancePlan, inherit, strategy
 from explorer.mask import Mask
-from explorer.pictures import generate
 from explorer.quality import Reference, frechet, kid, paired
 from explorer.quality.bootstrap import mean_estimate
 from explorer.quality.clip_score import cosines
 from explorer.quality.clip_score import estimate as clip_score
+from recipe.drawing import Drawer
 
 FEWER = (25, 20, 10, 5)
 PERIODS = (2, 5, 10)
@@ -73,50 +72,40 @@ def scores(
 
 
 def measure(
-    pipe: Any,
-    captions: list[str],
-    clip: Any,
-    references: dict[str, tuple[Any, Reference]],
-    baseline: torch.Tensor,
-    guidance: float,
-    steps: int,
-    seed: int,
-    batch: int,
-    say: Callable[[str], None] = print,
+    draw: Drawer, captions: list[str], clip: Any, references: dict[str, tuple[Any, Reference]], steps: int
 ) -> list[dict[str, Any]]:
-    """Every candidate on the captions and seeds that the un-accelerated pictures `baseline` were made from."""
+    """Every candidate on the same captions and seeds."""
     read = clip.encode_prompts(captions)
+    baseline = draw(captions, steps)
     whole = cosines(clip.encode_pictures(baseline), read)
     rows: list[dict[str, Any]] = []
     for number, each in enumerate(candidates(steps)):
-        made = baseline
-        if number:
-            plan = each.plan(pipe.unet)
-            with inherit(pipe, plan) if plan else contextlib.nullcontext():
-                made = generate(pipe, captions, seed=seed, steps=each.steps, guidance=guidance, batch_size=batch)
+        plan = each.plan(draw.pipe.unet)
+        with inherit(draw.pipe, plan) if plan else contextlib.nullcontext():
+            made = draw(captions, each.steps, each.name if plan else "")
         shown = cosines(clip.encode_pictures(made), read) if number else whole
         found = scores(made, baseline, shown, references)
         rows.append({**asdict(each), **found, "clip_gain": mean_estimate(shown - whole).to_json()})
-        say(f"{each.name}: PSNR {rows[-1]['psnr']['value']:.1f} dB, CLIP {rows[-1]['clip_score']['value']:.1f}")
+        drift, shows = found["psnr"]["value"], found["clip_score"]["value"]
+        print(f"{each.name}: PSNR {drift:.1f} dB, CLIP {shows:.1f}", flush=True)
     return rows
 
 
-def solvers(
-    pipe: Any, captions: list[str], clip: Any, guidance: float, steps: int, seed: int, batch: int
-) -> list[dict[str, Any]]:
+def solvers(draw: Drawer, captions: list[str], clip: Any, steps: int) -> list[dict[str, Any]]:
     """Fewer steps by other solvers: drift from each solver's own pictures at `steps`, and the CLIP score.
 
     The pipeline's scheduler is put back.
     """
     import diffusers
 
-    own, read, rows = pipe.scheduler, clip.encode_prompts(captions), []
+    pipe, read = draw.pipe, clip.encode_prompts(captions)
+    own, rows = pipe.scheduler, []
     try:
         for name in SOLVERS:
             pipe.scheduler = getattr(diffusers, name).from_config(own.config)
             full: torch.Tensor | None = None
             for count in (steps, *(n for n in SOLVER_STEPS if n < steps)):
-                made = generate(pipe, captions, seed=seed, steps=count, guidance=guidance, batch_size=batch)
+                made = draw(captions, count, name)
                 full = made if full is None else full
                 score = clip_score(clip.encode_pictures(made), read)
                 drift = mean_estimate(paired.psnr(made, full))
@@ -127,19 +116,13 @@ def solvers(
 
 
 def guidances(
-    pipe: Any,
-    captions: list[str],
-    clip: Any,
-    references: dict[str, tuple[Any, Reference]],
-    steps: int,
-    seed: int,
-    batch: int,
+    draw: Drawer, captions: list[str], clip: Any, references: dict[str, tuple[Any, Reference]], steps: int
 ) -> list[dict[str, Any]]:
     """By guidance scale: CLIP score and Frechet distances at `steps`, and what `FEW` steps of the same solver lose."""
     read, rows = clip.encode_prompts(captions), []
     for guidance in GUIDANCES:
-        full = generate(pipe, captions, seed=seed, steps=steps, guidance=guidance, batch_size=batch)
-        few = generate(pipe, captions, seed=seed, steps=min(FEW, steps), guidance=guidance, batch_size=batch)
+        full = draw(captions, steps, guidance=guidance)
+        few = draw(captions, min(FEW, steps), guidance=guidance)
         found = scores(few, full, cosines(clip.encode_pictures(few), read), {})
         whole = scores(full, full, cosines(clip.encode_pictures(full), read), references)
         kept = {name: value for name, value in whole.items() if name == "clip_score" or name.startswith("fd_")}

@@ -12,8 +12,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from recipe.autoencoder import LEGS, latents_of
+from recipe.autoencoder import LEGS, latents_of, load_autoencoder
+from recipe.errors import RecipeError
 from recipe.faster import quicker
+from recipe.folders import digest
 from recipe.loop import Average, Budget, Training, normal, step_generator, to_device
 from recipe.muon import Muon
 from recipe.placing import copy, copy_numbers, may_mirror
@@ -140,11 +142,9 @@ def make_loss(
 
 def cached_latents(work: Path, device: str, leg: str) -> torch.Tensor:
     """Latents of all pictures in the items' order, float32 [N, C, h, w]; made once, kept beside the autoencoder."""
-    from diffusers import AutoencoderKL
-
     path = work / leg / "latents.safetensors"
     if not path.exists():
-        model = AutoencoderKL.from_pretrained(work / leg / "model").to(device)
+        model = load_autoencoder(work, leg).to(device)
         save_tensors({"latents": latents_of(model, load_dataset(work).pictures.to(device))}, path)
     return load_tensors(path)["latents"].to(device)
 
@@ -152,8 +152,6 @@ def cached_latents(work: Path, device: str, leg: str) -> torch.Tensor:
 def latent_bank(work: Path, rows: list[int], placings: int, device: str, leg: str) -> torch.Tensor:
     """Latents of the pictures of `rows`, [copies, len(rows), C, h, w]: one copy of each as it is, or `placings` of each
     in half precision, made in pixels. Made once, kept beside the autoencoder."""
-    from diffusers import AutoencoderKL
-
     if not placings:
         return cached_latents(work, device, leg)[rows][None]
     chosen = hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:8]
@@ -162,7 +160,7 @@ def latent_bank(work: Path, rows: list[int], placings: int, device: str, leg: st
         data = load_dataset(work)
         mirror = may_mirror([data.items[i] for i in rows])
         pictures = data.pictures[rows].to(device)
-        model = AutoencoderKL.from_pretrained(work / leg / "model").to(device)
+        model = load_autoencoder(work, leg).to(device)
         bank = [latents_of(model, copy(pictures, mirror, k), batch=512).half().cpu() for k in range(placings)]
         save_tensors({"latents": torch.stack(bank)}, path)
     return load_tensors(path)["latents"].to(device)
@@ -200,10 +198,13 @@ def train_unet(
     stop_at, on_save: as in `Training`.
 
     Raises:
-        ValueError: for another prediction than those of `PREDICTIONS`, or than that of the checkpoint to go on from.
+        RecipeError: for another prediction than those of `PREDICTIONS`, more than one worker on a GPU, or a checkpoint
+            of another training.
     """
     if prediction not in PREDICTIONS:
-        raise ValueError(f"unknown prediction {prediction!r}; use one of {', '.join(PREDICTIONS)}.")
+        raise RecipeError(f"unknown prediction {prediction!r}; use one of {', '.join(PREDICTIONS)}.")
+    if workers > 1 and device != "cpu":
+        raise RecipeError(f"several workers train on a CPU alone, got {workers} on {device}; leave out --workers.")
     data = load_dataset(work)
     rows = data.where(split="train")
     latents = latent_bank(work, rows, placings, device, leg)
@@ -216,9 +217,11 @@ def train_unet(
     both = nn.ModuleDict({"unet": unet, "text": text})
     parameters = {name: p for name, p in both.named_parameters() if p.requires_grad}
     optimizer = Muon(parameters.values(), rate, decay=0.01)
+    about = {"prediction": prediction, "tokens": numbering(tokenizer), "data": data.digest, "batch": str(batch)}
+    about |= {"placings": str(placings), "autoencoder": digest(work / leg / "model")}
     training = Training(
         work / "unet", parameters, optimizer, Average(parameters, decay), budget,
-        stop_at=stop_at, on_save=on_save, about={"prediction": prediction, "tokens": numbering(tokenizer)},
+        stop_at=stop_at, on_save=on_save, about=about,
     )  # fmt: skip
     training.resume()
     fast = fast or Fast()

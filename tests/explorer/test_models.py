@@ -69,7 +69,7 @@ def _swap(folder: Path, source: str, target: str) -> None:
 
 def _cut(path: Path) -> None:
     tensors = load_file(path)
-    save_file({name: tensors[name] for name in sorted(tensors)[: len(tensors) // 3]}, path, {"format": "pt"})
+    save_file({name: tensors[name] for name in sorted(tensors)[: 2 * len(tensors) // 3]}, path, {"format": "pt"})
 
 
 DAMAGE: dict[str, tuple[Any, str]] = {
@@ -90,9 +90,15 @@ DAMAGE: dict[str, tuple[Any, str]] = {
     "a number for a part": (lambda f: _index(f, unet=5), "gives 5 for unet"),
     "half a part": (lambda f: _index(f, tokenizer=["transformers"]), "for tokenizer"),
     "no tokenizer": (lambda f: shutil.rmtree(f / "tokenizer"), "no vocabulary"),
-    "another network's unet": (lambda f: _swap(f, "vae", "unet"), "unet are of another model: they hold 0 of"),
-    "another network's text encoder": (lambda f: _swap(f, "vae", "text_encoder"), "of another model: they hold 0 of"),
-    "a third of the text encoder": (lambda f: _cut(f / "text_encoder" / "model.safetensors"), "of another model"),
+    "another network's unet": (lambda f: _swap(f, "vae", "unet"), "unet are not those of its model: they hold 0 of"),
+    "another network's text encoder": (
+        lambda f: _swap(f, "vae", "text_encoder"),
+        "not those of its model: they hold 0 of",
+    ),
+    "two thirds of the text encoder": (
+        lambda f: _cut(f / "text_encoder" / "model.safetensors"),
+        "not those of its model",
+    ),
     "broken configuration": (lambda f: (f / "unet" / "config.json").write_text("{"), "cannot load"),
     "pickled weights only": (
         lambda f: (f / "unet" / "diffusion_pytorch_model.safetensors").rename(
@@ -118,6 +124,23 @@ def test_an_anatomy_wants_a_whole_index_too(damage: str, folder: Path) -> None:
     harm(folder)
     with pytest.raises(ModelError, match=expected):
         load_empty_unet(str(folder))
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        ([], "is a None"),
+        ({"_class_name": "FluxTransformer2DModel"}, "is a Flux"),
+        ({"down_block_types": [1]}, "cannot load"),
+    ],
+)
+def test_an_anatomy_wants_a_unet_s_configuration(config: Any, expected: str, folder: Path) -> None:
+    path = folder / "unet" / "config.json"
+    whole = json.loads(path.read_text())
+    path.write_text(json.dumps({**whole, **config} if isinstance(config, dict) else config))
+    with pytest.raises(ModelError, match=expected) as error:
+        load_empty_unet(str(folder))
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("name", ["", "nothing", "arch:sd99", "../emoji", "a/b/c", "/no/such"])

@@ -12,6 +12,7 @@ import torch
 from safetensors import safe_open
 
 from recipe import faster, gpu_day
+from recipe.errors import RecipeError
 from recipe.faster import TookTooLongError, quicker, within
 from recipe.loop import Average, Budget, Training
 from recipe.muon import Muon
@@ -79,7 +80,7 @@ def test_a_prediction_is_trained_kept_and_exported(trained: Path, tmp_path: Path
     train_unet(tmp_path, Budget(steps=2), **options)  # type: ignore[arg-type]
     assert build_pipeline(tmp_path, CHANNELS, "autoencoder2").scheduler.config.prediction_type == prediction
     other = next(each for each in PREDICTIONS if each != prediction)
-    with pytest.raises(ValueError, match=prediction):
+    with pytest.raises(RecipeError, match=prediction):
         train_unet(tmp_path, Budget(steps=3), **{**options, "prediction": other})  # type: ignore[arg-type]
 
 
@@ -110,7 +111,7 @@ def test_a_training_stops_at_its_moment_and_is_kept(tmp_path: Path) -> None:
     saved = []
     training.stop_at, training.on_save = time.monotonic() - 1, lambda: saved.append(training.step)
     assert list(training.run(lambda *_: {"loss": model(torch.ones(1, 3)).sum()}, 0.1, 1)) == []
-    assert saved == [0] and training.path.exists() and not training.finished
+    assert saved == [0] and training.path.exists() and training.step == 0
 
 
 @pytest.mark.parametrize("what", ["fails", "takes too long", "is slower", "is faster"])

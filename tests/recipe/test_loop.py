@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import multiprocessing
+import os
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 import torch
 from torch import nn
 
+from recipe.errors import RecipeError
 from recipe.loop import Average, Budget, Training, step_generator
 from recipe.muon import Muon
 from recipe.tensors import load_tensors
@@ -64,6 +66,39 @@ def test_the_log_has_every_row_once_and_the_last_step(tmp_path: Path, saved: int
         assert [int(row["step"]) for row in csv.DictReader(stream)] == [2, 4, 6, 7]
 
 
+@pytest.mark.parametrize("torn", ["", "step,seconds,rate,loss\n", "step,seconds,rate,loss\n2,0.0,0.05,0.1\n4,0.0,0.0"])
+def test_a_log_that_a_kill_cut_short_is_mended(tmp_path: Path, torn: str) -> None:
+    (tmp_path / "losses.csv").write_text(torn, encoding="utf-8")
+    train(tmp_path, 4)
+    with (tmp_path / "losses.csv").open(encoding="utf-8") as stream:
+        assert [int(row["step"]) for row in csv.DictReader(stream)] == [2, 4]
+
+
+def test_a_team_that_lost_a_member_says_so(tmp_path: Path) -> None:
+    """As by a kill for want of memory; the checkpoint of before stands."""
+    fresh = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, fresh, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        assert "has ended; the same command" in pool.submit(lose_a_member, tmp_path).result(timeout=120)
+
+
+def lose_a_member(folder: Path) -> str:
+    model = nn.Linear(4, 3)
+    parameters = dict(model.named_parameters())
+    training = Training(folder, parameters, Muon(parameters.values(), 0.05), Average(parameters, 0.9), Budget(50))
+    parent = os.getpid()
+
+    def loss_of(step: int, share: slice) -> dict[str, torch.Tensor]:
+        if step == 3 and os.getpid() != parent:
+            raise KeyboardInterrupt
+        return {"loss": model(torch.ones(2, 4)).square().sum()}
+
+    try:
+        list(training.run(loss_of, 0.05, 3, workers=2))
+    except RecipeError as error:
+        return str(error)
+    return "nothing"
+
+
 def test_a_team_of_two_trains_what_one_does(tmp_path: Path) -> None:
     # In a process of its own: helpers are forked, which a process whose autograd has threads already does not survive.
     fresh = multiprocessing.get_context("spawn")
@@ -75,7 +110,7 @@ def test_a_team_of_two_trains_what_one_does(tmp_path: Path) -> None:
 
 def test_a_team_needs_single_threads(tmp_path: Path) -> None:
     torch.set_num_threads(2)
-    with pytest.raises(ValueError, match="one thread"):
+    with pytest.raises(RecipeError, match="one thread"):
         train(tmp_path, 2, workers=2)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,11 +15,13 @@ from safetensors import safe_open
 from recipe.__main__ import STAGES, main
 from recipe.autoencoder import LEGS, latents_of, train_autoencoder
 from recipe.card import write_card
-from recipe.evaluate import digest, evaluate
+from recipe.errors import RecipeError
+from recipe.evaluate import evaluate
 from recipe.export import TRAININGS, export
+from recipe.folders import alone, digest
 from recipe.loop import Budget
 from recipe.prepare import load_dataset
-from recipe.tensors import load_tensors
+from recipe.tensors import load_tensors, metadata_of, save_tensors
 from recipe.tokens import load_tokenizer, numbering
 from recipe.unet import cached_latents, train_unet
 from tests.recipe.conftest import CHANNELS, Made
@@ -84,7 +87,7 @@ def test_both_text_encoders_ship_with_the_tokens_that_they_learnt(made: Made) ->
 def test_nothing_is_exported_before_it_is_trained(prepared: Path, tmp_path: Path) -> None:
     (tmp_path / "data").symlink_to(prepared / "data")
     train_autoencoder(tmp_path, Budget(steps=1), channels=(8, 8, 8, 8), latents=4, leg=LEGS[-1])
-    with pytest.raises(FileNotFoundError, match="train-unet"):
+    with pytest.raises(RecipeError, match="train-clip"):
         export(tmp_path, tmp_path / "embedded", CHANNELS)
     assert not (tmp_path / "embedded").exists()
 
@@ -157,12 +160,113 @@ def test_a_card_without_logs_says_so(made: Made, tmp_path: Path) -> None:
     assert "were not kept" in text and ".svg" not in text
 
 
+@pytest.mark.parametrize(("changed", "folder"), [("weights", "emoji"), ("judge", "emojiclip"), ("statistics",) * 2])
+def test_no_card_is_written_of_other_figures(changed: str, folder: str, made: Made, tmp_path: Path) -> None:
+    results = tmp_path / "results.json"
+    results.write_text(json.dumps({**made.found, changed: "another"}), encoding="utf-8")
+    with pytest.raises(RecipeError, match=rf"not of what ships in {folder}; run"):
+        write_card(made.work, made.embedded, results)
+
+
+def test_no_card_is_written_of_half_an_evaluation(made: Made, tmp_path: Path) -> None:
+    results = tmp_path / "results.json"
+    with pytest.raises(RecipeError, match="not of what ships"):
+        write_card(made.work, made.embedded, results)
+    results.write_text(json.dumps({k: v for k, v in made.found.items() if k != "distance"}), encoding="utf-8")
+    with pytest.raises(RecipeError, match="without distance"):
+        write_card(made.work, made.embedded, results)
+
+
 def test_stages_are_commands(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["--help"])
     assert ended.value.code == 0
     shown = capsys.readouterr().out
     assert all(stage in shown for stage in STAGES)
+
+
+def ends(arguments: list[str], capsys: pytest.CaptureFixture[str], status: int = 1) -> str:
+    """The sentence with which a stage ends."""
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    said = capsys.readouterr().err or str(ended.value.code)
+    assert (1 if isinstance(ended.value.code, str) else ended.value.code) == status, said
+    return said
+
+
+@pytest.mark.parametrize("stage", [s for s in STAGES if s not in ("fetch", "card")])
+def test_a_stage_before_its_time_names_what_is_missing(
+    stage: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = ends([stage, "--work", str(tmp_path / "none"), "--parcel", str(tmp_path / "no" / "parcel")], capsys)
+    assert said.startswith("error: ") and "\n" not in said.strip()
+    assert ("bring all of its files" if stage == "unpack" else "run `python -m recipe ") in said
+
+
+@pytest.mark.parametrize(
+    ("stage", "lacks", "needs"),
+    [("train-unet", LEGS[-1], "train-autoencoder"), ("train-unet", "data/tokenizer/tokenizer.json", "prepare"),
+     ("export", "unet/checkpoint.safetensors", "train-unet"), ("export", "clip", "train-clip")],
+)  # fmt: skip
+def test_a_stage_names_the_one_before_it(
+    stage: str, lacks: str, needs: str, made: Made, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    work = tmp_path / "work"
+    shutil.copytree(made.work, work, ignore=shutil.ignore_patterns("npm", "pictures", "evaluation", "embedded"))
+    path = work / lacks
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    assert f"run `python -m recipe {needs} --work" in ends([stage, "--work", str(work)], capsys)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [["--device", "toaster"], ["--minutes", "0"], ["--minutes", "-3"], ["--minutes", "nan"], ["--count", "0"]],
+)
+def test_options_that_cannot_be(given: list[str], made: Made, capsys: pytest.CaptureFixture[str]) -> None:
+    status = 1 if given[0] == "--device" else 2
+    assert given[1] in ends(["train-clip", "--work", str(made.work), *given], capsys, status)
+
+
+DAMAGED = {
+    "half a checkpoint": (lambda path: path.write_bytes(path.read_bytes()[:1000]), "cannot be read"),
+    "a checkpoint of another network": (lambda path: save_tensors({"a/x": torch.zeros(2)}, path), "no checkpoint of"),
+    "a checkpoint of other data": (
+        lambda path: save_tensors(load_tensors(path), path, {**metadata_of(path), "data": "other"}),
+        "was trained with {'data': 'other'}",
+    ),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGED)
+def test_a_checkpoint_that_cannot_be_gone_on_from(damage: str, made: Made, tmp_path: Path) -> None:
+    for name in ("data", LEGS[-1]):
+        (tmp_path / name).symlink_to(made.work / name)
+    shutil.copytree(made.work / "unet", tmp_path / "unet")
+    harm, expected = DAMAGED[damage]
+    harm(tmp_path / "unet" / "checkpoint.safetensors")
+    with pytest.raises(RecipeError, match=expected):
+        train_unet(tmp_path, Budget(steps=3), channels=CHANNELS, batch=4)
+
+
+def test_one_process_trains_at_a_time(made: Made, capsys: pytest.CaptureFixture[str]) -> None:
+    with alone(made.work, "train-clip"):
+        assert "another process runs train-clip" in ends(["train-clip", "--work", str(made.work)], capsys)
+
+
+def test_the_machine_alone_keeps_the_rest_or_refuses(made: Made, tmp_path: Path) -> None:
+    results = tmp_path / "results.json"
+    shutil.copy(made.results, results)
+    options: dict[str, Any] = {
+        "embedded": made.embedded, "results": results, "model": str(made.embedded / "emoji"), "count": 8,
+        "paired_count": 6, "steps": 12, "extractors": ("emojiclip",), "repeats": 1, "machine_only": True,
+    }  # fmt: skip
+    again = evaluate(made.work, **options)
+    assert {k: v for k, v in again.items() if k != "machine"} == {k: v for k, v in made.found.items() if k != "machine"}
+    before = results.read_bytes()
+    for other in ({"guidance": 2.0}, {"placed": True}, {"count": 9}):
+        with pytest.raises(RecipeError, match="other weights or options"):
+            evaluate(made.work, **{**options, **other})
+    assert results.read_bytes() == before
 
 
 def test_a_killed_evaluation_goes_on_where_it_was(made: Made, capsys: pytest.CaptureFixture[str]) -> None:
