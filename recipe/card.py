@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from recipe.card_text import CHOICES, DATA, DISTANCE, HEARTS, INTRODUCTION, LIMITS, PATHS, SOLVERS
+from recipe.card_text import CHOICES, DATA, DISTANCE, HEARTS, HISTORY, INTRODUCTION, LIMITS, PATHS, SOLVERS
 from recipe.errors import RecipeError
 from recipe.evaluate import RESULTS
 from recipe.export import EMBEDDED, TRAININGS
@@ -194,8 +194,9 @@ def write_card(work: Path, embedded: Path = EMBEDDED, results: Path = RESULTS) -
         f"- Guidance scale to use: {found['guidance']:g}; all figures here are at it.",
         f"- Steps: PNDM, {found['steps']}, unless a table says otherwise.",
         f"- One UNet evaluation on two threads of {machine['processor']}: {speed} samples a batch (per sample).",
-        f"- Loading: {loading['seconds']:.1f} s, with the import of diffusers {loading['seconds_with_imports']:.1f} s; "
-        f"the process takes {loading['peak_mib']:.0f} MiB at most.",
+        f"- Loading: {loading['seconds']:.1f} s, after {loading['seconds_of_imports']:.1f} s of importing diffusers; "
+        f"the process takes {loading['peak_mib']:.0f} MiB at most, {loading['library_mib']:.0f} of them pages of the "
+        "libraries' files.",
         f"- The same seed twice gives the same bytes: {'yes' if machine['same_picture_twice'] else 'no'}.",
     ]
     kind = "placed" if found["placed"] else "as they are"
@@ -209,6 +210,7 @@ def write_card(work: Path, embedded: Path = EMBEDDED, results: Path = RESULTS) -
         "## Data\n\n" + data,
         "## Training\n\n" + trainings(embedded / "card"),
         f"The autoencoder gives held-out pictures back at {found['autoencoder_psnr_held_out']:.1f} dB.",
+        HISTORY,
         "## Samples\n\nPrompts that it was trained on:\n\n" + grid(found, "training"),
         "Concepts that it never saw, which it cannot draw:\n\n" + grid(found, "held-out"),
         "## Alignment\n\nThe share of pictures whose caption the CLIP model ranks among the first of a hundred.\n\n"

@@ -22,16 +22,18 @@ LOADING = """
 import re, time
 from pathlib import Path
 import torch
-from explorer import load_pipeline
 torch.set_num_threads(2)
 start = time.perf_counter()
-load_pipeline("emoji")
-first = time.perf_counter() - start
-# not getrusage: its peak is handed down from the process that started this one
-peak = int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1]) / 1024
+from diffusers import StableDiffusionPipeline
+imported = time.perf_counter() - start
+from explorer import load_pipeline
 start = time.perf_counter()
 load_pipeline("emoji")
-print(first, time.perf_counter() - start, peak)
+loaded = time.perf_counter() - start
+# not getrusage: its peak is handed down from the process that started this one
+status = Path("/proc/self/status").read_text()
+peak, files = (int(re.search(name + r":\\s+(\\d+)", status)[1]) / 1024 for name in ("VmHWM", "RssFile"))
+print(imported, loaded, peak, files)
 """
 
 
@@ -47,14 +49,14 @@ def folder_size(folder: Path) -> int:
 
 
 def loading(repeats: int = 3) -> dict[str, float]:
-    """Seconds to load the pipeline, with and without the import of the libraries, and the peak MiB of a process that
-    does nothing else; medians over fresh processes."""
+    """Medians over fresh processes: seconds to import diffusers' pipeline, then to load the model, which nothing loaded
+    before; the peak MiB of such a process, and how many of them are pages of the libraries' files."""
     runs = []
     for _ in range(repeats):
         made = subprocess.run([sys.executable, "-c", LOADING], check=True, capture_output=True, text=True)
-        runs.append([float(word) for word in made.stdout.split()[-3:]])
-    first, again, peak = (statistics.median(column) for column in zip(*runs, strict=True))
-    return {"seconds_with_imports": first, "seconds": again, "peak_mib": peak}
+        runs.append([float(word) for word in made.stdout.split()[-4:]])
+    imported, loaded, peak, files = (statistics.median(column) for column in zip(*runs, strict=True))
+    return {"seconds_of_imports": imported, "seconds": loaded, "peak_mib": peak, "library_mib": files}
 
 
 @torch.inference_mode()

@@ -22,6 +22,7 @@ from safetensors.torch import save
 
 from recipe.autoencoder import LEGS
 from recipe.errors import RecipeError
+from recipe.prepare import check_prepared
 from recipe.tensors import load_tensors, save_tensors
 from recipe.tokens import FOLDER
 
@@ -86,7 +87,8 @@ def _extract(tar: tarfile.TarFile, work: Path) -> None:
 
 
 def pack_data(work: Path, parcel: Path) -> list[Path]:
-    """What `prepare` wrote, about a quarter of its size, to the bit."""
+    """What `prepare` wrote, about a quarter of its size, to the bit. Raises RecipeError where it has not run."""
+    check_prepared(work)
     files = {"data/items.json": (work / "data" / "items.json").read_bytes(), **folder_files(work / FOLDER, FOLDER)}
     pictures = load_tensors(work / "data" / "pictures.safetensors")["pictures"].permute(0, 2, 3, 1).numpy()
     for number, start in enumerate(range(0, len(pictures), SIDE**2)):

@@ -196,8 +196,9 @@ def ends(arguments: list[str], capsys: pytest.CaptureFixture[str], status: int =
 
 @pytest.mark.parametrize("stage", [s for s in STAGES if s not in ("fetch", "card")])
 def test_a_stage_before_its_time_names_what_is_missing(
-    stage: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    stage: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("recipe.export.EMBEDDED", tmp_path / "embedded")  # whatever goes wrong, not what ships
     said = ends([stage, "--work", str(tmp_path / "none"), "--parcel", str(tmp_path / "no" / "parcel")], capsys)
     assert said.startswith("error: ") and "\n" not in said.strip()
     assert ("bring all of its files" if stage == "unpack" else "run `python -m recipe ") in said
@@ -209,8 +210,15 @@ def test_a_stage_before_its_time_names_what_is_missing(
      ("export", "unet/checkpoint.safetensors", "train-unet"), ("export", "clip", "train-clip")],
 )  # fmt: skip
 def test_a_stage_names_the_one_before_it(
-    stage: str, lacks: str, needs: str, made: Made, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    stage: str,
+    lacks: str,
+    needs: str,
+    made: Made,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("recipe.export.EMBEDDED", tmp_path / "embedded")
     work = tmp_path / "work"
     shutil.copytree(made.work, work, ignore=shutil.ignore_patterns("npm", "pictures", "evaluation", "embedded"))
     path = work / lacks
