@@ -30,6 +30,8 @@ STAGES = {
     "card": "write the model card from the measurements",
 }
 
+STANDS = "What is made so far is kept; the same command goes on."
+
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
@@ -53,11 +55,6 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--machine-only", action="store_true", help="of the evaluation, only what depends on the machine")
     made.add_argument("--count", type=positive(int), default=1000, help="generated pictures of the evaluation")
     return made
-
-
-STANDS = "What is made so far is kept; the same command goes on."
-LEG_SHARES = (0.2, 0.8)
-"""Of the autoencoder's minutes, by leg."""
 
 
 def positive(kind: type) -> Callable[[str], Any]:
@@ -138,10 +135,10 @@ def train(options: argparse.Namespace, preset: Preset, work: Path, device: str) 
         from recipe.autoencoder import LEGS, train_autoencoder
 
         start = None
-        for leg, share, steps in zip(LEGS, LEG_SHARES, preset.legs, strict=True):
+        for leg, steps in zip(LEGS, preset.legs, strict=True):
             start = train_autoencoder(
-                work, budget(steps, share), device, preset.autoencoder, preset.latents, preset.autoencoder_batch,
-                leg=leg, start=start, placings=preset.placings[0],
+                work, budget(steps, steps / sum(preset.legs)), device, preset.autoencoder, preset.latents,
+                preset.autoencoder_batch, leg=leg, start=start, placings=preset.placings[0],
             )  # fmt: skip
     elif options.stage == "train-unet":
         import torch

@@ -29,7 +29,6 @@ from recipe.unet import PREDICTIONS, Fast, train_unet
 
 TRAINED, EXPORTED = "trained", "embedded"
 STANDS = "What is trained so far is kept; the same call goes on."
-LEG_SHARES = (2 / 3, 1 / 3)
 
 
 @dataclass(frozen=True)
@@ -68,8 +67,8 @@ def train_parts(day: Day) -> None:
     """The autoencoder and the CLIP model, where they are not there yet."""
     preset, start = day.preset, None
     if not (day.work / LEGS[-1] / "model").exists():
-        for leg, share, steps in zip(LEGS, LEG_SHARES, preset.legs, strict=True):
-            started = time.monotonic()
+        for leg, steps in zip(LEGS, preset.legs, strict=True):
+            started, share = time.monotonic(), steps / sum(preset.legs)
             start = train_autoencoder(
                 day.work, Budget(steps, day.autoencoder_minutes * share), day.device, preset.autoencoder,
                 preset.latents, preset.autoencoder_batch, leg=leg, start=start, placings=preset.placings[0],
