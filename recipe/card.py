@@ -207,7 +207,7 @@ def write_card(work: Path, embedded: Path = EMBEDDED, results: Path = RESULTS) -
     parts = [
         INTRODUCTION.format(latents=shape),
         "\n".join(facts),
-        "## Data\n\n" + data,
+        "## Data\n\n" + data.strip(),
         "## Training\n\n" + trainings(embedded / "card"),
         f"The autoencoder gives held-out pictures back at {found['autoencoder_psnr_held_out']:.1f} dB.",
         HISTORY,
