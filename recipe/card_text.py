@@ -61,9 +61,9 @@ PATHS = {
     "as they are": """ This model's path
 from noise to picture is nearly straight, since every caption has one picture: a solver that is not PNDM draws it in few
 steps, and a reuse of DeepCache's branch costs no CLIP score that these pictures show. A reuse of every unit's residual
-does at every tenth step, and there drift, CLIP score and Frechet distance order the 2nd, 5th and 10th step alike; at
-the 2nd and the 5th the judge sees no loss. It has learnt the same pictures, and sees less than EfficientNet does.
-Paired drift orders all of them.
+does at every tenth step; drift and both Frechet distances order the 2nd, 5th and 10th step, and at the 2nd and the 5th
+the judge sees no loss. It has learnt the same pictures, and sees less than EfficientNet does. Paired drift orders all
+of them.
 """,
     "placed": "",
 }
