@@ -7,7 +7,6 @@ copied. The sum of the shares' gradients is that of the whole batch.
 
 from __future__ import annotations
 
-import contextlib
 import multiprocessing
 import os
 import threading
@@ -43,7 +42,7 @@ class Team:
                 value.share_memory_()
         self.gradients = [[torch.zeros_like(p).share_memory_() for p in parameters] for _ in range(size)]
         self.squares = torch.zeros(size).share_memory_()
-        self.order = torch.zeros(3, dtype=torch.float64).share_memory_()  # go on, step, rate
+        self.order = torch.zeros(2, dtype=torch.float64).share_memory_()  # step, rate
         context = multiprocessing.get_context("fork")
         self.barrier = context.Barrier(size)
         # shares of about equal work: what an update costs grows with the size of the smaller side
@@ -63,7 +62,7 @@ class Team:
         RecipeError when one of the others has ended."""
         if self.size == 1:
             return self._alone(number, rate)
-        self.order.copy_(torch.tensor([1.0, number, rate], dtype=torch.float64))
+        self.order.copy_(torch.tensor([number, rate], dtype=torch.float64))
         try:
             self._wait()
             losses = self._together(0, number, rate)
@@ -72,11 +71,9 @@ class Team:
         return {name: value * (self.size if name == "loss" else 1) for name, value in losses.items()}
 
     def end(self) -> None:
-        """Let the helpers go; those that an interrupt reached have gone."""
+        """Let the helpers go, wherever they are: an interrupt may have come in the middle of a step."""
         if self.helpers:
-            self.order[0] = 0.0
-            with contextlib.suppress(threading.BrokenBarrierError):
-                self._wait()
+            self.barrier.abort()
             for process in self.helpers:
                 process.join()
             self.helpers = []
@@ -116,10 +113,10 @@ class Team:
         try:
             while True:
                 self._wait()
-                if self.order[0] == 0.0 or os.getppid() != parent:
+                if os.getppid() != parent:
                     return
-                self._together(member, int(self.order[1]), float(self.order[2]))
-        except (KeyboardInterrupt, threading.BrokenBarrierError):
+                self._together(member, int(self.order[0]), float(self.order[1]))
+        except (KeyboardInterrupt, threading.BrokenBarrierError):  # the end, or another's
             self.barrier.abort()
         except BaseException:
             self.barrier.abort()  # the others would wait for this one

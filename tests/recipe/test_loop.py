@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import multiprocessing
 import os
+import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -97,6 +98,33 @@ def lose_a_member(folder: Path) -> str:
     except RecipeError as error:
         return str(error)
     return "nothing"
+
+
+def test_an_interrupt_within_a_step_ends_the_whole_team_at_once(tmp_path: Path) -> None:
+    """Of the first process alone, while the others are on their way to the next meeting."""
+    fresh = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, fresh, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        assert pool.submit(interrupt_within_a_step, tmp_path).result(timeout=120) < 30
+
+
+def interrupt_within_a_step(folder: Path) -> float:
+    """Seconds from the interrupt to the end of the training."""
+    model = nn.Linear(4, 3)
+    parameters = dict(model.named_parameters())
+    training = Training(folder, parameters, Muon(parameters.values(), 0.05), Average(parameters, 0.9), Budget(50))
+    parent, moments = os.getpid(), []
+
+    def loss_of(step: int, share: slice) -> dict[str, torch.Tensor]:
+        if step == 3 and os.getpid() == parent:
+            moments.append(time.monotonic())
+            raise KeyboardInterrupt
+        return {"loss": model(torch.ones(2, 4)).square().sum()}
+
+    try:
+        list(training.run(loss_of, 0.05, 3, workers=2))
+    except KeyboardInterrupt:
+        return time.monotonic() - moments[0]
+    return float("inf")
 
 
 def test_a_team_of_two_trains_what_one_does(tmp_path: Path) -> None:
