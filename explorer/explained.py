@@ -12,7 +12,8 @@ from explorer.memory import is_out_of_memory, out_of_memory
 def run_explained(main: Callable[[], None], what: str, *, stands: str = "What was written stands.") -> None:
     """Run `main`; raises SystemExit for what a user can mend (status 1) and for Ctrl-C (130).
 
-    what: the command in words, for a device that is out of memory. stands: what an interrupt leaves, in a sentence.
+    what: the command in words, for a device that is out of memory. stands: what that and an interrupt leave, in a
+    sentence.
     """
     try:
         main()

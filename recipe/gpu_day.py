@@ -14,6 +14,7 @@ from pathlib import Path
 
 import torch
 
+from explorer.devices import resolve_device
 from explorer.explained import run_explained
 from recipe.autoencoder import LEGS, train_autoencoder
 from recipe.clip import train_clip
@@ -156,19 +157,23 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--count", type=int, default=1000, help="generated pictures of the evaluation")
     parser.add_argument("--steps", type=int, default=50, help="of the evaluation's pictures")
     options = parser.parse_args(arguments)
+    run_explained(lambda: run(day_of(options, started), options.stage == "finish"), "the recipe", stands=STANDS)
+
+
+def day_of(options: argparse.Namespace, started: float) -> Day:
+    """What the options ask for. Raises DeviceError for a device that this machine does not have."""
     finish = options.stage == "finish"
     preset = PRESETS[options.preset]
     if options.no_compile:
         preset = replace(preset, compile_seconds=0.0)
     if options.prediction:
         preset = replace(preset, prediction=options.prediction)
-    day = Day(
-        options.work, options.out, options.carried, options.device, preset, started + 60 * options.minutes,
-        options.autoencoder_minutes, options.clip_minutes, options.unet_minutes,
+    return Day(
+        options.work, options.out, options.carried, str(resolve_device(options.device)), preset,
+        started + 60 * options.minutes, options.autoencoder_minutes, options.clip_minutes, options.unet_minutes,
         options.reserve if options.reserve is not None else 150.0 if finish else 15.0, options.embedded, options.count,
         options.steps,
     )  # fmt: skip
-    run_explained(lambda: run(day, finish), "the recipe", stands=STANDS)
 
 
 def run(day: Day, finish: bool) -> None:

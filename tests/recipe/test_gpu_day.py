@@ -70,6 +70,12 @@ def test_finish_goes_on_from_what_came_back_and_measures(first_call: Path, tmp_p
     assert (tmp_path / "back" / "embedded" / "card" / "device.json").exists()
 
 
+def test_a_device_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match="error: 'toaster' is not a device"):
+        gpu_day.main(["train", "--out", str(tmp_path / "out"), "--device", "toaster"])
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("prediction", PREDICTIONS)
 def test_a_prediction_is_trained_kept_and_exported(trained: Path, tmp_path: Path, prediction: str) -> None:
     from recipe.export import build_pipeline

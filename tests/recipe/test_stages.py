@@ -256,6 +256,18 @@ def test_a_checkpoint_that_cannot_be_gone_on_from(damage: str, made: Made, tmp_p
         train_unet(tmp_path, Budget(steps=3), channels=CHANNELS, batch=4)
 
 
+def test_weights_are_not_exported_with_tokens_numbered_otherwise(made: Made, tmp_path: Path) -> None:
+    """Words would come to rows of the text encoder that were trained for others."""
+    for name in ("data", LEGS[-1], "clip"):
+        (tmp_path / name).symlink_to(made.work / name)
+    shutil.copytree(made.work / "unet", tmp_path / "unet")
+    path = tmp_path / "unet" / "checkpoint.safetensors"
+    save_tensors(load_tensors(path), path, {**metadata_of(path), "tokens": "other"})
+    with pytest.raises(RecipeError, match="trained with other tokens"):
+        export(tmp_path, tmp_path / "embedded", CHANNELS)
+    assert not (tmp_path / "embedded").exists()
+
+
 def test_one_process_trains_at_a_time(made: Made, capsys: pytest.CaptureFixture[str]) -> None:
     with alone(made.work, "train-clip"):
         assert "another process runs train-clip" in ends(["train-clip", "--work", str(made.work)], capsys)
