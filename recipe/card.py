@@ -87,37 +87,30 @@ def distances(found: dict[str, Any]) -> str:
 
 
 def tradeoff(found: dict[str, Any]) -> str:
-    """One row a candidate."""
+    """One row per candidate; drift and CLIP score also by the captions' kind."""
     names = [key.removeprefix("fd_") for key in found["tradeoff"][0] if key.startswith("fd_")]
-    rows = [
-        [r["name"], "same" if r["psnr"]["value"] >= 100 else number(r["psnr"], 1), number(r["clip_score"], 1)]
-        + ["" if r["psnr"]["value"] >= 100 else number(r["clip_gain"], 2)]
-        + [number(r[f"fd_{name}"], 2) for name in names]
-        for r in found["tradeoff"]
-    ]
-    count = found["tradeoff"][0]["psnr"]["n"]
+    kinds = [key.removeprefix("psnr_") for key in found["tradeoff"][0] if key.startswith("psnr_")]
+    rows = []
+    for r in found["tradeoff"]:
+        same = r["psnr"]["value"] >= 100
+        rows.append(
+            [r["name"], "same" if same else number(r["psnr"], 1), number(r["clip_score"], 1)]
+            + ["" if same else number(r["clip_gain"], 2)]
+            + ["" if same else " / ".join(f"{r[f'psnr_{kind}']['value']:.1f}" for kind in kinds)]
+            + [" / ".join(f"{r[f'clip_score_{kind}']['value']:.1f}" for kind in kinds)]
+            + [number(r[f"fd_{name}"], 2) for name in names]
+        )
+    count, by_kind = found["tradeoff"][0]["psnr"]["n"], " / ".join(kinds)
     columns = [
-        f"candidate (N = {count})",
+        f"solver, spacing, steps (N = {count})",
         "PSNR, dB",
         "CLIP score",
         "its paired gain",
+        f"PSNR: {by_kind}",
+        f"CLIP score: {by_kind}",
         *(f"fd_{name}" for name in names),
     ]
     return table(columns, rows)
-
-
-def solvers(found: dict[str, Any]) -> str:
-    """One row a solver and step count."""
-    rows = [
-        [
-            r["solver"].removesuffix("Scheduler"),
-            str(r["steps"]),
-            "same" if r["psnr"]["value"] >= 100 else number(r["psnr"], 1),
-            number(r["clip_score"], 1),
-        ]
-        for r in found["solvers"]
-    ]
-    return table(["solver", "steps", f"PSNR, dB (N = {found['solvers'][0]['psnr']['n']})", "CLIP score"], rows)
 
 
 def guidances(found: dict[str, Any]) -> str:
@@ -149,7 +142,7 @@ def retrieval(found: dict[str, Any]) -> str:
 
 def grid(found: dict[str, Any], name: str) -> str:
     """A picture and its captions in reading order."""
-    return f"![{name} prompts](card/samples-{name}.png)\n\n" + "; ".join(found["grids"][name]) + "."
+    return f"![{name} prompts](card/samples-{name}.png)\n\n" + "; ".join(dict.fromkeys(found["grids"][name])) + "."
 
 
 def counted(items: list[Item]) -> dict[str, int]:
@@ -214,10 +207,14 @@ def write_card(work: Path, embedded: Path = EMBEDDED, results: Path = RESULTS) -
         "## Samples\n\nPrompts that it was trained on:\n\n" + grid(found, "training"),
         "Concepts that it never saw, which it cannot draw:\n\n" + grid(found, "held-out"),
         "## Alignment\n\nThe share of pictures whose caption the CLIP model ranks among the first of a hundred.\n\n"
-        + alignment(found),
+        + alignment(found)
+        + "\n\nOf what is drawn for an open caption, the nearest of all training captions fits it in "
+        + f"{percent(found['alignment_open'])} of {found['alignment_open']['n']} pictures.",
         "## Distance from the real pictures\n\n" + DISTANCE.strip() + "\n\n" + distances(found),
-        "## The trade-off\n\nSame prompts and seeds; drift is measured from the first row.\n\n" + tradeoff(found),
-        "By other solvers, drift from their own pictures at the most steps:\n\n" + solvers(found),
+        "Open captions, which have many pictures:\n\n" + grid(found, "open"),
+        "One caption in each row, eight seeds:\n\n" + grid(found, "placings"),
+        "## The trade-off\n\nThe certificate prompts; the same seeds in every row. PSNR and the gain are against the "
+        "same solver's most steps.\n\n" + tradeoff(found),
         guidances(found),
         SOLVERS + PATHS[kind],
         "## The CLIP model\n\nRetrieval among a hundred captions.\n\n" + retrieval(found),

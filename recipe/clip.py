@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from recipe.captions import draw_levels, fits, numbered
 from recipe.folders import replace_folder
 from recipe.loop import Average, Budget, Training, normal, step_generator, to_device
 from recipe.muon import Muon
@@ -96,7 +97,8 @@ def train_clip(
 ) -> Path:
     """Train on all concepts but the judge's held-out ones and its held-out styles; writes `work/clip/model`.
 
-    placings: of every picture, see `recipe.placing`; 0 takes the pictures as they are.
+    Where pictures are placed, captions are of every level, and all pictures of a batch that a caption fits are right
+    answers. placings: of every picture, see `recipe.placing`; 0 takes the pictures as they are.
     """
     data = load_dataset(work)
     rows = data.where(judge="train")
@@ -105,7 +107,8 @@ def train_clip(
         pictures = copies(pictures[0], may_mirror([data.items[i] for i in rows]), placings)
     batch = min(batch, len(rows))
     tokenizer = load_tokenizer(work)
-    tokens = encode(tokenizer, [data.items[i].caption for i in rows]).to(device)
+    texts, captions = numbered([data.items[i] for i in rows])
+    tokens = encode(tokenizer, texts).to(device)
     torch.manual_seed(SEED)
     config = clip_config(len(tokenizer), width, layers)
     model = build_clip(config).to(device)
@@ -121,14 +124,22 @@ def train_clip(
 
     def loss_of(step: int, share: slice) -> dict[str, torch.Tensor]:
         generator = step_generator(SEED, step)
-        chosen = to_device(torch.randperm(len(rows), generator=generator)[:batch], pictures.device)
+        picked = torch.randperm(len(rows), generator=generator)[:batch]
+        chosen = to_device(picked, pictures.device)
         which = to_device(copy_numbers(len(pictures), batch, SEED, step), pictures.device)
         real = augment(pictures[which, chosen].float() / 127.5 - 1, generator, step)
-        seen, read, scale = model(real, tokens[chosen])
+        described = captions[picked]
+        level = draw_levels(batch, generator) if placings else torch.zeros(batch, dtype=torch.long)
+        drawn = described[torch.arange(batch), level]
+        right = to_device(fits(described, drawn).float(), pictures.device)
+        seen, read, scale = model(real, tokens[to_device(drawn, pictures.device)])
         logits = scale.clamp(max=50) * seen @ read.T
-        target = torch.arange(batch, device=device)
-        loss = (functional.cross_entropy(logits, target) + functional.cross_entropy(logits.T, target)) / 2
-        return {"loss": loss, "top1": (logits.argmax(1) == target).float().mean()}
+        losses = [
+            functional.cross_entropy(scores, answers / answers.sum(1, keepdim=True))
+            for scores, answers in ((logits, right), (logits.T, right.T))
+        ]
+        top1 = right.gather(1, logits.argmax(1, keepdim=True)).mean()
+        return {"loss": (losses[0] + losses[1]) / 2, "top1": top1}
 
     for _ in training.run(loss_of, rate, warm_up=50):
         pass

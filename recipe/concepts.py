@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from recipe import lists
@@ -23,11 +23,13 @@ LEFT_OUT_WORDS = ("clock face", "facing right", "facing left", "man ", "woman ",
 
 @dataclass(frozen=True)
 class Concept:
-    """One thing with a picture in every style. `name` is its caption's words; `files` maps a source to a file name."""
+    """One thing with a picture in every style. `name`, `subcategory` and `category` are words of its captions; `files`
+    maps a source to a file name."""
 
     key: str
     name: str
-    group: str
+    subcategory: str
+    category: str
     files: dict[str, str]
 
 
@@ -75,8 +77,10 @@ def read_concepts(pictures: Path) -> list[Concept]:
         if name in seen or not complete or not (key in chosen or suitable(entry, name)):
             continue
         seen.add(name)
-        concepts.append(Concept(key, name, entry["subcategory"], {**files, "fluent": str(fluent)}))
-    return concepts
+        subcategory, category = (formal_name(entry[kind].replace("-", " ")) for kind in ("subcategory", "category"))
+        concepts.append(Concept(key, name, subcategory, category, {**files, "fluent": str(fluent)}))
+    # a caption must not mean a concept and a subcategory at once: lock, locks
+    return [replace(c, subcategory=f"{c.subcategory}s") if c.subcategory in seen else c for c in concepts]
 
 
 def pick(keys: list[str], share: float, seed: int) -> set[str]:

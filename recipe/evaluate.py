@@ -17,6 +17,7 @@ from explorer.pictures import generate
 from explorer.quality import Reference, frechet, kid, load_clip, load_extractor
 from recipe import judge, machine, tradeoff
 from recipe.autoencoder import psnr
+from recipe.captions import captions_of
 from recipe.drawing import SEED, Drawer
 from recipe.errors import RecipeError
 from recipe.export import EMBEDDED
@@ -28,9 +29,11 @@ from recipe.statistics import EXTRACTORS
 
 RESULTS = Path(__file__).parent.parent / "benchmarks" / "results" / "embedded-model.json"
 GRID = 24
+SEEDS = 8
+"""Pictures of one caption in the grid of placings."""
 BATCH = 16
-SOLVED = 64
-"""Prompts on which solvers are compared."""
+GUIDED = 64
+"""Prompts on which guidance scales are compared."""
 
 
 def blocks(items: list[Item], count: int, seed: int = SEED) -> list[Item]:
@@ -58,14 +61,29 @@ def distances(pictures: torch.Tensor, references: dict[str, tuple[Any, Reference
 
 
 def grids(data: Dataset, pipe: Any, guidance: float, folder: Path, steps: int) -> dict[str, list[str]]:
-    """A grid of 24 training and 24 held-out prompts beside the card; the prompts in reading order."""
+    """Grids beside the card, and their prompts in reading order: 24 training, 24 held-out and 24 open captions, and
+    three training captions from `SEEDS` seeds each."""
     found = {}
+    known = [item for item in data.items if item.split == "train"]
     for name, split in (("training", "train"), ("held-out", "held")):
         rows = [item for item in data.items if item.split == split]
-        captions = [i.caption for i in random.Random(SEED).sample(rows, min(GRID, len(rows)))]
+        found[name] = [i.caption for i in random.Random(SEED).sample(rows, min(GRID, len(rows)))]
+    several = sorted({text for item in known for text in captions_of(item)[1:]})
+    found["open"] = random.Random(SEED).sample(several, min(GRID, len(several)))
+    found["placings"] = [caption for caption in found["training"][: GRID // SEEDS] for _ in range(SEEDS)]
+    for name, captions in found.items():
         made = generate(pipe, captions, seed=0, steps=steps, guidance=guidance, batch_size=12)
-        save_grid(made, folder / f"samples-{name}.png")
-        found[name] = captions
+        save_grid(made, folder / f"samples-{name}.png", columns=SEEDS if name == "placings" else 12)
+    return found
+
+
+def boxes(pictures: torch.Tensor, paper: int = 235) -> list[list[int]]:
+    """Top, left, bottom and right of what is darker than `paper` in each picture of uint8 [N, 3, H, W]."""
+    found = []
+    for picture in pictures:
+        inside = (picture.min(0).values < paper).nonzero()
+        empty = not len(inside)
+        found.append([0, 0, 0, 0] if empty else [*inside.min(0).values.tolist(), *inside.max(0).values.tolist()])
     return found
 
 
@@ -123,6 +141,11 @@ def evaluate(
         results.parent.mkdir(parents=True, exist_ok=True)
         write_whole(results, (json.dumps(found, indent=1) + "\n").encode())
 
+    prompts = [
+        json.loads(line) for line in (embedded / "prompts" / "certificate.jsonl").read_text("utf-8").splitlines()
+    ]
+    chosen = prompts[:paired_count]
+    few, kinds = [row["prompt"] for row in chosen], [row["category"] for row in chosen]
     draw = Drawer(pipe, work / "evaluation" / f"{weights}-{where.type}", guidance, batch)
 
     def made(items: list[Item]) -> torch.Tensor:
@@ -140,12 +163,15 @@ def evaluate(
     note("grids", lambda: grids(data, pipe, guidance, embedded / "card", steps))
     items = blocks([item for item in data.items if item.split == "train"], count)
     held = blocks([item for item in data.items if item.split == "held"], min(count, 2 * judge.AMONG))
-    few = [item.caption for item in items[:paired_count]]
     note("alignment", lambda: judge.alignment(data, clip, items, made(items), placed))
     note("alignment_held_out", lambda: judge.alignment(data, clip, held, made(held), placed))
     note("distance", lambda: {"n": count, **distances(made(items), references)})
 
-    note("tradeoff", lambda: tradeoff.measure(draw, few, clip, references, steps))
-    note("solvers", lambda: tradeoff.solvers(draw, few[:SOLVED], clip, steps))
-    note("guidances", lambda: tradeoff.guidances(draw, few[:SOLVED], clip, references, steps))
+    note("alignment_open", lambda: judge.open_alignment(data, clip, few, kinds, draw(few, steps)))
+    note("placings", lambda: boxes(draw([caption] * SEEDS, steps)))
+    note("tradeoff", lambda: tradeoff.measure(draw, few, kinds, clip, references, steps))
+    note(
+        "guidances",
+        lambda: tradeoff.guidances(draw, few[:GUIDED], kinds[:GUIDED], clip, references, steps),
+    )
     return found

@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from recipe.captions import captions_of
 from recipe.placing import real_pictures
 from recipe.prepare import Dataset, Item
+from recipe.prompts import OPEN
 
 AMONG = 100
 
@@ -66,3 +68,23 @@ def alignment(
         wrong[start : start + AMONG] = np.roll(made[start : start + AMONG], 1, axis=0)
     rows = {"real": real, "generated": made, "wrong caption": wrong}
     return {name: {f"top{first}": top(values, read, first) for first in (1, 5)} for name, values in rows.items()}
+
+
+def open_alignment(
+    data: Dataset, clip: Any, captions: list[str], kinds: list[str], generated: torch.Tensor
+) -> dict[str, Any]:
+    """How often what was drawn for an open caption is of its kind: the nearest of all full training captions fits it.
+
+    Args:
+        data: Of `prepare`.
+        clip: The CLIP model.
+        captions: What each picture was drawn for.
+        kinds: Of each caption; those that are not open are left out.
+        generated: uint8 [N, 3, H, W].
+    """
+    rows = [i for i, kind in enumerate(kinds) if kind == OPEN]
+    known = [item for item in data.items if item.split == "train"]
+    nearest = (clip.encode_pictures(generated[rows]) @ clip.encode_prompts([i.caption for i in known]).T).argmax(1)
+    hits = np.array([captions[row] in captions_of(known[int(n)]) for row, n in zip(rows, nearest, strict=True)])
+    spread = 1.96 * (hits.mean() * (1 - hits.mean()) / len(hits)) ** 0.5
+    return {"value": float(hits.mean()), "half_interval": float(spread), "n": len(hits), "among": len(known)}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -36,9 +35,16 @@ class Budget:
         return min(1.0, max(by_steps, by_time))
 
 
-def cosine(progress: float, step: int, warm_up: int, floor: float = 0.01) -> float:
-    """Learning-rate factor: linear warm-up over `warm_up` steps, then half a cosine of the progress down to `floor`."""
-    return min(1.0, (step + 1) / warm_up) * (floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * progress)))
+DECAY = 0.3
+"""The last share of a budget, over which the learning rate falls."""
+
+
+def trapezoid(progress: float, step: int, warm_up: int, floor: float = 0.01) -> float:
+    """Learning-rate factor: linear warm-up over `warm_up` steps, constant, then linear down to `floor`.
+
+    A training that is still in its constant part can be given a longer budget: its steps so far are the same.
+    """
+    return min(1.0, (step + 1) / warm_up) * max(floor, min(1.0, (1 - progress) / DECAY))
 
 
 def step_generator(seed: int, step: int, device: torch.device | str = "cpu") -> torch.Generator:
@@ -181,7 +187,7 @@ class Training:
             while (progress := self.budget.progress(self.step, self.seconds)) < 1.0:
                 if self.stop_at is not None and time.monotonic() > self.stop_at:
                     break
-                now = rate * cosine(progress, self.step, warm_up)
+                now = rate * trapezoid(progress, self.step, warm_up)
                 losses = team.step(self.step, now)
                 self.average.update(self.step)
                 self.step += 1

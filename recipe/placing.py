@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from recipe.prepare import Dataset, Item
 
-SMALLEST = 40
+SMALLEST = 36
 """Side in pixels of the smallest placed picture; the largest is the picture itself."""
 
 SEED = 8

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from recipe.captions import captions_of
 from recipe.concepts import CORE, HELD_OUT_SHARE, SPLIT_SEED, STYLES, Concept, generator_names, pick, read_concepts
 from recipe.errors import RecipeError
 from recipe.folders import replace_folder
@@ -26,9 +27,12 @@ what it and the judge hold out."""
 
 @dataclass(frozen=True)
 class Item:
-    """One picture: its caption is `concept, style`. `split`: train | held | extra (for judge and autoencoder only)."""
+    """One picture: its full caption is `concept, style`, see `recipe.captions` for the others. `split`: train | held |
+    extra (for judge and autoencoder only)."""
 
     concept: str
+    subcategory: str
+    category: str
     style: str
     key: str
     split: str
@@ -94,7 +98,7 @@ def split_items(concepts: list[Concept], learns: str = "core") -> list[Item]:
             judge = "held" if concept.key in judge_held else "train"
             if judge_style.get(concept.key) == s:
                 judge = "held-style"
-            items.append(Item(concept.name, style, concept.key, split, judge))
+            items.append(Item(concept.name, concept.subcategory, concept.category, style, concept.key, split, judge))
     return items
 
 
@@ -116,7 +120,8 @@ def prepare(work: Path, learns: str = "core") -> None:
         save_tensors({"pictures": torch.from_numpy(pictures).permute(0, 3, 1, 2)}, folder / "pictures.safetensors")
         rows = [vars(item) for item in items]
         (folder / "items.json").write_text(json.dumps(rows, indent=0), encoding="utf-8")
-        train_tokenizer([item.caption for item in items]).save_pretrained(folder / Path(FOLDER).name)
+        texts = [text for item in items for text in captions_of(item)]
+        train_tokenizer(texts).save_pretrained(folder / Path(FOLDER).name)
 
     replace_folder(work / "data", write)
     counts = {s: sum(i.split == s for i in items) for s in ("train", "held", "extra")}

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from recipe.autoencoder import LEGS, latents_of, load_autoencoder
+from recipe.captions import draw_levels, numbered
 from recipe.errors import RecipeError
 from recipe.faster import quicker
 from recipe.folders import digest
@@ -101,13 +102,26 @@ def make_loss(
     text: Any,
     latents: torch.Tensor,
     tokens: torch.Tensor,
+    captions: torch.Tensor,
     empty: torch.Tensor,
     batch: int,
     prediction: str = "v_prediction",
     half: bool = False,
 ) -> Loss:
-    """The loss of a prediction under its min-SNR weights, by step. latents: [copies, N, C, h, w], of which every sample
-    takes one copy. half: compute in bfloat16 where it is safe."""
+    """The loss of a prediction under its min-SNR weights, by step.
+
+    Args:
+        unet: Predicts; its input is in the channels-last format.
+        text: The text encoder.
+        latents: [copies, N, C, h, w]; every sample takes one copy.
+        tokens: int64 [texts, length]: the captions.
+        captions: int64 [N, levels]: the captions of each picture, of which every sample takes one. With one copy of a
+            picture it is the full caption, the first.
+        empty: int64 [1, length]: the empty caption, which replaces `CAPTION_DROPOUT` of the captions.
+        batch: Samples of a step.
+        prediction: One of `PREDICTIONS`.
+        half: Compute in bfloat16 where it is safe.
+    """
     device = latents.device
     alphas = alphas_bar().to(device)
     copies, count = latents.shape[:2]
@@ -120,15 +134,18 @@ def make_loss(
         order = torch.cat(perms)
         while len(order) < offset + batch:
             order = order.repeat(2)
-        chosen = to_device(order[offset : offset + batch], device)
+        picked = order[offset : offset + batch]
+        chosen = to_device(picked, device)
         which = to_device(copy_numbers(copies, batch, SEED, step), device)
         noise = normal((batch, *latents.shape[2:]), generator, device, SEED, step)
         steps = to_device(stratified(batch, generator)[torch.randperm(batch, generator=generator)], device)
         dropped = to_device(torch.rand(batch, generator=generator) < CAPTION_DROPOUT, device)
+        level = draw_levels(batch, generator) if copies > 1 else torch.zeros(batch, dtype=torch.long)
+        drawn = to_device(captions[picked, level], device)
         weights = weights_of(prediction, alphas[steps] / (1 - alphas[steps]))
         weights = (weights / weights.sum())[share]
-        chosen, which, noise, steps, dropped = (x[share] for x in (chosen, which, noise, steps, dropped))
-        clean, ids = latents[which, chosen].float(), torch.where(dropped[:, None], empty, tokens[chosen])
+        chosen, which, noise, steps, dropped, drawn = (x[share] for x in (chosen, which, noise, steps, dropped, drawn))
+        clean, ids = latents[which, chosen].float(), torch.where(dropped[:, None], empty, tokens[drawn])
         a = alphas[steps][:, None, None, None]
         noisy = a.sqrt() * clean + (1 - a).sqrt() * noise
         with torch.autocast(device.type, torch.bfloat16, enabled=half):
@@ -209,7 +226,8 @@ def train_unet(
     rows = data.where(split="train")
     latents = latent_bank(work, rows, placings, device, leg)
     tokenizer = load_tokenizer(work)
-    tokens = encode(tokenizer, [data.items[i].caption for i in rows]).to(device)
+    texts, captions = numbered([data.items[i] for i in rows])
+    tokens = encode(tokenizer, texts).to(device)
     empty = encode(tokenizer, [""]).to(device)
     torch.manual_seed(SEED)
     unet = build_unet(channels, latents.shape[2], latents.shape[3]).to(device, memory_format=torch.channels_last)
@@ -227,7 +245,7 @@ def train_unet(
     fast = fast or Fast()
 
     def loss_by(model: Any) -> Loss:
-        return make_loss(model, text, latents, tokens, empty, batch, prediction, fast.half)
+        return make_loss(model, text, latents, tokens, captions, empty, batch, prediction, fast.half)
 
     loss = quicker(unet, loss_by, training, fast.compile_seconds) if fast.compile_seconds else loss_by(unet)
     for _ in training.run(loss, rate, 100, workers):

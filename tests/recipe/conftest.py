@@ -67,7 +67,7 @@ def made(trained: Path) -> Made:
         model=str(embedded / "emoji"),
         count=8,
         paired_count=6,
-        steps=12,
+        steps=6,
         extractors=("emojiclip",),
         repeats=1,
     )

@@ -18,10 +18,10 @@ from recipe import lists
 from recipe.concepts import CORE, formal_name, generator_names, pick
 from recipe.fetch import archive_name, wanted
 from recipe.judge import ranks, top
-from recipe.loop import Average, Budget, cosine, step_generator
+from recipe.loop import Average, Budget, step_generator, trapezoid
 from recipe.muon import Muon, orthogonal
 from recipe.prepare import Item
-from recipe.prompts import choose_prompts
+from recipe.prompts import FULL, OPEN, choose_prompts
 from recipe.tokens import LENGTH, encode, train_tokenizer
 from recipe.unet import alphas_bar, stratified
 
@@ -99,7 +99,7 @@ def test_muon_finds_a_least_squares_solution() -> None:
 
 
 def test_the_learning_rate_rises_and_falls() -> None:
-    rates = [cosine(step / 100, step, warm_up=10) for step in range(101)]
+    rates = [trapezoid(step / 100, step, warm_up=10) for step in range(101)]
     assert max(rates) == pytest.approx(rates[9], rel=0.03) and rates[-1] == pytest.approx(0.01)
     assert all(a >= b for a, b in itertools.pairwise(rates[10:]))
 
@@ -188,8 +188,19 @@ def test_ranks_and_top() -> None:
 
 
 def test_prompt_sets_have_their_sizes() -> None:
-    items = [Item(f"c{i}", style, f"c{i}", "train", "train") for i in range(120) for style in ("a", "b", "c")]
-    search, certificate = choose_prompts(items)
-    assert (len(search), len(certificate)) == (64, 256)
-    assert not {i.concept for i in search} & {i.concept for i in certificate}
-    assert {i.style for i in search} == {i.style for i in certificate} == {"a", "b", "c"}
+    items = [
+        Item(f"c{i}", f"s{i % 30}", f"k{i % 7}", style, f"c{i}", "train", "train")
+        for i in range(200)
+        for style in ("a", "b", "c")
+    ]
+    sets = choose_prompts(items)
+    assert [len(rows) for rows in sets] == [64, 256]
+    for rows in sets:
+        assert sum(row.kind == FULL for row in rows) * 2 == len(rows) == len({row.text for row in rows})
+        full = {item.caption for item in items}
+        assert all((row.text in full) == (row.kind == FULL) for row in rows)
+        assert {row.text[-3:] for row in rows if row.kind == FULL} == {", a", ", b", ", c"}
+        # a prefix holds both kinds
+        assert 8 <= sum(row.kind == OPEN for row in rows[:32]) <= 24
+    named = [{row.text.split(",")[0] for row in rows} for rows in sets]
+    assert not named[0] & named[1]

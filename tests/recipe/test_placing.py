@@ -76,7 +76,7 @@ def test_a_copy_is_its_seed_and_number_alone() -> None:
     ],
 )
 def test_what_reads_wrong_in_a_mirror_is_not_mirrored(name: str, may: bool) -> None:
-    assert bool(may_mirror([Item(name, "flat style", name, "train", "train")])[0]) is may
+    assert bool(may_mirror([Item(name, "", "", "flat style", name, "train", "train")])[0]) is may
 
 
 def test_real_pictures_stay_as_they_are_unless_placed(prepared: Path) -> None:

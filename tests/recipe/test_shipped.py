@@ -10,10 +10,9 @@ import pytest
 from recipe.evaluate import RESULTS
 from recipe.export import EMBEDDED, TRAININGS
 from recipe.folders import digest
-from recipe.presets import PRESETS
 
-CPU = PRESETS["cpu"]
-STEPS = dict(zip(TRAININGS, (*CPU.legs, CPU.unet_steps, CPU.clip_steps), strict=True))
+# The weights that ship were made before captions of several levels and placed pictures, by an earlier preset.
+STEPS = dict(zip(TRAININGS, (1000, 5000, 3600, 1300), strict=True))
 
 
 @pytest.mark.parametrize("part", ["emoji", "emojiclip", "statistics"])

@@ -21,8 +21,10 @@ from recipe.export import TRAININGS, export
 from recipe.folders import alone, digest
 from recipe.loop import Budget
 from recipe.prepare import load_dataset
+from recipe.prompts import FULL, OPEN
 from recipe.tensors import load_tensors, metadata_of, save_tensors
 from recipe.tokens import load_tokenizer, numbering
+from recipe.tradeoff import SOLVERS
 from recipe.unet import cached_latents, train_unet
 from tests.recipe.conftest import CHANNELS, Made
 from tests.recipe.drawn import LISTED, OTHERS
@@ -125,18 +127,24 @@ def test_prompt_sets_share_no_concept(made: Made) -> None:
         [json.loads(line) for line in (made.embedded / "prompts" / f"{name}.jsonl").read_text().splitlines()]
         for name in ("search", "certificate")
     ]
-    first, second = ({row["concept"] for row in rows} for rows in sets)
-    assert first and not first & second
+    full, left_open = ([{r["prompt"] for r in rows if r["category"] == kind} for rows in sets] for kind in (FULL, OPEN))
+    assert all(full) and not full[0] & full[1]
+    assert all(left_open)  # too few subcategories here for two sets that share none
 
 
 def test_the_evaluation_measures_everything(made: Made) -> None:
     assert json.loads(made.results.read_text(encoding="utf-8")) == made.found
     assert made.found["machine"]["same_picture_twice"] is True
     names = [row["name"] for row in made.found["tradeoff"]]
-    reused = [f"12 steps, {mask}/P{n}" for mask in ("DC0", "every unit") for n in (2, 5, 10)]
-    assert names == ["12 steps", "10 steps", "5 steps", *reused]
-    assert all(row["clip_gain"]["n"] == row["psnr"]["n"] for row in made.found["tradeoff"])
-    assert made.found["tradeoff"][0]["psnr"]["value"] == 100
+    plain = [f"{solver.name}, {n} steps" for solver in SOLVERS for n in (6, 5)]
+    reused = [("DC0", n) for n in (2, 3, 5, 10)] + [("every unit", n) for n in (2, 5, 10)]
+    assert names == plain + [f"DDIM leading, 6 steps, {mask}/P{n}" for mask, n in reused]
+    for row in made.found["tradeoff"]:
+        assert row["clip_gain"]["n"] == row["psnr"]["n"] == row["psnr_full"]["n"] + row["psnr_open"]["n"]
+        assert (row["psnr"]["value"] == 100) == (row["steps"] == 6 and row["mask"] is None)
+    assert 0 <= made.found["alignment_open"]["value"] <= 1 and len(made.found["placings"]) == 8
+    sheets = {name: len(captions) for name, captions in made.found["grids"].items()}
+    assert sheets["placings"] == 24 and set(sheets) == {"training", "held-out", "open", "placings"}
     assert set(made.found["alignment"]) == {"real", "generated", "wrong caption"}
     assert made.found["distance"]["fd_emojiclip"]["n"] == 8
 
@@ -144,7 +152,7 @@ def test_the_evaluation_measures_everything(made: Made) -> None:
 def test_the_card_quotes_the_evaluation(made: Made) -> None:
     card = write_card(made.work, made.embedded, made.results)
     text = card.read_text(encoding="utf-8")
-    for quoted in ("CC-BY-4.0", "Apache-2.0", "MIT", "12 steps, DC0/P5", "What it is not"):
+    for quoted in ("CC-BY-4.0", "Apache-2.0", "MIT", "DDIM leading, 6 steps, DC0/P5", "What it is not"):
         assert quoted in text
     pictures = [part.split(")")[0] for part in text.split("](card/")[1:]]
     assert all((made.embedded / "card" / name).is_file() for name in pictures)
@@ -278,7 +286,7 @@ def test_the_machine_alone_keeps_the_rest_or_refuses(made: Made, tmp_path: Path)
     shutil.copy(made.results, results)
     options: dict[str, Any] = {
         "embedded": made.embedded, "results": results, "model": str(made.embedded / "emoji"), "count": 8,
-        "paired_count": 6, "steps": 12, "extractors": ("emojiclip",), "repeats": 1, "machine_only": True,
+        "paired_count": 6, "steps": 6, "extractors": ("emojiclip",), "repeats": 1, "machine_only": True,
     }  # fmt: skip
     again = evaluate(made.work, **options)
     assert {k: v for k, v in again.items() if k != "machine"} == {k: v for k, v in made.found.items() if k != "machine"}
@@ -300,7 +308,7 @@ def test_a_killed_evaluation_goes_on_where_it_was(made: Made, capsys: pytest.Cap
         model=str(made.embedded / "emoji"),
         count=8,
         paired_count=6,
-        steps=12,
+        steps=6,
         extractors=("emojiclip",),
     )
     assert again == made.found and json.loads(made.results.read_text(encoding="utf-8")) == made.found
