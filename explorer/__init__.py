@@ -14,6 +14,7 @@ from explorer.errors import (
     PromptError,
     ScoreError,
     StudyError,
+    TrainingError,
 )
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ __all__ = [
     "PromptError",
     "ScoreError",
     "StudyError",
+    "TrainingError",
     "anatomy",
     "inherit",
     "load_pipeline",

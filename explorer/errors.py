@@ -37,5 +37,9 @@ class DeviceError(ExplorerError):
     """A device or dtype that this machine does not have."""
 
 
+class TrainingError(ExplorerError):
+    """A training or a stage of a recipe that cannot run on what it was given, or on what its folder holds."""
+
+
 class CompileError(ExplorerError):
     """A step that the compiler or a CUDA graph does not take."""

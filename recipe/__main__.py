@@ -10,11 +10,11 @@ from typing import Any
 
 from explorer.devices import resolve_device
 from explorer.explained import run_explained
-from recipe.folders import alone
-from recipe.loop import Budget
 from recipe.prepare import CONCEPTS
 from recipe.presets import PRESETS, Preset
 from recipe.unet import PREDICTIONS
+from training.folders import alone
+from training.loop import Budget
 
 STAGES = {
     "fetch": "picture packages from npm, by name and version",

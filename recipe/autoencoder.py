@@ -8,12 +8,13 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from recipe.errors import RecipeError
-from recipe.folders import digest, replace_folder
-from recipe.loop import Average, Budget, Training, normal, step_generator, to_device
-from recipe.muon import Muon
+from explorer.errors import TrainingError
+from recipe.items import Dataset
 from recipe.placing import copies, may_mirror, real_pictures
-from recipe.prepare import Dataset, load_dataset
+from recipe.prepare import load_dataset
+from training.folders import digest, replace_folder
+from training.loop import Average, Budget, Training, normal, step_generator, to_device
+from training.muon import Muon
 
 SEED = 1
 WHITENED = 8000
@@ -58,12 +59,12 @@ def scaled(pictures: torch.Tensor) -> torch.Tensor:
 
 
 def load_autoencoder(work: Path, leg: str) -> Any:
-    """What `train-autoencoder` wrote. Raises RecipeError where it has not."""
+    """What `train-autoencoder` wrote. Raises TrainingError where it has not."""
     from diffusers import AutoencoderKL
 
     folder = work / leg / "model"
     if not (folder / "config.json").is_file():
-        raise RecipeError(f"{folder} holds no autoencoder; run `python -m recipe train-autoencoder --work {work}`.")
+        raise TrainingError(f"{folder} holds no autoencoder; run `python -m recipe train-autoencoder --work {work}`.")
     return AutoencoderKL.from_pretrained(folder, local_files_only=True)
 
 

@@ -6,15 +6,16 @@ import json
 from pathlib import Path
 from typing import Any
 
+from explorer.errors import TrainingError
 from recipe.card_text import CHOICES, DATA, DISTANCE, HEARTS, HISTORY, INTRODUCTION, LIMITS, PATHS, SOLVERS
-from recipe.errors import RecipeError
 from recipe.evaluate import RESULTS
 from recipe.export import EMBEDDED, TRAININGS
-from recipe.folders import digest
 from recipe.grids import read_losses, save_curves
+from recipe.items import Item
 from recipe.machine import folder_size
-from recipe.prepare import Item, load_dataset
+from recipe.prepare import load_dataset
 from recipe.tradeoff import FEW
+from training.folders import digest
 
 CURVES = dict(
     zip(
@@ -158,7 +159,7 @@ def counted(items: list[Item]) -> dict[str, int]:
 
 
 def measured(embedded: Path, results: Path) -> dict[str, Any]:
-    """What `evaluate` kept of what ships. Raises RecipeError when that is another thing, or not all."""
+    """What `evaluate` kept of what ships. Raises TrainingError when that is another thing, or not all."""
     found = json.loads(results.read_text(encoding="utf-8")) if results.exists() else {}
     # the judge is always the package's own, see `evaluate`
     shipped = {"weights": embedded / "emoji", "judge": EMBEDDED / "emojiclip", "statistics": embedded / "statistics"}
@@ -166,7 +167,7 @@ def measured(embedded: Path, results: Path) -> dict[str, Any]:
     missing = [part for part in ("machine", "grids", "distance", "guidances") if part not in found]
     if other or missing:
         what = f"not of what ships in {', '.join(other)}" if other else f"without {', '.join(missing)}"
-        raise RecipeError(f"the measurements in {results} are {what}; run `python -m recipe evaluate` first.")
+        raise TrainingError(f"the measurements in {results} are {what}; run `python -m recipe evaluate` first.")
     return found
 
 
@@ -174,7 +175,7 @@ def write_card(work: Path, embedded: Path = EMBEDDED, results: Path = RESULTS) -
     """`embedded/MODEL_CARD.md` and its curves.
 
     Raises:
-        RecipeError: when the measurements are missing, not whole, or not of what ships.
+        TrainingError: when the measurements are missing, not whole, or not of what ships.
     """
     found = measured(embedded, results)
     items = load_dataset(work).items

@@ -11,13 +11,13 @@ from torch import nn
 from torch.nn import functional
 
 from recipe.captions import draw_levels, fits, numbered
-from recipe.folders import replace_folder
-from recipe.loop import Average, Budget, Training, normal, step_generator, to_device
-from recipe.muon import Muon
 from recipe.placing import copies, copy_numbers, may_mirror
 from recipe.prepare import SIZE, load_dataset
-from recipe.tensors import save_tensors
 from recipe.tokens import LENGTH, encode, load_tokenizer, numbering
+from training.folders import replace_folder
+from training.loop import Average, Budget, Training, normal, step_generator, to_device
+from training.muon import Muon
+from training.tensors import save_tensors
 
 SEED = 3
 MEAN = STD = (0.5, 0.5, 0.5)

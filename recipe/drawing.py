@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from explorer.pictures import generate
-from recipe.tensors import load_tensors, save_tensors
+from training.tensors import load_tensors, save_tensors
 
 SEED = 6
 PART = 64

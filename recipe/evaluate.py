@@ -12,6 +12,7 @@ import torch
 
 from explorer import load_pipeline
 from explorer.devices import describe
+from explorer.errors import TrainingError
 from explorer.files import write_whole
 from explorer.pictures import generate
 from explorer.quality import Reference, frechet, kid, load_clip, load_extractor
@@ -19,13 +20,13 @@ from recipe import judge, machine, tradeoff
 from recipe.autoencoder import psnr
 from recipe.captions import captions_of
 from recipe.drawing import SEED, Drawer
-from recipe.errors import RecipeError
 from recipe.export import EMBEDDED
-from recipe.folders import digest
 from recipe.grids import save_grid
+from recipe.items import Dataset, Item
 from recipe.placing import real_pictures
-from recipe.prepare import Dataset, Item, load_dataset
+from recipe.prepare import load_dataset
 from recipe.statistics import EXTRACTORS
+from training.folders import digest
 
 RESULTS = Path(__file__).parent.parent / "benchmarks" / "results" / "embedded-model.json"
 GRID = 24
@@ -113,7 +114,7 @@ def evaluate(
     a quiet one, say), and keep the rest of `results`.
 
     Raises:
-        RecipeError: without data; or with `machine_only`, where `results` are of other weights or options.
+        TrainingError: without data; or with `machine_only`, where `results` are of other weights or options.
         ScoreError: when a statistics file or an extractor cannot be had.
     """
     data, where = load_dataset(work), torch.device(device)
@@ -132,7 +133,7 @@ def evaluate(
     if found.items() <= before.items():
         found = before  # of the same weights in the same way: a killed evaluation goes on where it was
     elif machine_only:
-        raise RecipeError(f"{results} is of other weights or options; run `evaluate` without --machine-only first.")
+        raise TrainingError(f"{results} is of other weights or options; run `evaluate` without --machine-only first.")
 
     def note(name: str, measure: Callable[[], Any], again: bool = False) -> None:
         if name not in found or again:

@@ -9,14 +9,14 @@ from typing import Any
 
 import torch
 
+from explorer.errors import TrainingError
 from explorer.files import write_whole
 from recipe.autoencoder import LEGS, load_autoencoder
-from recipe.errors import RecipeError
-from recipe.folders import replace_folder
 from recipe.prompts import write_prompts
-from recipe.tensors import load_tensors, metadata_of
 from recipe.tokens import FOLDER, load_tokenizer, numbering
 from recipe.unet import BETAS, build_text_encoder, build_unet
+from training.folders import replace_folder
+from training.tensors import load_tensors, metadata_of
 
 TRAININGS = (*LEGS, "unet", "clip")
 """Folders of the work folder that hold a training and its log."""
@@ -28,7 +28,7 @@ def build_pipeline(work: Path, channels: tuple[int, ...], leg: str) -> Any:
     """The stock pipeline from the newest checkpoint's averaged weights.
 
     Raises:
-        RecipeError: when something of it was not trained yet, or under other numbers of the tokens.
+        TrainingError: when something of it was not trained yet, or under other numbers of the tokens.
     """
     from diffusers import PNDMScheduler, StableDiffusionPipeline
 
@@ -38,10 +38,10 @@ def build_pipeline(work: Path, channels: tuple[int, ...], leg: str) -> Any:
     text = build_text_encoder(tokenizer)
     path = work / "unet" / "checkpoint.safetensors"
     if not path.exists():
-        raise RecipeError(f"{path} is missing; run `python -m recipe train-unet --work {work}` first.")
+        raise TrainingError(f"{path} is missing; run `python -m recipe train-unet --work {work}` first.")
     metadata, tensors = metadata_of(path), load_tensors(path)
     if metadata.get("tokens") != numbering(tokenizer):
-        raise RecipeError(f"{path} was trained with other tokens than those in {work / FOLDER}; train it again.")
+        raise TrainingError(f"{path} was trained with other tokens than those in {work / FOLDER}; train it again.")
     prediction = metadata["prediction"]
     for part, model in (("unet", unet), ("text", text)):
         prefix = f"a/{part}."
@@ -90,11 +90,11 @@ def export(work: Path, embedded: Path = EMBEDDED, channels: tuple[int, ...] = (4
     """Write everything that ships but the statistics, which are taken with the exported CLIP model.
 
     Raises:
-        RecipeError: when something was not trained yet. Nothing is replaced then.
+        TrainingError: when something was not trained yet. Nothing is replaced then.
     """
     judge = work / "clip" / "model"
     if not (judge / "open_clip_config.json").is_file():
-        raise RecipeError(f"{judge} holds no CLIP model; run `python -m recipe train-clip --work {work}`.")
+        raise TrainingError(f"{judge} holds no CLIP model; run `python -m recipe train-clip --work {work}`.")
     export_pipeline(work, embedded, channels)
     write_prompts(work, embedded / "prompts")
 

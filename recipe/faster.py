@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
-from recipe.loop import Training
-from recipe.team import Loss
+from training.loop import Training
+from training.team import Loss
 
 STEPS = 5
 AGAIN = 5.0

@@ -9,8 +9,7 @@ import tempfile
 import zlib
 from pathlib import Path
 
-from explorer.errors import brief
-from recipe.errors import RecipeError
+from explorer.errors import TrainingError, brief
 
 PACKAGES: dict[str, str] = {
     "google": "emoji-datasource-google@16.0.0",
@@ -58,7 +57,7 @@ def fetch(work: Path) -> None:
     """Fetch every package that is not there yet into `work/npm` and unpack it into `work/pictures/<source>`.
 
     Raises:
-        RecipeError: when npm is missing or cannot fetch, or an archive is damaged.
+        TrainingError: when npm is missing or cannot fetch, or an archive is damaged.
     """
     folder = work / "npm"
     folder.mkdir(parents=True, exist_ok=True)
@@ -69,7 +68,7 @@ def fetch(work: Path) -> None:
         try:
             count = unpack(archive, source, work / "pictures" / source)
         except (EOFError, tarfile.TarError, zlib.error) as error:
-            raise RecipeError(f"{archive} is damaged ({error}); remove it and run `fetch` again.") from error
+            raise TrainingError(f"{archive} is damaged ({error}); remove it and run `fetch` again.") from error
         print(f"{package}: {count} files", flush=True)
 
 
@@ -80,7 +79,7 @@ def download(package: str, archive: Path) -> None:
             command = ["npm", "pack", "--loglevel", "error", package]
             subprocess.run(command, cwd=beside, check=True, capture_output=True, text=True)
         except FileNotFoundError as error:
-            raise RecipeError("npm is not installed, which fetches the picture packages; install Node.js.") from error
+            raise TrainingError("npm is not installed, which fetches the picture packages; install Node.js.") from error
         except subprocess.CalledProcessError as error:
-            raise RecipeError(f"npm cannot fetch {package}: {brief(error.stderr)}") from error
+            raise TrainingError(f"npm cannot fetch {package}: {brief(error.stderr)}") from error
         os.replace(Path(beside) / archive.name, archive)

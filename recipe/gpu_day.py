@@ -20,13 +20,13 @@ from recipe.autoencoder import LEGS, train_autoencoder
 from recipe.clip import train_clip
 from recipe.evaluate import evaluate
 from recipe.export import EMBEDDED, export
-from recipe.loop import Budget
 from recipe.machine import note_device
 from recipe.parcels import folder_files, trained_files, unpack_parcel, write_parcel
 from recipe.presets import PRESETS, Preset
 from recipe.statistics import write_statistics
-from recipe.tensors import metadata_of
 from recipe.unet import PREDICTIONS, Fast, train_unet
+from training.loop import Budget
+from training.tensors import metadata_of
 
 TRAINED, EXPORTED = "trained", "embedded"
 STANDS = "What is trained so far is kept; the same call goes on."

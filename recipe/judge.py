@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 from recipe.captions import captions_of
+from recipe.items import Dataset, Item
 from recipe.placing import real_pictures
-from recipe.prepare import Dataset, Item
 from recipe.prompts import OPEN
 
 AMONG = 100

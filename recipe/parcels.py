@@ -20,11 +20,11 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import save
 
+from explorer.errors import TrainingError
 from recipe.autoencoder import LEGS
-from recipe.errors import RecipeError
 from recipe.prepare import check_prepared
-from recipe.tensors import load_tensors, save_tensors
 from recipe.tokens import FOLDER
+from training.tensors import load_tensors, save_tensors
 
 PART = 15 * 2**20
 SIDE = 10
@@ -58,16 +58,16 @@ def unpack_parcel(parcel: Path, work: Path) -> None:
     """Put what a parcel holds into the work folder; pictures become what `prepare` writes.
 
     Raises:
-        RecipeError: when parts are missing or damaged, or when it would write elsewhere.
+        TrainingError: when parts are missing or damaged, or when it would write elsewhere.
     """
     try:
         about = json.loads(parcel.with_name(f"{parcel.name}.json").read_text(encoding="utf-8"))
         parts = [parcel.with_name(f"{parcel.name}.{n:02d}").read_bytes() for n in range(about["parts"])]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RecipeError(f"the parcel {parcel} is not whole: {error}; bring all of its files.") from error
+        raise TrainingError(f"the parcel {parcel} is not whole: {error}; bring all of its files.") from error
     whole = b"".join(parts)
     if hashlib.sha256(whole).hexdigest() != about["sha256"]:
-        raise RecipeError(f"the parcel {parcel} is damaged; bring its files again.")
+        raise TrainingError(f"the parcel {parcel} is damaged; bring its files again.")
     with tarfile.open(fileobj=io.BytesIO(whole)) as tar:
         _extract(tar, work)
     if (work / SHEETS).is_dir():
@@ -79,7 +79,9 @@ def _extract(tar: tarfile.TarFile, work: Path) -> None:
     for entry in tar:
         path = (work / entry.name).resolve()
         if not entry.isfile() or not path.is_relative_to(work.resolve()):
-            raise RecipeError(f"a parcel holds plain files of the work folder, this one {entry.name!r}; make it again.")
+            raise TrainingError(
+                f"a parcel holds plain files of the work folder, this one {entry.name!r}; make it again."
+            )
         content = tar.extractfile(entry)
         assert content is not None, "a plain file has content"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -87,7 +89,7 @@ def _extract(tar: tarfile.TarFile, work: Path) -> None:
 
 
 def pack_data(work: Path, parcel: Path) -> list[Path]:
-    """What `prepare` wrote, about a quarter of its size, to the bit. Raises RecipeError where it has not run."""
+    """What `prepare` wrote, about a quarter of its size, to the bit. Raises TrainingError where it has not run."""
     check_prepared(work)
     files = {"data/items.json": (work / "data" / "items.json").read_bytes(), **folder_files(work / FOLDER, FOLDER)}
     pictures = load_tensors(work / "data" / "pictures.safetensors")["pictures"].permute(0, 2, 3, 1).numpy()

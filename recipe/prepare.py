@@ -2,63 +2,26 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
 
+from explorer.errors import TrainingError
 from recipe.captions import captions_of
 from recipe.concepts import CORE, HELD_OUT_SHARE, SPLIT_SEED, STYLES, Concept, generator_names, pick, read_concepts
-from recipe.errors import RecipeError
-from recipe.folders import replace_folder
-from recipe.tensors import load_tensors, save_tensors
+from recipe.items import Dataset, Item
 from recipe.tokens import FOLDER, train_tokenizer
+from training.folders import replace_folder
+from training.tensors import load_tensors, save_tensors
 
 SIZE = 64
 
 CONCEPTS = ("core", "listed", "all")
 """What the generator learns: a list drawn well in an hour of two cores, all that look distinct at 64 pixels, or all but
 what it and the judge hold out."""
-
-
-@dataclass(frozen=True)
-class Item:
-    """One picture: its full caption is `concept, style`, see `recipe.captions` for the others. `split`: train | held |
-    extra (for judge and autoencoder only)."""
-
-    concept: str
-    subcategory: str
-    category: str
-    style: str
-    key: str
-    split: str
-    judge: str  # train | held-style | held: what the CLIP model may see
-
-    @property
-    def caption(self) -> str:
-        return f"{self.concept}, {self.style}"
-
-
-@dataclass(frozen=True)
-class Dataset:
-    """`pictures`: uint8 [N, 3, 64, 64]; `items` of the same order."""
-
-    pictures: torch.Tensor
-    items: list[Item]
-
-    @property
-    def digest(self) -> str:
-        """A short name for the captions, the splits and the order of the pictures."""
-        words = json.dumps([vars(item) for item in self.items]).encode()
-        return hashlib.sha256(words).hexdigest()[:12]
-
-    def where(self, **wanted: str) -> list[int]:
-        """Indices of the items whose fields have the wanted values."""
-        return [i for i, item in enumerate(self.items) if all(getattr(item, k) == v for k, v in wanted.items())]
 
 
 def read_picture(path: Path) -> np.ndarray:
@@ -107,10 +70,10 @@ def prepare(work: Path, learns: str = "core") -> None:
     of them at once.
 
     Raises:
-        RecipeError: when the pictures were not fetched.
+        TrainingError: when the pictures were not fetched.
     """
     if not (work / "pictures" / "google" / "emoji.json").is_file():
-        raise RecipeError(f"{work / 'pictures'} holds no pictures; run `python -m recipe fetch --work {work}`.")
+        raise TrainingError(f"{work / 'pictures'} holds no pictures; run `python -m recipe fetch --work {work}`.")
     concepts = read_concepts(work / "pictures")
     files = [work / "pictures" / source / c.files[source] for c in concepts for source in STYLES]
     pictures = np.stack([read_picture(path) for path in files])
@@ -130,13 +93,13 @@ def prepare(work: Path, learns: str = "core") -> None:
 
 
 def check_prepared(work: Path) -> None:
-    """Raises RecipeError where `prepare` has not run."""
+    """Raises TrainingError where `prepare` has not run."""
     if not (work / "data" / "items.json").is_file():
-        raise RecipeError(f"{work / 'data'} holds no data; run `python -m recipe prepare --work {work}`.")
+        raise TrainingError(f"{work / 'data'} holds no data; run `python -m recipe prepare --work {work}`.")
 
 
 def load_dataset(work: Path) -> Dataset:
-    """What `prepare` wrote. Raises RecipeError where it has not run."""
+    """What `prepare` wrote. Raises TrainingError where it has not run."""
     check_prepared(work)
     rows = json.loads((work / "data" / "items.json").read_text(encoding="utf-8"))
     return Dataset(load_tensors(work / "data" / "pictures.safetensors")["pictures"], [Item(**row) for row in rows])

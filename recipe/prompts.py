@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from recipe.captions import LEVELS
-from recipe.prepare import Item, load_dataset
+from recipe.items import Item
+from recipe.prepare import load_dataset
 
 SEED = 4
 SEARCH, CERTIFICATE = 64, 256

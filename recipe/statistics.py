@@ -10,7 +10,7 @@ import torch
 from explorer.quality import Reference, load_extractor
 from recipe.placing import real_pictures
 from recipe.prepare import load_dataset
-from recipe.tensors import load_tensors, metadata_of, save_tensors
+from training.tensors import load_tensors, metadata_of, save_tensors
 
 EXTRACTORS = ("emojiclip", "efficientnet")
 NAME = "emoji pictures of the training captions"

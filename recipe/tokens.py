@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from recipe.errors import RecipeError
+from explorer.errors import TrainingError
 
 FOLDER = "data/tokenizer"
 """In the work folder: learnt once, by `prepare`, since a model is worth nothing under another's numbers."""
@@ -48,13 +48,13 @@ def load_tokenizer(work: Path) -> Any:
     """What `prepare` learnt.
 
     Raises:
-        RecipeError: when `prepare` has not run, or ran before it learnt the tokens.
+        TrainingError: when `prepare` has not run, or ran before it learnt the tokens.
     """
     from transformers import CLIPTokenizer
 
     folder = work / FOLDER
     if not (folder / "tokenizer.json").is_file():  # without it transformers makes a tokenizer of two tokens
-        raise RecipeError(f"{folder} holds no tokenizer; run `python -m recipe prepare --work {work}`.")
+        raise TrainingError(f"{folder} holds no tokenizer; run `python -m recipe prepare --work {work}`.")
     return CLIPTokenizer.from_pretrained(folder, local_files_only=True)
 
 

@@ -12,18 +12,18 @@ from typing import Any
 import torch
 from torch import nn
 
+from explorer.errors import TrainingError
 from recipe.autoencoder import LEGS, latents_of, load_autoencoder
 from recipe.captions import draw_levels, numbered
-from recipe.errors import RecipeError
 from recipe.faster import quicker
-from recipe.folders import digest
-from recipe.loop import Average, Budget, Training, normal, step_generator, to_device
-from recipe.muon import Muon
 from recipe.placing import copy, copy_numbers, may_mirror
 from recipe.prepare import load_dataset
-from recipe.team import Loss
-from recipe.tensors import load_tensors, save_tensors
 from recipe.tokens import LENGTH, encode, load_tokenizer, numbering
+from training.folders import digest
+from training.loop import Average, Budget, Training, normal, step_generator, to_device
+from training.muon import Muon
+from training.team import Loss
+from training.tensors import load_tensors, save_tensors
 
 SEED = 2
 WIDTH = 128
@@ -215,13 +215,13 @@ def train_unet(
     stop_at, on_save: as in `Training`.
 
     Raises:
-        RecipeError: for another prediction than those of `PREDICTIONS`, more than one worker on a GPU, or a checkpoint
+        TrainingError: for another prediction than those of `PREDICTIONS`, more than one worker on a GPU, or a checkpoint
             of another training.
     """
     if prediction not in PREDICTIONS:
-        raise RecipeError(f"unknown prediction {prediction!r}; use one of {', '.join(PREDICTIONS)}.")
+        raise TrainingError(f"unknown prediction {prediction!r}; use one of {', '.join(PREDICTIONS)}.")
     if workers > 1 and device != "cpu":
-        raise RecipeError(f"several workers train on a CPU alone, got {workers} on {device}; leave out --workers.")
+        raise TrainingError(f"several workers train on a CPU alone, got {workers} on {device}; leave out --workers.")
     data = load_dataset(work)
     rows = data.where(split="train")
     latents = latent_bank(work, rows, placings, device, leg)

@@ -13,11 +13,11 @@ from recipe.clip import train_clip
 from recipe.evaluate import evaluate
 from recipe.export import export
 from recipe.fetch import fetch
-from recipe.loop import Budget
 from recipe.prepare import prepare
 from recipe.statistics import write_statistics
 from recipe.unet import train_unet
 from tests.recipe.drawn import write_archives
+from training.loop import Budget
 
 CHANNELS = (8, 16, 16, 16)
 

@@ -7,7 +7,7 @@ import itertools
 import torch
 
 from recipe.captions import LEVELS, captions_of, draw_levels, fits, numbered
-from recipe.prepare import Item
+from recipe.items import Item
 
 
 def item(concept: str, subcategory: str, style: str) -> Item:

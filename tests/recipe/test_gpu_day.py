@@ -11,14 +11,14 @@ import pytest
 import torch
 from safetensors import safe_open
 
+from explorer.errors import TrainingError
 from recipe import faster, gpu_day
-from recipe.errors import RecipeError
 from recipe.faster import TookTooLongError, quicker, within
-from recipe.loop import Average, Budget, Training
-from recipe.muon import Muon
 from recipe.parcels import pack_data, unpack_parcel
 from recipe.unet import PREDICTIONS, target_of, train_unet, weights_of
 from tests.recipe.conftest import CHANNELS
+from training.loop import Average, Budget, Training
+from training.muon import Muon
 
 TINY = ["--preset", "gpu-tiny", "--device", "cpu", "--no-compile", "--reserve", "0"]
 
@@ -86,7 +86,7 @@ def test_a_prediction_is_trained_kept_and_exported(trained: Path, tmp_path: Path
     train_unet(tmp_path, Budget(steps=2), **options)  # type: ignore[arg-type]
     assert build_pipeline(tmp_path, CHANNELS, "autoencoder2").scheduler.config.prediction_type == prediction
     other = next(each for each in PREDICTIONS if each != prediction)
-    with pytest.raises(RecipeError, match=prediction):
+    with pytest.raises(TrainingError, match=prediction):
         train_unet(tmp_path, Budget(steps=3), **{**options, "prediction": other})  # type: ignore[arg-type]
 
 

@@ -17,13 +17,13 @@ from hypothesis import strategies as st
 from recipe import lists
 from recipe.concepts import CORE, formal_name, generator_names, pick
 from recipe.fetch import archive_name, wanted
+from recipe.items import Item
 from recipe.judge import ranks, top
-from recipe.loop import Average, Budget, step_generator, trapezoid
-from recipe.muon import Muon, orthogonal
-from recipe.prepare import Item
 from recipe.prompts import FULL, OPEN, choose_prompts
 from recipe.tokens import LENGTH, encode, train_tokenizer
 from recipe.unet import alphas_bar, stratified
+from training.loop import Average, Budget, step_generator, trapezoid
+from training.muon import Muon, orthogonal
 
 ROOT = Path(__file__).parents[2]
 

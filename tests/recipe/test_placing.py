@@ -9,11 +9,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recipe.errors import RecipeError
+from explorer.errors import TrainingError
+from recipe.items import Item
 from recipe.parcels import pack_data, trained_files, unpack_parcel, write_parcel
 from recipe.placing import SMALLEST, copies, copy, copy_numbers, may_mirror, place, real_pictures
-from recipe.prepare import Item, load_dataset
-from recipe.tensors import load_tensors
+from recipe.prepare import load_dataset
+from training.tensors import load_tensors
 
 
 def black(count: int) -> torch.Tensor:
@@ -104,17 +105,17 @@ def test_a_parcel_is_cut_joined_and_checked(tmp_path: Path) -> None:
         str(p.relative_to(tmp_path / "out")): p.read_bytes() for p in (tmp_path / "out").rglob("*") if p.is_file()
     } == files
     paths[0].write_bytes(b"x" * 4000)
-    with pytest.raises(RecipeError, match="damaged"):
+    with pytest.raises(TrainingError, match="damaged"):
         unpack_parcel(tmp_path / "x", tmp_path / "out")
     paths[0].unlink()
-    with pytest.raises(RecipeError, match="not whole"):
+    with pytest.raises(TrainingError, match="not whole"):
         unpack_parcel(tmp_path / "x", tmp_path / "out")
 
 
 @pytest.mark.parametrize("name", ["../outside", "/tmp/outside", "a/../../outside"])
 def test_a_parcel_stays_within_its_folder(name: str, tmp_path: Path) -> None:
     write_parcel({name: b"x"}, tmp_path / "x")
-    with pytest.raises(RecipeError, match="plain files of the work folder"):
+    with pytest.raises(TrainingError, match="plain files of the work folder"):
         unpack_parcel(tmp_path / "x", tmp_path / "in" / "out")
     assert not list(tmp_path.rglob("outside"))
 

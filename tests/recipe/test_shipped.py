@@ -9,7 +9,7 @@ import pytest
 
 from recipe.evaluate import RESULTS
 from recipe.export import EMBEDDED, TRAININGS
-from recipe.folders import digest
+from training.folders import digest
 
 # The weights that ship were made before captions of several levels and placed pictures, by an earlier preset.
 STEPS = dict(zip(TRAININGS, (1000, 5000, 3600, 1300), strict=True))

@@ -12,22 +12,22 @@ import pytest
 import torch
 from safetensors import safe_open
 
+from explorer.errors import TrainingError
 from recipe.__main__ import STAGES, main
 from recipe.autoencoder import LEGS, latents_of, train_autoencoder
 from recipe.card import write_card
-from recipe.errors import RecipeError
 from recipe.evaluate import evaluate
 from recipe.export import TRAININGS, export
-from recipe.folders import alone, digest
-from recipe.loop import Budget
 from recipe.prepare import load_dataset
 from recipe.prompts import FULL, OPEN
-from recipe.tensors import load_tensors, metadata_of, save_tensors
 from recipe.tokens import load_tokenizer, numbering
 from recipe.tradeoff import SOLVERS
 from recipe.unet import cached_latents, train_unet
 from tests.recipe.conftest import CHANNELS, Made
 from tests.recipe.drawn import LISTED, OTHERS
+from training.folders import alone, digest
+from training.loop import Budget
+from training.tensors import load_tensors, metadata_of, save_tensors
 
 
 def test_prepare_splits_by_concept(prepared: Path) -> None:
@@ -89,7 +89,7 @@ def test_both_text_encoders_ship_with_the_tokens_that_they_learnt(made: Made) ->
 def test_nothing_is_exported_before_it_is_trained(prepared: Path, tmp_path: Path) -> None:
     (tmp_path / "data").symlink_to(prepared / "data")
     train_autoencoder(tmp_path, Budget(steps=1), channels=(8, 8, 8, 8), latents=4, leg=LEGS[-1])
-    with pytest.raises(RecipeError, match="train-clip"):
+    with pytest.raises(TrainingError, match="train-clip"):
         export(tmp_path, tmp_path / "embedded", CHANNELS)
     assert not (tmp_path / "embedded").exists()
 
@@ -172,16 +172,16 @@ def test_a_card_without_logs_says_so(made: Made, tmp_path: Path) -> None:
 def test_no_card_is_written_of_other_figures(changed: str, folder: str, made: Made, tmp_path: Path) -> None:
     results = tmp_path / "results.json"
     results.write_text(json.dumps({**made.found, changed: "another"}), encoding="utf-8")
-    with pytest.raises(RecipeError, match=rf"not of what ships in {folder}; run"):
+    with pytest.raises(TrainingError, match=rf"not of what ships in {folder}; run"):
         write_card(made.work, made.embedded, results)
 
 
 def test_no_card_is_written_of_half_an_evaluation(made: Made, tmp_path: Path) -> None:
     results = tmp_path / "results.json"
-    with pytest.raises(RecipeError, match="not of what ships"):
+    with pytest.raises(TrainingError, match="not of what ships"):
         write_card(made.work, made.embedded, results)
     results.write_text(json.dumps({k: v for k, v in made.found.items() if k != "distance"}), encoding="utf-8")
-    with pytest.raises(RecipeError, match="without distance"):
+    with pytest.raises(TrainingError, match="without distance"):
         write_card(made.work, made.embedded, results)
 
 
@@ -260,7 +260,7 @@ def test_a_checkpoint_that_cannot_be_gone_on_from(damage: str, made: Made, tmp_p
     shutil.copytree(made.work / "unet", tmp_path / "unet")
     harm, expected = DAMAGED[damage]
     harm(tmp_path / "unet" / "checkpoint.safetensors")
-    with pytest.raises(RecipeError, match=expected):
+    with pytest.raises(TrainingError, match=expected):
         train_unet(tmp_path, Budget(steps=3), channels=CHANNELS, batch=4)
 
 
@@ -271,7 +271,7 @@ def test_weights_are_not_exported_with_tokens_numbered_otherwise(made: Made, tmp
     shutil.copytree(made.work / "unet", tmp_path / "unet")
     path = tmp_path / "unet" / "checkpoint.safetensors"
     save_tensors(load_tensors(path), path, {**metadata_of(path), "tokens": "other"})
-    with pytest.raises(RecipeError, match="trained with other tokens"):
+    with pytest.raises(TrainingError, match="trained with other tokens"):
         export(tmp_path, tmp_path / "embedded", CHANNELS)
     assert not (tmp_path / "embedded").exists()
 
@@ -292,7 +292,7 @@ def test_the_machine_alone_keeps_the_rest_or_refuses(made: Made, tmp_path: Path)
     assert {k: v for k, v in again.items() if k != "machine"} == {k: v for k, v in made.found.items() if k != "machine"}
     before = results.read_bytes()
     for other in ({"guidance": 2.0}, {"placed": True}, {"count": 9}):
-        with pytest.raises(RecipeError, match="other weights or options"):
+        with pytest.raises(TrainingError, match="other weights or options"):
             evaluate(made.work, **{**options, **other})
     assert results.read_bytes() == before
 

@@ -11,7 +11,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
-from recipe.errors import RecipeError
+from explorer.errors import TrainingError
 
 
 def save_tensors(tensors: dict[str, torch.Tensor], path: Path, metadata: dict[str, str] | None = None) -> None:
@@ -25,13 +25,13 @@ def save_tensors(tensors: dict[str, torch.Tensor], path: Path, metadata: dict[st
 
 
 def load_tensors(path: Path) -> dict[str, torch.Tensor]:
-    """Read a safetensors file into memory. Raises RecipeError for one that is damaged or missing."""
+    """Read a safetensors file into memory. Raises TrainingError for one that is damaged or missing."""
     with _explained(path):
         return load_file(path)
 
 
 def metadata_of(path: Path) -> dict[str, str]:
-    """The facts that were saved beside the tensors. Raises RecipeError for a file that is damaged or missing."""
+    """The facts that were saved beside the tensors. Raises TrainingError for a file that is damaged or missing."""
     with _explained(path), safe_open(path, "pt") as opened:
         return dict(opened.metadata() or {})
 
@@ -41,4 +41,4 @@ def _explained(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, SafetensorError) as error:
-        raise RecipeError(f"{path} cannot be read ({error}); remove it and make it again.") from error
+        raise TrainingError(f"{path} cannot be read ({error}); remove it and make it again.") from error

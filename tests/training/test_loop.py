@@ -14,10 +14,10 @@ import pytest
 import torch
 from torch import nn
 
-from recipe.errors import RecipeError
-from recipe.loop import Average, Budget, Training, step_generator
-from recipe.muon import Muon
-from recipe.tensors import load_tensors
+from explorer.errors import TrainingError
+from training.loop import Average, Budget, Training, step_generator
+from training.muon import Muon
+from training.tensors import load_tensors
 
 
 @pytest.fixture(autouse=True)
@@ -95,7 +95,7 @@ def lose_a_member(folder: Path) -> str:
 
     try:
         list(training.run(loss_of, 0.05, 3, workers=2))
-    except RecipeError as error:
+    except TrainingError as error:
         return str(error)
     return "nothing"
 
@@ -138,7 +138,7 @@ def test_a_team_of_two_trains_what_one_does(tmp_path: Path) -> None:
 
 def test_a_team_needs_single_threads(tmp_path: Path) -> None:
     torch.set_num_threads(2)
-    with pytest.raises(RecipeError, match="one thread"):
+    with pytest.raises(TrainingError, match="one thread"):
         train(tmp_path, 2, workers=2)
 
 

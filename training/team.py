@@ -15,8 +15,8 @@ from typing import Any
 
 import torch
 
-from recipe.errors import RecipeError
-from recipe.muon import Muon
+from explorer.errors import TrainingError
+from training.muon import Muon
 
 Loss = Callable[[int, slice], dict[str, torch.Tensor]]
 
@@ -34,7 +34,7 @@ class Team:
         if size == 1:
             return
         if torch.get_num_threads() != 1:
-            raise RecipeError(f"a team of {size} needs one thread a process; this one has {torch.get_num_threads()}.")
+            raise TrainingError(f"a team of {size} needs one thread a process; this one has {torch.get_num_threads()}.")
         optimizer.prepare()
         for p in parameters:
             p.data.share_memory_()
@@ -59,7 +59,7 @@ class Team:
 
     def step(self, number: int, rate: float) -> dict[str, torch.Tensor]:
         """One training step of the whole team; the losses are those of this process's share, scaled to a batch. Raises
-        RecipeError when one of the others has ended."""
+        TrainingError when one of the others has ended."""
         if self.size == 1:
             return self._alone(number, rate)
         self.order.copy_(torch.tensor([number, rate], dtype=torch.float64))
@@ -67,7 +67,7 @@ class Team:
             self._wait()
             losses = self._together(0, number, rate)
         except threading.BrokenBarrierError as error:
-            raise RecipeError("a process of the training has ended; the same command goes on with it.") from error
+            raise TrainingError("a process of the training has ended; the same command goes on with it.") from error
         return {name: value * (self.size if name == "loss" else 1) for name, value in losses.items()}
 
     def end(self) -> None:

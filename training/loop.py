@@ -1,4 +1,4 @@
-"""What the trainings share: a budget, a learning rate, averages, checkpoints that survive a kill, a log of losses."""
+"""What all trainings share: a budget, a learning rate, averages, checkpoints that survive a kill, a log of losses."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from pathlib import Path
 
 import torch
 
+from explorer.errors import TrainingError
 from explorer.files import write_whole
-from recipe.errors import RecipeError
-from recipe.muon import Muon
-from recipe.team import Loss, Team
-from recipe.tensors import load_tensors, metadata_of, save_tensors
+from training.muon import Muon
+from training.team import Loss, Team
+from training.tensors import load_tensors, metadata_of, save_tensors
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ class Training:
         """Go on from the checkpoint, if there is one.
 
         Raises:
-            RecipeError: when it cannot be read, is none of such a network, or was made otherwise, as `about` says.
+            TrainingError: when it cannot be read, is none of such a network, or was made otherwise, as `about` says.
         """
         if not self.path.exists():
             self.forget_later_rows()
@@ -141,11 +141,11 @@ class Training:
         metadata, tensors = metadata_of(self.path), load_tensors(self.path)
         own = all(tensors.get(f"a/{name}", p[:0]).shape == p.shape for name, p in self.parameters.items())
         if not own or not {"step", "seconds"} <= metadata.keys():
-            raise RecipeError(f"{self.path} is no checkpoint of this network; move it away to train from the start.")
+            raise TrainingError(f"{self.path} is no checkpoint of this network; move it away to train from the start.")
         other = {k: metadata.get(k) for k, v in self.about.items() if metadata.get(k) != v}
         if other:
             asked = {k: self.about[k] for k in other}
-            raise RecipeError(
+            raise TrainingError(
                 f"{self.path} was trained with {other}, not {asked}; move it away to train from the start."
             )
         self.step, self.seconds = int(metadata["step"]), float(metadata["seconds"])

@@ -8,8 +8,8 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from explorer.errors import TrainingError
 from explorer.files import locked
-from recipe.errors import RecipeError
 
 
 def digest(folder: Path) -> str:
@@ -37,10 +37,10 @@ def alone(work: Path, stage: str) -> Iterator[None]:
     """Hold a training's stage in a work folder: two processes would write one log and one checkpoint.
 
     Raises:
-        RecipeError: when another process has it.
+        TrainingError: when another process has it.
     """
     work.mkdir(parents=True, exist_ok=True)
     with locked(work / f".{stage}.lock", wait=False) as held:
         if not held:
-            raise RecipeError(f"another process runs {stage} in {work}; wait for it or give another --work.")
+            raise TrainingError(f"another process runs {stage} in {work}; wait for it or give another --work.")
         yield

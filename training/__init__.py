@@ -1,0 +1,1 @@
+"""Trainings that can be killed and resumed. Knows the engine, nothing of searches."""
