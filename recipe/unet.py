@@ -215,8 +215,8 @@ def train_unet(
     stop_at, on_save: as in `Training`.
 
     Raises:
-        TrainingError: for another prediction than those of `PREDICTIONS`, more than one worker on a GPU, or a checkpoint
-            of another training.
+        TrainingError: for another prediction than those of `PREDICTIONS`, more than one worker on a GPU, or a
+            checkpoint of another training.
     """
     if prediction not in PREDICTIONS:
         raise TrainingError(f"unknown prediction {prediction!r}; use one of {', '.join(PREDICTIONS)}.")
