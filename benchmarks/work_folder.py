@@ -67,8 +67,7 @@ class WorkFolder:
 
     @contextlib.contextmanager
     def locked(self, name: str, *, wait: bool = True) -> Iterator[bool]:
-        """Hold a lock against other processes. Gives whether it is held: without `wait`, False when another has it.
-        Where the system has no file locks it is always held."""
+        """Hold a lock against other processes. Gives whether it is held: without `wait`, False when another has it."""
         with contextlib.ExitStack() as stack:
             with self._explained():
                 held = stack.enter_context(locked(self.folder / "locks" / f"{name}.lock", wait=wait))

@@ -8,6 +8,8 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 
 def write_whole(path: Path, content: bytes) -> None:
     """Write a file that is there whole or not at all, whenever the process is killed."""
@@ -22,17 +24,25 @@ def write_whole(path: Path, content: bytes) -> None:
 
 @contextlib.contextmanager
 def locked(path: Path, *, wait: bool = True) -> Iterator[bool]:
-    """Hold the lock file `path` against other processes. Gives whether it is held: without `wait`, False when another
-    has it. Where the system has no file locks it is always held. Raises OSError when the file cannot be opened."""
+    """Hold the lock file `path` against other processes.
+
+    Args:
+        path: The lock file, created where it is missing. A killed process releases its lock.
+        wait: Whether to wait while another process holds the lock.
+
+    Yields:
+        Whether the lock is held: without `wait`, False when another process has it.
+
+    Raises:
+        OSError: When the file cannot be opened.
+    """
+    lock = FileLock(path, blocking=wait)
     try:
-        import fcntl
-    except ImportError:  # pragma: no cover - Windows
-        yield True
+        lock.acquire()
+    except Timeout:
+        yield False
         return
-    with path.open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            yield False
-            return
-        yield True  # closing the file gives the lock back
+    try:
+        yield True
+    finally:
+        lock.release()

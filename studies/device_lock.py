@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sqlite3
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from filelock import ReadWriteLock
 
 from explorer.errors import StudyError
 
@@ -17,29 +20,30 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def on_device(info: DeviceInfo, *, shared: bool = False) -> Iterator[None]:
-    """Hold this machine's device against the other workers of the explorer: a latency is measured alone, pictures may
-    be made side by side. Where the system has no file locks nothing is held."""
+    """Hold this machine's device against the other processes of the explorer.
+
+    Args:
+        info: The device.
+        shared: A latency is measured alone (False); pictures may be made side by side (True).
+
+    Raises:
+        StudyError: When the lock file cannot be used.
+    """
+    path = lock_path(info)
     try:
-        import fcntl
-    except ImportError:  # pragma: no cover - Windows
+        lock = ReadWriteLock(path, is_singleton=False)  # one for each hold: threads wait for each other too
+        (lock.acquire_read if shared else lock.acquire_write)()
+    except (OSError, sqlite3.Error) as error:
+        reason = (error.strerror if isinstance(error, OSError) else None) or error
+        raise StudyError(f"the device lock {path} cannot be used ({reason}); make it writable or remove it.") from error
+    try:
         yield
-        return
+    finally:
+        lock.release()
+
+
+def lock_path(info: DeviceInfo) -> Path:
+    """The device's lock file, one for each user of this machine."""
     name = "".join(c if c.isalnum() else "-" for c in f"{info.kind}-{info.name}")
     user = os.getuid() if hasattr(os, "getuid") else 0
-    path = Path(tempfile.gettempdir()) / f"inheritance-explorer-{name}-{user}.lock"
-    with _opened(path) as file:
-        fcntl.flock(file, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
-        try:
-            yield
-        finally:
-            fcntl.flock(file, fcntl.LOCK_UN)
-
-
-@contextlib.contextmanager
-def _opened(path: Path) -> Iterator[Any]:
-    try:
-        file = path.open("a")
-    except OSError as error:
-        raise StudyError(f"the device lock {path} cannot be opened ({error.strerror}); make it writable.") from error
-    with file:
-        yield file
+    return Path(tempfile.gettempdir()) / f"inheritance-explorer-{name}-{user}.lock"

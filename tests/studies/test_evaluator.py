@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,12 +17,13 @@ import torch
 from explorer import ExplorerError, InheritancePlan, inherit, strategy
 from explorer.architecture import Architecture
 from explorer.devices import describe
+from explorer.errors import StudyError
 from explorer.estimate import Estimate
 from explorer.mask import Mask
 from explorer.schedule import Segments
 from explorer.workload import evaluations_of, twin
 from studies.config import SearchConfig, make_config
-from studies.device_lock import on_device
+from studies.device_lock import lock_path, on_device
 from studies.evaluator import CandidateEvaluator
 from studies.session import config_of, open_session
 from studies.sheet import shared_out
@@ -139,18 +144,46 @@ def test_evaluations(scheduler: str, expected: int) -> None:
     assert evaluations_of(getattr(diffusers, scheduler)(**options), 10) == expected
 
 
-def test_a_device_is_held_alone_or_shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import fcntl
-    import tempfile
+def waits_for(path: Path, hold: str) -> bool:
+    """Whether another process cannot hold the lock file at once. hold: `read_lock` (shared) or `write_lock` (alone)."""
+    code = f"import filelock as f, sys\nwith f.ReadWriteLock(sys.argv[1]).{hold}(blocking=False): pass"
+    done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True)
+    assert done.returncode == 0 or "Timeout" in done.stderr, done.stderr
+    return done.returncode != 0
 
+
+def test_a_device_is_held_alone_or_shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     info = describe(CPU)
+    path = lock_path(info)
     with on_device(info, shared=True), on_device(info, shared=True):
-        pass
+        assert not waits_for(path, "read_lock") and waits_for(path, "write_lock")
     with on_device(info):
-        path = next(tmp_path.glob("inheritance-explorer-cpu-*.lock"))
-        with path.open("a") as file, pytest.raises(BlockingIOError):
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        assert path.parent == tmp_path and waits_for(path, "read_lock") and waits_for(path, "write_lock")
+    assert not waits_for(path, "write_lock")
+
+
+def test_a_killed_process_holds_no_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    info = describe(CPU)
+    code = "import filelock as f, sys, time\nwith f.ReadWriteLock(sys.argv[1]).write_lock(): print(1, flush=True); "
+    code += "time.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", code, str(lock_path(info))], stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None and holder.stdout.readline()
+        assert waits_for(lock_path(info), "read_lock")
+        holder.kill()
+    with on_device(info):
+        pass
+
+
+@pytest.mark.parametrize("spoil", [lambda path: path.mkdir(), lambda path: path.write_bytes(b"no lock" * 100)])
+def test_a_device_lock_that_cannot_be_used_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spoil: Callable[[Path], Any]
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    spoil(lock_path(describe(CPU)))
+    with pytest.raises(StudyError, match="make it writable or remove it"), on_device(describe(CPU)):
+        pass
 
 
 def test_a_worker_measures_what_the_study_does(tmp_path: Path) -> None:
