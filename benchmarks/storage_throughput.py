@@ -4,7 +4,7 @@ So many worker processes share one study on SQLite and on a PostgreSQL server of
 stock settings: every commit reaches the disk), or on the one that EXPLORER_TEST_POSTGRESQL names. Each trial is what a
 search does but for the pictures: asked of the sampler, claimed, recorded with four scores, told to Optuna. Where a
 plan takes a minute to score, 32 workers ask for half a trial a second; the rate here is how far that is from the
-storage's own limit. With --proxy, Optuna's part goes through Optuna's gRPC proxy.
+storage's own limit.
 """
 
 from __future__ import annotations
@@ -13,14 +13,11 @@ import argparse
 import json
 import os
 import platform
-import socket
 import subprocess
 import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +29,7 @@ import psutil  # noqa: E402
 import sqlalchemy as sa  # noqa: E402
 
 from studies import SamplerSettings, Store, counts, run_worker  # noqa: E402
-from studies.config import STORAGE_VARIABLE  # noqa: E402
-from studies.database import PROXY_VARIABLE, parse_url  # noqa: E402
+from studies.database import parse_url  # noqa: E402
 from studies.postgresql import is_postgresql  # noqa: E402
 from studies.tables import plans  # noqa: E402
 from tests.studies.cluster import running_server, why_not  # noqa: E402
@@ -43,23 +39,21 @@ SPACE = ToySpace(5000, 5000)  # a plan is hardly ever proposed twice
 RESULTS = ROOT / "benchmarks" / "results" / "storage_throughput.json"
 
 
-def work(url: str, seconds: float, until: float, proxy: str | None) -> None:
+def work(url: str, seconds: float, until: float) -> None:
     """One worker: wait for the common start, then go through trials until the time is over."""
-    if proxy is not None:
-        os.environ[PROXY_VARIABLE] = proxy
     with Store.open(url) as store:
         store.optuna_study(store.study("s"))
         time.sleep(max(0.0, until - time.time()))
         run_worker(store, "s", SPACE, ToyEvaluator(), ToyPlan.from_json, timeout=seconds)
 
 
-def measure(url: str, workers: int, seconds: float, sampler: str, proxy: str | None = None) -> dict[str, Any]:
+def measure(url: str, workers: int, seconds: float, sampler: str) -> dict[str, Any]:
     """Trials a second of so many workers, with the longest wait for a trial and what was lost or doubled."""
     with Store.open(url) as store:
         study = store.create_study("s", toy_settings(sampler=SamplerSettings(sampler, {}, 0)))
         warm_up = 5.0 + 1.5 * workers  # loading Optuna takes a second or so of a core
         until = time.time() + warm_up
-        command = [sys.executable, str(Path(__file__)), "--worker", url, str(seconds), str(until), proxy or "-"]
+        command = [sys.executable, str(Path(__file__)), "--worker", url, str(seconds), str(until)]
         running = [subprocess.Popen(command, cwd=ROOT) for _ in range(workers)]
         time.sleep(max(0.0, until + seconds / 2 - time.time()))
         connections = _connections(store)
@@ -72,7 +66,6 @@ def measure(url: str, workers: int, seconds: float, sampler: str, proxy: str | N
     begun = min(row.claimed for row in rows)
     return {
         "storage": "postgresql" if is_postgresql(parse_url(url)) else "sqlite",
-        "proxy": proxy is not None,
         "sampler": sampler,
         "workers": workers,
         "trials": standing.done,
@@ -94,34 +87,15 @@ def _connections(store: Store) -> int | None:
         return int(connection.execute(sa.text(query)).scalar_one())
 
 
-@contextmanager
-def proxy_server(url: str) -> Iterator[str]:
-    """Optuna's gRPC proxy in front of the storage; yields its address."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
-    command = [sys.executable, "-m", "studies.cli", "proxy", "--port", str(port)]
-    process = subprocess.Popen(command, cwd=ROOT, env=os.environ | {STORAGE_VARIABLE: url})
-    try:
-        ready = optuna.storages.GrpcStorageProxy(host="127.0.0.1", port=port)
-        ready.wait_server_ready(60)
-        ready.close()
-        yield f"127.0.0.1:{port}"
-    finally:
-        process.kill()
-        process.wait()
-
-
 def main() -> None:
     if sys.argv[1:2] == ["--worker"]:
-        url, seconds, until, proxy = sys.argv[2:]
-        return work(url, float(seconds), float(until), None if proxy == "-" else proxy)
+        url, seconds, until = sys.argv[2:]
+        return work(url, float(seconds), float(until))
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 8, 32])
     parser.add_argument("--seconds", type=float, default=20.0)
     parser.add_argument("--samplers", nargs="+", default=["random", "tpe"])
     parser.add_argument("--storages", nargs="+", choices=["sqlite", "postgresql"], default=["sqlite", "postgresql"])
-    parser.add_argument("--proxy", action="store_true", help="measure Optuna's gRPC proxy as well")
     parser.add_argument("--out", type=Path, default=RESULTS)
     asked = parser.parse_args()
     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
@@ -131,10 +105,9 @@ def main() -> None:
 
     def add(row: dict[str, Any]) -> None:
         rows.append(row)
-        kind = row["storage"] + (" + gRPC proxy" if row["proxy"] else "")
         print(
-            f"| {kind} | {row['sampler']} | {row['workers']} | {row['trials_a_second']:.1f} | {row['trials']} | "
-            f"{row['server_connections'] or '-'} | {row['lost'] + row['without_a_complete_trial']} |",
+            f"| {row['storage']} | {row['sampler']} | {row['workers']} | {row['trials_a_second']:.1f} | "
+            f"{row['trials']} | {row['server_connections'] or '-'} | {row['lost'] + row['without_a_complete_trial']} |",
             flush=True,
         )
 
@@ -148,15 +121,9 @@ def main() -> None:
     elif "postgresql" in asked.storages:
         with running_server(safe=True) as server:
             for sampler, workers in cases:
-                for through in (False, True) if asked.proxy else (False,):
-                    made = server.database()
-                    url = made.render_as_string(hide_password=False)
-                    if through:
-                        with proxy_server(url) as address:
-                            add(measure(url, workers, asked.seconds, sampler, address))
-                    else:
-                        add(measure(url, workers, asked.seconds, sampler))
-                    server.drop(made)
+                made = server.database()
+                add(measure(made.render_as_string(hide_password=False), workers, asked.seconds, sampler))
+                server.drop(made)
     facts = {
         "processor": platform.processor() or platform.machine(), "cores": os.cpu_count(),
         "memory": psutil.virtual_memory().total, "python": platform.python_version(), "optuna": optuna.__version__,

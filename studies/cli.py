@@ -14,6 +14,7 @@ import typer
 from explorer.errors import ExplorerError
 from explorer.memory import is_out_of_memory, out_of_memory
 from studies.config import STORAGE_VARIABLE
+from studies.removed import refusal
 
 INTERRUPTED = 130
 
@@ -67,7 +68,7 @@ def search(
     compile: Annotated[
         str | None, typer.Option(metavar="MODE", help="off, default, cudagraphs or cudagraphs-eager [off].")
     ] = None,
-    sampler: Annotated[str | None, typer.Option(help="tpe, nsga2 or random.")] = None,
+    sampler: Annotated[str | None, typer.Option(help="tpe, random, or nsgaii (Optuna's NSGA-II).")] = None,
     guidance: Annotated[float | None, typer.Option(help="Guidance scale [the model's].")] = None,
     resolution: Annotated[int | None, typer.Option(help="Side of a picture in pixels [the model's].")] = None,
     batch: Annotated[
@@ -142,18 +143,6 @@ def worker(
     from studies.commands.search import run_one_worker
 
     run_one_worker(study, storage, device, trials, timeout, quality_only, proposals, racing, replay, started)
-
-
-@app.command()
-def proxy(
-    storage: Storage = DEFAULT_STORAGE,
-    host: Annotated[str, typer.Option(help="Address to listen on; the network must be trusted.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port to listen on.")] = 13000,
-) -> None:
-    """Optuna's gRPC proxy in front of a storage, for hundreds of workers: they name it in EXPLORER_OPTUNA_PROXY."""
-    from studies.commands.proxy import run_proxy
-
-    run_proxy(storage, host, port)
 
 
 @app.command()
@@ -418,6 +407,9 @@ def main() -> None:
 
 def run(arguments: list[str]) -> int:
     """Run one command; returns its exit status: 0 done, 1 an explained error, 2 wrong usage, 130 interrupted."""
+    if (gone := refusal(arguments)) is not None:
+        typer.echo(f"error: {gone}", err=True)
+        return 2
     try:
         status = app(args=arguments, prog_name="explorer", standalone_mode=False)
         return status if isinstance(status, int) else 0

@@ -11,11 +11,12 @@ from typing import Any
 from explorer.compiling import compile_mode
 from explorer.errors import PlanError, StudyError
 from explorer.schedulers import OWN, check_name
+from studies import removed
 
 STORAGE_VARIABLE = "EXPLORER_STORAGE"  # a URL with a password is better there than where `ps` shows it
 LATENCY = {"latency": "minimize", "speedup": "maximize"}
 BASELINES = ("all", "short", "none")
-SAMPLERS = ("tpe", "nsga2", "random")
+SAMPLERS = ("tpe", "nsgaii", "random")
 PROPOSALS = ("planned", "seeds", "sampler")
 LISTS = {"objectives": "latency,fd,clip", "schedulers": "own,DPMSolverMultistepScheduler"}
 RACING = ("drift", "off")
@@ -108,8 +109,9 @@ class SearchConfig:
             ("proposals", (AUTO, *PROPOSALS)),
             ("racing", RACING),
         ):
-            if getattr(self, name) not in known:
-                raise StudyError(f"unknown --{name} {getattr(self, name)!r}; use one of {', '.join(known)}.")
+            value = getattr(self, name)
+            if value not in known and (name, value) != ("sampler", removed.SAMPLER):  # which earlier studies may have
+                raise StudyError(f"unknown --{name} {value!r}; use one of {', '.join(known)}.")
         if self.max_variants == 1:
             raise StudyError("--max-variants counts the extract step as well, so 1 leaves nothing; give 2 or more.")
         try:

@@ -10,7 +10,7 @@ from typing import Any
 
 import sqlalchemy as sa
 from optuna.exceptions import StorageInternalError
-from optuna.storages import BaseStorage, GrpcStorageProxy, RDBStorage
+from optuna.storages import RDBStorage
 from sqlalchemy.engine import URL, Engine, make_url
 
 from explorer.errors import StudyError
@@ -18,7 +18,6 @@ from studies import postgresql, sqlite
 from studies.troubles import in_words, shown
 
 ATTEMPTS = 8
-PROXY_VARIABLE = "EXPLORER_OPTUNA_PROXY"
 
 
 def parse_url(url_or_path: str | os.PathLike[str]) -> URL:
@@ -93,18 +92,3 @@ def optuna_storage(url: URL) -> RDBStorage:
     if sqlite.is_sqlite(url):
         sqlite.install(storage.engine)
     return storage
-
-
-def optuna_proxy(address: str) -> BaseStorage:
-    """Optuna's storage through its gRPC proxy (`explorer proxy`) at `address`, HOST:PORT.
-
-    Raises:
-        StudyError: when the address cannot be read or gRPC is not installed.
-    """
-    host, _, port = address.rpartition(":")
-    if not host or not port.isdecimal():
-        raise StudyError(f"{PROXY_VARIABLE} must be HOST:PORT, got {address!r}.")
-    try:
-        return GrpcStorageProxy(host=host, port=int(port))
-    except ImportError as error:
-        raise StudyError(f"{PROXY_VARIABLE} needs gRPC: pip install 'inheritance-explorer[proxy]'.") from error

@@ -18,7 +18,7 @@ from optuna.samplers import BaseSampler
 from optuna.trial import FixedTrial, FrozenTrial, TrialState, create_trial
 
 from explorer.errors import ExplorerError
-from studies import claims, queue, samplers
+from studies import claims, queue
 from studies.queue import Claim
 from studies.scored import LATENCY, P, Space
 from studies.store import Store, StudyRecord
@@ -79,7 +79,6 @@ class Mirror(Generic[P]):
             params=parameters,
             distributions=distributions,
             user_attrs=_attributes(claim) | {"worker": self.worker_id} | ({PARENTS: list(parents)} if parents else {}),
-            system_attrs=samplers.seed_attributes(self.optuna.sampler) if parameters else {},
         )
         template.datetime_start = datetime.datetime.now()
 

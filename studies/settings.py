@@ -29,7 +29,7 @@ class Objective:
 
 @dataclass(frozen=True)
 class SamplerSettings:
-    """A sampler by name (`studies.samplers.NAMES`), its arguments and the study's seed."""
+    """A sampler by name (`studies.config.SAMPLERS`), its arguments and the study's seed."""
 
     name: str = "tpe"
     arguments: Mapping[str, Any] = field(default_factory=dict)

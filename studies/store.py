@@ -7,7 +7,6 @@ import json
 import os
 import re
 import time
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,12 +17,12 @@ from typing import Any, TypeVar
 import optuna
 import sqlalchemy as sa
 from optuna.samplers import BaseSampler
-from optuna.storages import BaseStorage, GrpcStorageProxy, get_storage
+from optuna.storages import BaseStorage, get_storage
 from optuna.study import StudyDirection
 from sqlalchemy.engine import URL, Connection, Engine
 
 from explorer.errors import StudyError
-from studies import database, postgresql, schema, sqlite, tables
+from studies import database, postgresql, removed, schema, sqlite, tables
 from studies.interrupts import held
 from studies.patience import Patience, patience_seconds
 from studies.settings import StudySettings, check_elsewhere, check_same
@@ -63,9 +62,11 @@ class Store:
 
         Raises:
             StudyError: when it cannot be opened or written, is no database, is of a newer schema, or (reading) has no
-                studies of the explorer.
+                studies of the explorer; when the environment still names Optuna's proxy (writing).
         """
         seconds = patience_seconds()
+        if not read_only:
+            removed.check_environment()
         url = database.parse_url(url_or_path)
         store = cls(url, database.reading_engine(url) if read_only else database.writing_engine(url), read_only)
         try:
@@ -157,9 +158,6 @@ class Store:
         self.engine.dispose()
         if "optuna_storage" in self.__dict__:
             storage = self.__dict__.pop("optuna_storage")
-            if isinstance(storage, GrpcStorageProxy):
-                storage.close()
-                return
             storage._backend.remove_session()
             storage._backend.engine.dispose()
 
@@ -173,12 +171,8 @@ class Store:
 
     @cached_property
     def optuna_storage(self) -> BaseStorage:
-        """Optuna's storage on the same database, with the same recipe, or through the proxy that
-        `EXPLORER_OPTUNA_PROXY` names. What is scored is decided by our own tables either way."""
+        """Optuna's storage on the same database, with the same recipe. What is scored is decided by our own tables."""
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        if address := os.environ.get(database.PROXY_VARIABLE):
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            return database.optuna_proxy(address)
         return get_storage(database.optuna_storage(self.url))
 
     def optuna_study(self, study: StudyRecord, sampler: BaseSampler | None = None) -> optuna.Study:

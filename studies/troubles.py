@@ -41,16 +41,6 @@ def in_words(url: URL) -> Iterator[None]:
     except (sa.exc.SQLAlchemyError, StorageInternalError, sqlite3.Error, ImportError) as error:
         kind = StorageGone if _may_pass(url, error) else StudyError
         raise kind(_sentence(shown(url), error)) from error
-    except Exception as error:
-        if not _of_the_proxy(error):
-            raise
-        details = str(getattr(error, "details", lambda: "")() or "no answer").splitlines()[0]
-        raise StorageGone(f"Optuna's proxy cannot be used ({details}); check that it is running.") from error
-
-
-def _of_the_proxy(error: BaseException) -> bool:
-    """Whether gRPC raised it, which is loaded only where a proxy is used."""
-    return any(base.__module__.split(".")[0] == "grpc" for base in type(error).__mro__)
 
 
 def _cause(error: BaseException) -> BaseException | None:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from rich.progress import BarColumn, Progress, TextColumn
 
-from studies import calibration
+from studies import calibration, removed
 from studies.calibrate import Progress as Standing
 from studies.calibrate import calibrate
 from studies.calibration import Calibration
@@ -37,6 +37,7 @@ def run_calibrate(
             config = make_config(given, None, config_of(store.study(config.study).settings, config.study))
         else:
             config = make_config(given | {"calibrate": True})
+        removed.check_sampler(config.sampler)
         console.print(f"loading {config.model} ...", markup=False)
         session = open_session(config, references=Saved.of_references(store.folder, config.study))
         study = store.create_study(config.study, session.settings)

@@ -13,7 +13,7 @@ from typing import Any
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from explorer.errors import StudyError
-from studies import findings
+from studies import findings, removed
 from studies.clock import Clock, OutOfTime
 from studies.commands.browse import print_front, study_document
 from studies.commands.calibrate import with_progress
@@ -58,6 +58,7 @@ def run_search(given: dict[str, Any], file: Path | None, *, as_json: bool, start
     with Store.open(config.storage) as store:
         if any(study.name == config.study for study in store.studies()):
             config = make_config(given, file, config_of(store.study(config.study).settings, config.study))
+        removed.check_sampler(config.sampler)
         console.print(f"loading {config.model} ...", markup=False)
         session = decided(open_session(config, references=Saved.of_references(store.folder, config.study)))
         _say(_few_pictures(session))
@@ -127,6 +128,7 @@ def run_one_worker(
         config = config_of(
             record.settings, study, device=device, storage=storage, proposals=proposals, racing=racing, replay=replay
         )
+        removed.check_sampler(config.sampler)
         session = open_session(config, references=Saved.of_references(store.folder, config.study))
         elsewhere = store.check_settings(record, session.settings)
         if elsewhere or quality_only:

@@ -15,7 +15,7 @@ from studies.store import StudyRecord
 
 
 class FromSampler(Generic[P]):
-    """What the study's sampler (tpe, nsga2 or random) proposes next. It asks in the database, so that the samplers of
+    """What the study's sampler (tpe, nsgaii or random) proposes next. It asks in the database, so that the samplers of
     all workers know of each other; a duplicate is told the standing values."""
 
     name = "sampler"

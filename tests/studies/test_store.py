@@ -51,7 +51,7 @@ def test_the_recipe_is_on_both_engines(store: Store) -> None:
 
 
 def test_settings_come_back_as_they_were(store: Store) -> None:
-    settings = toy_settings(extra={"floor": 3.5}, sampler=SamplerSettings("nsga2", {"population_size": 20}, 5))
+    settings = toy_settings(extra={"floor": 3.5}, sampler=SamplerSettings("nsgaii", {"population_size": 20}, 5))
     store.create_study("a study", settings)
     assert store.study("a study").settings == settings
     assert [study.name for study in store.studies()] == ["a study"]
