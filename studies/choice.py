@@ -1,11 +1,12 @@
-"""Choosing a plan by a sentence: "at most 1% CLIP loss", "as fast as possible at psnr >= 30", "at least 2x".
+"""Choosing a plan by limits on its metrics.
 
-What keeps a limit is decided here alone, for sentences and for `explorer tune`. Drift is 1 - SSIM to the un-accelerated
-pictures; LPIPS is meant where it is named.
+What keeps a limit is decided here alone, for `explorer show`, the dashboard and `explorer autotune`. Drift is 1 - SSIM
+to the un-accelerated pictures.
 """
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -22,8 +23,6 @@ Paired = Callable[[TrialRow, str], Estimate | None]
 
 HIGHER = ("speedup", "clip", "psnr", "ssim", "is")
 """Metrics of which more is better, by the beginning of their names; of all others less is."""
-
-EXAMPLES = ("at most 1% CLIP loss", "as fast as possible at psnr >= 30", "at least 2x, best fd")
 
 
 def direction_of(metric: str, objectives: Sequence[Objective] = ()) -> str:
@@ -114,76 +113,65 @@ class Choice:
     words: str
 
 
-def parse_wish(sentence: str, metrics: Sequence[str]) -> Wish:
-    """A wish in words over the study's metrics, which may be called by their beginnings (`clip`, `fd`).
+@dataclass(frozen=True)
+class Asked:
+    """Limits as options give them, in which a metric may be named by its beginning (`clip`, `fd`).
 
-    Read are, in any order: `at most 1% CLIP loss`, `clip loss <= 0.01`, `psnr >= 30`, `psnr at least 30`,
-    `fd at most 20`, `drift <= x` (1 - SSIM), `at least 2x`, `best clip`,
-    `as fast as possible` (which is meant when no goal is said).
-
-    Raises:
-        StudyError: for words that are none of these, with those that are.
+    Attributes:
+        clip_loss: Fraction of the un-accelerated CLIP score that may be lost.
+        drift: The most 1 - SSIM to the un-accelerated pictures.
+        least: Metric and the least it may be, for metrics of which more is better.
+        most: Metric and the most it may be, for metrics of which less is better.
     """
-    limits: list[Limit] = []
-    goal: str | None = None
-    for part in re.split(r"\s*(?:,|;|\band\b|\bwith\b)\s*|\s+at\s+(?=[a-z_]+\s*[<>=≤≥])", sentence.strip().lower()):
-        if not part:
-            continue
-        if re.fullmatch(r"(?:as )?fast(?:est)?(?: as possible)?", part):
-            goal = "speedup"
-        elif found := re.fullmatch(r"(?:the )?best (\S+)", part):
-            goal = _metric(found[1], metrics)
-        else:
-            limits.append(_limit(part, metrics))
-    if not limits and goal is None:
-        raise _unread(sentence, metrics)
-    return Wish(tuple(limits), goal or "speedup")
+
+    clip_loss: float | None = None
+    drift: float | None = None
+    least: tuple[tuple[str, float], ...] = ()
+    most: tuple[tuple[str, float], ...] = ()
+
+    def __bool__(self) -> bool:
+        return self != Asked()
+
+    def wish(self, metrics: Sequence[str]) -> Wish:
+        """As fast as possible within the limits. Raises StudyError for a metric that the study lacks, or the wrong
+        side of one."""
+        limits = [] if self.clip_loss is None else [Limit(known_metric("clip", metrics), self.clip_loss, relative=True)]
+        if self.drift is not None:
+            known_metric("ssim", metrics)
+            limits.append(Limit.of_drift(self.drift))
+        for option, better, bounds in (("--min", "maximize", self.least), ("--max", "minimize", self.most)):
+            for word, amount in bounds:
+                metric = known_metric(word, metrics)
+                if direction_of(metric) != better:
+                    side, other = ("less", "--max") if option == "--min" else ("more", "--min")
+                    raise StudyError(
+                        f"of {word} {side} is better, so {option} {word}={amount:g} bounds the wrong side; use "
+                        f"{other} {word}={amount:g}."
+                    )
+                limits.append(Limit(metric, amount))
+        return Wish(tuple(limits))
 
 
-_NUMBER = r"(-?\d+(?:\.\d+)?)"
-_MOST, _LEAST = r"(?:at most|<=|≤|<|under|below|up to)", r"(?:at least|>=|≥|>|over|above)"
-_LOSS = re.compile(rf"{_MOST} {_NUMBER}\s*(%)? (\S+) loss|(?:a )?(\S+) loss (?:of )?{_MOST} {_NUMBER}\s*(%)?")
-_SPEED = re.compile(rf"{_LEAST} {_NUMBER}\s*(?:x|times)(?: as fast| faster| speed-?up)?")
-_BOUND = re.compile(rf"(\S+?) ?({_MOST}|{_LEAST}) ?{_NUMBER}(?: ?db|x)?")
+def parse_bound(option: str, text: str) -> tuple[str, float]:
+    """METRIC=X as an option gives it. Raises StudyError for other texts."""
+    found = re.fullmatch(r"\s*([\w.-]+)\s*=(.*)", text)
+    try:
+        amount = math.nan if found is None else float(found[2])
+    except ValueError:
+        amount = math.nan
+    if found is None or not math.isfinite(amount):
+        raise StudyError(f"{option} must be METRIC=X, such as psnr=30 or fd=20, got {text!r}.")
+    return found[1].lower(), amount
 
 
-def _limit(part: str, metrics: Sequence[str]) -> Limit:
-    part = " ".join(part.split())
-    if found := _LOSS.fullmatch(part):
-        number, percent, metric = (found[1], found[2], found[3]) if found[3] else (found[5], found[6], found[4])
-        return Limit(_metric(metric, metrics), float(number) / (100 if percent else 1), relative=True)
-    if found := _SPEED.fullmatch(part):
-        return Limit("speedup", float(found[1]))
-    if found := _BOUND.fullmatch(part):
-        least = re.fullmatch(_LEAST, found[2]) is not None
-        metric = _metric(found[1], metrics)
-        if found[1] == "drift" and not least:
-            return Limit.of_drift(float(found[3]))
-        if found[1] == "drift" or least != (direction_of(metric) == "maximize"):
-            better = "less" if found[1] == "drift" or direction_of(metric) == "minimize" else "more"
-            raise StudyError(f"of {found[1]} {better} is better, so {part!r} asks for a bad picture; turn it round.")
-        return Limit(metric, float(found[3]))
-    raise _unread(part, metrics)
-
-
-def _metric(word: str, metrics: Sequence[str]) -> str:
-    """The study's metric that `word` means: by its name, its beginning, or as `drift` and `speed`."""
-    word = word.replace("-", "").strip()
-    names = {"speed": "speedup", "drift": "ssim"}
-    wanted = names.get(word, word)
-    for test in (lambda name: name == wanted, lambda name: name.split("_")[0] == wanted):
+def known_metric(word: str, metrics: Sequence[str]) -> str:
+    """The study's metric of that name or beginning. Raises StudyError with those that it has."""
+    for test in (lambda name: name == word, lambda name: name.split("_")[0] == word):
         found = [name for name in metrics if test(name.lower())]
         if found:
             return found[0]
-    instead = "; for the drift from the un-accelerated pictures say psnr >= 30" if word == "drift" else ""
+    instead = "; for 1 - SSIM use --max-drift" if word == "drift" else ""
     raise StudyError(f"this study measures no {word}; it has {', '.join(metrics)}{instead}.")
-
-
-def _unread(text: str, metrics: Sequence[str]) -> StudyError:
-    return StudyError(
-        f"{text!r} cannot be read; say it like “{EXAMPLES[0]}” or “{EXAMPLES[1]}”. "
-        f"The metrics are {', '.join(metrics)}."
-    )
 
 
 def bounds_of(wish: Wish, control: TrialRow | None) -> list[Bound]:

@@ -195,16 +195,35 @@ def show(
     storage: Storage = DEFAULT_STORAGE,
     html: Annotated[Path | None, typer.Option(help="Write the chart of the front as a page.")] = None,
     png: Annotated[Path | None, typer.Option(help="Write the chart as a picture (needs Chrome or Chromium).")] = None,
-    wish: Annotated[
-        str | None, typer.Option(help="Which plan to take: `at most 1% CLIP loss`, `drift <= 0.1, at least 2x`.")
+    max_clip_loss: Annotated[
+        str | None, typer.Option(help="Name the fastest plan that loses at most this of the CLIP score, as 1% or 0.01.")
+    ] = None,
+    max_drift: Annotated[
+        float | None, typer.Option(help="The same for a drift of at most this, 1 - SSIM to the un-accelerated picture.")
+    ] = None,
+    least: Annotated[
+        list[str] | None, typer.Option("--min", metavar="METRIC=X", help="At least this, such as psnr=30; repeatable.")
+    ] = None,
+    most: Annotated[
+        list[str] | None, typer.Option("--max", metavar="METRIC=X", help="At most this, such as fd=20; repeatable.")
     ] = None,
     in_full: Annotated[bool, typer.Option("--words", help="Plans in full words instead of nicknames.")] = False,
     as_json: Json = False,
 ) -> None:
     """A study's Pareto front: plans by name, speed-up and scores with intervals, which baselines each dominates."""
+    from studies.budget import parse_share
+    from studies.choice import Asked, parse_bound
     from studies.commands.browse import show_command
+    from studies.judgement import check_drift
 
-    show_command(study, storage, html, png, wish, as_json, in_full)
+    check_drift(max_drift)
+    asked = Asked(
+        None if max_clip_loss is None else parse_share("--max-clip-loss", max_clip_loss),
+        max_drift,
+        tuple(parse_bound("--min", each) for each in least or ()),
+        tuple(parse_bound("--max", each) for each in most or ()),
+    )
+    show_command(study, storage, html, png, asked, as_json, in_full)
 
 
 @app.command()

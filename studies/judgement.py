@@ -27,8 +27,7 @@ class Limits:
     def __post_init__(self) -> None:
         if not 0 <= self.clip_loss < 1:
             raise StudyError(f"a CLIP loss is a share from 0% to under 100%, got {percent(self.clip_loss)}.")
-        if self.drift is not None and not 0 < self.drift <= 1:
-            raise StudyError(f"a drift (1 - SSIM) is more than 0 and at most 1, got {figures(self.drift)}.")
+        check_drift(self.drift)
 
     def words(self, clip: float) -> str:
         """The limits in words, for an un-accelerated CLIP score of `clip`."""
@@ -37,6 +36,12 @@ class Limits:
 
     def to_json(self) -> dict[str, float | None]:
         return {"clip_loss": self.clip_loss, "drift": self.drift}
+
+
+def check_drift(drift: float | None) -> None:
+    """Raises StudyError for a number that is no drift; None is any drift."""
+    if drift is not None and not 0 < drift <= 1:
+        raise StudyError(f"a drift (1 - SSIM) is more than 0 and at most 1, got {figures(drift)}.")
 
 
 @dataclass(frozen=True)

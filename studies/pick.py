@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from explorer.estimate import Estimate
-from studies.choice import Bound, Choice, Limit, Wish, bounds_of, choose, keeps, parse_wish
+from studies.choice import Asked, Bound, Choice, bounds_of, choose, keeps
 from studies.judgement import Limits, turned
 from studies.paired import against
 from studies.rows import TrialRow, trials
@@ -37,15 +37,9 @@ class Candidate:
         return self.row.words.startswith("plain@")
 
 
-def wish_of(limits: Limits, clip: str) -> Wish:
-    """As fast as possible within the limits, as `studies.choice` reads it from a sentence. clip: the score's name."""
-    drift = () if limits.drift is None else (Limit.of_drift(limits.drift),)
-    return Wish((Limit(clip, limits.clip_loss, relative=True), *drift))
-
-
 def bounds_within(limits: Limits, clip: str, plain: TrialRow) -> list[Bound]:
-    """What a plan may just have. plain: the un-accelerated trial."""
-    return bounds_of(wish_of(limits, clip), plain)
+    """What a plan may just have. clip: the CLIP score's name; plain: the un-accelerated trial."""
+    return bounds_of(Asked(limits.clip_loss, limits.drift).wish([clip, "ssim"]), plain)
 
 
 def candidates(store: Store, study: StudyRecord, clip: str) -> tuple[TrialRow | None, list[Candidate]]:
@@ -66,15 +60,14 @@ def candidates(store: Store, study: StudyRecord, clip: str) -> tuple[TrialRow | 
     return plain, sorted(found, key=lambda each: -each.speedup)
 
 
-def answer(store: Store, study: StudyRecord, sentence: str) -> Choice:
-    """The plan of a study that serves a wish in words (`studies.choice.parse_wish`). Raises StudyError for words that
-    are none."""
+def answer(store: Store, study: StudyRecord, asked: Asked) -> Choice:
+    """The fastest plan of a study within the limits. Raises StudyError for limits that the study cannot tell."""
     rows = trials(store, study)
     measured = [row for row in rows if row.state == DONE and "speedup" in row.scores]
     metrics = list(dict.fromkeys(metric for row in measured for metric in row.scores))
     plain = plain_row(rows, study.settings.steps)
     paired = against(store, study, plain) if plain is not None else None
-    return choose(measured, parse_wish(sentence, metrics), plain, paired=paired)
+    return choose(measured, asked.wish(metrics), plain, paired=paired)
 
 
 def eligible(found: list[Candidate], bounds: Sequence[Bound], after: list[Candidate]) -> list[Candidate]:

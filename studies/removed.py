@@ -13,7 +13,10 @@ PROXY_VARIABLE = "EXPLORER_OPTUNA_PROXY"
 COMMANDS = {
     "proxy": f"`explorer proxy`: {PROXY}; give every worker the PostgreSQL URL in EXPLORER_STORAGE.",
 }
-OPTIONS: dict[tuple[str, str], str] = {}
+OPTIONS = {
+    ("show", "--wish"): "`explorer show --wish`: wishes in words were removed; give --max-clip-loss 1%, --max-drift X, "
+    "--min METRIC=X or --max METRIC=X.",
+}
 """By command and option."""
 
 SAMPLER = "nsga2"

@@ -9,7 +9,7 @@ from typing import Any
 from rich.markup import escape
 
 from explorer.estimate import Estimate
-from studies.choice import Choice
+from studies.choice import Asked, Choice
 from studies.commands.output import out, print_json, table
 from studies.database import show_url
 from studies.pick import answer
@@ -67,11 +67,11 @@ def list_command(storage: str, as_json: bool) -> None:
 
 
 def show_command(
-    name: str, storage: str, html: Path | None, png: Path | None, wish: str | None, as_json: bool, in_full: bool = False
+    name: str, storage: str, html: Path | None, png: Path | None, asked: Asked, as_json: bool, in_full: bool = False
 ) -> None:
     with Store.open(storage, read_only=True) as store:
         study = store.study(name)
-        choice = None if wish is None else answer(store, study, wish)
+        choice = answer(store, study, asked) if asked else None
         if html is not None or png is not None:
             from studies.charts import front_figure, write_html, write_png
 
@@ -83,8 +83,8 @@ def show_command(
             if png is not None:
                 write_png(figure, png)
         if as_json:
-            asked = {} if choice is None else {"choice": _choice_document(choice)}
-            print_json(study_document(store, study) | asked)
+            chosen = {} if choice is None else {"choice": _choice_document(choice)}
+            print_json(study_document(store, study) | chosen)
             return
         print_front(store, study, in_full=in_full)
         if choice is not None:

@@ -126,7 +126,7 @@ def test_a_plan_is_named_for_a_wish(open_app: Open, small_storage: Path) -> None
     box = app.selectbox(key="wish-1")
     assert box.value == "As fast as possible at a clip loss of at most # %"
     assert "trial 5" in texts(app)
-    app.number_input(key="wish-number-1-at most #% clip loss").set_value(10.0).run()
+    app.number_input(key="wish-number-1-As fast as possible at a clip loss of at most # %").set_value(10.0).run()
     assert drawn(app)["the plan to take"] == [1]
     app.button(key="wish-open").click().run()
     whole(app, "Plan")
@@ -135,19 +135,20 @@ def test_a_plan_is_named_for_a_wish(open_app: Open, small_storage: Path) -> None
 
 def test_a_wish_that_none_keeps_says_what_comes_nearest(open_app: Open, small_storage: Path) -> None:
     app = open_app(small_storage, FRONT)
-    app.selectbox(key="wish-1").select("The best clip at # times the speed or more").run()
-    app.number_input(key="wish-number-1-at least #x, best clip").set_value(5.0).run()
+    sentence = "The best clip at # times the speed or more"
+    app.selectbox(key="wish-1").select(sentence).run()
+    app.number_input(key=f"wish-number-1-{sentence}").set_value(5.0).run()
     assert "None of 7 plans keeps" in texts(app)
     assert "the plan to take" not in drawn(app)
 
 
-def test_every_sentence_offered_can_be_read(board: Board) -> None:
-    from studies.choice import choose, parse_wish
+def test_every_sentence_offered_has_an_answer(board: Board) -> None:
+    from studies.choice import choose
 
     known = templates(board)
     assert len(known) >= 5
-    for words, start in known.values():
-        found = choose(board.measured, parse_wish(words.replace("#", f"{start:g}"), list(board.columns)), board.control)
+    for template in known.values():
+        found = choose(board.measured, template.wish(template.start), board.control)
         assert found.plan is not None or found.nearest is not None
 
 

@@ -1,14 +1,12 @@
-"""Sentences to wishes, and wishes to plans."""
+"""Options to wishes, and wishes to plans."""
 
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as some
 
 from explorer.errors import StudyError
 from explorer.estimate import Estimate
-from studies.choice import Limit, Wish, choose, direction_of, parse_wish
+from studies.choice import Asked, Limit, Wish, choose, direction_of, parse_bound
 from studies.rows import TrialRow
 from tests.studies.test_summary import CLOSE, FASTEST, FEWER, PLAIN, ROWS, WORSE, row
 
@@ -16,73 +14,66 @@ METRICS = ["latency", "speedup", "fd_x", "clip", "psnr"]
 
 
 @pytest.mark.parametrize(
-    ("sentence", "wish"),
+    ("asked", "limits"),
     [
-        ("at most 1% CLIP loss", Wish((Limit("clip", 0.01, True),))),
-        ("As fast as possible with at most 2.5 % clip loss", Wish((Limit("clip", 0.025, True),))),
-        ("clip loss <= 0.01", Wish((Limit("clip", 0.01, True),))),
-        ("a clip loss of at most 3%", Wish((Limit("clip", 0.03, True),))),
-        ("as fast as possible at psnr >= 30", Wish((Limit("psnr", 30),))),
-        ("psnr at least 30 dB and fd <= 20", Wish((Limit("psnr", 30), Limit("fd_x", 20)))),
-        ("at least 2x, best fd", Wish((Limit("speedup", 2),), "fd_x")),
-        ("at least 1.5 times as fast; the best clip", Wish((Limit("speedup", 1.5),), "clip")),
-        ("latency below 0.5", Wish((Limit("latency", 0.5),))),
-        ("fastest", Wish(())),
+        (Asked(clip_loss=0.01), (Limit("clip", 0.01, True),)),
+        (Asked(least=(("psnr", 30),)), (Limit("psnr", 30),)),
+        (Asked(least=(("psnr", 30),), most=(("fd", 20),)), (Limit("psnr", 30), Limit("fd_x", 20))),
+        (Asked(least=(("speedup", 1.5),)), (Limit("speedup", 1.5),)),
+        (Asked(most=(("latency", 0.5),)), (Limit("latency", 0.5),)),
     ],
 )
-def test_sentences(sentence: str, wish: Wish) -> None:
-    assert parse_wish(sentence, METRICS) == wish
+def test_options_bound_the_metrics_of_the_study(asked: Asked, limits: tuple[Limit, ...]) -> None:
+    assert asked and asked.wish(METRICS) == Wish(limits)
+
+
+def test_no_option_asks_for_no_plan() -> None:
+    assert not Asked()
 
 
 @pytest.mark.parametrize(
-    ("sentence", "words"),
+    ("asked", "words"),
     [
-        ("make it nice", "cannot be read"),
-        ("", "cannot be read"),
-        ("at most 1% lpips loss", "measures no lpips"),
-        ("as fast as possible at drift <= 0.1", "say psnr >= 30"),
-        ("psnr <= 20", "more is better"),
-        ("fd at least 20", "less is better"),
+        (Asked(least=(("lpips", 1),)), "measures no lpips; it has latency, speedup, fd_x"),
+        (Asked(least=(("drift", 0.1),)), "use --max-drift"),
+        (Asked(drift=0.1), "measures no ssim"),
+        (Asked(most=(("psnr", 20),)), "of psnr more is better.* use --min psnr=20"),
+        (Asked(least=(("fd", 20),)), "of fd less is better.* use --max fd=20"),
     ],
 )
-def test_what_is_no_wish_is_one_sentence(sentence: str, words: str) -> None:
+def test_a_limit_that_the_study_cannot_tell_is_one_sentence(asked: Asked, words: str) -> None:
     with pytest.raises(StudyError, match=words):
-        parse_wish(sentence, METRICS)
+        asked.wish(METRICS)
 
 
-@given(some.text(max_size=40))
-def test_any_text_is_a_wish_or_refused(text: str) -> None:
-    try:
-        parse_wish(text, METRICS)
-    except StudyError as error:
-        assert str(error)
+@pytest.mark.parametrize("text", ["psnr", "psnr=", "=30", "psnr=much", "psnr=nan", "psnr=inf", "psnr>=30", ""])
+def test_a_bound_is_a_metric_and_a_number(text: str) -> None:
+    with pytest.raises(StudyError, match="--min must be METRIC=X, such as psnr=30"):
+        parse_bound("--min", text)
+    assert parse_bound("--min", " PSNR = 3e1") == ("psnr", 30.0)
 
 
 def test_drift_is_of_ssim_and_lpips_only_by_name() -> None:
     both = [*METRICS, "ssim", "lpips"]
-    assert parse_wish("drift <= 0.1", both) == parse_wish("drift <= 0.1", [*METRICS, "ssim"])
-    assert parse_wish("drift <= 0.1", both) == Wish((Limit("ssim", 0.9),)) == Wish((Limit.of_drift(0.1),))
-    assert parse_wish("lpips <= 0.1", both) == Wish((Limit("lpips", 0.1),))
+    assert Asked(drift=0.1).wish(both) == Wish((Limit("ssim", 0.9),)) == Wish((Limit.of_drift(0.1),))
+    assert Asked(most=(("lpips", 0.1),)).wish(both) == Wish((Limit("lpips", 0.1),))
     drifted = row(9, None, 0.1, 1, 99)
     drifted.scores["ssim"] = Estimate(0.95, 0.94, 0.96, 4)
-    assert "keep drift (1 - SSIM) ≤ 0.1" in choose([drifted], parse_wish("drift <= 0.1", both), PLAIN).words
-    with pytest.raises(StudyError, match="of drift less is better"):
-        parse_wish("drift at least 0.1", both)
-    assert parse_wish("as fast as possible at drift <= 0.25", [*METRICS, "ssim"]) == Wish((Limit("ssim", 0.75),))
+    assert "keep drift (1 - SSIM) ≤ 0.1" in choose([drifted], Asked(drift=0.1).wish(both), PLAIN).words
 
 
 def test_the_fastest_that_keeps_the_limit() -> None:
-    loss = parse_wish("at most 2% clip loss", METRICS)
+    loss = Asked(clip_loss=0.02).wish(METRICS)
     found = choose(ROWS, loss, PLAIN)
     assert (found.plan, found.kept, found.sure) == (CLOSE, 2, False)
     assert "certify it" in found.words
     assert choose(ROWS, loss, PLAIN, sure=True).plan is None or choose(ROWS, loss, PLAIN, sure=True).sure
-    assert choose(ROWS, parse_wish("clip loss <= 0.5", METRICS), PLAIN).plan is FASTEST
-    assert choose(ROWS, parse_wish("fastest", METRICS), None).plan is FASTEST
+    assert choose(ROWS, Asked(clip_loss=0.5).wish(METRICS), PLAIN).plan is FASTEST
+    assert choose(ROWS, Wish(()), None).plan is FASTEST
 
 
 def test_sure_holds_the_worse_end() -> None:
-    wish = parse_wish("fd <= 24", METRICS)
+    wish = Asked(most=(("fd", 24),)).wish(METRICS)
     assert choose(ROWS, wish, PLAIN).plan is CLOSE
     assert choose([PLAIN, FEWER, WORSE], wish, PLAIN).plan is FEWER
     certain = choose([PLAIN, FEWER, WORSE], wish, PLAIN, sure=True)
@@ -90,12 +81,12 @@ def test_sure_holds_the_worse_end() -> None:
 
 
 def test_the_best_at_a_speed() -> None:
-    assert choose(ROWS, parse_wish("at least 2x, best fd", METRICS), PLAIN).plan is CLOSE
+    assert choose(ROWS, Wish((Limit("speedup", 2),), "fd_x"), PLAIN).plan is CLOSE
 
 
 def test_sure_of_a_loss_is_sure_of_the_paired_difference() -> None:
     """The plans' own intervals reach far beyond the limit; what the prompts share cancels in the difference."""
-    wish = parse_wish("at most 2% clip loss", METRICS)
+    wish = Asked(clip_loss=0.02).wish(METRICS)
 
     def paired(row: TrialRow, metric: str) -> Estimate:
         value = row.scores[metric].value - PLAIN.scores[metric].value
@@ -107,7 +98,7 @@ def test_sure_of_a_loss_is_sure_of_the_paired_difference() -> None:
 
 
 def test_what_none_keeps_names_the_nearest() -> None:
-    found = choose(ROWS, parse_wish("at least 9x", METRICS), PLAIN)
+    found = choose(ROWS, Asked(least=(("speedup", 9),)).wish(METRICS), PLAIN)
     assert found.plan is None and found.nearest is FASTEST
     assert found.words.startswith("None of 5 plans keeps speedup ≥ 9")
 
@@ -115,13 +106,13 @@ def test_what_none_keeps_names_the_nearest() -> None:
 def test_rows_without_the_score_are_left_out() -> None:
     bare = row(9, None, 0.1, 1, 99)
     del bare.scores["clip"]
-    assert choose([*ROWS, bare], parse_wish("at most 2% clip loss", METRICS), PLAIN).plan is CLOSE
-    assert choose([bare], parse_wish("clip >= 1", METRICS), PLAIN).words.startswith("No plan has the scores")
+    assert choose([*ROWS, bare], Asked(clip_loss=0.02).wish(METRICS), PLAIN).plan is CLOSE
+    assert choose([bare], Asked(least=(("clip", 1),)).wish(METRICS), PLAIN).words.startswith("No plan has the scores")
 
 
 def test_a_loss_needs_a_control() -> None:
     with pytest.raises(StudyError, match="not scored yet"):
-        choose(ROWS, parse_wish("at most 1% clip loss", METRICS), None)
+        choose(ROWS, Asked(clip_loss=0.01).wish(METRICS), None)
 
 
 def test_a_negative_control_loses_downwards() -> None:

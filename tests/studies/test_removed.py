@@ -22,6 +22,8 @@ from tests.studies.toy_study import ToyEvaluator, ToyPlan, ToySpace, toy_setting
     ("arguments", "words"),
     [
         (["proxy"], "give every worker the PostgreSQL URL in EXPLORER_STORAGE"),
+        (["show", "mine", "--wish", "at most 1% CLIP loss"], "give --max-clip-loss 1%, --max-drift X, --min METRIC=X"),
+        (["show", "--wish=at least 2x", "mine"], "--min METRIC=X or --max METRIC=X"),
         (["proxy", "--storage", "postgresql://db/explorer", "--port", "13000"], "gRPC proxy was removed"),
     ],
 )

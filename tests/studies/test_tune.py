@@ -19,7 +19,7 @@ from explorer.estimate import Estimate
 from explorer.strategies import strategy
 from studies import Store, trials
 from studies.certify import FRESH_SEED, held_out
-from studies.choice import Bound, choose, parse_wish
+from studies.choice import Asked, Bound, choose
 from studies.cli import run
 from studies.config import SearchConfig
 from studies.facts import PlanFacts
@@ -170,7 +170,7 @@ def test_the_fastest_within_the_limits_comes_first() -> None:
     some.sampled_from([0.0, 0.005, 0.01]),
     some.sampled_from([0.1, 0.25, 0.4]),
 )
-def test_tune_and_a_sentence_choose_the_same_plan(plans: list[tuple[float, ...]], loss: float, drift: float) -> None:
+def test_autotune_and_show_choose_the_same_plan(plans: list[tuple[float, ...]], loss: float, drift: float) -> None:
     """One definition of drift and one of what keeps a limit, also where LPIPS was measured, and at the very limit."""
     found = [
         candidate(f"DC0/P{i}", 1.1 + speed + i / 100, lost, 30.0, drifted)
@@ -179,8 +179,7 @@ def test_tune_and_a_sentence_choose_the_same_plan(plans: list[tuple[float, ...]]
     for each in found:
         each.row.scores["lpips"] = Estimate(0.9, 0.9, 0.9, 8)
     found.sort(key=lambda each: -each.speedup)
-    sentence = f"at most {100 * loss:g}% clip loss and drift <= {drift}"
-    wish = parse_wish(sentence, [*CONTROL.scores, "lpips"])
+    wish = Asked(loss, drift).wish([*CONTROL.scores, "lpips"])
     chosen = choose([CONTROL, *(each.row for each in found)], wish, CONTROL).plan
     first = eligible(found, bounds(Limits(loss, drift)), [])
     assert chosen is (first[0].row if first else CONTROL)
@@ -275,13 +274,20 @@ def test_the_command_line_chooses_as_tune_does(
     for loss, drift in ((5, 0.3), (4, 0.3), (5, 0.15), (0.1, 0.05)):
         limits = bounds_within(Limits(loss / 100, drift), "clip_emojiclip", plain)
         chosen = [each.row.number for each in eligible(found, limits, [])][:1] or [plain.number]
-        wish = f"at most {loss}% clip loss and drift <= {drift}"
-        assert run(["show", "small", *storage, "--wish", wish, "--json"]) == 0
-        assert json.loads(capsys.readouterr().out)["choice"]["trial"] == chosen[0], wish
-    assert run(["show", "small", *storage, "--wish", "at most 4% clip loss"]) == 0
+        asked = ["--max-clip-loss", f"{loss}%", "--max-drift", str(drift)]
+        assert run(["show", "small", *storage, *asked, "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["choice"]["trial"] == chosen[0], asked
+    assert run(["show", "small", *storage, "--max-clip-loss", "4%"]) == 0
     assert "explorer export small --trial 2 --out DIR" in capsys.readouterr().out
-    assert run(["show", "small", *storage, "--wish", "make it nice"]) == 1
-    assert "cannot be read; say it like" in capsys.readouterr().err
+    assert run(["show", "small", *storage, "--min", "speedup=1.2", "--max", "latency=0.6", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["choice"]["kept"] == 1
+    for wrong, words in {
+        "--max-clip-loss": "must be a share",
+        "--min": "must be METRIC=X",
+        "--max-drift": "1, got 7",
+    }.items():
+        assert run(["show", "small", *storage, wrong, "7"]) == 1
+        assert words in capsys.readouterr().err
 
 
 # The whole -----------------------------------------------------------------------------------------------------------
