@@ -69,7 +69,7 @@ has them. A bare UNet has no scheduler: run it under the one that `plan.schedule
 searches plans under each of them in the space `joint`, with plain steps under each as controls
 (`plain@20/DPMSolverMultistep`). What a calibration has found (fitted rules, predicted drift) holds for the pipeline's
 own scheduler alone; under another one a plan copies or forecasts, and is measured without a prediction.
-`explorer tune` takes the option too.
+`explorer autotune` takes the option too.
 """
 
 

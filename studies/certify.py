@@ -66,7 +66,7 @@ def held_out(config: SearchConfig, prompts: str | None = None) -> SearchConfig:
     if chosen is None:
         raise StudyError(
             f"the plan was searched on prompts of your own ({config.prompts}), for which no held-out set is known; "
-            "name others for the certificate with --prompts (of `explorer tune`: --certificate-prompts)."
+            "name others for the certificate with --prompts (of `explorer autotune`: --certificate-prompts)."
         )
     return replace(config, prompts=chosen, prompt_count=None, seed=(config.seed + FRESH_SEED) % 2**31)
 

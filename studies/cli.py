@@ -307,7 +307,7 @@ def bench(
 
 
 @app.command()
-def tune(
+def autotune(
     model: Model = "emoji",
     max_clip_loss: Annotated[str, typer.Option(help="The CLIP score that may be lost, as 1% or 0.01.")] = "1%",
     max_drift: Annotated[
@@ -336,11 +336,11 @@ def tune(
     names = ("model", "steps", "prompts", "seed", "device", "dtype", "guidance", "resolution", "batch", "clip_model")
     given = {name: value for name, value in locals().items() if name in (*names, "compile", "schedulers")}
     from studies.budget import parse_share
-    from studies.commands.tune import tune_command
+    from studies.commands.autotune import autotune_command
     from studies.judgement import Limits
 
     limits = Limits(parse_share("--max-clip-loss", max_clip_loss), max_drift)
-    tune_command(budget, limits, out, certificate_prompts, given, as_json, began)
+    autotune_command(budget, limits, out, certificate_prompts, given, as_json, began)
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""How a study is made ready to be searched, the same way for `explorer search`, `worker` and `tune`: whether it is
+"""How a study is made ready to be searched, the same way for `explorer search`, `worker` and `autotune`: whether it is
 calibrated, what stands of it, and who proposes its plans."""
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ PROXY = "Optuna's gRPC proxy was removed, as PostgreSQL without it was faster at
 PROXY_VARIABLE = "EXPLORER_OPTUNA_PROXY"
 
 COMMANDS = {
+    "tune": "`explorer tune` is now `explorer autotune`; the options are the same, and its folders resume.",
     "proxy": f"`explorer proxy`: {PROXY}; give every worker the PostgreSQL URL in EXPLORER_STORAGE.",
 }
 OPTIONS = {

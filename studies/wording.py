@@ -1,4 +1,4 @@
-"""Numbers in the sentences of certificates, cards and `tune`: written in one way, so that they can be compared."""
+"""Numbers in the sentences of certificates, cards and `autotune`: written in one way, so that they can be compared."""
 
 from __future__ import annotations
 

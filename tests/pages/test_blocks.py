@@ -29,9 +29,9 @@ SMALLER: dict[str, dict[str, str]] = {
 }
 LEFT_OUT = {"--workers"}
 """One process is enough here; tests/studies/test_cli.py runs several."""
-ELSEWHERE = {"dashboard", "tune"}
+ELSEWHERE = {"dashboard", "autotune"}
 """Their options are read here. The first runs until it is stopped and the second takes minutes: tests/dashboard and
-tests/studies/test_tune.py run them."""
+tests/studies/test_autotune.py run them."""
 
 
 @dataclass(frozen=True)

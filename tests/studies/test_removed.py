@@ -21,6 +21,8 @@ from tests.studies.toy_study import ToyEvaluator, ToyPlan, ToySpace, toy_setting
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
+        (["tune", "--model", "emoji", "--budget", "30m"], "`explorer tune` is now `explorer autotune`"),
+        (["tune", "--help"], "its folders resume"),
         (["proxy"], "give every worker the PostgreSQL URL in EXPLORER_STORAGE"),
         (["show", "mine", "--wish", "at most 1% CLIP loss"], "give --max-clip-loss 1%, --max-drift X, --min METRIC=X"),
         (["show", "--wish=at least 2x", "mine"], "--min METRIC=X or --max METRIC=X"),

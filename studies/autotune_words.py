@@ -1,14 +1,14 @@
-"""What `explorer tune` says of its result: what was chosen and why, and what it would take to do better."""
+"""What `explorer autotune` says of its result: what was chosen and why, and what it would take to do better."""
 
 from __future__ import annotations
 
 import math
 from typing import Any
 
+from studies.autotune import GOOD_PLANS, Result
 from studies.certificate import PLAN
 from studies.judgement import HOLDS, LEAST_PROMPTS, OPEN, PAIRS, PICTURES, PROMPTS, Limits
 from studies.pick import Candidate, fastest_plain, just_beyond
-from studies.tune import GOOD_PLANS, Result
 from studies.wording import figures, others_words, percent, times
 
 

@@ -40,6 +40,7 @@ from studies.session import Session, open_session
 from studies.store import Store, StudyRecord
 from studies.tables import FAILED
 
+# The names on disk are those of `explorer tune`, as the command was called first, so that its folders resume.
 WORK = ".tune"
 STATE = "tune.json"
 STUDY = "tune"
@@ -158,7 +159,7 @@ def first_plans(architecture: Architecture, steps: int, schedulers: Sequence[str
 
 @dataclass
 class Tuning:
-    """One `explorer tune`: its folder, its clock, and what is remembered of it between runs."""
+    """One `explorer autotune`: its folder, its clock, and what is remembered of it between runs."""
 
     config: SearchConfig
     limits: Limits
@@ -192,7 +193,8 @@ class Tuning:
         if not (self.work / STATE).is_file():
             if self.folder.is_dir() and any(self.folder.iterdir()):
                 raise StudyError(
-                    f"the folder {self.folder} is not empty and not of an earlier `explorer tune`; give another --out."
+                    f"the folder {self.folder} is not empty and not of an earlier `explorer autotune`; give another "
+                    "--out."
                 )
             return
         path = self.work / STATE
@@ -314,7 +316,7 @@ def search(tuning: Tuning, session: Session, store: Store) -> StudyRecord:
 
 
 def _calibrated(tuning: Tuning, store: Store, study: StudyRecord, session: Session) -> Calibration:
-    """`calibrate` with the tune's own words."""
+    """`calibrate` with the command's own words."""
     said = -SILENT_SECONDS
 
     def show(standing: CalibrationProgress) -> None:

@@ -1,4 +1,4 @@
-"""`explorer tune`: one command from a model and a limit to a certified export."""
+"""`explorer autotune`: one command from a model and a limit to a certified export."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import Any
 
 from explorer.errors import StudyError
 from explorer.models import has_weights
+from studies.autotune import OBJECTIVES, STUDY, Tuning, begin, finish, search
+from studies.autotune_words import outcome_words
 from studies.budget import parse_budget
 from studies.certify import held_out
 from studies.commands.output import duration, out, print_json, words
@@ -15,11 +17,9 @@ from studies.config import make_config
 from studies.interrupts import interruptible
 from studies.judgement import Limits
 from studies.store import Store
-from studies.tune import OBJECTIVES, Tuning, begin, finish, search
-from studies.tune_words import outcome_words
 
 
-def tune_command(
+def autotune_command(
     budget: str,
     limits: Limits,
     folder: Path | None,
@@ -33,7 +33,7 @@ def tune_command(
     model = str(given["model"])
     if not has_weights(model):
         raise StudyError(f"{model} has random weights, so no quality can be kept; give a model with trained weights.")
-    config = make_config(given | {"objectives": ",".join(OBJECTIVES), "reference": "baseline", "study": "tune"})
+    config = make_config(given | {"objectives": ",".join(OBJECTIVES), "reference": "baseline", "study": STUDY})
     folder = folder or Path("tuned-" + "".join(c if c.isalnum() else "-" for c in Path(model).name))
     console = words()
 

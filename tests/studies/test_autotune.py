@@ -1,4 +1,4 @@
-"""`explorer tune`: how a budget is split, what is picked and said, and one whole run on the embedded model."""
+"""`explorer autotune`: how a budget is split, what is picked and said, and one whole run on the embedded model."""
 
 from __future__ import annotations
 
@@ -18,18 +18,7 @@ from explorer import InheritancePlan, PlanError, StudyError
 from explorer.estimate import Estimate
 from explorer.strategies import strategy
 from studies import Store, trials
-from studies.certify import FRESH_SEED, held_out
-from studies.choice import Asked, Bound, choose
-from studies.cli import run
-from studies.config import SearchConfig
-from studies.facts import PlanFacts
-from studies.judgement import FAILS, HOLDS, OPEN, PAIRS, PICTURES, Limits
-from studies.pace import Speed
-from studies.pick import Candidate, bounds_within, candidates, eligible, fastest_plain, just_beyond
-from studies.preparation import WORTH
-from studies.session import Session, open_session
-from studies.sketch import Sketch
-from studies.tune import (
+from studies.autotune import (
     LEAST_PLANS,
     OBJECTIVES,
     TRY_SEEDS,
@@ -42,7 +31,18 @@ from studies.tune import (
     search,
     split_budget,
 )  # fmt: skip
-from studies.tune_words import outcome_words, pictures_needed
+from studies.autotune_words import outcome_words, pictures_needed
+from studies.certify import FRESH_SEED, held_out
+from studies.choice import Asked, Bound, choose
+from studies.cli import run
+from studies.config import SearchConfig
+from studies.facts import PlanFacts
+from studies.judgement import FAILS, HOLDS, OPEN, PAIRS, PICTURES, Limits
+from studies.pace import Speed
+from studies.pick import Candidate, bounds_within, candidates, eligible, fastest_plain, just_beyond
+from studies.preparation import WORTH
+from studies.session import Session, open_session
+from studies.sketch import Sketch
 from tests.studies.scored_study import emoji_architecture, fill
 
 SPEED = Speed(loop=0.4, picture=0.5, scoring=0.02, calibration=60.0)
@@ -264,7 +264,7 @@ def test_how_many_pictures_would_settle_it() -> None:
     assert pictures_needed(certificate(OPEN, undecided=PAIRS), Limits(0.01)) is None
 
 
-def test_the_command_line_chooses_as_tune_does(
+def test_the_command_line_chooses_as_autotune_does(
     store: Store, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     study = fill(store)
@@ -292,9 +292,9 @@ def test_the_command_line_chooses_as_tune_does(
 
 def test_a_calibrated_search_proposes_races_and_saves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Interrupted on its way and begun again, as `explorer search` would do with the same study."""
-    from studies import calibrate, tune
+    from studies import autotune, calibrate
 
-    monkeypatch.setattr(tune, "LEAST_PLANS", 1)
+    monkeypatch.setattr(autotune, "LEAST_PLANS", 1)
     monkeypatch.setattr(calibrate, "PICTURES", 1)
     monkeypatch.setattr(calibrate, "POINTS", 2)
     said: list[str] = []
@@ -329,9 +329,9 @@ def test_a_calibrated_search_proposes_races_and_saves(tmp_path: Path, monkeypatc
 
 def test_a_calibration_leaves_time_for_plans_or_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """And where the command is given again with more time, it goes on with the parts that stand."""
-    from studies import calibrate, calibration, tune
+    from studies import autotune, calibrate, calibration
 
-    monkeypatch.setattr(tune, "LEAST_PLANS", 1)
+    monkeypatch.setattr(autotune, "LEAST_PLANS", 1)
     monkeypatch.setattr(calibrate, "PICTURES", 1)
     monkeypatch.setattr(calibrate, "POINTS", 2)
     said: list[str] = []
@@ -345,7 +345,7 @@ def test_a_calibration_leaves_time_for_plans_or_is_given_up(tmp_path: Path, monk
             tuning.split = Split(2, 3, 2, 1.0, 10.0, 8, 1.0, calibration=1.0)
             session = replace(session, evaluator=session.evaluator.reseeded(config.seed))
             if budget > 100:
-                monkeypatch.setattr(tune, "run_worker", lambda *given, **named: None)
+                monkeypatch.setattr(autotune, "run_worker", lambda *given, **named: None)
             study = search(tuning, session, store)
             whole = calibration.load(store, study)
             assert (whole is not None) == (budget > 100) == (session.evaluator.predictor is not None)
@@ -355,15 +355,15 @@ def test_a_calibration_leaves_time_for_plans_or_is_given_up(tmp_path: Path, monk
                 assert [row.state for row in trials(store, study) if row.finished] == ["done"]
 
 
-def test_a_tune_from_beginning_to_end(
+def test_an_autotune_from_beginning_to_end(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A generous limit, so that something is chosen from few pictures; then the same command again."""
-    from studies import tune
+    from studies import autotune
 
-    monkeypatch.setattr(tune, "LEAST_PLANS", 2)
+    monkeypatch.setattr(autotune, "LEAST_PLANS", 2)
     out = tmp_path / "mine"
-    command = ["tune", "--steps", "4", "--max-clip-loss", "95%", "--out", str(out), "--json"]
+    command = ["autotune", "--steps", "4", "--max-clip-loss", "95%", "--out", str(out), "--json"]
     command += ["--schedulers", "own,DPMSolverMultistep", "--budget"]
     assert run([*command, "1s"]) == 1 and not out.exists()
     budget = float(capsys.readouterr().err.split("give --budget ")[1].split("s")[0]) * 1.2  # what fits on this machine
@@ -433,7 +433,7 @@ def test_every_try_has_seeds_of_its_own_and_keeps_them(
         made.append((session.settings.seed, session.evaluator.seed, named["also_certified"]))
         return {"claim": {"verdict": FAILS}}
 
-    monkeypatch.setattr("studies.tune.certify", certify)
+    monkeypatch.setattr("studies.autotune.certify", certify)
     split = Split(8, 3, 6, 1.0, 10.0, 8, 1.0)
 
     def go_on(*chosen: int) -> None:
@@ -468,7 +468,7 @@ def test_every_try_has_seeds_of_its_own_and_keeps_them(
 def test_a_spoilt_state_is_one_sentence(content: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / ".tune").mkdir()
     (tmp_path / ".tune" / "tune.json").write_text(content)
-    assert run(["tune", "--steps", "4", "--out", str(tmp_path), "--budget", "1h"]) == 1
+    assert run(["autotune", "--steps", "4", "--out", str(tmp_path), "--budget", "1h"]) == 1
     errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error")]
     assert len(errors) == 1 and "tune.json cannot be read" in errors[0]
 
@@ -490,7 +490,7 @@ def test_a_spoilt_state_is_one_sentence(content: str, tmp_path: Path, capsys: py
         (["--schedulers", "DDIM"], "--schedulers must have own among its names"),
     ],
 )
-def test_bad_tunes_are_one_sentence_and_leave_nothing(
+def test_bad_autotunes_are_one_sentence_and_leave_nothing(
     arguments: list[str], words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -499,7 +499,7 @@ def test_bad_tunes_are_one_sentence_and_leave_nothing(
     (tmp_path / "file").write_text("")
     (tmp_path / "mine.txt").write_text("a\nb\n")
     before = {path: path.stat().st_size for path in tmp_path.rglob("*")}
-    assert run(["tune", "--steps", "4", *arguments]) == 1
+    assert run(["autotune", "--steps", "4", *arguments]) == 1
     errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error")]
     assert len(errors) == 1 and words in errors[0]
     assert {path: path.stat().st_size for path in tmp_path.rglob("*")} == before
