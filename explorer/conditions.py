@@ -34,7 +34,7 @@ def read_conditions(
     those of this evaluation are added where a live node reads them, also on an inherited skip, and none is ever stored;
     in a region that is inherited as a whole they go with it. A control network's residuals of the last extract step
     drifted more in 7 of 10 measured cases, by up to 6.9 dB, and less in 3, by up to 0.5 dB
-    (benchmarks/controlnet_residuals.py).
+    (benchmarks/results/controlnet-residuals-emoji-cpu.json).
 
     Raises:
         ModelError: for GLIGEN, which feeds attention a network of its own.

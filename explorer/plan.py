@@ -170,9 +170,6 @@ class InheritancePlan:
     def _of_scheduler(self) -> str:
         return "" if self.scheduler is None else f" of {short(self.scheduler)}"
 
-    def renamed(self, name: str | None) -> InheritancePlan:
-        return replace(self, name=name)
-
     def transfer(self, architecture: Architecture) -> InheritancePlan:
         """This plan for another architecture, by the names of blocks and layers: see `explorer.transfer`."""
         from explorer.transfer import transfer

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from studies.interrupts import interruptible
     from studies.queue import Counts, counts, enqueue
     from studies.rows import TrialRow, front_rows, trials
-    from studies.scored import Evaluator, Picture, Plan, Scored, Space
+    from studies.scored import Evaluator, Picture, Scored, Space
     from studies.settings import Objective, SamplerSettings, StudySettings
     from studies.store import Store, StudyRecord
     from studies.workers import WorkerExit, run_workers
@@ -25,7 +25,6 @@ _HOMES = {
     "Objective": "settings",
     "Outcome": "driver",
     "Picture": "scored",
-    "Plan": "scored",
     "Progress": "driver",
     "SamplerSettings": "settings",
     "Scored": "scored",
@@ -50,7 +49,6 @@ __all__ = [
     "Objective",
     "Outcome",
     "Picture",
-    "Plan",
     "Progress",
     "SamplerSettings",
     "Scored",

@@ -11,9 +11,10 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Generic
+from typing import Any
 
 from explorer.errors import ExplorerError, StudyError
+from explorer.plan import InheritancePlan
 from studies import claims, queue, samplers
 from studies.claims import Worker
 from studies.config import LATENCY as LATENCIES
@@ -23,7 +24,7 @@ from studies.proposals import Exhausted, Proposer
 from studies.proposers.base import Predictor, Tools
 from studies.proposers.record import Record
 from studies.queue import Claim, Counts
-from studies.scored import LATENCY, QUALITY, Evaluator, P, Part, Scored, Space
+from studies.scored import LATENCY, QUALITY, Evaluator, Part, Scored, Space
 from studies.sketch import nickname_of_json
 from studies.store import Store, StudyRecord
 from studies.tables import DONE, FAILED, SCREENED, UNTIMED
@@ -87,16 +88,16 @@ def progress(counts: Counts, total: int | None, at_start: int, seconds: float, *
 def run_worker(
     store: Store,
     study_name: str,
-    space: Space[P],
-    evaluator: Evaluator[P],
-    read_plan: Callable[[dict[str, Any]], P],
+    space: Space,
+    evaluator: Evaluator,
+    read_plan: Callable[[dict[str, Any]], InheritancePlan],
     total_trials: int | None = None,
     timeout: float | None = None,
     on_progress: Callable[[Progress], None] | None = None,
     device: Mapping[str, Any] | None = None,
     quality_only: bool = False,
     proposals: str = "sampler",
-    predictor: Predictor[P] | None = None,
+    predictor: Predictor | None = None,
 ) -> Outcome:
     """Score plans of the study in this process: those that are enqueued first, then what is proposed.
 
@@ -143,18 +144,18 @@ def run_worker(
                     run.mirror.reconcile()  # an error may have come between a plan's record and its trial's
 
 
-class _Run(Generic[P]):
+class _Run:
     def __init__(
         self,
         store: Store,
         study: StudyRecord,
-        space: Space[P],
-        evaluator: Evaluator[P],
-        read_plan: Callable[[dict[str, Any]], P],
+        space: Space,
+        evaluator: Evaluator,
+        read_plan: Callable[[dict[str, Any]], InheritancePlan],
         worker: Worker,
         part: Part | None,
         proposals: str,
-        predictor: Predictor[P] | None,
+        predictor: Predictor | None,
     ) -> None:
         self.store, self.study, self.evaluator, self.read_plan = store, study, evaluator, read_plan
         self.worker, self.part = worker, part
@@ -219,7 +220,7 @@ class _Run(Generic[P]):
             return False
         return total is None or counts.begun < total
 
-    def _next(self, total: int | None) -> tuple[Claim, P | None, int | None] | None:
+    def _next(self, total: int | None) -> tuple[Claim, InheritancePlan | None, int | None] | None:
         """A claimed plan, from the queue (read when scored) or proposed, with its trial's number if it has one."""
         claim = queue.claim_waiting(self.store, self.study, self.worker.id, total, self.part)
         if claim is not None:
@@ -232,7 +233,7 @@ class _Run(Generic[P]):
             self.exhausted = True
             return None
 
-    def _score(self, claim: Claim, plan: P | None, number: int | None) -> dict[str, Any]:
+    def _score(self, claim: Claim, plan: InheritancePlan | None, number: int | None) -> dict[str, Any]:
         """Score and record a claimed plan; returns its state and the reason when it failed."""
         try:
             if number is None:
@@ -274,7 +275,7 @@ class _Run(Generic[P]):
         if number is not None and claim.part != LATENCY:
             self.mirror.fail(number, reason)
 
-    def _try(self, claim: Claim, plan: P | None) -> Scored | str:
+    def _try(self, claim: Claim, plan: InheritancePlan | None) -> Scored | str:
         """What was measured, or why nothing could be."""
         try:
             candidate = self.read_plan(claim.plan) if plan is None else plan

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Callable
-from typing import Any, Generic
+from typing import Any
 
 import optuna
 import sqlalchemy as sa
@@ -18,9 +18,10 @@ from optuna.samplers import BaseSampler
 from optuna.trial import FixedTrial, FrozenTrial, TrialState, create_trial
 
 from explorer.errors import ExplorerError
+from explorer.plan import InheritancePlan
 from studies import claims, queue
 from studies.queue import Claim
-from studies.scored import LATENCY, P, Space
+from studies.scored import LATENCY, Space
 from studies.store import Store, StudyRecord
 from studies.tables import DONE, PARENTS, RUNNING, SCREENED, UNTIMED, plans
 
@@ -28,15 +29,15 @@ ORPHAN_SECONDS = 60.0  # a trial that was asked for and never given a worker's i
 WORKER_DIED = "worker died"
 
 
-class Mirror(Generic[P]):
+class Mirror:
     """One worker's hand on Optuna's study."""
 
     def __init__(
         self,
         store: Store,
         study: StudyRecord,
-        space: Space[P],
-        evaluations: Callable[[P], int],
+        space: Space,
+        evaluations: Callable[[InheritancePlan], int],
         worker_id: int,
         sampler: BaseSampler,
     ) -> None:
@@ -56,7 +57,7 @@ class Mirror(Generic[P]):
 
         return self.store.with_optuna(ask)
 
-    def suggest(self, trial: optuna.Trial) -> P:
+    def suggest(self, trial: optuna.Trial) -> InheritancePlan:
         """The space's plan for the sampler's suggestions, each of which is written as it is made."""
         return self.store.with_optuna(lambda: self.space.suggest(trial))
 

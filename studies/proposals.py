@@ -7,17 +7,18 @@ space seems exhausted.
 
 from __future__ import annotations
 
-from typing import Any, Generic
+from typing import Any
 
 from optuna.samplers import RandomSampler
 
 from explorer.errors import ExplorerError, StudyError
+from explorer.plan import InheritancePlan
 from studies import queue
 from studies.proposers import Kind, Proposal, Tools, make_kinds
 from studies.proposers.from_sampler import in_memory
 from studies.queue import Claim, Full
 from studies.queue import Standing as Duplicate
-from studies.scored import P, Part
+from studies.scored import Part
 from studies.tables import DONE, FAILED, SCREENED
 
 PATIENCE = 6  # duplicates in a row before plans are drawn at random
@@ -30,21 +31,21 @@ class Exhausted(Exception):
     """No new plan was found in the space."""
 
 
-class Proposer(Generic[P]):
+class Proposer:
     """One worker's source of new plans.
 
     Raises:
         StudyError: for proposals that the study cannot have.
     """
 
-    def __init__(self, tools: Tools[P], proposals: str = "sampler", part: Part | None = None) -> None:
+    def __init__(self, tools: Tools, proposals: str = "sampler", part: Part | None = None) -> None:
         self.tools, self.part = tools, part
-        self.kinds: list[Kind[P]] = make_kinds(proposals, tools)
+        self.kinds: list[Kind] = make_kinds(proposals, tools)
         self.random_seed = tools.seed(1)
         self.duplicates = 0
         self._in_a_row = 0
 
-    def next(self, worker_id: int, total: int | None) -> tuple[Claim, P, int] | None:
+    def next(self, worker_id: int, total: int | None) -> tuple[Claim, InheritancePlan, int] | None:
         """A new plan, claimed, with its trial's number; None when the proposal stood already, was no plan, or the
         study's total was reached meanwhile (ask again).
 
@@ -61,7 +62,9 @@ class Proposer(Generic[P]):
         self._in_a_row += 1
         return None
 
-    def _claim(self, proposal: Proposal[P], worker_id: int, total: int | None) -> tuple[Claim, P, int] | None:
+    def _claim(
+        self, proposal: Proposal, worker_id: int, total: int | None
+    ) -> tuple[Claim, InheritancePlan, int] | None:
         mirror, trial, plan = self.tools.mirror, proposal.trial, proposal.plan
         if trial is not None and (reason := self._unwanted(plan)) is not None:
             mirror.fail(trial.number, reason)
@@ -88,7 +91,7 @@ class Proposer(Generic[P]):
             self._tell_duplicate(trial.number, claim)
         return None
 
-    def _unwanted(self, plan: P) -> str | None:
+    def _unwanted(self, plan: InheritancePlan) -> str | None:
         """Why a plan is not to be measured."""
         try:
             plan.key(self.tools.evaluations(plan))
@@ -109,7 +112,7 @@ class Proposer(Generic[P]):
             words = "failed already" if standing.state == FAILED else "is being scored by another worker"
             mirror.fail(number, f"the plan {words}", standing.number)
 
-    def _draw(self, worker_id: int, total: int | None) -> tuple[Claim, P, int] | None:
+    def _draw(self, worker_id: int, total: int | None) -> tuple[Claim, InheritancePlan, int] | None:
         self.random_seed += 1
         draws = in_memory(self.tools.study, RandomSampler(seed=self.random_seed % 2**32))
         for _ in range(DRAWS):

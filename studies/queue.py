@@ -19,9 +19,10 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from explorer.errors import ExplorerError, StudyError
+from explorer.plan import InheritancePlan
 from studies import pictures
 from studies.config import LATENCY as LATENCIES
-from studies.scored import LATENCY, QUALITY, P, Part, Scored, Space
+from studies.scored import LATENCY, QUALITY, Part, Scored, Space
 from studies.store import Store, StudyRecord
 from studies.tables import DONE, FAILED, RUNNING, SCREENED, UNTIMED, WAITING, measurements, plans, studies
 from studies.tables import pictures as picture_rows
@@ -98,7 +99,7 @@ def counts(store: Store, study: StudyRecord) -> Counts:
 
 def row_of(
     study: StudyRecord,
-    plan: P,
+    plan: InheritancePlan,
     evaluations: int,
     parameters: dict[str, Any] | None,
     origin: str,
@@ -123,9 +124,9 @@ def row_of(
 def enqueue(
     store: Store,
     study: StudyRecord,
-    candidates: Iterable[P],
-    space: Space[P],
-    evaluations: Callable[[P], int],
+    candidates: Iterable[InheritancePlan],
+    space: Space,
+    evaluations: Callable[[InheritancePlan], int],
     origin: str = "baseline",
 ) -> int:
     """Put plans first in the queue's order; returns how many were new. Doing it again changes nothing.

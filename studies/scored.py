@@ -1,14 +1,15 @@
-"""What the driver needs of a plan, a space and an evaluator, and what an evaluator gives back."""
+"""What the driver needs of a space and an evaluator, and what an evaluator gives back."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Literal, Protocol
 
 from optuna.trial import BaseTrial
 
 from explorer.estimate import Estimate
+from explorer.plan import InheritancePlan
 
 PREDICTED = "predicted_drift"
 """The metric under which a plan's predicted drift is kept beside what was measured."""
@@ -16,40 +17,22 @@ PREDICTED_COST = "predicted_cost"
 """The same of its predicted cost (`Prediction.cost`): a share of the un-accelerated run's time."""
 
 
-class Plan(Protocol):
-    """A candidate; `explorer.InheritancePlan` is the one in use."""
-
-    @property
-    def name(self) -> str | None: ...
-
-    def key(self, evaluations: int) -> str:
-        """The hash of the canonical plan for a run of so many UNet evaluations."""
-
-    def to_json(self) -> dict[str, Any]: ...
-
-    def describe(self) -> str:
-        """The plan in words."""
-
-
 Part = Literal["latency", "quality"]
 """What a worker measures of a plan when it does not measure all: latencies belong to the study's device alone."""
 LATENCY: Part = "latency"
 QUALITY: Part = "quality"
 
-P = TypeVar("P", bound=Plan)
-P_in = TypeVar("P_in", bound=Plan, contravariant=True)
 
-
-class Space(Protocol[P]):
+class Space(Protocol):
     """A search space: suggestions to a plan, and a plan back to the parameters that give it."""
 
     @property
     def name(self) -> str: ...
 
-    def suggest(self, trial: BaseTrial) -> P:
+    def suggest(self, trial: BaseTrial) -> InheritancePlan:
         """Raises ExplorerError for a combination that is no plan."""
 
-    def parameters(self, plan: P) -> dict[str, Any]:
+    def parameters(self, plan: InheritancePlan) -> dict[str, Any]:
         """Raises ExplorerError when the plan lies outside of the space."""
 
 
@@ -90,16 +73,16 @@ class Prediction:
     cost: float
 
 
-class Evaluator(Protocol[P_in]):
+class Evaluator(Protocol):
     """Scores plans on one device."""
 
-    def score(self, plan: P_in, part: Part | None = None) -> Scored:
+    def score(self, plan: InheritancePlan, part: Part | None = None) -> Scored:
         """Measure one part of the plan's scores, or all (None).
 
         Raises ExplorerError or RuntimeError when the plan cannot be scored: the study records it and goes on."""
 
-    def evaluations(self, plan: P_in) -> int:
+    def evaluations(self, plan: InheritancePlan) -> int:
         """UNet evaluations of a run of the plan (PNDM: one more than its steps)."""
 
-    def screen(self, plan: P_in) -> str | None:
+    def screen(self, plan: InheritancePlan) -> str | None:
         """Why a proposed plan need not be measured; None when it is to be. Baselines are never screened."""

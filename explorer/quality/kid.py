@@ -108,12 +108,6 @@ def own_term(
     return _within(reference, _weights(len(reference), resamples, seed, groups) if paired else whole)
 
 
-def mmd(features: Array, reference: Array) -> float:
-    """The unbiased squared MMD over all pairs of features (N, d) and reference (M, d)."""
-    _check(features, reference)
-    return float(_apart(features, reference, np.ones((1, len(features))), own_term(reference))[0])
-
-
 def estimate(
     features: Array,
     reference: Array,

@@ -4,59 +4,60 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol
+from typing import Any, Protocol
 
 import optuna
 
 from explorer.errors import ExplorerError, StudyError
+from explorer.plan import InheritancePlan
 from search_spaces.space import BaseSpace, Setting
 from studies import samplers
 from studies.mirror import Mirror
 from studies.proposers.record import Record
-from studies.scored import P, Prediction, Space
+from studies.scored import Prediction, Space
 from studies.store import Store, StudyRecord
 
-Predictor = Callable[[P], Prediction]
+Predictor = Callable[[InheritancePlan], Prediction]
 """Drift and cost of a plan without running it; `studies.screen.Screen` is the one in use."""
 
 
 @dataclass(frozen=True)
-class Proposal(Generic[P]):
+class Proposal:
     """A plan to be scored. parameters: of the space. parents: trials that it was made from. trial: the sampler's own,
     where it waits to be told."""
 
-    plan: P
+    plan: InheritancePlan
     kind: str
     parameters: dict[str, Any]
     parents: tuple[int, ...] = ()
     trial: optuna.Trial | None = None
 
 
-class Kind(Protocol[P]):
+class Kind(Protocol):
     """A way to propose. What it does follows from the study's seed, the worker's number and what stands."""
 
     @property
     def name(self) -> str:
         """As `--proposals` spells it and the study records it."""
 
-    def propose(self) -> Proposal[P] | None:
+    def propose(self) -> Proposal | None:
         """A plan of the space that does not stand yet; None when it has none to give at this turn."""
 
 
 @dataclass
-class Tools(Generic[P]):
+class Tools:
     """What kinds are made from. screen: why a plan need not be measured. predictor: None without a calibration.
     worker, standing: what makes a worker's stream of random numbers its own (`studies.samplers.make`)."""
 
     store: Store
     study: StudyRecord
-    space: Space[P]
-    evaluations: Callable[[P], int]
-    read_plan: Callable[[dict[str, Any]], P]
-    mirror: Mirror[P]
+    space: Space
+    evaluations: Callable[[InheritancePlan], int]
+    read_plan: Callable[[dict[str, Any]], InheritancePlan]
+    mirror: Mirror
     record: Record
-    screen: Callable[[P], str | None]
-    predictor: Predictor[P] | None
+    screen: Callable[[InheritancePlan], str | None]
+    predictor: Predictor | None
     worker: int
     standing: int
 
@@ -69,7 +70,7 @@ class Tools(Generic[P]):
         """What the space's plans are for; None for a space that is not of `search_spaces`."""
         return self.space.setting if isinstance(self.space, BaseSpace) else None
 
-    def is_new(self, plan: P) -> bool:
+    def is_new(self, plan: InheritancePlan) -> bool:
         """Whether the plan can run, does not stand yet, and is worth a measurement."""
         try:
             return plan.key(self.evaluations(plan)) not in self.record.keys and self.screen(plan) is None
@@ -78,7 +79,7 @@ class Tools(Generic[P]):
         except ExplorerError:  # such as a schedule that does not fit the scheduler's evaluations
             return False
 
-    def proposal(self, plan: P, kind: str, parents: tuple[int, ...] = ()) -> Proposal[P] | None:
+    def proposal(self, plan: InheritancePlan, kind: str, parents: tuple[int, ...] = ()) -> Proposal | None:
         """The plan as a proposal; None when the space does not hold it."""
         try:
             return Proposal(plan, kind, self.space.parameters(plan), parents)

@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Generic
-
 import optuna
 from optuna.samplers import BaseSampler
 from optuna.study import StudyDirection
 
 from explorer.errors import ExplorerError, StudyError
 from studies.proposers.base import Proposal, Tools
-from studies.scored import P
 from studies.store import StudyRecord
 
 
-class FromSampler(Generic[P]):
+class FromSampler:
     """What the study's sampler (tpe, nsgaii or random) proposes next. It asks in the database, so that the samplers of
     all workers know of each other; a duplicate is told the standing values."""
 
     name = "sampler"
 
-    def __init__(self, tools: Tools[P]) -> None:
+    def __init__(self, tools: Tools) -> None:
         self.mirror = tools.mirror
 
-    def propose(self) -> Proposal[P] | None:
+    def propose(self) -> Proposal | None:
         trial = self.mirror.ask()
         try:
             plan = self.mirror.suggest(trial)

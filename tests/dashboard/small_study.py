@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +90,7 @@ def settings(**change: Any) -> StudySettings:
 
 def plan_of(name: str, origin: str) -> InheritancePlan:
     plan = strategy(name, steps=STEPS, unet=ARCHITECTURE)
-    return plan.renamed(None) if origin == "search" else plan
+    return replace(plan, name=None) if origin == "search" else plan
 
 
 def evaluations(plan: InheritancePlan) -> int:

@@ -174,7 +174,7 @@ def test_a_fitted_plan_survives_its_file(tmp_path: Path, name: str, rule: str) -
 
 def test_a_mask_that_no_evaluation_takes_does_not_tell_plans_apart() -> None:
     fitter = Fitter({20: moments_of(SD15, 20, 21)})
-    plan = strategy("DC0/P3", steps=20, unet=SD15).renamed(None)
+    plan = replace(strategy("DC0/P3", steps=20, unet=SD15), name=None)
     choices = plan.resolve(21)
     spare = replace(plan, masks=(Mask.of(["mid.attn"]), *plan.masks), schedule=Segments.of(2 * c for c in choices))
     weights = fitter(spare).rule.weights
@@ -188,7 +188,7 @@ def test_names_and_spellings() -> None:
         "DC0", mode="P5", unet=SD15, rule="fitted", fit=fitter
     )
     assert strategy("DC0/P5+fit3", unet=SD15, fit=fitter).name == "DC0/P5+fit3"
-    unnamed = fitter(strategy("DC0/P5", unet=SD15).renamed(None))
+    unnamed = fitter(replace(strategy("DC0/P5", unet=SD15), name=None))
     assert unnamed.describe() == "up3.l1.attn= / P5+fit, 50 steps"
     assert fitter(strategy("DC0/P5+f1", unet=SD15, steps=25)).name == "DC0/P5"  # no moments at 25 steps: a copy
     assert fitter(strategy("plain@50", unet=SD15)).rule == Rule()

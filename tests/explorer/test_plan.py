@@ -195,7 +195,7 @@ def test_a_plan_is_checked_when_it_is_made(make: Any) -> None:
 # Identity ------------------------------------------------------------------------------------------------------------
 
 SAME = {
-    "a name": (PLANS["mode"], PLANS["mode"].renamed("mine")),
+    "a name": (PLANS["mode"], replace(PLANS["mode"], name="mine")),
     "a schedule written out": (
         InheritancePlan(SD15, 50, (LI1,), Periodic(5)),
         InheritancePlan(SD15, 50, (LI1,), Segments.of(Periodic(5).resolve(51))),

@@ -120,7 +120,7 @@ def test_controls_of_a_scheduler_have_its_name() -> None:
     for spelled in ("plain@4/DPMSolverMultistep", f"plain@4/{DPM}"):
         plan = strategy(spelled, unet=architecture)
         assert plan.name == plan.describe() == "plain@4/DPMSolverMultistep" and plan.extracts_always
-        assert plan.renamed(None).describe() == plan.name
+        assert replace(plan, name=None).describe() == plan.name
         assert (plan.scheduler, plan.steps) == (DPM, 4)
     for name in SCHEDULERS:
         assert check_name(short(name)) == check_name(name) == name

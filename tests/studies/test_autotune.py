@@ -243,7 +243,7 @@ def test_what_is_said(change: dict[str, Any], expected: list[str], absent: str) 
 
 
 def test_a_plan_without_a_name_goes_by_its_nickname() -> None:
-    plan = strategy("DC0/P3+f2", steps=50, unet=emoji_architecture()).renamed(None)
+    plan = replace(strategy("DC0/P3+f2", steps=50, unet=emoji_architecture()), name=None)
     unnamed = replace(
         GOOD.row, name=None, words=plan.describe(), facts=PlanFacts.of(plan.to_json()), sketch=Sketch.of(plan.to_json())
     )

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -323,8 +324,8 @@ def test_a_plan_without_a_name_is_titled_by_its_nickname(
     shutil.copytree(certified[0] / "plan", folder)
     plan, metrics = read_export(folder)
     assert metrics is not None
-    words = plan.renamed(None).describe()
-    plan.renamed(None).save(folder / "inheritance.json")
+    words = replace(plan, name=None).describe()
+    replace(plan, name=None).save(folder / "inheritance.json")
     (folder / "metrics.json").write_text(json.dumps(metrics | {"plan": words}))
     assert run(["certify", str(folder), "--prompts", str(certified[0] / "mine.txt"), *SMALL]) == 0
     document = read_certificate(folder)

@@ -35,7 +35,7 @@ def test_of_any_plan(shape: str, data: st.DataObject) -> None:
     name = nickname(plan)
     assert 0 < len(name) <= 32 and name.endswith(f"@{plan.steps}") and " " not in name
     assert nickname_of_json(plan.to_json(), plan.name, plan.describe()) == name
-    assert nickname(plan.renamed("mine")) == "mine"
+    assert nickname(replace(plan, name="mine")) == "mine"
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
@@ -93,7 +93,7 @@ def test_what_cannot_be_read_goes_by_its_words(plan: object) -> None:
 
 
 def test_a_mask_that_does_not_fit_goes_by_its_words() -> None:
-    document = strategy("DC0/P3", steps=20, unet=SD15).renamed(None).to_json()
+    document = replace(strategy("DC0/P3", steps=20, unet=SD15), name=None).to_json()
     with pytest.raises(PlanError):
         InheritancePlan.from_json(document | {"schedule": "P3 tail=x"})
     assert nickname_of_json(document | {"schedule": "P3 tail=x"}, None, "these") == "these"
