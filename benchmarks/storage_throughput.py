@@ -35,7 +35,8 @@ from studies.tables import plans  # noqa: E402
 from tests.studies.cluster import running_server, why_not  # noqa: E402
 from tests.studies.toy_study import ToyEvaluator, ToyPlan, ToySpace, toy_settings  # noqa: E402
 
-SPACE = ToySpace(5000, 5000)  # a plan is hardly ever proposed twice
+# Stand-ins for a space, an evaluator and a plan's reader. In so large a space a plan is hardly ever proposed twice.
+TOYS: tuple[Any, Any, Any] = (ToySpace(5000, 5000), ToyEvaluator(), ToyPlan.from_json)
 RESULTS = ROOT / "benchmarks" / "results" / "storage_throughput.json"
 
 
@@ -44,7 +45,7 @@ def work(url: str, seconds: float, until: float) -> None:
     with Store.open(url) as store:
         store.optuna_study(store.study("s"))
         time.sleep(max(0.0, until - time.time()))
-        run_worker(store, "s", SPACE, ToyEvaluator(), ToyPlan.from_json, timeout=seconds)
+        run_worker(store, "s", *TOYS, timeout=seconds)
 
 
 def measure(url: str, workers: int, seconds: float, sampler: str) -> dict[str, Any]:

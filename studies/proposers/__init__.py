@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from explorer.errors import StudyError
 from studies.proposers.base import Kind, Proposal, Tools
@@ -11,7 +10,7 @@ from studies.proposers.from_sampler import FromSampler
 from studies.proposers.planned import Planned
 from studies.proposers.seeds import Seeds
 
-_KINDS: dict[str, Callable[[Tools[Any]], Kind[Any]]] = {kind.name: kind for kind in (Planned, Seeds, FromSampler)}
+_KINDS: dict[str, Callable[[Tools], Kind]] = {kind.name: kind for kind in (Planned, Seeds, FromSampler)}
 KINDS = tuple(_KINDS)
 CALIBRATED = (Planned.name,)
 """The kinds that need a calibration."""
@@ -21,7 +20,7 @@ OF_PLANS = (Planned.name, Seeds.name)
 __all__ = ["CALIBRATED", "KINDS", "Kind", "Proposal", "Tools", "make_kinds"]
 
 
-def make_kinds(proposals: str, tools: Tools[Any]) -> list[Kind[Any]]:
+def make_kinds(proposals: str, tools: Tools) -> list[Kind]:
     """The kind of `--proposals`, and the sampler for the turns at which it has nothing to give.
 
     Raises:
@@ -34,7 +33,7 @@ def make_kinds(proposals: str, tools: Tools[Any]) -> list[Kind[Any]]:
     return [_KINDS[name](tools) for name in dict.fromkeys((proposals, FromSampler.name))]
 
 
-def _lacks(name: str, tools: Tools[Any]) -> str:
+def _lacks(name: str, tools: Tools) -> str:
     """Why the study cannot have this kind; empty when it can."""
     if name in CALIBRATED and tools.predictor is None:
         return (

@@ -50,7 +50,7 @@ class Planned:
 
     name = "planned"
 
-    def __init__(self, tools: Tools[InheritancePlan]) -> None:
+    def __init__(self, tools: Tools) -> None:
         assert tools.setting is not None
         self.tools, self.setting = tools, tools.setting
         self.random = Random(tools.seed(2))
@@ -59,7 +59,7 @@ class Planned:
         self._last = 0
         self._standing: dict[int, Candidate] = {}
 
-    def propose(self) -> Proposal[InheritancePlan] | None:
+    def propose(self) -> Proposal | None:
         first = not len(self.pool)
         self._read()
         if first:

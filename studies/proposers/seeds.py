@@ -33,12 +33,12 @@ class Seeds:
 
     name = "seeds"
 
-    def __init__(self, tools: Tools[InheritancePlan]) -> None:
+    def __init__(self, tools: Tools) -> None:
         assert tools.setting is not None
         self.tools = tools
         self._left = seeds(tools.setting)
 
-    def propose(self) -> Proposal[InheritancePlan] | None:
+    def propose(self) -> Proposal | None:
         for plan in self._left:
             if self.tools.is_new(plan) and (found := self.tools.proposal(plan, self.name)) is not None:
                 return found

@@ -167,7 +167,7 @@ def test_a_latency_part_that_was_taken_from_a_worker_leaves_the_trial_to_its_new
         if other:
             break
     claim = other[0]
-    hand: Mirror[ToyPlan] = mirror(store, study, claim.worker_id)
+    hand: Mirror = mirror(store, study, claim.worker_id)
     number = hand.begin(claim)
     assert number == claim.number
     assert queue.finish(store, study, claim, ToyEvaluator().score(plans(1)[0], "latency"))

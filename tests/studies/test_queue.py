@@ -54,7 +54,7 @@ def dead_worker(store: Store, study: StudyRecord) -> int:
     return worker_id
 
 
-def mirror(store: Store, study: StudyRecord, worker_id: int) -> Mirror[ToyPlan]:
+def mirror(store: Store, study: StudyRecord, worker_id: int) -> Mirror:
     sampler = samplers.make(study.settings.sampler)
     return Mirror(store, study, ToySpace(), ToyEvaluator().evaluations, worker_id, sampler)
 
