@@ -17,7 +17,7 @@ def read_conditions(
     architecture: Architecture,
     sample: Tensor,
     timestep: Any,
-    context: Tensor,
+    context: Tensor | None,
     class_labels: Tensor | None = None,
     timestep_cond: Tensor | None = None,
     attention_mask: Tensor | None = None,
@@ -37,8 +37,13 @@ def read_conditions(
     (benchmarks/results/controlnet-residuals-emoji-cpu.json).
 
     Raises:
-        ModelError: for GLIGEN, which feeds attention a network of its own.
+        ModelError: for GLIGEN, which feeds attention a network of its own, and where attention has no text to read.
     """
+    if context is None and any(node.kind == "attn" for node in architecture.nodes):
+        raise ModelError(
+            "the UNet was called without text states, which its attention reads; give it encoder_hidden_states (for no "
+            "text those of an empty prompt)."
+        )
     if attention_kwargs is not None and attention_kwargs.get("gligen") is not None:
         raise ModelError("GLIGEN is not supported with a plan; remove the plan for this call.")
     if unet.config.center_input_sample:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Callable, Hashable, Iterator
 from typing import Any
 
@@ -25,6 +26,8 @@ MAX_FORMS = 4
 
 Step = Callable[[], Tensor]
 Capture = Callable[[Step, Any], Step]
+_CAPTURING = threading.Lock()
+"""One capture at a time: what it sets and clears is the process's."""
 
 
 class StaticSteps:
@@ -38,7 +41,7 @@ class StaticSteps:
     def __init__(
         self, program: Program, plan: InheritancePlan, *, compile: bool, capture: Capture | None = None
     ) -> None:
-        self._program, self._plan, self._compile = program, plan, compile
+        self.program, self._plan, self._compile = program, plan, compile
         self._capture = capture or capture_graph
         self._stores = features_read(plan)
         self._variants: dict[Mask, tuple[Variant, Any]] = {}
@@ -74,6 +77,10 @@ class StaticSteps:
         if torch.is_grad_enabled():
             raise ModelError("captured steps have no gradients; call the UNet under torch.no_grad().")
         device = arguments["sample"].device
+        if not isinstance(arguments["timestep"], Tensor):
+            # A number would be built into the graph.
+            dtype = torch.float64 if isinstance(arguments["timestep"], float) else torch.int64
+            arguments["timestep"] = torch.tensor(arguments["timestep"], dtype=dtype, device=device)
         with torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext():
             return self._step(evaluation, choice, arguments)
 
@@ -116,14 +123,14 @@ class StaticSteps:
 
     def _variant(self, mask: Mask) -> tuple[Variant, Any]:
         if mask not in self._variants:
-            variant = Variant(self._program, mask, frozenset() if mask else self._stores)
+            variant = Variant(self.program, mask, frozenset() if mask else self._stores)
             call = Compiled(variant, len(self._variants)) if self._compile else variant
             self._variants[mask] = variant, call
         return self._variants[mask]
 
     def _over(self, form: _Form, variant: Variant, call: Any) -> Step:
         """One step over the buffers of `form`, the time embedding included."""
-        program = self._program
+        program = self.program
 
         def step() -> Tensor:
             sample, at = read_conditions(program.unet, program.architecture, **form.inputs.arguments)
@@ -146,7 +153,7 @@ class _Form:
 def capture_graph(step: Step, pool: Callable[[], Any]) -> Step:
     """`step` as one CUDA graph. Its first run allocates buffers and compiles; the next, on a side stream, warm up what
     the capture must not meet for the first time (cuBLAS's handles, autotuning)."""
-    with _no_kept_casts(), _no_kept_workspaces():
+    with _CAPTURING, _no_kept_casts(), _no_kept_workspaces():
         step()
         main, side = torch.cuda.current_stream(), torch.cuda.Stream()
         side.wait_stream(main)

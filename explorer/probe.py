@@ -10,8 +10,9 @@ from torch import Tensor
 from explorer.architecture import Architecture
 from explorer.conditions import read_conditions
 from explorer.mask import FORMS, Feature, Mask
-from explorer.plan import InheritancePlan, Run
+from explorer.plan import InheritancePlan
 from explorer.program import Conditions, Program
+from explorer.runs import Running
 from explorer.runtime import Inheritance
 from explorer.variant import Variant
 
@@ -35,10 +36,10 @@ class Probe(Inheritance):
     def program(self) -> Program:
         return self._program
 
-    def _step(self, run: Run, arguments: dict[str, Any]) -> Tensor:
+    def _step(self, run: Running, arguments: dict[str, Any]) -> Tensor:
         sample, at = read_conditions(self.unet, self._program.architecture, **arguments)
-        noise = self.watch(self._evaluation, sample, at)
-        self._evaluation += 1
+        noise = self.watch(run.evaluation, sample, at)
+        run.evaluation += 1
         return noise
 
 

@@ -1,38 +1,34 @@
 """Attach a plan to a pipeline or a bare UNet, and take it off again.
 
 The stock `unet.forward` is replaced on the instance; weights, attention processors, adapters and the pipeline stay as
-they are. A run begins when a call comes from timesteps that were set anew: no timestep value is ever looked at
-(see `explorer.timesteps`).
+they are. A run begins when a call comes from timesteps that were set anew (see `explorer.timesteps`).
 """
 
 from __future__ import annotations
 
-import functools
 import os
-import types
+import threading
 import warnings
 from typing import Any
 
-import torch
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionOutput
 from diffusers.utils.peft_utils import apply_lora_scale
-from torch import Tensor, nn
+from torch import Tensor, device, nn
 
 from explorer.architecture import Architecture
-from explorer.combining import Combining
-from explorer.compiling import Compiled, CompileMode, check_compiler, compile_mode, uses_compiler, uses_graphs
-from explorer.conditions import read_conditions
+from explorer.compiling import CompileMode, check_compiler, compile_mode, uses_compiler, uses_graphs
+from explorer.eager import EagerSteps
 from explorer.errors import CompileError, ExplorerError, ModelError, PlanError
 from explorer.graphs import StaticSteps, why_not
-from explorer.mask import Feature, Mask
 from explorer.module_walk import ModuleWalk
-from explorer.plan import InheritancePlan, Run, features_read, resolve_run
+from explorer.patching import Patch, clear
+from explorer.plan import InheritancePlan, resolve_run
 from explorer.program import Program
-from explorer.replay import Recording, Replay
+from explorer.replay import Recording
+from explorer.runs import Everywhere, Running, Runs
 from explorer.schedulers import scheduler_for
 from explorer.targets import check_scheduler, check_target, check_untouched
-from explorer.timesteps import Timesteps
-from explorer.variant import Variant
+from explorer.timesteps import Timesteps, Walk
 
 _MARK = "_inheritance"
 
@@ -75,7 +71,10 @@ def inherit(
 
 
 class Inheritance:
-    """A plan at work on one UNet. See `inherit`."""
+    """A plan at work on one UNet. See `inherit`.
+
+    What belongs to a run is in its `Running`, so that several threads may run pipelines of the one UNet by the plan.
+    """
 
     def __init__(
         self, target: Any, plan: InheritancePlan, *, scheduler: Any, compile: CompileMode, fallback: bool
@@ -89,37 +88,34 @@ class Inheritance:
                 "a plan is applied to this UNet already; call .remove() on its handle first, or handle.follow(pipe) "
                 "when this is another pipeline with the same UNet."
             )
+        if isinstance(unet, nn.Module):
+            clear(unet)
         check_target(unet, plan)
         self._walk = ModuleWalk(unet)
         check_untouched(self._walk)
         self._program = Program(unet)
         self._compile, self._fallback = compile, fallback
-        self._static: StaticSteps | None = None
+        self._idle: list[StaticSteps] = []
         self._warned: set[str] = set()
         self._failed = False
         self._mode = self._usable_mode()
-        self._variants: dict[tuple[Mask, frozenset[Feature]], Any] = {}
-        self._run: Run | None = None
-        self._start = 0
-        self._evaluation = 0
-        self._timesteps: Tensor | None = None
-        self._shape: tuple[Any, ...] | None = None
-        self._cache: dict[Feature, dict[int, Tensor]] = {}
+        self._eager = EagerSteps(self._program, plan)
+        self._everywhere = Everywhere()
+        self._runs = Runs(self._everywhere)
+        self._beginning = threading.Lock()
         self._peak = 0
         self.recording: Recording | None = None
         """Records outputs of eager runs and replays shared beginnings: for pictures, not for what is timed."""
-        self._replay: Replay | None = None
-        self._schedules = Timesteps()
+        self._timesteps = Timesteps()
         self._exchanged: list[tuple[Any, Any, Any]] = []
         if scheduler is not None:
             check_scheduler(scheduler, plan)
-            self._schedules.follow(scheduler)
+            self._timesteps.follow(scheduler)
         elif pipe is not None:
             self._put_scheduler(pipe)
-            self._schedules.follow(pipe)
-        self._attached = True
+            self._timesteps.follow(pipe)
         setattr(unet, _MARK, self)
-        self._patch_forward()
+        self._patch = Patch(unet, apply_lora_scale("cross_attention_kwargs")(self._forward))
 
     # Life ------------------------------------------------------------------------------------------------------------
 
@@ -130,49 +126,39 @@ class Inheritance:
         self.remove()
 
     def remove(self) -> None:
-        """Restore the pipeline exactly and drop every feature. Doing it twice is no error."""
-        if not self._attached:
+        """Restore the pipeline exactly and drop every feature. Doing it twice is no error. A tool that has wrapped the
+        UNet's forward since goes on with the stock forward."""
+        if self._patch.is_off():
             return
-        _unpatch(self.unet, self._patched)
+        self._patch.take_off()
         delattr(self.unet, _MARK)
         for pipe, own, put in self._exchanged:
             if pipe.scheduler is put:  # otherwise the user has chosen another one since
                 pipe.scheduler = own
         self._exchanged.clear()
-        self._end()
-        self._variants.clear()
-        self._static = None
-        self._attached = False
+        self._everywhere = Everywhere()
+        self._runs = Runs(self._everywhere)
+        self._eager = EagerSteps(self._program, self.plan)
+        self._idle.clear()
 
     def begin(self, evaluations: int, *, start: int = 0) -> None:
-        """Begin a run of `evaluations` UNet evaluations, of which the first `start` are left out (img2img).
+        """Begin a run of `evaluations` UNet evaluations in this thread, of which the first `start` are left out
+        (img2img).
 
-        Called when newly set timesteps come in; call it yourself only when driving a bare UNet without a scheduler.
+        A run begins by itself when newly set timesteps come in; call it yourself only when driving a bare UNet without
+        a scheduler, before each run.
 
         Raises:
             PlanError: when the plan's schedule was written out for another number of evaluations.
             ModelError: when something was put on the UNet since that a plan would not run.
         """
-        self._end()
-        self._peak = 0
-        walk = self._walk if self._walk.is_current() else ModuleWalk(self.unet)
-        check_untouched(walk)
-        if walk is not self._walk and not self._program.is_current():
-            self._program = Program(self.unet)
-            self._variants.clear()
-            self._static = None
-        self._walk = walk
-        self._run, self._start = resolve_run(self.plan, evaluations, start), start
-        self._mode = self._usable_mode()
-        if uses_graphs(self._mode):
-            if self._static is None:
-                self._static = StaticSteps(self._program, self.plan, compile=uses_compiler(self._mode))
-            self._static.begin(self._walk)
+        self._begin(evaluations, start)
 
     def follow(self, other: Any) -> None:
         """Let another pipeline that has the same UNet (`from_pipe`, `**pipe.components`) run by the plan too, when its
         scheduler is another one; or follow one more scheduler. A pipeline that shares the scheduler is followed anyway.
-        A scheduler that the plan names is put on this pipeline as well.
+        A scheduler that the plan names is put on this pipeline as well. Pipelines that run in threads of their own need
+        schedulers of their own, as without a plan.
 
         Raises:
             PlanError: when the pipeline has another UNet, or as `inherit` for its scheduler.
@@ -183,7 +169,7 @@ class Inheritance:
             self._put_scheduler(other)
         else:
             check_scheduler(other, self.plan)
-        self._schedules.follow(other)
+        self._timesteps.follow(other)
 
     def _put_scheduler(self, pipe: Any) -> None:
         own = pipe.scheduler
@@ -194,22 +180,23 @@ class Inheritance:
 
     @property
     def cache_bytes(self) -> int:
-        """Bytes of the features held now; of the present form's static buffers where steps are captured."""
-        if self._static is not None:
-            return self._static.bytes
-        return sum(t.numel() * t.element_size() for held in self._cache.values() for t in held.values())
+        """Bytes of the features held now, of all runs; of the present form's static buffers where steps are
+        captured."""
+        return sum(run.bytes for run in self._everywhere.runs()) + sum(static.bytes for static in list(self._idle))
 
     @property
     def peak_cache_bytes(self) -> int:
-        """The most bytes of features that were held at once since the last run began, with those that the rule had
+        """The most bytes of features that a run held at once since the last run began, with those that the rule had
         combined for a step."""
         return self._peak
 
-    def _end(self) -> None:
-        self._run, self._timesteps, self._shape = None, None, None
-        self._start = self._evaluation = 0
-        self._replay = None
-        self._cache.clear()
+    def __reduce_ex__(self, _: Any) -> Any:
+        raise PlanError(
+            "a UNet with a plan cannot be copied or pickled, as the copy would run the original's weights; call "
+            ".remove() on the handle first and apply the plan to the copy."
+        )
+
+    # Compiling -------------------------------------------------------------------------------------------------------
 
     def _usable_mode(self) -> CompileMode:
         """The compile mode asked for, or `off` with a warning where it cannot be had and a fallback was allowed."""
@@ -235,72 +222,73 @@ class Inheritance:
             self._warned.add(message)
             warnings.warn(message, stacklevel=4)
 
-    def _give_up_compiling(self, error: CompileError) -> None:
+    def _give_up_compiling(self, run: Running, error: CompileError) -> None:
         """Go on eager from this evaluation, which extracts anew, where a fallback was allowed; otherwise raise."""
-        message = f"the compile mode {self._mode} cannot be had: {error}"
+        message = f"the compile mode {run.mode} cannot be had: {error}"
         if not self._fallback:
             raise CompileError(message) from error
         self._warn(f"{message} The plan runs eager.")
-        self._failed, self._mode, self._static = True, "off", None
-        self._variants.clear()
-        self._cache.clear()
-        self._shape = ()
+        self._failed, self._mode = True, "off"
+        self._eager = EagerSteps(self._program, self.plan)
+        self._idle.clear()
+        run.mode, run.static = "off", None
+        run.forget()
 
-    def __reduce_ex__(self, _: Any) -> Any:
-        raise PlanError(
-            "a UNet with a plan cannot be copied or pickled, as the copy would run the original's weights; call "
-            ".remove() on the handle first and apply the plan to the copy."
-        )
+    def _static_steps(self) -> StaticSteps:
+        """Steps over buffers that no run uses now, with what earlier runs have captured."""
+        if self._idle:
+            return self._idle.pop()
+        return StaticSteps(self._program, self.plan, compile=uses_compiler(self._mode))
 
-    # Patching --------------------------------------------------------------------------------------------------------
+    # Runs ------------------------------------------------------------------------------------------------------------
 
-    def _patch_forward(self) -> None:
-        unet: Any = self.unet
-        forward = apply_lora_scale("cross_attention_kwargs")(self._forward)
+    def _begin(self, evaluations: int, start: int, walk: Walk | None = None) -> Running:
+        with self._beginning:
+            modules = self._walk if self._walk.is_current() else ModuleWalk(self.unet)
+            check_untouched(modules)
+            if modules is not self._walk and not self._program.is_current():
+                self._program = Program(self.unet)
+                self._eager = EagerSteps(self._program, self.plan)
+                self._idle.clear()
+            self._walk = modules
+            if walk is not None:
+                check_scheduler(self._timesteps.scheduler(walk.owner), self.plan)
+            resolved = resolve_run(self.plan, evaluations, start)
+            self._mode = self._usable_mode()
+            run = Running(resolved, start, self._mode, walk, self._timesteps.seen() if walk is None else ())
+            for ended in self._runs.add(run):
+                self._release(ended)
+            if uses_graphs(run.mode):
+                run.static = self._static_steps()
+                run.static.begin(modules)
+            self._peak = 0
+            return run
 
-        @functools.wraps(type(unet).forward)
-        def patched(*args: Any, **kwargs: Any) -> Any:
-            return forward(unet, *args, **kwargs)
+    def _release(self, run: Running) -> None:
+        """Leave the buffers of a run that has ended to the next one."""
+        static, run.static = run.static, None
+        if static is not None and static.program.is_current():
+            self._idle.append(static)
 
-        # accelerate's offloading hooks wrap `forward` and call `_old_forward`: stay inside of them.
-        unet.__dict__["_old_forward" if "_old_forward" in unet.__dict__ else "forward"] = patched
-        self._patched = patched
-
-    # Running ---------------------------------------------------------------------------------------------------------
-
-    def _current_run(self, timestep: Any) -> Run:
-        place = self._schedules.locate(timestep)
-        if place is not None:
-            index = place.index
-            at = self._evaluation if index is None else index - self._start
-            if place.timesteps is not self._timesteps or at < self._evaluation - 1:
-                self.begin(len(place.timesteps), start=index or 0)
-                self._timesteps = place.timesteps
-            elif at == self._evaluation - 1:
-                raise PlanError(
-                    "the pipeline evaluates the UNet more than once at one timestep; one that runs guidance in "
-                    "separate calls cannot inherit features, as it would mix them; remove the plan for it."
-                )
-            elif at > self._evaluation:
-                self._evaluation, self._shape = at, ()  # evaluations were left out: what is kept is too old
-        if self._run is None:
-            raise PlanError(
-                "the UNet was called before a run began; call scheduler.set_timesteps first (for a bare UNet: give "
-                "inherit() the scheduler, or call handle.begin(evaluations))."
-            )
-        if self._evaluation >= len(self._run.choices):
-            raise PlanError(
-                f"the pipeline evaluates the UNet more often than its {len(self._run.choices)} timesteps; one that "
-                "runs guidance in separate calls cannot inherit features, as it would mix them."
-            )
-        return self._run
+    def _running(self, timestep: Any, context: Any) -> Running:
+        """The run of a call, at the call's evaluation."""
+        runs = self._runs
+        run = runs.latest
+        if run is not None and run.walk is not None and run.holder is runs.me and isinstance(timestep, Tensor):
+            index = run.walk.index(timestep)
+            if index is not None and index - run.start == run.evaluation < run.count:
+                return run  # the next evaluation of the run before: nearly every call
+        found = runs.find(self._timesteps, timestep, context)
+        run = found if isinstance(found, Running) else self._begin(found[0].count, found[1], found[0])
+        run.check_left()
+        return run
 
     def _forward(
         self,
         unet: Any,
         sample: Tensor,
         timestep: Any,
-        encoder_hidden_states: Tensor,
+        encoder_hidden_states: Tensor | None = None,
         class_labels: Tensor | None = None,
         timestep_cond: Tensor | None = None,
         attention_mask: Tensor | None = None,
@@ -312,7 +300,8 @@ class Inheritance:
         encoder_attention_mask: Tensor | None = None,
         return_dict: bool = True,
     ) -> Any:
-        run = self._current_run(timestep)
+        run = self._running(timestep, encoder_hidden_states)
+        run.context = encoder_hidden_states
         arguments = {
             "sample": sample,
             "timestep": timestep,
@@ -328,91 +317,34 @@ class Inheritance:
             "context_mask": encoder_attention_mask,
         }
         try:
-            noise = self._captured_step(run, arguments) if uses_graphs(self._mode) else self._step(run, arguments)
+            noise = (self._step if run.static is None else self._captured_step)(run, arguments)
         except CompileError as error:
-            self._give_up_compiling(error)
+            self._give_up_compiling(run, error)
             noise = self._step(run, arguments)
+        self._peak = max(self._peak, run.peak)
+        if run.evaluation == run.count:
+            run.context = None
+            self._release(run)
         return UNet2DConditionOutput(sample=noise) if return_dict else (noise,)
 
-    def _captured_step(self, run: Run, arguments: dict[str, Any]) -> Tensor:
-        assert self._static is not None
-        if not isinstance(arguments["timestep"], Tensor):
-            # A number would be built into the graph.
-            dtype = torch.float64 if isinstance(arguments["timestep"], float) else torch.int64
-            device = arguments["sample"].device
-            arguments["timestep"] = torch.tensor(arguments["timestep"], dtype=dtype, device=device)
-        if self._shape == ():  # evaluations were left out: what is kept is too old
-            self._static.begin(self._walk)
-            self._shape = None
-        at = self._start + self._evaluation  # in the whole run, as fitted weights count
-        noise = self._static.step(at, run.choices[self._evaluation], arguments)
-        self._peak = max(self._peak, self.cache_bytes)
-        self._evaluation += 1
+    def _captured_step(self, run: Running, arguments: dict[str, Any]) -> Tensor:
+        assert run.static is not None
+        if run.shape == ():  # evaluations were left out: what is kept is too old
+            run.static.begin(self._walk)
+            run.shape = None
+        at = run.start + run.evaluation  # of the complete schedule, as fitted weights count
+        noise = run.static.step(at, run.resolved.choices[run.evaluation], arguments)
+        run.peak = max(run.peak, run.bytes)
+        run.evaluation += 1
         return noise
 
-    def _step(self, run: Run, arguments: dict[str, Any]) -> Tensor:
-        i = self._evaluation
-        if self.recording is not None and i == 0 and not self._start and not uses_compiler(self._mode):
-            self._replay = self.recording.begin(self.plan, run, arguments)
-        known = None if self._replay is None else self._replay.output(i)
-        if known is not None:
-            self._evaluation += 1
-            return known.to(arguments["sample"].device, copy=True)
-        sample, at = read_conditions(self.unet, self._program.architecture, **arguments)
-        shape = (sample.shape, sample.dtype, sample.device, arguments["context"].shape)
-        choice, stores = run.choices[i], run.stores[i]
-        if self._shape is not None and shape != self._shape:
-            # Batch, size, dtype, device or guidance changed inside the run: nothing that is kept fits.
-            self._cache.clear()
-            self._replay = None
-            choice, stores = 0, frozenset().union(*run.stores)
-        self._shape = shape
-        if not choice and uses_compiler(self._mode):
-            stores = features_read(self.plan)  # one extract variant, not one for each set that is read later
-        mask = self.plan.mask(choice)
-        variant = self._variant(mask, frozenset() if choice else stores)
-        inherited = Combining(self.plan.rule, self._cache, mask, i, self._start)
-        # A compiled variant is given all at once, as its arguments.
-        noise, stored = variant(sample, at, dict(inherited) if uses_compiler(self._mode) else inherited)
-        for feature, value in stored.items():
-            self._cache.setdefault(feature, {})[i] = value
-        if stored or inherited.peak:
-            self._peak = max(self._peak, self.cache_bytes + inherited.peak)
-        self._drop_unread(run, i)
-        if self._replay is not None:
-            self._replay.keep(i, noise)
-        self._evaluation += 1
-        return noise
-
-    def _variant(self, mask: Mask, stores: frozenset[Feature]) -> Any:
-        key = (mask, stores)
-        if key not in self._variants:
-            variant = Variant(self._program, mask, stores)
-            number = len(self._variants)
-            self._variants[key] = Compiled(variant, number) if uses_compiler(self._mode) else variant
-        return self._variants[key]
-
-    def _drop_unread(self, run: Run, now: int) -> None:
-        for feature, held in self._cache.items():
-            for source in [s for s in held if run.last_read.get((s, feature), -1) <= now and not self._late(run, s)]:
-                del held[source]
-
-    def _late(self, run: Run, source: int) -> bool:
-        """Whether `source` is an extract step that the schedule did not foresee (a change inside the run)."""
-        return source > 0 and run.choices[source] != 0
+    def _step(self, run: Running, arguments: dict[str, Any]) -> Tensor:
+        first = run.evaluation == 0 and not run.start
+        if first and self.recording is not None and not uses_compiler(run.mode):
+            run.replay = self.recording.begin(self.plan, run.resolved, arguments)
+        return self._eager.step(run, arguments)
 
 
-def _device(unet: nn.Module) -> torch.device:
+def _device(unet: nn.Module) -> device:
     """Where the UNet computes: of its first parameter, as an offloaded one lies elsewhere."""
     return next(unet.parameters()).device
-
-
-def _unpatch(unet: nn.Module, mine: Any) -> None:
-    """Take our forward off, also where a hook was put over it or taken from under it since."""
-    for place in ("forward", "_old_forward"):
-        if unet.__dict__.get(place) is not mine:
-            continue
-        if place == "_old_forward":
-            unet.__dict__[place] = types.MethodType(type(unet).forward, unet)
-        else:
-            del unet.__dict__[place]

@@ -326,8 +326,9 @@ def _options(options: Mapping[str, str | None]) -> str:
 def pipeline_text(plan: InheritancePlan) -> str:
     """A module for `DiffusionPipeline.from_pretrained(MODEL, custom_pipeline=FOLDER, trust_remote_code=True)`.
 
-    diffusers copies this file alone into its cache, so the plan stands in it; and loads every such file under one
-    module name whose globals the next one replaces, so the plan is an attribute of the class.
+    diffusers copies this file alone into its cache, so the plan is in it; and loads every such file under one module
+    name whose globals the next one replaces, so the plan is an attribute of the class. The class has the name of the
+    stock one: `AutoPipeline*.from_pipe` looks that up, and `save_pretrained` writes it for `from_pretrained` to load.
     """
     base = "StableDiffusionXLPipeline" if plan.architecture.context == 2048 else "StableDiffusionPipeline"
     data = pformat(json.loads(json.dumps(plan.to_json())), width=110, sort_dicts=False).replace("\n", "\n    ")
@@ -338,17 +339,20 @@ DiffusionPipeline.from_pretrained(MODEL, custom_pipeline=THIS_FOLDER, trust_remo
 
 import functools
 
-from diffusers import {base}
+import diffusers
 
 from explorer import InheritancePlan, inherit
 
 
-class InheritingPipeline({base}):
-    """The plan is at work from the start; `pipe.inheritance.remove()` takes it off."""
+class {base}(diffusers.{base}):
+    """The plan is at work from the start; `pipe.inheritance.remove()` takes it off.
+
+    Pipelines made by `AutoPipeline*.from_pipe` share the UNet, and so the plan. `save_pretrained` saves no plan.
+    """
 
     plan = {data}
 
-    @functools.wraps({base}.__init__)
+    @functools.wraps(diffusers.{base}.__init__)
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         self.inheritance = inherit(self, InheritancePlan.from_json(self.plan))

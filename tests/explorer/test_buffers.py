@@ -49,7 +49,7 @@ def over_buffers(handle: Any, monkeypatch: pytest.MonkeyPatch) -> StaticSteps:
     """Let `handle` run as `cudagraphs-eager` does, with `direct` in place of the capture."""
     steps = static_steps(handle.unet, handle.plan)
     monkeypatch.setattr(handle, "_usable_mode", lambda: "cudagraphs-eager")
-    handle._static = steps
+    handle._idle.append(steps)
     return steps
 
 
@@ -274,7 +274,7 @@ def test_a_capture_that_fails(fails: int, monkeypatch: pytest.MonkeyPatch) -> No
     for fallback in (False, True):
         count = 0
         with inherit(unet, plan, fallback=fallback) as handle, monkeypatch.context() as patch:
-            handle._static = StaticSteps(Program(unet), plan, compile=False, capture=capture)
+            handle._idle.append(StaticSteps(Program(unet), plan, compile=False, capture=capture))
             asked = "cudagraphs-eager"  # as if the device were a GPU
             patch.setattr(Inheritance, "_usable_mode", lambda self: usable(self) if self._failed else asked)  # noqa: B023
             handle.begin(3)
@@ -285,7 +285,7 @@ def test_a_capture_that_fails(fails: int, monkeypatch: pytest.MonkeyPatch) -> No
             with pytest.warns(UserWarning, match="not permitted when stream is capturing.*runs eager"):
                 found = [call(unet, seed) for seed in range(3)]
             handle.begin(3)
-            assert handle._mode == "off" and handle._static is None
+            assert handle._mode == "off" and not handle._idle
             assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
 
 
@@ -377,7 +377,7 @@ def test_captured_pictures_are_those_without_a_capture(mode: str, rule: str) -> 
     with inherit(pipe, plan, compile=mode) as handle:
         found = [latents(pipe), latents(pipe, batch=2)]
         again = latents(pipe)
-        assert handle._static is not None and handle._static.captures == 4
+        assert [steps.captures for steps in handle._idle] == [4]
     assert torch.equal(again, found[0])
     for a, b in zip(eager, found, strict=True):
         if mode == "cudagraphs" or rule != "copy":  # other kernels, or sums of features in other calls
@@ -413,7 +413,7 @@ def test_a_replay_sees_weights_that_were_changed_in_place_and_follows_exchanged_
         changed = latents(pipe)
         pipe.unet.conv_out.weight.data = pipe.unet.conv_out.weight.data * 0.5
         exchanged = latents(pipe)
-        assert handle._static is not None and handle._static.captures == 4
+        assert [steps.captures for steps in handle._idle] == [4]
         handle.remove()
     with inherit(pipe, plan):
         assert torch.equal(latents(pipe), exchanged) and not torch.equal(changed, exchanged)
@@ -487,7 +487,7 @@ def test_a_pool_whose_graphs_are_gone_is_not_used_again(monkeypatch: pytest.Monk
     unet = make_unet()
     plan = InheritancePlan(Architecture.of(unet), 2, (Mask.of(["mid.attn"]),), Segments.of([0, 1]))
     with inherit(unet, plan) as handle:
-        handle._static = StaticSteps(Program(unet), plan, compile=False, capture=capture)
+        handle._idle.append(StaticSteps(Program(unet), plan, compile=False, capture=capture))
         monkeypatch.setattr(handle, "_usable_mode", lambda: "cudagraphs-eager")
         for change in (lambda: None, lambda: None, lambda: unet.conv_out.double().float()):
             change()

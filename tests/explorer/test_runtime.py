@@ -557,9 +557,10 @@ def test_features_are_references_not_copies() -> None:
     with inherit(unet, two_step(Architecture.of(unet), mask)) as handle:
         handle.begin(2)
         call(unet)
-        held = handle._cache["dn0.l0.attn", "residual"][0]
+        cache = handle._runs.latest.cache
+        held = cache["dn0.l0.attn", "residual"][0]
         assert [held.data_ptr()] == kept
-        inherited = Combining(handle.plan.rule, handle._cache, mask, 1)
+        inherited = Combining(handle.plan.rule, cache, mask, 1)
         assert inherited["dn0.l0.attn", "residual"] is held and inherited.peak == 0
         call(unet)
         assert handle.cache_bytes == 0 and len(kept) == 1

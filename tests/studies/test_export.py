@@ -94,7 +94,7 @@ def test_three_ways_to_use_an_export_make_one_picture(exported: Path, pipe: Any)
     custom = DiffusionPipeline.from_pretrained(
         EMBEDDED / "emoji", custom_pipeline=str(exported), trust_remote_code=True, safety_checker=None
     )
-    assert type(custom).__name__ == "InheritingPipeline"
+    assert not type(custom).__module__.startswith("diffusers.") and custom.inheritance is not None
     made.append(pictures(custom))
     assert all(torch.equal(each, made[0]) for each in made) and not torch.equal(stock, made[0])
     custom.inheritance.remove()
@@ -116,6 +116,26 @@ def test_two_custom_pipelines_keep_their_own_plans(store: Store, tmp_path: Path)
         )
     assert [each.inheritance.plan.name for each in made] == ["DC0/P2", "CO6/P2"]
     assert [type(each).plan["name"] for each in made] == ["DC0/P2", "CO6/P2"]
+
+
+def test_a_custom_pipeline_becomes_others_and_is_saved_as_the_stock_one(exported: Path, tmp_path: Path) -> None:
+    """`AutoPipeline*.from_pipe` runs by the plan too; what `save_pretrained` writes is loaded without it."""
+    import diffusers
+
+    load = diffusers.DiffusionPipeline.from_pretrained
+    given: dict[str, Any] = {"custom_pipeline": str(exported), "trust_remote_code": True}
+    custom = load(EMBEDDED / "emoji", **given)
+    made = pictures(custom)
+    assert torch.equal(pictures(diffusers.AutoPipelineForText2Image.from_pipe(custom)), made)
+    for kind in ("Image2Image", "Inpainting"):
+        other = getattr(diffusers, f"AutoPipelineFor{kind}").from_pipe(custom)
+        assert kind[:4] in type(other).__name__.replace("Img2Img", "Image2Image") and other.unet is custom.unet
+    custom.save_pretrained(tmp_path)
+    saved = load(tmp_path)
+    assert type(saved) is diffusers.StableDiffusionPipeline
+    assert torch.equal(pictures(load(tmp_path, **given)), made)
+    custom.inheritance.remove()
+    assert torch.equal(pictures(saved), pictures(custom)) and not torch.equal(pictures(saved), made)
 
 
 def test_exporting_again_replaces_and_drops_what_was_another_plan_s(store: Store, tmp_path: Path) -> None:
