@@ -138,7 +138,7 @@ class Running:
 
 
 class Runs(threading.local):
-    """The runs of one thread, the latest first. What it holds of a thread goes with the thread."""
+    """The runs of one thread, the latest first."""
 
     def __init__(self, everywhere: Everywhere) -> None:
         self.me = object()
@@ -240,23 +240,29 @@ class Runs(threading.local):
 
 
 class Everywhere:
-    """The runs of all threads. They are not kept alive."""
+    """The runs of all threads. One on timesteps is kept as long as these are, as another thread may go on with it; one
+    begun by hand goes with its thread."""
 
     def __init__(self) -> None:
-        self._runs: weakref.WeakSet[Running] = weakref.WeakSet()
+        self._walking: list[Running] = []
+        self._by_hand: weakref.WeakSet[Running] = weakref.WeakSet()
         self._lock = threading.Lock()
 
     def replace(self, ended: list[Running], run: Running) -> None:
         with self._lock:
-            over = [each for each in self._runs if each.walk is not None and each.walk.is_over()]
+            over = [each for each in self._walking if each in ended or each.walk is None or each.walk.is_over()]
             for each in (*ended, *over):
                 each.cache = {}  # also of a thread that never comes back to it
-                self._runs.discard(each)
-            self._runs.add(run)
+                self._by_hand.discard(each)
+            self._walking = [each for each in self._walking if each not in over]
+            if run.walk is None:
+                self._by_hand.add(run)
+            else:
+                self._walking.append(run)
 
     def runs(self) -> list[Running]:
         with self._lock:
-            return list(self._runs)
+            return [*self._walking, *self._by_hand]
 
 
 def _is_same(one: Any, other: Any) -> bool:

@@ -110,7 +110,7 @@ class Timesteps:
             if index is not None:
                 schedule.begun = True
                 return schedule.walk, index
-        if not schedules or not _is_part(timestep):
+        if not schedules or not _is_part(timestep) or _is_repeated(timestep):
             return None
         for schedule in schedules:
             walk = schedule.covers(timestep) if self._is_set(schedule) else None
@@ -118,8 +118,6 @@ class Timesteps:
             if walk is not None and index is not None:
                 schedule.begun = True
                 return walk, index
-        if _is_repeated(timestep):
-            return None
         raise PlanError(
             "the UNet was called at a timestep of a schedule that the plan does not follow; for another pipeline or "
             "scheduler of the same UNet call handle.follow(it) first, set the timesteps after the plan was applied, "
