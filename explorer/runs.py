@@ -178,10 +178,13 @@ class Runs(threading.local):
             place = timesteps.find(timestep)
             if place is not None:
                 return place
-        by_hand = self._by_hand()
+        by_hand = next((run for run in self.mine() if run.walk is None), None)
         schedules = timesteps.since(() if by_hand is None else by_hand.seen)
         if schedules:
             return self._of_value(timesteps, schedules, timestep)
+        if by_hand is None:
+            others = [run for run in self._everywhere.runs() if run.walk is None]
+            by_hand = others[0] if len(others) == 1 else None  # begun in another thread
         if by_hand is None:
             raise PlanError(
                 "the UNet was called before a run began; call scheduler.set_timesteps first (for a bare UNet: give "
@@ -229,14 +232,6 @@ class Runs(threading.local):
             return run
         chosen.begun = True
         return chosen.walk, chosen.values(dtype).index(value)
-
-    def _by_hand(self) -> Running | None:
-        """The run that was begun by hand: this thread's, or the only one that there is."""
-        own = next((run for run in self.mine() if run.walk is None), None)
-        if own is not None:
-            return own
-        others = [run for run in self._everywhere.runs() if run.walk is None]
-        return others[0] if len(others) == 1 else None
 
 
 class Everywhere:

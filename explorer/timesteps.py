@@ -45,6 +45,10 @@ class Walk:
             return None
         return (timestep.storage_offset() - self._offset) // self._stride + self.first
 
+    def is_on(self, other: Walk) -> bool:
+        """Whether both are over the same timesteps."""
+        return self._storage.cdata == other._storage.cdata and self._offset == other._offset
+
     def is_over(self) -> bool:
         """Whether nobody holds these timesteps any more, so that no further call can come from them."""
         return bool(self._storage.expired())
@@ -134,7 +138,7 @@ class Timesteps:
 
     def of(self, walk: Walk) -> Schedule | None:
         """The schedule that `walk` is on; None when other timesteps were set there since, or the walk is on a copy."""
-        return next((schedule for schedule in self._present() if schedule.walk is walk), None)
+        return next((schedule for schedule in self._present() if schedule.walk.is_on(walk)), None)
 
     def _present(self) -> list[Schedule]:
         found = []
