@@ -339,8 +339,7 @@ class Inheritance:
         return noise
 
     def _step(self, run: Running, arguments: dict[str, Any]) -> Tensor:
-        first = run.evaluation == 0 and not run.start
-        if first and self.recording is not None and not uses_compiler(run.mode):
+        if self.recording is not None and run.evaluation == run.start == 0 and not uses_compiler(run.mode):
             run.replay = self.recording.begin(self.plan, run.resolved, arguments)
         return self._eager.step(run, arguments)
 
