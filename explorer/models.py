@@ -1,64 +1,38 @@
-"""Models by name: the embedded one, a hub id, a local diffusers folder, or a true architecture with random weights."""
+"""Models by name: the embedded one, a hub id, a folder, a checkpoint, or an architecture with random weights."""
 
 from __future__ import annotations
 
-import contextlib
-import json
-import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from explorer.errors import ModelError
+from explorer.hub import explained, fetch_files, fetch_json, file_names
+from explorer.model_folders import (
+    INDEX,
+    MAIN,
+    PARTS,
+    TOKENIZERS,
+    check_names,
+    check_tokenizers,
+    checked_index,
+    chosen_variant,
+    files_of,
+    holds,
+    part_config,
+    read_index,
+    tensors_of,
+    weight_files,
+)
+from explorer.pipeline_classes import text_to_image_class
+from explorer.quiet import quiet_libraries
+from explorer.single_files import SingleFile, is_single_file, load_single_file, read_single_file
+from explorer.true_architectures import architecture, random_pipeline, true_vae
 
 EMBEDDED = Path(__file__).parent / "embedded"
 EMOJI = "emoji"
-PARTS = ("unet", "vae", "text_encoder", "text_encoder_2")
-"""Parts of a pipeline that have weights."""
-TOKENIZERS = ("tokenizer", "tokenizer_2")
-VOCABULARIES = ("tokenizer.json", "vocab.json", "spiece.model", "sentencepiece.bpe.model")
-
-_SD = {
-    "sample_size": 64,
-    "block_out_channels": (320, 640, 1280, 1280),
-    "layers_per_block": 2,
-    "attention_head_dim": 8,
-    "cross_attention_dim": 768,
-}
-_XL_BLOCKS = ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D")
-_XL_UP_BLOCKS = ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D")
-# The UNet configurations published with SD 1.5, SD 2.1 (768 px) and SDXL base 1.0, and their predictions.
-_ARCHITECTURES: dict[str, tuple[dict[str, Any], str]] = {
-    "arch:sd15": (_SD, "epsilon"),
-    "arch:sd21": (
-        {
-            **_SD,
-            "sample_size": 96,
-            "attention_head_dim": (5, 10, 20, 20),
-            "cross_attention_dim": 1024,
-            "use_linear_projection": True,
-        },
-        "v_prediction",
-    ),
-    "arch:sdxl": (
-        {
-            "sample_size": 128,
-            "block_out_channels": (320, 640, 1280),
-            "layers_per_block": 2,
-            "down_block_types": _XL_BLOCKS,
-            "up_block_types": _XL_UP_BLOCKS,
-            "transformer_layers_per_block": (1, 2, 10),
-            "attention_head_dim": (5, 10, 20),
-            "cross_attention_dim": 2048,
-            "use_linear_projection": True,
-            "addition_embed_type": "text_time",
-            "addition_time_embed_dim": 256,
-            "projection_class_embeddings_input_dim": 2816,
-        },
-        "epsilon",
-    ),
-}
+UNUSED = ("safety_checker", "feature_extractor", "image_encoder")
+"""Optional parts that no text-to-image run reads."""
 
 
 @dataclass(frozen=True)
@@ -89,63 +63,87 @@ def default_guidance(name: str) -> float:
     return next((model.guidance for model in MODELS if model.name == name), 7.5)
 
 
-def load_pipeline(name: str, *, device: str = "cpu", dtype: str = "float32") -> Any:
-    """A diffusers pipeline, on `device`, without a safety checker and with its progress bar off.
+def load_pipeline(name: str, *, device: str = "cpu", dtype: str = "float32", variant: str | None = None) -> Any:
+    """A text-to-image pipeline, without a safety checker and with its progress bar off.
 
-    name: `emoji`, an `arch:` model (no text encoder: give it `prompt_embeds`), a folder that `from_pretrained` reads,
-    or a hub id (the only case that may use the network). Weights are read from safetensors only.
+    Weights are read from safetensors files only. A folder that was saved from another pipeline of the same networks,
+    such as an image-to-image or ControlNet one, is loaded as the text-to-image pipeline.
+
+    Args:
+        name: `emoji`; an `arch:` model (no text encoder: give it `prompt_embeds`); a folder that `from_pretrained`
+            reads; a `.safetensors` checkpoint; or a hub id, the only case that downloads weights.
+        device: Where the weights are put.
+        dtype: What they are loaded as, such as `float16`.
+        variant: Which weight files to read, such as `non_ema`. By default those of `dtype` where the model has them
+            (`fp16` for `float16`), otherwise the main ones, otherwise those of another precision.
+
+    Returns:
+        A `StableDiffusionPipeline` or `StableDiffusionXLPipeline` on `device`.
 
     Raises:
-        ModelError: no such model, a folder that is no pipeline, a missing or truncated weight file, or another
-            architecture than Stable Diffusion's.
+        ModelError: no such model, one that the hub does not give, a folder that is no pipeline, networks that make no
+            picture from a text alone, a missing or truncated weight file, or another architecture.
         DeviceError: when the weights do not fit into the free memory of the device, with what is needed.
     """
     from explorer.memory import memory_explained
 
     what = f"{name} in {dtype}"
-    _check_weights_fit(name, what, device, dtype)
+    _check_weights_fit(name, what, device, dtype, variant)
     with memory_explained(f"loading {what}", device=device, dtype=dtype, weights=True):
-        return _loaded(name, device, dtype)
+        return _loaded(name, device, dtype, variant)
 
 
-def _loaded(name: str, device: str, dtype: str) -> Any:
+def _loaded(name: str, device: str, dtype: str, variant: str | None) -> Any:
     import torch
+
+    from explorer.architecture import Architecture
 
     torch_dtype = getattr(torch, dtype)
     if name.startswith("arch:"):
-        pipe = _random_pipeline(name, torch_dtype, torch.device(device))
+        pipe = random_pipeline(name, torch_dtype, torch.device(device))
+    elif isinstance(_source(name), SingleFile):
+        pipe = load_single_file(name, torch_dtype)
     else:
-        pipe = _pretrained(_folder(name), torch_dtype)
-    if getattr(pipe, "unet", None) is None:
-        raise ModelError(f"{name} is a {type(pipe).__name__} without a UNet; give a Stable Diffusion pipeline.")
-    from explorer.architecture import Architecture
-
+        pipe = _pretrained(name, torch_dtype, variant)
     Architecture.of(pipe.unet)
     pipe.set_progress_bar_config(disable=True)
     return pipe.to(device)
 
 
-def _check_names(pipe: Any, folder: Path) -> None:
-    """Refuse weights of another model, or a part of its own, in whose place transformers draws random ones and
-    diffusers leaves none."""
-    for part, tensors in _tensors(folder).items():
-        parameters = {_bare(name): p for name, p in getattr(pipe, part).named_parameters()}
-        found = parameters.keys() & {_bare(name) for name in tensors}
-        # diffusers renames tensors of older autoencoders as it loads them, and leaves those on meta that it lacks
-        least = len(parameters) if part.startswith("text_encoder") else len(parameters) / 2
-        if len(found) < least or any(p.is_meta for p in parameters.values()):
-            raise ModelError(
-                f"the weights in {folder / part} are not those of its model: they hold {len(found)} of its "
-                f"{len(parameters)} tensors; copy the model again."
-            )
+def _pretrained(name: str, dtype: Any, variant: str | None) -> Any:
+    """A folder's pipeline, or a hub id's, whose files are downloaded first."""
+    import diffusers
+
+    kind = text_to_image_class(name, _index(name), unet_config(name))
+    folder = _source(name)
+    if not isinstance(folder, Path):
+        folder = _downloaded(name, str(dtype).removeprefix("torch."), variant)
+    index = read_index(folder)
+    chosen = chosen_variant(str(folder), index, files_of(folder), str(dtype).removeprefix("torch."), variant)
+    check_tokenizers(folder)
+    unused: dict[str, None] = {part: None for part in UNUSED if part in index}
+    with quiet_libraries(), explained(name):
+        pipe = getattr(diffusers, kind).from_pretrained(
+            folder, dtype=dtype, use_safetensors=True, local_files_only=True, variant=chosen or None, **unused
+        )
+    check_names(pipe, folder, chosen)
+    return pipe
 
 
-def _bare(name: str) -> str:
-    """A tensor's name as every version of transformers has it: some keep the text model within another module."""
-    return name.removeprefix("text_model.")
+def _downloaded(repo: str, dtype: str, variant: str | None) -> Path:
+    """The folder in the hub's cache with what a text-to-image run needs of a pipeline: one variant of its weights, and
+    no checker, ControlNet, pickle or other framework's copy."""
+    index, files = _index(repo), weight_files(file_names(repo))
+    chosen = chosen_variant(repo, index, files, dtype, variant)
+    patterns = [INDEX, "scheduler/*.json", *(f"{part}/*" for part in TOKENIZERS if holds(index, part))]
+    for part in (part for part in PARTS if holds(index, part)):
+        patterns += [f"{part}/*.json", *(files[part].get(chosen) or files[part][MAIN])]
+    return fetch_files(repo, patterns)
 
 
-def weight_bytes(name: str, *, device: str = "cpu", dtype: str = "float32") -> dict[str, int]:
+def weight_bytes(
+    name: str, *, device: str = "cpu", dtype: str = "float32", variant: str | None = None
+) -> dict[str, int]:
     """Bytes of each part of a model's weights while it is loaded: {"unet": ..., "vae": ..., "text_encoder": ...}.
 
     The weights of an `arch:` model are made in float32 where no GPU makes them, whatever the dtype. Of a hub id, whose
@@ -159,22 +157,26 @@ def weight_bytes(name: str, *, device: str = "cpu", dtype: str = "float32") -> d
     itemsize: int = getattr(torch, dtype).itemsize
     if name.startswith("arch:"):
         with torch.device("meta"):
-            parts = {"unet": load_empty_unet(name), "vae": _true_vae()}
+            parts = {"unet": load_empty_unet(name), "vae": true_vae()}
         size = itemsize if device.startswith("cuda") else max(4, itemsize)
         return {part: size * sum(each.numel() for each in module.parameters()) for part, module in parts.items()}
-    folder = _folder(name)
-    if isinstance(folder, str):
+    source = _source(name)
+    if isinstance(source, SingleFile):
+        return {part: itemsize * size for part, size in source.sizes.items()}
+    if isinstance(source, str):
         return {"unet": itemsize * sum(each.numel() for each in load_empty_unet(name).parameters())}
-    return {part: itemsize * count for part, count in _check_weights(folder).items()}
+    check_tokenizers(source)
+    chosen = chosen_variant(name, read_index(source), files_of(source), dtype, variant)
+    return {part: itemsize * sum(sizes.values()) for part, sizes in tensors_of(source, chosen).items()}
 
 
-def _check_weights_fit(name: str, what: str, device: str, dtype: str) -> None:
+def _check_weights_fit(name: str, what: str, device: str, dtype: str, variant: str | None) -> None:
     """Say what does not fit before minutes go into loading it."""
     import torch
 
     from explorer.memory import Needed, check_memory, free_memory
 
-    needed = Needed(weight_bytes(name, device=device, dtype=dtype))
+    needed = Needed(weight_bytes(name, device=device, dtype=dtype, variant=variant))
     check_memory(needed, free_memory(torch.device(device)), what, device=device, dtype=dtype)
 
 
@@ -182,32 +184,30 @@ def load_empty_unet(name: str) -> Any:
     """The UNet of a model without its weights: for anatomy, strategies and plans. Takes a second and no memory.
 
     Raises:
-        ModelError: as `load_pipeline`.
+        ModelError: as `load_pipeline`; an inpainting model's UNet has an anatomy as well.
     """
     import torch
     from diffusers import UNet2DConditionModel
 
-    if name.startswith("arch:"):
-        config = _architecture(name)[0]
-    else:
-        folder = _folder(name)
-        if isinstance(folder, str):
-            with _explained(name):
-                config = UNet2DConditionModel.load_config(folder, subfolder="unet")
-        else:
-            if not _index(folder).get("unet"):
-                raise ModelError(f"{folder} is a pipeline without a UNet; give a Stable Diffusion pipeline.")
-            try:
-                config = json.loads((folder / "unet" / "config.json").read_text(encoding="utf-8"))
-            except (OSError, ValueError, RecursionError) as error:
-                raise ModelError(
-                    f"{folder} has no readable unet/config.json ({error}); give a diffusers folder."
-                ) from error
-        kind = config.get("_class_name") if isinstance(config, dict) else None
-        if kind != UNet2DConditionModel.__name__:
-            raise ModelError(f"the UNet of {name} is a {kind}; give a model with a UNet2DConditionModel.")
-    with torch.device("meta"), _explained(name):
+    config = unet_config(name)
+    with torch.device("meta"), quiet_libraries(), explained(name):
         return UNet2DConditionModel.from_config(config)
+
+
+def unet_config(name: str) -> dict[str, Any]:
+    """The configuration of a model's UNet. Raises ModelError."""
+    if name.startswith("arch:"):
+        return architecture(name)[0]
+    source = _source(name)
+    if isinstance(source, SingleFile):
+        return source.unet_config()
+    if not _index(name).get("unet"):
+        raise ModelError(f"{name} is a pipeline without a UNet; give a Stable Diffusion pipeline.")
+    config = fetch_json(source, "unet/config.json") if isinstance(source, str) else part_config(source, "unet")
+    kind = config.get("_class_name") if isinstance(config, dict) else None
+    if kind != "UNet2DConditionModel":
+        raise ModelError(f"the UNet of {name} is a {kind}; give a model with a UNet2DConditionModel.")
+    return config
 
 
 def pixel_factor(name: str) -> int:
@@ -216,14 +216,16 @@ def pixel_factor(name: str) -> int:
     Raises:
         ModelError: as `load_pipeline`.
     """
-    from diffusers import AutoencoderKL
-
     if name.startswith("arch:"):
-        _architecture(name)
+        architecture(name)
         return 8
-    folder = _folder(name)
-    with _explained(name):
-        config = AutoencoderKL.load_config(folder, subfolder="vae", local_files_only=isinstance(folder, Path))
+    source = _source(name)
+    if isinstance(source, SingleFile):
+        if source.folder is None:
+            return 8
+        source = source.folder
+    config = fetch_json(source, "vae/config.json") if isinstance(source, str) else part_config(source, "vae")
+    with explained(name):
         return int(2 ** (len(config["block_out_channels"]) - 1))
 
 
@@ -242,14 +244,16 @@ def fingerprint(pipe: Any) -> str:
     return digest.hexdigest()[:12]
 
 
-def _architecture(name: str) -> tuple[dict[str, Any], str]:
-    if name not in _ARCHITECTURES:
-        raise ModelError(f"no such architecture {name!r}; expected one of {', '.join(_ARCHITECTURES)}.")
-    return _ARCHITECTURES[name]
+def _index(name: str) -> dict[str, Any]:
+    """The pipeline's index of a folder or hub id. Raises ModelError."""
+    source = _source(name)
+    if isinstance(source, Path):
+        return read_index(source)
+    return checked_index(fetch_json(str(source), INDEX), str(source))
 
 
-def _folder(name: str) -> Path | str:
-    """The folder of a model, or the hub id itself."""
+def _source(name: str) -> Path | SingleFile | str:
+    """The folder of a model, the checkpoint, or the hub id itself. Raises ModelError for none of them."""
     if name == EMOJI:
         folder = EMBEDDED / "emoji"
         if not folder.is_dir():
@@ -257,183 +261,18 @@ def _folder(name: str) -> Path | str:
                 f"the embedded model is missing from this installation ({folder}); install the package again."
             )
         return folder
+    if is_single_file(name):
+        return read_single_file(name)
     path = Path(name).expanduser()
     if name and path.is_dir():
-        if not (path / "model_index.json").is_file():
-            raise ModelError(
-                f"the folder {name} is no pipeline (no model_index.json); give a folder that diffusers saved."
-            )
+        if not (path / INDEX).is_file():
+            raise ModelError(f"the folder {name} is no pipeline (no {INDEX}); give a folder that diffusers saved.")
         return path
     parts = name.split("/")
     if path.exists() or len(parts) != 2 or name.startswith((".", "~", "/")) or not all(parts):
         known = ", ".join(model.name for model in MODELS)
         raise ModelError(
-            f"no such model {name!r}; expected one of {known}, a diffusers folder or a hub id (owner/name)."
+            f"no such model {name!r}; expected one of {known}, a diffusers folder, a .safetensors checkpoint or a hub "
+            "id (owner/name)."
         )
     return name
-
-
-@contextlib.contextmanager
-def _explained(name: str | Path) -> Iterator[None]:
-    """Turn what loaders raise into one sentence."""
-    try:
-        yield
-    except ModelError:
-        raise
-    except Exception as error:
-        first = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ModelError(
-            f"cannot load {name} ({type(error).__name__}: {first[:300]}); check that it is a whole Stable Diffusion "
-            "pipeline with safetensors weights, or copy it again."
-        ) from error
-
-
-def _pretrained(folder: Path | str, dtype: Any) -> Any:
-    from diffusers import DiffusionPipeline
-
-    local = isinstance(folder, Path)
-    # SD1.x and 2.x name a safety checker, which is left out; SDXL has none and would warn of the argument.
-    checker = {} if local and "safety_checker" not in _index(Path(folder)) else {"safety_checker": None}
-    with _quiet_loaders(), _explained(folder):
-        pipe = DiffusionPipeline.from_pretrained(
-            folder, dtype=dtype, use_safetensors=True, local_files_only=local, **checker
-        )
-    if local:
-        _check_names(pipe, Path(folder))
-    return pipe
-
-
-@contextlib.contextmanager
-def _quiet_loaders() -> Iterator[None]:
-    """No progress bars and remarks of diffusers and transformers while a model loads: progress is the caller's."""
-    from diffusers.utils import logging as diffusers_logging
-    from transformers.utils import logging as transformers_logging
-
-    levels = [(module, module.get_verbosity()) for module in (diffusers_logging, transformers_logging)]
-    for module, _ in levels:
-        module.set_verbosity_error()
-        module.disable_progress_bar()
-    try:
-        yield
-    finally:
-        for module, level in levels:
-            module.set_verbosity(level)
-            module.enable_progress_bar()
-
-
-def _index(folder: Path) -> dict[str, Any]:
-    try:
-        index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise ModelError(f"{folder}/model_index.json cannot be read ({error}); copy the model again.") from error
-    if not isinstance(index, dict):
-        raise ModelError(f"{folder}/model_index.json is no pipeline's index; copy the model again.")
-    for part in (*PARTS, *TOKENIZERS):
-        given = index.get(part, [None, None])
-        if not (isinstance(given, list) and len(given) == 2 and all(isinstance(x, str | None) for x in given)):
-            raise ModelError(
-                f"{folder}/model_index.json gives {given!r} for {part}, not the library and class of it; copy the "
-                "model again."
-            )
-    return index
-
-
-def _holds(index: dict[str, Any], part: str) -> bool:
-    """Whether a pipeline's index names such a part."""
-    return index.get(part, [None])[0] is not None
-
-
-def _check_weights(folder: Path) -> dict[str, int]:
-    """Numbers in the weights of each part. Names a missing or truncated weight file, and a missing tokenizer, before
-    diffusers fails on it in many lines, or the first prompt does."""
-    index = _index(folder)
-    for part in TOKENIZERS:
-        if _holds(index, part) and not any((folder / part / name).is_file() for name in VOCABULARIES):
-            raise ModelError(f"{folder / part} holds no vocabulary ({', '.join(VOCABULARIES)}); copy the model again.")
-    return {part: sum(sizes.values()) for part, sizes in _tensors(folder).items()}
-
-
-def _tensors(folder: Path) -> dict[str, dict[str, int]]:
-    """Names and sizes of the tensors in each part's weight files."""
-    from safetensors import SafetensorError, safe_open
-
-    index, found = _index(folder), {}
-    for part in PARTS:
-        if not _holds(index, part):
-            continue
-        files = sorted((folder / part).glob("*.safetensors"))
-        if not files:
-            raise ModelError(
-                f"{folder / part} has no safetensors weights; copy the model again or convert its weights."
-            )
-        sizes: dict[str, int] = {}  # by tensor, as a half-precision copy of the weights may lie beside them
-        for file in files:
-            try:
-                with safe_open(file, framework="pt") as tensors:
-                    sizes |= {key: math.prod(tensors.get_slice(key).get_shape()) for key in tensors.keys()}  # noqa: SIM118
-            except (SafetensorError, OSError) as error:
-                raise ModelError(
-                    f"the weight file {file} is damaged or truncated ({error}); copy the model again."
-                ) from error
-        found[part] = sizes
-    return found
-
-
-@contextlib.contextmanager
-def _made_on(device: Any, dtype: Any) -> Iterator[None]:
-    """Weights that are made in the block are drawn by a GPU itself and in the dtype that they will have: a processor
-    takes half a minute over SDXL's, and in single precision they would need twice the memory for a moment."""
-    import torch
-
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(0)
-        if device.type != "cuda":
-            yield
-            return
-        before = torch.get_default_dtype()
-        torch.set_default_dtype(dtype)
-        try:
-            with device:
-                yield
-        finally:
-            torch.set_default_dtype(before)
-
-
-def _true_vae() -> Any:
-    """Stable Diffusion's autoencoder."""
-    from diffusers import AutoencoderKL
-
-    return AutoencoderKL(
-        block_out_channels=(128, 256, 512, 512),
-        down_block_types=("DownEncoderBlock2D",) * 4,
-        up_block_types=("UpDecoderBlock2D",) * 4,
-        latent_channels=4,
-        layers_per_block=2,
-    )
-
-
-def _random_pipeline(name: str, dtype: Any, device: Any) -> Any:
-    """The true UNet with random weights in a stock pipeline, without text encoders (give it `prompt_embeds`)."""
-    from diffusers import (
-        EulerDiscreteScheduler,
-        PNDMScheduler,
-        StableDiffusionPipeline,
-        StableDiffusionXLPipeline,
-        UNet2DConditionModel,
-    )
-
-    config, prediction = _architecture(name)
-    betas: dict[str, Any] = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
-    with _made_on(device, dtype):
-        unet: Any = UNet2DConditionModel(**config)
-        vae = _true_vae()
-    unet.eval().to(dtype)
-    vae.eval().to(dtype)
-    if name == "arch:sdxl":
-        euler = EulerDiscreteScheduler(**betas, steps_offset=1)
-        return StableDiffusionXLPipeline(vae, None, None, None, None, unet, euler, add_watermarker=False)
-    scheduler: Any = PNDMScheduler(**betas, skip_prk_steps=True, steps_offset=1, prediction_type=prediction)
-    scheduler.register_to_config(clip_sample=False)  # as in SD configs: DDIM made from them must not clip latents
-    return StableDiffusionPipeline(
-        vae, None, None, unet, scheduler, None, None, requires_safety_checker=False
-    )  # fmt: skip

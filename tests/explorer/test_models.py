@@ -152,7 +152,7 @@ def test_no_such_model(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_random_architecture_runs_without_text_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
     """The stock loop on an `arch:` pipeline, at a width that a test can afford."""
-    from explorer import models
+    from explorer import true_architectures
     from explorer.workload import random_embeds
 
     small = {
@@ -161,7 +161,7 @@ def test_random_architecture_runs_without_text_encoder(monkeypatch: pytest.Monke
         "cross_attention_dim": 24,
         "attention_head_dim": 4,
     }
-    monkeypatch.setitem(models._ARCHITECTURES, "arch:sd15", (small, "epsilon"))
+    monkeypatch.setitem(true_architectures.ARCHITECTURES, "arch:sd15", (small, "epsilon"))
     pipe = load_pipeline("arch:sd15")
     made = pipe(
         num_inference_steps=2, output_type="latent", height=64, width=64, **random_embeds(pipe, 1, torch.device("cpu"))

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from explorer import models
+from explorer import models, true_architectures
 from explorer.profiles import Profile
 from explorer.strategies import STRATEGIES
 from studies import profiles
@@ -53,8 +53,8 @@ def tiny_pipeline(_name: str, dtype: Any, _device: Any) -> Any:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A folder for storages, while a tiny architecture can be named."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(models._ARCHITECTURES, MODEL, (TINY, "epsilon"))
-        patch.setattr(models, "_random_pipeline", tiny_pipeline)
+        patch.setitem(true_architectures.ARCHITECTURES, MODEL, (TINY, "epsilon"))
+        patch.setattr(models, "random_pipeline", tiny_pipeline)
         yield tmp_path_factory.mktemp("profiles")
 
 
@@ -246,7 +246,7 @@ def test_too_little_memory_is_said_before_loading(
     from explorer import memory
 
     monkeypatch.setattr(memory, "free_memory", lambda _: 2**30)
-    monkeypatch.setattr(models, "_random_pipeline", lambda *_, **__: pytest.fail("loaded"))
+    monkeypatch.setattr(models, "random_pipeline", lambda *_, **__: pytest.fail("loaded"))
     assert run(["profile", "--model", "arch:sd15", "--storage", str(folder / "refused.db"), *SMALL]) == 1
     said = capsys.readouterr().err
     assert "arch:sd15 in float32 needs about 4.4 GiB (unet 3.2, vae 0.31 and headroom) and 1.0 GiB are free" in said
