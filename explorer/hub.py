@@ -3,43 +3,57 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from explorer.errors import ModelError
 
 
-def fetch_json(repo: str, path: str) -> Any:
-    """A small JSON file of a hub repository, from the cache where the hub cannot be reached.
+@dataclass(frozen=True)
+class Listing:
+    """The files of a hub repository. unreached: why the hub could not be asked, in which case they are the cache's."""
+
+    files: tuple[str, ...]
+    unreached: Exception | None = None
+
+
+@functools.lru_cache(maxsize=16)
+def listing(repo: str) -> Listing:
+    """What a hub repository holds. The hub is asked once in a process: where it cannot be reached, the cache is all
+    that is read from then on, without waiting for it again.
 
     Raises:
-        ModelError: when it cannot be had, with the reason.
-    """
-    from huggingface_hub import hf_hub_download
-
-    with explained(repo):
-        return json.loads(Path(hf_hub_download(repo, path)).read_text(encoding="utf-8"))
-
-
-def file_names(repo: str) -> list[str]:
-    """The files of a hub repository; those in the cache where the hub cannot be reached.
-
-    Raises:
-        ModelError: when neither is known, with the reason.
+        ModelError: when the hub has no such repository, or does not give it.
     """
     from huggingface_hub import HfApi, hf_hub_download
     from huggingface_hub.errors import OfflineModeIsEnabled
 
     with explained(repo):
         try:
-            return HfApi().list_repo_files(repo)
+            return Listing(tuple(HfApi().list_repo_files(repo)))
         except Exception as error:
             if not isinstance(error, OfflineModeIsEnabled) and not _is_connection(error):
                 raise
             folder = Path(hf_hub_download(repo, "model_index.json", local_files_only=True)).parent
-            return [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
+            files = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+            return Listing(tuple(files), error)
+
+
+def fetch_json(repo: str, path: str) -> Any:
+    """A small JSON file of a hub repository.
+
+    Raises:
+        ModelError: when it cannot be had, with the reason.
+    """
+    from huggingface_hub import hf_hub_download
+
+    file = _fetched(repo, functools.partial(hf_hub_download, repo, path))
+    with explained(repo):
+        return json.loads(file.read_text(encoding="utf-8"))
 
 
 def fetch_files(repo: str, patterns: Sequence[str]) -> Path:
@@ -50,8 +64,19 @@ def fetch_files(repo: str, patterns: Sequence[str]) -> Path:
     """
     from huggingface_hub import snapshot_download
 
+    return _fetched(repo, functools.partial(snapshot_download, repo, allow_patterns=list(patterns)))
+
+
+def _fetched(repo: str, fetch: Callable[..., str]) -> Path:
+    """What `fetch` gives: from the cache alone where the hub is known to be out of reach."""
+    unreached = listing(repo).unreached
     with explained(repo):
-        return Path(snapshot_download(repo, allow_patterns=list(patterns)))
+        try:
+            return Path(fetch(local_files_only=unreached is not None))
+        except Exception as error:
+            if unreached is None:
+                raise
+            raise unreached from error
 
 
 @contextlib.contextmanager

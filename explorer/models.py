@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from explorer.errors import ModelError
-from explorer.hub import explained, fetch_files, fetch_json, file_names
+from explorer.hub import explained, fetch_files, fetch_json, listing
 from explorer.model_folders import (
     INDEX,
     MAIN,
@@ -133,8 +133,15 @@ def _pretrained(name: str, dtype: Any, variant: str | None) -> Any:
 def _downloaded(repo: str, dtype: str, variant: str | None) -> Path:
     """The folder in the hub's cache with what a text-to-image run needs of a pipeline: one variant of its weights, and
     no checker, ControlNet, pickle or other framework's copy."""
-    index, files = _index(repo), weight_files(file_names(repo))
-    chosen = chosen_variant(repo, index, files, dtype, variant)
+    index, known = _index(repo), listing(repo)
+    files = weight_files(known.files)
+    with explained(repo):
+        try:
+            chosen = chosen_variant(repo, index, files, dtype, variant)
+        except ModelError as error:
+            if known.unreached is None:
+                raise
+            raise known.unreached from error  # the cache lacks some weights, and the hub cannot give them
     patterns = [INDEX, "scheduler/*.json", *(f"{part}/*" for part in TOKENIZERS if holds(index, part))]
     for part in (part for part in PARTS if holds(index, part)):
         patterns += [f"{part}/*.json", *(files[part].get(chosen) or files[part][MAIN])]

@@ -23,6 +23,7 @@ from explorer.pictures import run
 from explorer.probe import Probe, all_features, storing
 from explorer.program import Conditions
 from explorer.prompts import Prompt
+from explorer.workload import is_guided
 
 ELEMENTS = 512
 """Elements read of a feature, for each picture: two or three weights are fitted, so that thousands are plenty."""
@@ -147,7 +148,7 @@ class _Reader:
             start = self.spans[feature].stop
             parts.append(flat[:, self.places[feature]])
         rows = torch.cat(parts, dim=1).float()
-        if self.guidance > 1 and rows.shape[0] % 2 == 0:
+        if is_guided(self.guidance) and rows.shape[0] % 2 == 0:
             without, with_text = rows.chunk(2)
             rows = without + self.guidance * (with_text - without)
         return rows.cpu()

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 SUFFIXES = (".png", ".webp", ".jpg", ".jpeg")
 THUMBNAIL = 96
 """Longest side of a thumbnail, in pixels."""
+BLANK = 1.0
+"""Grey levels of 255 up to which pixels of a picture, or two pictures, count as the same: rounding gives that much."""
 
 Embed = Callable[[list[str]], "dict[str, torch.Tensor]"]
 
@@ -60,8 +62,9 @@ def generate(
             images = run(pipe, batch, seed=seed + start, steps=steps, guidance=guidance, size=size, embed=embed)
             if len(made) > 1:
                 _done(made[-2])  # no more than two batches are held, and a bad picture stops the run
-            made.append(_to_bytes(images, start) if other is None else other.submit(_to_bytes, images, start))
-            del images
+            job = (images, start, pipe.unet.dtype)
+            made.append(_to_bytes(*job) if other is None else other.submit(_to_bytes, *job))
+            del images, job
             if progress is not None:
                 progress(start + len(batch), len(words))
         return torch.cat([_done(each) for each in made])
@@ -102,17 +105,54 @@ def run(
         pipe.set_progress_bar_config(**(before or {"disable": False}))
 
 
-def _to_bytes(images: torch.Tensor, start: int) -> torch.Tensor:
+def _to_bytes(images: torch.Tensor, start: int, dtype: torch.dtype) -> torch.Tensor:
     """Floats in [0, 1] to bytes, rounded as diffusers' `numpy_to_pil` does."""
     import torch
 
     bad = (~torch.isfinite(images).flatten(1).all(dim=1)).nonzero().flatten().tolist()
     if bad:
-        raise ScoreError(
-            f"Picture {start + bad[0]} holds infinities or NaNs; a model that overflows in half precision needs "
-            "float32 or bfloat16."
-        )
+        raise ScoreError(f"Picture {start + bad[0]} holds infinities or NaNs; {_remedy(dtype)}.")
     return (images.float() * 255).round().clamp(0, 255).to(torch.uint8).cpu()
+
+
+def check_informative(pictures: torch.Tensor, dtype: torch.dtype) -> None:
+    """Refuse pictures that carry no information, as any score of them is meaningless: two black ones are alike.
+
+    A model may draw a blank picture now and then, so most of them have to be blank, or all of them alike.
+
+    Args:
+        pictures: uint8 (N, 3, H, W), of different prompts or seeds.
+        dtype: What the model that made them runs in.
+
+    Raises:
+        ScoreError: says how many are of one colour, and what to do.
+    """
+    count = len(pictures)
+    blank = (pictures.flatten(2).float().std(dim=2) < BLANK).all(dim=1)
+    if 2 * int(blank.sum()) > count:
+        colour = pictures[blank][0].flatten(1).float().mean(dim=1).round().int().tolist()
+        name = {(0, 0, 0): "black", (255, 255, 255): "white"}.get(tuple(colour), f"RGB {colour}")
+        raise ScoreError(
+            f"{int(blank.sum())} of {count} pictures are of one colour (the first is {name}), so no score of them "
+            f"means anything; {_remedy(dtype)}."
+        )
+    distance = (pictures.int() - pictures[:1].int()).abs().flatten(1).float().mean(dim=1)
+    if count > 1 and bool((distance < BLANK).all()):
+        raise ScoreError(
+            f"All {count} pictures are alike, whatever their prompts and seeds, so no score of them means anything; "
+            f"{_remedy(dtype)}."
+        )
+
+
+def _remedy(dtype: torch.dtype) -> str:
+    """What makes a pipeline give no pictures, and what to do: overflows are a matter of half precision alone."""
+    if dtype.itemsize == 2:
+        other = "bfloat16" if "bfloat16" not in str(dtype) else "float16"
+        return f"a model that overflows in half precision needs --dtype float32 or {other}"
+    return (
+        f"the model runs in {str(dtype).removeprefix('torch.')}, so precision is not the cause; a plan that diverges, "
+        "damaged weights or a scheduler that does not suit the model may be"
+    )
 
 
 def find_pictures(folder: Path) -> list[Path]:

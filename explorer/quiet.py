@@ -8,7 +8,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 
-LOUD_LIBRARIES = ("DIFFUSERS_VERBOSITY", "TRANSFORMERS_VERBOSITY")
+LOUD_LIBRARIES = ("DIFFUSERS_VERBOSITY", "TRANSFORMERS_VERBOSITY", "HF_HUB_VERBOSITY")
 """Variables that set how much a library prints. They are read when the library is imported."""
 
 
@@ -35,7 +35,7 @@ def quiet_libraries() -> Iterator[None]:
 
 def quiet_process() -> None:
     """The same for all of this process and those that it starts, unless its user asked for more (`python -W`, or the
-    variables of LOUD_LIBRARIES). Imports neither library."""
+    variables of LOUD_LIBRARIES). Imports none of them."""
     for variable in LOUD_LIBRARIES:
         os.environ.setdefault(variable, "error")
     if not sys.warnoptions:

@@ -28,6 +28,7 @@ from explorer.prompts import Prompt
 from explorer.rules import extrapolation
 from explorer.strategies import STRATEGIES
 from explorer.variant import Variant
+from explorer.workload import is_guided
 
 MASKS = ("DC0", "DC1", "DC2", "EP", "CO6", "CO3", "RI", "AI")
 AGES = (1, 2, 4, 8)
@@ -226,7 +227,7 @@ class _Watch:
         return combine([self.held[source][feature] for source in sources], weights)
 
     def _guided(self, noise: Tensor) -> Tensor:
-        if self.guidance <= 1 or noise.shape[0] % 2:
+        if not is_guided(self.guidance) or noise.shape[0] % 2:
             return noise.float()
         without, with_text = noise.float().chunk(2)
         return without + self.guidance * (with_text - without)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from explorer.compiling import CompileMode, compile_mode
 from explorer.errors import ModelError
+from explorer.quiet import quiet_libraries
 
 if TYPE_CHECKING:
     import torch
@@ -43,6 +45,11 @@ class Workload:
         return cls(**{**data, **fixed})
 
 
+def is_guided(guidance: float) -> bool:
+    """Whether a pipeline runs classifier-free guidance at this scale: the UNet then sees two samples a picture."""
+    return guidance > 1
+
+
 def vae_factor(pipe: Any) -> int:
     """Pixels a latent's side stands for: 8 for Stable Diffusion and the embedded model."""
     return int(2 ** (len(pipe.vae.config.block_out_channels) - 1))
@@ -63,6 +70,17 @@ def text_tokens(pipe: Any) -> int:
     """Tokens of a prompt: the tokenizer's length, 77 for a true architecture without one."""
     tokenizer = getattr(pipe, "tokenizer", None)
     return int(tokenizer.model_max_length) if tokenizer is not None else TEXT_TOKENS
+
+
+def cut_prompts(pipe: Any, prompts: Sequence[str]) -> list[str]:
+    """The prompts that are longer than a text encoder of the pipeline reads: it ignores the rest of them."""
+    tokenizers = [each for name in ("tokenizer", "tokenizer_2") if (each := getattr(pipe, name, None)) is not None]
+    with quiet_libraries():
+        return [
+            prompt
+            for prompt in prompts
+            if any(len(each(prompt).input_ids) > each.model_max_length for each in tokenizers)
+        ]
 
 
 def random_embeds(pipe: Any, batch: int, device: torch.device) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from explorer.costs import anatomy
 from explorer.errors import ExplorerError, ScoreError, StudyError
 from explorer.estimate import Estimate
 from explorer.files import write_whole
-from explorer.pictures import as_png
+from explorer.pictures import as_png, check_informative
 from explorer.plan import InheritancePlan, plain_name
 from explorer.prompts import load_prompts
 from explorer.quality import metrics
@@ -258,6 +258,8 @@ def _measure(
                 name: paint(chosen, evaluator.seed + done, None if name == PLAN else run.steps, run.scheduler)
                 for name, run in runs.items()
             }
+            for name in (FULL, PLAN):
+                check_informative(pictures[name], evaluator.pipe.unet.dtype)
             raws = {name: scorer.measure(each, chosen, pictures[FULL]) for name, each in pictures.items()}
             data.add(done, raws)
             start, done = done, done + len(numbers)

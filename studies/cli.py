@@ -13,6 +13,7 @@ import typer
 
 from explorer.errors import ExplorerError
 from explorer.memory import is_out_of_memory, out_of_memory
+from explorer.quiet import quiet_process
 from studies.config import STORAGE_VARIABLE
 from studies.removed import refusal
 
@@ -30,13 +31,19 @@ app = typer.Typer(
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 Model = Annotated[
-    str, typer.Option("--model", "-m", help="emoji, arch:sd15, arch:sd21, arch:sdxl, a diffusers folder or a hub id.")
+    str,
+    typer.Option(
+        "--model", "-m", help="emoji, arch:sd15, arch:sd21, arch:sdxl, a diffusers folder, a checkpoint or a hub id."
+    ),
 ]
 Steps = Annotated[int, typer.Option("--steps", help="num_inference_steps of the un-accelerated pipeline.")]
 Storage = Annotated[str, typer.Option("--storage", envvar=STORAGE_VARIABLE, help="SQLite file or SQLAlchemy URL.")]
 Resolution = Annotated[int | None, typer.Option("--resolution", help="Side of a picture in pixels [the model's].")]
 Batch = Annotated[int, typer.Option("--batch", help="Pictures at once; with guidance the UNet sees twice as many.")]
 Dtype = Annotated[str, typer.Option("--dtype", help="auto, float32, float16 or bfloat16.")]
+Variant = Annotated[
+    str | None, typer.Option("--variant", help="Weight files to read, such as fp16 or non_ema [those of the dtype].")
+]
 DEFAULT_STORAGE = "sqlite:///explorer.db"
 
 
@@ -45,7 +52,8 @@ def search(
     file: Annotated[Path | None, typer.Argument(help="TOML file with the names of the options below.")] = None,
     study: Annotated[str | None, typer.Option(help="Name; the same name resumes.")] = None,
     model: Annotated[
-        str | None, typer.Option("--model", "-m", help="As in `explorer models`, a folder or a hub id.")
+        str | None,
+        typer.Option("--model", "-m", help="As in `explorer models`, a folder, a .safetensors checkpoint or a hub id."),
     ] = None,
     space: Annotated[str | None, typer.Option(help="joint, named, block, layer, unit or schedule.")] = None,
     objectives: Annotated[
@@ -65,11 +73,12 @@ def search(
     seed: Annotated[int | None, typer.Option(help="Of the pictures and of the sampler [0].")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = None,
     dtype: Annotated[str | None, typer.Option(help="auto, float32, float16 or bfloat16.")] = None,
+    variant: Variant = None,
     compile: Annotated[
         str | None, typer.Option(metavar="MODE", help="off, default, cudagraphs or cudagraphs-eager [off].")
     ] = None,
     sampler: Annotated[str | None, typer.Option(help="tpe, random, or nsgaii (Optuna's NSGA-II).")] = None,
-    guidance: Annotated[float | None, typer.Option(help="Guidance scale [the model's].")] = None,
+    guidance: Annotated[float | None, typer.Option(help="Guidance scale; up to 1: none [the model's].")] = None,
     resolution: Annotated[int | None, typer.Option(help="Side of a picture in pixels [the model's].")] = None,
     batch: Annotated[
         str | None,
@@ -149,7 +158,8 @@ def worker(
 def calibrate(
     study: Annotated[str | None, typer.Option(help="Name; one that stands gives all other settings.")] = None,
     model: Annotated[
-        str | None, typer.Option("--model", "-m", help="As in `explorer models`, a folder or a hub id.")
+        str | None,
+        typer.Option("--model", "-m", help="As in `explorer models`, a folder, a .safetensors checkpoint or a hub id."),
     ] = None,
     space: Annotated[str | None, typer.Option(help="joint, named, block, layer, unit or schedule.")] = None,
     objectives: Annotated[str | None, typer.Option(help="Of the study, as for `search`.")] = None,
@@ -162,7 +172,8 @@ def calibrate(
     seed: Annotated[int | None, typer.Option(help="Of the pictures and of the sampler [0].")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = None,
     dtype: Annotated[str | None, typer.Option(help="auto, float32, float16 or bfloat16.")] = None,
-    guidance: Annotated[float | None, typer.Option(help="Guidance scale [the model's].")] = None,
+    variant: Variant = None,
+    guidance: Annotated[float | None, typer.Option(help="Guidance scale; up to 1: none [the model's].")] = None,
     resolution: Annotated[int | None, typer.Option(help="Side of a picture in pixels [the model's].")] = None,
     pictures: Annotated[int | None, typer.Option(help="How many of the study's prompts are run [4].")] = None,
     points: Annotated[int | None, typer.Option(help="Evaluations of a run at which errors are measured [8].")] = None,
@@ -262,6 +273,7 @@ def certify(
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
     dtype: Annotated[str | None, typer.Option(help="float32, float16 or bfloat16 [the search's].")] = None,
+    variant: Variant = None,
     guidance: Annotated[float | None, typer.Option(help="Guidance scale [the search's].")] = None,
     resolution: Annotated[int | None, typer.Option(help="Side of a picture in pixels [the search's].")] = None,
     clip_model: Annotated[str | None, typer.Option(help="open_clip model of the CLIP score [the search's].")] = None,
@@ -274,7 +286,7 @@ def certify(
 ) -> None:
     """Re-score a plan on held-out prompts with fresh seeds, and say whether its claim holds. Resumes."""
     names = ("prompts", "model", "device", "dtype", "guidance", "resolution", "clip_model", "reference", "batch")
-    given = {name: value for name, value in locals().items() if name in (*names, "pairs", "compile")}
+    given = {name: value for name, value in locals().items() if name in (*names, "variant", "pairs", "compile")}
     from studies.budget import parse_share
     from studies.commands.certify import certify_command
     from studies.judgement import Limits
@@ -291,6 +303,7 @@ def bench(
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
     dtype: Annotated[str, typer.Option(help="auto, float32, float16 or bfloat16.")] = "auto",
+    variant: Variant = None,
     batch: Annotated[int, typer.Option(help="Pictures a call.")] = 1,
     pairs: Annotated[int, typer.Option(help="Timed pairs, at least 3.")] = 7,
     steps: Annotated[int | None, typer.Option(help="Steps of the stock pipeline [the search's].")] = None,
@@ -321,7 +334,8 @@ def autotune(
     seed: Annotated[int | None, typer.Option(help="Of the pictures and of the sampler [0].")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = None,
     dtype: Annotated[str | None, typer.Option(help="auto, float32, float16 or bfloat16.")] = None,
-    guidance: Annotated[float | None, typer.Option(help="Guidance scale [the model's].")] = None,
+    variant: Variant = None,
+    guidance: Annotated[float | None, typer.Option(help="Guidance scale; up to 1: none [the model's].")] = None,
     resolution: Annotated[int | None, typer.Option(help="Side of a picture in pixels [the model's].")] = None,
     batch: Annotated[int | None, typer.Option(help="Pictures a UNet call for quality [what fits and pays].")] = None,
     clip_model: Annotated[str | None, typer.Option(help="open_clip model of the CLIP score [ViT-g-14].")] = None,
@@ -334,7 +348,7 @@ def autotune(
     """The one command: search, choose, certify and export, within a limit on quality and a budget of time. Resumes."""
     began = time.monotonic()  # what is imported below takes seconds of the budget
     names = ("model", "steps", "prompts", "seed", "device", "dtype", "guidance", "resolution", "batch", "clip_model")
-    given = {name: value for name, value in locals().items() if name in (*names, "compile", "schedulers")}
+    given = {name: value for name, value in locals().items() if name in (*names, "variant", "compile", "schedulers")}
     from studies.budget import parse_share
     from studies.commands.autotune import autotune_command
     from studies.judgement import Limits
@@ -386,6 +400,7 @@ def profile(
     model: Model = "emoji",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
     dtype: Dtype = "auto",
+    variant: Variant = None,
     batch: Batch = 1,
     resolution: Resolution = None,
     steps: Steps = 50,
@@ -399,8 +414,8 @@ def profile(
     from studies.commands.profile import profile_command
 
     profile_command(
-        model, device=device, dtype=dtype, batch=batch, resolution=resolution, steps=steps, compile=compile,
-        rounds=rounds, storage=storage, again=again, as_json=as_json,
+        model, device=device, dtype=dtype, variant=variant, batch=batch, resolution=resolution, steps=steps,
+        compile=compile, rounds=rounds, storage=storage, again=again, as_json=as_json,
     )  # fmt: skip
 
 
@@ -418,6 +433,7 @@ def dashboard(
 
 def main() -> None:
     """The entry point: every error that a user can mend is one sentence and status 1."""
+    quiet_process()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal may lack signs, such as the paper's dagger

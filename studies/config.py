@@ -32,7 +32,9 @@ class SearchConfig:
     encoder propagation and the plain controls), `short` (one mode of the 23) or `none`. batch: pictures a UNet call
     when quality is measured; latency_batch: when latency is, in `pairs`
     alternating pairs with the un-accelerated pipeline. reference: `embedded`, `baseline` (the un-accelerated
-    pictures), a statistics file or a picture folder. prompt_count: the first so many prompts. compile: a mode of
+    pictures), a statistics file or a picture folder. guidance: up to 1 the pipeline runs without classifier-free
+    guidance, as in diffusers. variant: which weight files to read (`explorer.load_pipeline`). prompt_count: the first
+    so many prompts. compile: a mode of
     `explorer.compiling`; a file may say true (default) or false (off). calibrate: begin with a calibration, and let the
     space have the rule `fitted`; None: where that pays in a new study (`studies.preparation`). proposals: a kind of
     `studies.proposers`, or `auto`.
@@ -57,6 +59,7 @@ class SearchConfig:
     seed: int = 0
     device: str = "auto"
     dtype: str = "auto"
+    variant: str | None = None
     compile: str = "off"
     sampler: str = "tpe"
     guidance: float | None = None
@@ -99,8 +102,15 @@ class SearchConfig:
             raise StudyError(f"--replay must be a number of MiB, or 0 for none, got {self.replay}.")
         if not 0 <= self.seed < 2**31:
             raise StudyError(f"--seed must be from 0 to {2**31 - 1}, got {self.seed}.")
-        if self.guidance is not None and not 0 < self.guidance < 1000:
-            raise StudyError(f"--guidance must be more than zero, got {self.guidance}.")
+        if self.steps == 1:
+            raise StudyError(
+                "--steps 1 is a single UNet evaluation, which has no earlier one to inherit features from; give 2 or "
+                "more (Turbo models: 2 to 4)."
+            )
+        if self.guidance is not None and not 0 <= self.guidance < 1000:
+            raise StudyError(
+                f"--guidance must be 0 or more (up to 1: without classifier-free guidance), got {self.guidance}."
+            )
         if self.resolution is not None and self.resolution % 8:
             raise StudyError(f"--resolution must be a multiple of 8 pixels, got {self.resolution}.")
         for name, known in (
@@ -165,6 +175,16 @@ def absolute(value: str | None) -> str | None:
     if value is None or not Path(value).exists() or value == "emoji":
         return value
     return str(Path(value).resolve())
+
+
+def check_place(config: SearchConfig) -> None:
+    """Raises StudyError where the model of a study is a path at which there is nothing any more."""
+    path = Path(config.model)
+    if path.is_absolute() and not path.exists():
+        raise StudyError(
+            f"the model of the study {config.study!r} is not at {config.model} any more; say where it is now with "
+            "`explorer search --model PATH`."
+        )
 
 
 def _read(file: Path) -> dict[str, Any]:

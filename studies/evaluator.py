@@ -20,7 +20,7 @@ from explorer.errors import ExplorerError, PlanError, ScoreError, StudyError
 from explorer.estimate import Estimate
 from explorer.latency import PAIRS, Latency, compare
 from explorer.memory import asked_for
-from explorer.pictures import as_png, generate
+from explorer.pictures import as_png, check_informative, generate
 from explorer.plan import InheritancePlan
 from explorer.profiles import Profile
 from explorer.prompts import Prompt
@@ -29,7 +29,7 @@ from explorer.quality.scorer import Scorer
 from explorer.replay import Recording
 from explorer.runtime import Inheritance, inherit
 from explorer.schedulers import evaluations_of_plan, scheduled
-from explorer.workload import twin
+from explorer.workload import is_guided, twin
 from studies.device_lock import on_device
 from studies.limits import Limits
 from studies.racing import Race, rungs
@@ -325,17 +325,23 @@ class CandidateEvaluator:
             finally:
                 handle.recording = None
 
-        return Sheet(self.prompts, draw, self.baseline_pictures, self.scorer, self.info)
+        def check(pictures: torch.Tensor) -> None:
+            check_informative(pictures, self.pipe.unet.dtype)
+
+        return Sheet(self.prompts, draw, self.baseline_pictures, self.scorer, self.info, check)
 
     def baseline_pictures(self) -> torch.Tensor:
         """The un-accelerated pictures of the same prompts and seeds, made once; uint8 (N, 3, H, W)."""
         if self._baseline is None:
             try:
                 made = self._kept("un-accelerated", lambda: {"pictures": self._pictures(self._stock, self.steps)})
-                self._baseline = made["pictures"]
-            except RuntimeError as error:
+                check_informative(made["pictures"], self.pipe.unet.dtype)
+            except (ScoreError, RuntimeError) as error:
                 # No plan could be scored beside it: the study stops instead of recording failures.
-                raise StudyError(f"the un-accelerated pipeline cannot make its pictures ({error}).") from error
+                raise StudyError(
+                    f"the un-accelerated pipeline cannot make its pictures ({str(error).rstrip('.')})."
+                ) from error
+            self._baseline = made["pictures"]
         return self._baseline
 
     def _pictures(
@@ -355,7 +361,7 @@ class CandidateEvaluator:
         batch = tuple(words)
         if batch not in self._texts:
             name = f"text-{hashlib.sha256(json.dumps(words).encode()).hexdigest()[:16]}"
-            made = self._kept(name, lambda: encode(self.pipe, words, self.device))
+            made = self._kept(name, lambda: encode(self.pipe, words, self.device, is_guided(self.guidance)))
             self._texts[batch] = {key: value.to(self.device) for key, value in made.items()}
         return self._texts[batch]
 
@@ -374,7 +380,7 @@ class CandidateEvaluator:
     def _embeds(self) -> dict[str, Any]:
         if self._conditions is None:
             words = [self.prompts[i % len(self.prompts)].text for i in range(self.latency_batch)]
-            self._conditions = encode(self.pipe, words, self.device)
+            self._conditions = encode(self.pipe, words, self.device, is_guided(self.guidance))
         return self._conditions
 
     def _picture(self, number: int, picture: torch.Tensor) -> Picture:
@@ -417,10 +423,8 @@ def _amounts(error: BaseException) -> str:
 
 
 @torch.no_grad()
-def encode(pipe: Any, words: list[str], device: torch.device) -> dict[str, Any]:
-    """Prompt and negative-prompt embeddings as the pipeline itself makes them, SD and SDXL."""
-    made = pipe.encode_prompt(
-        words, device=device, num_images_per_prompt=1, do_classifier_free_guidance=True
-    )  # fmt: skip
+def encode(pipe: Any, words: list[str], device: torch.device, guided: bool = True) -> dict[str, Any]:
+    """Prompt embeddings, with guidance negative ones as well, as the pipeline itself makes them, SD and SDXL."""
+    made = pipe.encode_prompt(words, device=device, num_images_per_prompt=1, do_classifier_free_guidance=guided)
     names = ["prompt_embeds", "negative_prompt_embeds", "pooled_prompt_embeds", "negative_pooled_prompt_embeds"]
-    return dict(zip(names, made, strict=False))
+    return {name: value for name, value in zip(names, made, strict=False) if value is not None}

@@ -89,8 +89,8 @@ def _find_sensitivity(session: Session) -> dict[str, Any] | None:
     try:
         with on_device(session.info, shared=True):
             return measure(pipe, run, len(prompts)).to_json()
-    except RuntimeError as error:  # such as a GPU without the memory for it: no plan could be scored beside it
-        raise StudyError(f"the un-accelerated pipeline cannot make its pictures ({error}).") from error
+    except (ScoreError, RuntimeError) as error:  # such as NaNs, or too little memory: no plan could be scored beside it
+        raise StudyError(f"the un-accelerated pipeline cannot make its pictures ({str(error).rstrip('.')}).") from error
 
 
 def _find_floor(session: Session) -> dict[str, Any] | None:

@@ -19,7 +19,7 @@ from sqlalchemy.engine import Connection
 from explorer.compiling import CompileMode
 from explorer.errors import ScoreError
 from explorer.profiles import Profile
-from explorer.workload import Workload
+from explorer.workload import Workload, is_guided
 from studies.config import absolute
 from studies.device_lock import on_device
 from studies.store import Store
@@ -142,9 +142,12 @@ def session_workload(session: Session) -> Workload:
 
 
 def standing_profile(session: Session, store: Store) -> Profile | None:
-    """The complete profile of the session's model, workload and device, if one stands in the storage."""
+    """The complete profile of the session's model, workload and device, if one stands in the storage. Profiles are
+    measured with guidance, so a search without it has none."""
     from explorer.models import fingerprint
 
+    if not is_guided(session.evaluator.guidance):
+        return None
     key = profile_key(fingerprint(session.evaluator.pipe), session_workload(session), session.info)
     found = find_profile(store, key)
     return found if found is not None and found.complete else None

@@ -26,7 +26,13 @@ from explorer.quality.reference import load_reference
 from explorer.quality.scorer import Scorer
 from explorer.schedulers import OWN, scheduler_for
 from explorer.strategies import PAPER_MODES, baselines
-from explorer.workload import evaluations_of, latent_size, random_embeds, vae_factor
+from explorer.workload import (
+    evaluations_of,
+    is_guided,
+    latent_size,
+    random_embeds,
+    vae_factor,
+)
 from search_spaces import make_space
 from studies.calibration import Calibration
 from studies.config import LATENCY, SearchConfig
@@ -133,7 +139,7 @@ def _open(config: SearchConfig, pipe: Any, references: Saved | None) -> Session:
     if trained:
         resolve(config.quality_objectives, extractor, config.clip_model)  # an unknown metric is said before loading
     if pipe is None:
-        pipe = load_pipeline(config.model, device=str(device), dtype=dtype)
+        pipe = load_pipeline(config.model, device=str(device), dtype=dtype, variant=config.variant)
     architecture = Architecture.of(pipe.unet)
     most = int(pipe.scheduler.config.num_train_timesteps)
     if config.steps > most:
@@ -157,10 +163,10 @@ def _open(config: SearchConfig, pipe: Any, references: Saved | None) -> Session:
         )
         scorer = Scorer(metrics, extractor, loaded, config.clip_model, device)
         _check_count(scorer, prompts)
-    guidance = config.guidance or default_guidance(config.model)
+    guidance = default_guidance(config.model) if config.guidance is None else config.guidance
     side = config.resolution or int(pipe.unet.config.sample_size) * vae_factor(pipe)
     latent_size((side, side), vae_factor(pipe))
-    features = _feature_bytes(pipe, config, side, dtype)
+    features = _feature_bytes(pipe, config, side, dtype, guidance)
     check_memory(
         needed_for(features, compile_mode(config.compile)), free_memory(device),
         f"timing {config.model} at --latency-batch {config.latency_batch}, {side}x{side} px, {dtype}",
@@ -217,6 +223,7 @@ def _open(config: SearchConfig, pipe: Any, references: Saved | None) -> Session:
         }
         # absent where they are not: as in older studies
         | ({"schedulers": [OWN, *schedulers]} if schedulers else {})
+        | ({"variant": config.variant} if config.variant is not None else {})
         | {name: value for name, value in _limits(config).items() if value is not None},
     )
     evaluator.limits = Limits(
@@ -242,6 +249,7 @@ def config_of(settings: StudySettings, study: str, **run: Any) -> SearchConfig:
         steps=settings.steps,
         seed=settings.seed,
         dtype=settings.dtype,
+        variant=settings.extra.get("variant"),
         compile=settings.compile,
         sampler=settings.sampler.name,
         guidance=settings.guidance,
@@ -266,11 +274,12 @@ def _limits(config: SearchConfig) -> dict[str, float | None]:
     return {"max cache MiB": config.max_cache_mib, "max variants": config.max_variants, "max age": config.max_age}
 
 
-def _feature_bytes(pipe: Any, config: SearchConfig, side: int, dtype: str) -> dict[str, int]:
+def _feature_bytes(pipe: Any, config: SearchConfig, side: int, dtype: str, guidance: float) -> dict[str, int]:
     """Of each node's feature in the loop that is timed; with guidance the UNet sees two samples a picture."""
+    samples = config.latency_batch * (2 if is_guided(guidance) else 1)
     latent = latent_size((side, side), vae_factor(pipe))
     itemsize = {"float64": 8, "float32": 4}.get(dtype, 2)
-    return anatomy(pipe.unet, latent).feature_bytes(2 * config.latency_batch, itemsize)
+    return anatomy(pipe.unet, latent).feature_bytes(samples, itemsize)
 
 
 def _schedulers(config: SearchConfig, pipe: Any) -> dict[str, int]:

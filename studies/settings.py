@@ -107,9 +107,17 @@ def flatten(settings: StudySettings) -> dict[str, Any]:
     return data | dict(extra)
 
 
+def same_weights(stored: StudySettings, asked: StudySettings) -> bool:
+    """Whether the models of both have the same fingerprint, wherever they are."""
+    fingerprint = stored.extra.get("weights")
+    return fingerprint is not None and fingerprint == asked.extra.get("weights")
+
+
 def differences(stored: StudySettings, asked: StudySettings) -> list[tuple[str, Any, Any]]:
     """(what, the study's value, the asked value) for everything in which the two differ."""
     there, here = flatten(stored), flatten(asked)
+    if same_weights(stored, asked):
+        there["model"] = here["model"]  # a folder that was moved, or copied
     return [(name, there.get(name), here.get(name)) for name in {**there, **here} if there.get(name) != here.get(name)]
 
 

@@ -22,7 +22,8 @@ class Sheet:
     """The pictures of one plan, each made once.
 
     draw: makes those of some prompts, given the number of the first; uint8 (n, 3, H, W). baseline: gives the
-    un-accelerated ones of all prompts. seconds: what making them took, and measuring their drift on the way.
+    un-accelerated ones of all prompts. check: raises ScoreError for pictures without information. seconds: what making
+    them took, and measuring their drift on the way.
     """
 
     def __init__(
@@ -32,8 +33,10 @@ class Sheet:
         baseline: Callable[[], torch.Tensor],
         scorer: Scorer | None,
         info: DeviceInfo,
+        check: Callable[[torch.Tensor], None],
     ) -> None:
         self.seconds = 0.0
+        self._check = check
         self._prompts, self._draw, self._baseline, self._scorer, self._info = prompts, draw, baseline, scorer, info
         self._made: list[torch.Tensor] = []
         self._count = 0
@@ -50,6 +53,7 @@ class Sheet:
             prompts = self._prompts[self._count : count]
             if prompts:
                 self._made.append(self._draw(prompts, self._count))
+                self._check(self.pictures())
             self._count = max(count, self._count)
             self.seconds += time.perf_counter() - start
 

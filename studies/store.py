@@ -9,7 +9,7 @@ import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
@@ -197,7 +197,7 @@ class Store:
     # Studies ---------------------------------------------------------------------------------------------------------
 
     def create_study(self, name: str, settings: StudySettings) -> StudyRecord:
-        """The study `name`: a new one, or the one that stands if it measures the same.
+        """The study `name`: a new one, or the one that exists if it measures the same. Its model may have been moved.
 
         Raises:
             StudyError: when it stands with other settings (both sides are named), or the name cannot be used.
@@ -212,7 +212,14 @@ class Store:
         study = self.study(name)
         check_same(name, study.settings, settings)
         self.optuna_study(study)
-        return study
+        return study if study.settings.model == settings.model else self._moved(study, settings.model)
+
+    def _moved(self, study: StudyRecord, model: str) -> StudyRecord:
+        """The study with the place where its model is now, which further workers and commands load it from."""
+        settings = replace(study.settings, model=model)
+        update = sa.update(tables.studies).where(tables.studies.c.id == study.id)
+        self.transact(lambda connection, _: connection.execute(update.values(settings=settings.to_json())))
+        return replace(study, settings=settings)
 
     def study(self, name: str) -> StudyRecord:
         """The study `name`. Raises StudyError, naming those that stand, when there is none."""

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from explorer.errors import brief
 from explorer.estimate import Estimate
 
 
@@ -70,3 +71,17 @@ def _ends(score: Estimate | Mapping[str, Any]) -> tuple[float, float, float]:
     if isinstance(score, Estimate):
         return score.value, score.low, score.high
     return score["value"], score["low"], score["high"]
+
+
+def cut_words(pipe: Any, prompts: Sequence[str]) -> str | None:
+    """In one sentence, which prompts the text encoder of a pipeline does not read to their end; None where it reads
+    them all."""
+    from explorer.workload import cut_prompts, text_tokens
+
+    cut = cut_prompts(pipe, prompts)
+    if not cut:
+        return None
+    return (
+        f"note: {len(cut)} of {len(prompts)} prompts are longer than the {text_tokens(pipe)} tokens that the model's "
+        f"text encoder reads, and it ignores the rest of them (the first: {brief(cut[0], 60)!r})"
+    )

@@ -12,7 +12,7 @@ from studies.calibrate import Progress as Standing
 from studies.calibrate import calibrate
 from studies.calibration import Calibration
 from studies.commands.output import duration, out, print_json, table, words
-from studies.config import SearchConfig, make_config
+from studies.config import SearchConfig, check_place, make_config
 from studies.database import show_url
 from studies.interrupts import interruptible
 from studies.saved import Saved
@@ -35,6 +35,7 @@ def run_calibrate(
     with Store.open(config.storage) as store:
         if any(study.name == config.study for study in store.studies()):
             config = make_config(given, None, config_of(store.study(config.study).settings, config.study))
+            check_place(config)
         else:
             config = make_config(given | {"calibrate": True})
         removed.check_sampler(config.sampler)

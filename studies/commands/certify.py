@@ -8,6 +8,7 @@ from typing import Any
 
 from explorer.errors import ExplorerError, StudyError
 from explorer.plan import InheritancePlan
+from explorer.prompts import texts
 from studies.certificate import CERTIFICATE, PAGE, certificate_folder
 from studies.certify import LEAST, certify, check_held_out, held_out
 from studies.commands.output import counted, out, print_json, words
@@ -18,6 +19,7 @@ from studies.judgement import Limits
 from studies.session import Session, config_of, open_session
 from studies.settings import StudySettings
 from studies.store import Store
+from studies.wording import cut_words
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,8 @@ def certify_command(
     _check_weights(session, subject, given)
     check_held_out(session, subject.searched)
     total = len(session.evaluator.prompts) if count is None else count
+    if (cut := cut_words(session.evaluator.pipe, texts(session.evaluator.prompts))) is not None:
+        console.print(cut, markup=False)
     console.print(
         f"certifying {subject.words}: {total} pictures of each run, of {subject.config.prompts}", markup=False
     )

@@ -30,7 +30,8 @@ def models_command(as_json: bool) -> None:
         shown.add_row(str(row["name"]), "yes" if row["weights"] else "no", str(row["description"]))
     out().print(shown)
     out().print(
-        "\nAny diffusers folder, or a hub id (owner/name), of a Stable Diffusion 1.x, 2.x or XL pipeline works too."
+        "\nAny diffusers folder, .safetensors checkpoint or hub id (owner/name) of Stable Diffusion 1.x, 2.x or XL "
+        "works too."
     )
 
 

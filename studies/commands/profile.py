@@ -25,6 +25,7 @@ def profile_command(
     *,
     device: str,
     dtype: str,
+    variant: str | None = None,
     batch: int,
     resolution: int | None,
     steps: int,
@@ -54,7 +55,7 @@ def profile_command(
     console = words()
     with Store.open(storage) as store, interruptible():
         console.print(f"loading {model} ...", markup=False)
-        pipe = load_pipeline(model, device=str(where), dtype=kind)
+        pipe = load_pipeline(model, device=str(where), dtype=kind, variant=variant)
         workload = workload_of(pipe, device=str(where), dtype=kind, batch=batch, resolution=resolution, compile=mode)
         try:
             with _progress(describe(where).name) as show:

@@ -13,13 +13,14 @@ from typing import Any
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from explorer.errors import StudyError
+from explorer.prompts import texts
 from studies import findings, removed
 from studies.clock import Clock, OutOfTime
 from studies.commands.browse import print_front, study_document
 from studies.commands.calibrate import with_progress
 from studies.commands.output import duration, print_json, words
 from studies.commands.time_words import Pace, foretold, unscored
-from studies.config import STORAGE_VARIABLE, SearchConfig, make_config
+from studies.config import STORAGE_VARIABLE, SearchConfig, check_place, make_config
 from studies.database import show_url
 from studies.driver import TIMEOUT, Outcome, progress, run_worker
 from studies.driver import Progress as Standing
@@ -34,6 +35,7 @@ from studies.saved import Saved
 from studies.session import Session, config_of, open_session
 from studies.store import Store, StudyRecord
 from studies.summary import without_loss
+from studies.wording import cut_words
 from studies.workers import run_workers
 
 CALIBRATES = (
@@ -58,10 +60,12 @@ def run_search(given: dict[str, Any], file: Path | None, *, as_json: bool, start
     with Store.open(config.storage) as store:
         if any(study.name == config.study for study in store.studies()):
             config = make_config(given, file, config_of(store.study(config.study).settings, config.study))
+            check_place(config)
         removed.check_sampler(config.sampler)
         console.print(f"loading {config.model} ...", markup=False)
         session = decided(open_session(config, references=Saved.of_references(store.folder, config.study)))
         _say(_few_pictures(session))
+        _say(cut_words(session.evaluator.pipe, texts(session.evaluator.prompts)))
         if session.config.calibrate and config.calibrate is None:
             _say(CALIBRATES)
         use_profile(session, store)
@@ -128,6 +132,7 @@ def run_one_worker(
         config = config_of(
             record.settings, study, device=device, storage=storage, proposals=proposals, racing=racing, replay=replay
         )
+        check_place(config)
         removed.check_sampler(config.sampler)
         session = open_session(config, references=Saved.of_references(store.folder, config.study))
         elsewhere = store.check_settings(record, session.settings)
@@ -194,7 +199,7 @@ def _few_pictures(session: Session) -> str | None:
 
 def _say(note: str | None) -> None:
     if note is not None:
-        words().print(note)
+        words().print(note, markup=False)
 
 
 def _seconds(clock: Clock) -> float | None:
