@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from explorer.errors import ScoreError
-from explorer.pictures import as_png, find_pictures, generate, read_batches, read_picture
+from explorer.pictures import as_png, check_informative, find_pictures, generate, read_batches, read_picture
 from explorer.quality import paired
 from explorer.quality.features import Features, check_pictures
 from explorer.quality.reference import Reference, load_reference
@@ -318,3 +318,28 @@ def test_missing_statistics(tmp_path: Path) -> None:
 def test_what_is_no_pictures_is_refused(pictures: torch.Tensor) -> None:
     with pytest.raises(ScoreError, match="bytes of shape"):
         check_pictures(pictures)
+
+
+BLANKS = {
+    "black": (torch.zeros(4, 3, 8, 8), "4 of 4 pictures are of one colour (the first is black)"),
+    "grey, but for rounding": (127 + torch.arange(64).reshape(8, 8) % 2 + torch.zeros(2, 3, 8, 8), "RGB [128, 128"),
+    "a colour": (torch.tensor([9.0, 200.0, 30.0])[:, None, None] + torch.zeros(3, 3, 8, 8), "RGB [9, 200, 30]"),
+    "most of them": (torch.cat([torch.zeros(3, 3, 8, 8), random_pictures(2, 8).float()]), "3 of 5 pictures"),
+    "all alike": (random_pictures(1, 8).float() + torch.zeros(3, 1, 1, 1), "All 3 pictures are alike"),
+}
+
+
+@pytest.mark.parametrize("kind", BLANKS)
+def test_pictures_without_information_are_refused(kind: str) -> None:
+    pictures, expected = BLANKS[kind]
+    with pytest.raises(ScoreError) as error:
+        check_informative(pictures.to(torch.uint8), torch.float32)
+    assert expected in str(error.value) and "precision is not the cause" in str(error.value)
+    with pytest.raises(ScoreError, match="half precision needs --dtype float32 or bfloat16"):
+        check_informative(pictures.to(torch.uint8), torch.float16)
+
+
+def test_a_blank_picture_among_others_and_a_single_one_are_pictures() -> None:
+    blank = torch.full((1, 3, 8, 8), 255, dtype=torch.uint8)
+    check_informative(torch.cat([blank, random_pictures(3, 8)]), torch.float32)
+    check_informative(random_pictures(1, 8), torch.float32)
