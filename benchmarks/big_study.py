@@ -34,6 +34,7 @@ from explorer.strategies import baselines
 from search_spaces import make_space
 from studies import Objective, Store, StudyRecord, StudySettings
 from studies.config import STORAGE_VARIABLE
+from studies.facts import PlanFacts
 from studies.tables import devices, measurements, plans, workers
 
 STEPS, POOL, BATCH = 50, 600, 5000
@@ -81,6 +82,8 @@ def write(store: Store, study: StudyRecord, chosen: list[InheritancePlan], count
     generator = np.random.default_rng([first, count])
     documents = [plan.to_json() for plan in chosen]
     words = [plan.describe() for plan in chosen]
+    names = [plan.name if origin == "baseline" else None for plan in chosen]
+    facts = [PlanFacts.of(*each).columns() for each in zip(documents, names, words, strict=True)]
     values = scores(generator, count)
     widths = {
         "latency": 0.01,
@@ -96,10 +99,10 @@ def write(store: Store, study: StudyRecord, chosen: list[InheritancePlan], count
         for start in range(0, count, BATCH):
             numbers = range(start, min(start + BATCH, count))
             connection.execute(sa.insert(plans), [
-                {
+                facts[i % len(chosen)] | {
                     "id": top + 1 + i, "study_id": study.id, "key": f"{first + i:020x}",
                     "plan": documents[i % len(documents)], "parameters": None, "words": words[i % len(words)],
-                    "origin": origin, "name": chosen[i % len(chosen)].name if origin == "baseline" else None,
+                    "origin": origin, "name": names[i % len(chosen)],
                     "aliases": [], "state": "done", "attempts": 0, "trial_number": first + i, "worker_id": 1,
                     "claimed": started + 20.0 * i, "finished": started + 20.0 * i + 18,
                 }
@@ -108,8 +111,9 @@ def write(store: Store, study: StudyRecord, chosen: list[InheritancePlan], count
             connection.execute(sa.insert(measurements), [
                 {
                     "plan_id": top + 1 + i, "metric": metric, "value": float(values[metric][i]),
-                    "low": float(values[metric][i] * (1 - widths[metric])),
-                    "high": float(values[metric][i] * (1 + widths[metric])), "n": 64, "extractor": "emojiclip",
+                    "low": float(values[metric][i] - widths[metric] * abs(values[metric][i])),
+                    "high": float(values[metric][i] + widths[metric] * abs(values[metric][i])), "n": 64,
+                    "extractor": "emojiclip",
                     "seconds": 3.0, "device_id": 1,
                     "samples": [round(float(values[metric][i]), 4)] * 64 if metric in ("psnr", "ssim") else None,
                 }

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from explorer.schedulers import short
-from studies.charts import series_of
+from studies.charts import group_of
 from studies.front import Array, non_dominated
 from studies.history import History, history
 from studies.rows import TrialRow
@@ -58,7 +58,7 @@ class Board:
             rows,
             measured,
             {name: _column(measured, name) for name in names},
-            _labels(series_of(row.origin, row.name, row.words) for row in measured),
+            _labels(group_of(row) for row in measured),
             _labels(row.facts.mode for row in measured),
             _labels(row.facts.form for row in measured),
             _labels(row.facts.rule for row in measured),

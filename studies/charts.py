@@ -30,19 +30,16 @@ SERIES = {
 _PAPER = {"LI": "layer", "AI": "unit", "RI": "unit", "CO": "concurrent"}
 
 
-def series_of(origin: str, name: str | None, words: str) -> str:
-    """Which of the charts' series a plan belongs to, by its origin, name and words."""
-    if words.startswith("plain@"):
+def group_of(row: TrialRow) -> str:
+    """Which of the charts' series a plan belongs to."""
+    if row.facts.plain:
         return "plain steps"
-    if origin != "baseline" or name is None:
+    name = row.name
+    if row.origin != "baseline" or name is None:
         return "searched"
     if name.startswith("DC"):
         return "DeepCache"
     return "encoder propagation" if name.startswith("EP") else f"A-SDM {_PAPER.get(name[:2], 'block')}"
-
-
-def group_of(row: TrialRow) -> str:
-    return series_of(row.origin, row.name, row.words)
 
 
 def front_figure(rows: list[TrialRow], objectives: tuple[Objective, ...], title: str) -> go.Figure:

@@ -25,7 +25,6 @@ from studies.proposers.base import Predictor, Tools
 from studies.proposers.record import Record
 from studies.queue import Claim, Counts
 from studies.scored import LATENCY, QUALITY, Evaluator, Part, Scored, Space
-from studies.sketch import nickname_of_json
 from studies.store import Store, StudyRecord
 from studies.tables import DONE, FAILED, SCREENED, UNTIMED
 
@@ -188,7 +187,7 @@ class _Run:
             if work is not None:
                 claim, plan, number = work
                 pause = POLL_SECONDS
-                report(words=nickname_of_json(claim.plan, claim.name, claim.words), **self._score(claim, plan, number))
+                report(words=claim.nickname, **self._score(claim, plan, number))
                 continue
             counts = queue.counts(self.store, self.study)
             left = counts.untimed if self.part == QUALITY else 0

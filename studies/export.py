@@ -87,7 +87,7 @@ def write_export(
     certificate = _bring_certificate(
         certificate_folder(store, study, row.key), folder, plan, study.settings.extra.get("weights")
     )
-    strip = picture_strip(store, study, row, plain_row(trials(store, study), study.settings.steps))
+    strip = picture_strip(store, study, row, plain_row(trials(store, study, keep_plans=False), study.settings.steps))
     files = {
         PLAN_FILE: _json(plan.to_json()),
         METRICS: _json(metrics),
@@ -123,7 +123,7 @@ def exported_plan(study: StudyRecord, row: TrialRow) -> InheritancePlan:
 def metrics_document(store: Store, study: StudyRecord, row: TrialRow) -> dict[str, Any]:
     """What metrics.json holds: scores with intervals and counts, seeds, device, versions, the study's settings."""
     settings = study.settings
-    plain = plain_row(trials(store, study), settings.steps)
+    plain = plain_row(trials(store, study, keep_plans=False), settings.steps)
     return {
         "kind": METRICS_KIND,
         "schema": 1,

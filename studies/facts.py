@@ -1,90 +1,167 @@
-"""What a filter asks of a plan, read from its JSON without building it: mode, form, rule, steps and scheduler."""
+"""The facts of a plan that rows, filters and labels show. They are found once, when the plan is enqueued, and kept as
+columns of `explorer_plans`; whoever shows a row reads the columns and never the plan's JSON."""
 
 from __future__ import annotations
 
-import re
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from functools import lru_cache
 from typing import Any
 
-from explorer.errors import PlanError
+from explorer.architecture import Architecture
+from explorer.errors import ExplorerError, PlanError
+from explorer.mask import FORMS, Mask
+from explorer.plan import plain_name
+from explorer.plan_text import mask_from_text, schedule_from_text
+from explorer.rules import FITTED_RULES, RULES
+from explorer.schedule import MAX_EVALUATIONS, Curve, Schedule, Segments, schedule_from_json
 from explorer.schedulers import check_name, short
+from search_spaces.nickname import nickname_of
 
-UNKNOWN = "other"
+UNKNOWN, NONE = "other", "none"
+TEACHER = "teacher"
+"""The model's own UNet, among the networks of a plan."""
+LONG = 48
+"""Characters of a plan's description that serve as its nickname where none can be made."""
+_UNREADABLE = (ExplorerError, TypeError, ValueError, KeyError, AttributeError, OverflowError)
 
 
 @dataclass(frozen=True, slots=True)
 class PlanFacts:
-    """mode: `P5`, `P5†` (any full tail), `N` (DeepCache's curve), `free` (written out), `none` (extracts always).
-    form: `residual`, `output`, `both` or `none`. rule: `copy`, `forecast1` ... steps: None where the JSON has none.
-    scheduler: `DPMSolverMultistep`, None for the pipeline's own. `other` where the JSON tells something that this
-    version does not know."""
+    """The facts of one plan. Each field is a column of the same name.
+
+    mode: `P5`, `P5†` (any full tail), `N` (DeepCache's curve), `free` (written out), `none` (extracts always).
+    form: `residual`, `output`, `both` or `none`. rule: `copy`, `forecast1` ..., or `none`. steps: None where the plan
+    has no valid number. scheduler: `DPMSolverMultistep`; None is the pipeline's own. networks: those that the plan
+    runs. spacing: of the timesteps; None is the scheduler's own. nickname: a short name for people.
+    `other` marks what this version does not know.
+    """
 
     mode: str = UNKNOWN
     form: str = UNKNOWN
     rule: str = UNKNOWN
     steps: int | None = None
     scheduler: str | None = None
+    networks: tuple[str, ...] = (TEACHER,)
+    spacing: str | None = None
+    nickname: str = ""
 
     @classmethod
-    def of(cls, plan: Any) -> PlanFacts:
-        """Never raises: a plan of another kind or version has facts of its own."""
-        if not isinstance(plan, Mapping):
-            return cls()
-        mode = _mode(plan.get("schedule"))
-        form = "none" if mode == "none" else _form(plan.get("masks"))
-        steps = plan.get("steps")
+    def of(cls, plan: Any, name: str | None = None, description: str = "") -> PlanFacts:
+        """The facts of a plan's JSON. A plan of another kind or version has facts too; this never raises.
+
+        Args:
+            plan: What `InheritancePlan.to_json` returns, of any schema, or any other JSON value.
+            name: The plan's name, which is then its nickname.
+            description: `InheritancePlan.describe`, shortened for the nickname where the plan cannot be read.
+        """
+        document: Mapping[str, Any] = plan if isinstance(plan, Mapping) else {}
+        schedule = _schedule(document.get("schedule"))
+        mode, form = _mode(schedule), _form(document.get("masks"))
+        if NONE in (mode, form):
+            mode = form = NONE
+        rule = NONE if form == NONE else _rule(document.get("rule"))
+        steps, scheduler = _steps(document.get("steps")), _scheduler(document.get("scheduler"))
+        nickname = name or _nickname(document, schedule, mode, rule, steps, scheduler) or shortened(description)
+        return cls(mode, form, rule, steps, scheduler, nickname=nickname)
+
+    @classmethod
+    def of_row(cls, row: Any) -> PlanFacts:
+        """The facts in the columns of a row of `explorer_plans`. A row from a worker of an earlier version has no
+        nickname; its description serves."""
+        values = {field.name: getattr(row, field.name) for field in fields(cls)}
         return cls(
-            mode if form != "none" else "none",
-            form,
-            "none" if form == "none" else _rule(plan.get("rule")),
-            steps if isinstance(steps, int) else None,
-            _scheduler(plan.get("scheduler")),
+            **values | {"networks": tuple(row.networks), "nickname": row.nickname or row.name or shortened(row.words)}
         )
+
+    def columns(self) -> dict[str, Any]:
+        """The values of the columns."""
+        return {field.name: getattr(self, field.name) for field in fields(self)} | {"networks": list(self.networks)}
+
+    @property
+    def plain(self) -> bool:
+        """Whether the plan inherits nothing: the un-accelerated pipeline, or only fewer steps or another scheduler."""
+        return self.mode == NONE
 
 
 UNKNOWN_FACTS = PlanFacts()
 
 
-def _mode(schedule: Any) -> str:
-    """Of a schedule as an object, or as a short text (`P5@2 tail=0.2`, `N10 centre=...`, `0 1*4 0`)."""
-    if isinstance(schedule, str):
-        if found := re.match(r"P(\d+)", schedule):
-            return _periodic(int(found[1]), "tail=" in schedule)
-        return "N" if schedule.startswith("N") else "free" if schedule[:1].isdigit() else UNKNOWN
-    if not isinstance(schedule, Mapping):
+def shortened(description: str) -> str:
+    """A plan's description as a nickname."""
+    return description if len(description) <= LONG else description[: LONG - 4] + " ..."
+
+
+def _nickname(
+    plan: Mapping[str, Any], schedule: Schedule | None, mode: str, rule: str, steps: int | None, scheduler: str | None
+) -> str | None:
+    """None for a plan that cannot be read."""
+    if steps is not None and mode == NONE:
+        return plain_name(steps, scheduler)
+    if steps is None or schedule is None:
+        return None
+    try:
+        architecture = _architecture(json.dumps(plan["architecture"]))
+        masks = [
+            mask_from_text(architecture, mask) if isinstance(mask, str) else Mask.of(mask) for mask in plan["masks"]
+        ]
+        return nickname_of(architecture, masks, schedule, rule, steps, scheduler)
+    except _UNREADABLE:
+        return None
+
+
+@lru_cache(maxsize=64)
+def _architecture(text: str) -> Architecture:
+    return Architecture.from_json(json.loads(text))
+
+
+def _schedule(schedule: Any) -> Schedule | None:
+    """A schedule as a text or as an object; None for what is none."""
+    try:
+        return schedule_from_text(schedule) if isinstance(schedule, str) else schedule_from_json(schedule)
+    except _UNREADABLE:
+        return None
+
+
+def _mode(schedule: Schedule | None) -> str:
+    if schedule is None:
         return UNKNOWN
-    kind = schedule.get("kind")
-    if kind == "periodic" and isinstance(schedule.get("period"), int):
-        return _periodic(schedule["period"], bool(schedule.get("tail")))
-    return {"curve": "N", "segments": "free"}.get(str(kind), UNKNOWN)
-
-
-def _periodic(period: int, tail: bool) -> str:
-    return "none" if period == 1 else f"P{period}{'†' if tail else ''}"
+    if isinstance(schedule, Segments):
+        return "free" if any(choice for choice, _ in schedule.runs) else NONE
+    if isinstance(schedule, Curve):
+        return "N"
+    return NONE if schedule.period == 1 else f"P{schedule.period}{'†' if schedule.tail else ''}"
 
 
 def _form(masks: Any) -> str:
-    """Of masks as objects of unit and form, or as short texts, in which `=` marks an output."""
+    """Of masks as objects of unit and form, or as texts, in which `=` marks an output."""
     if not isinstance(masks, list) or not all(isinstance(mask, Mapping | str) for mask in masks):
         return UNKNOWN
-    forms = {form for mask in masks for form in (_forms(mask) if isinstance(mask, str) else mask.values())}
-    if forms == {"residual", "output"}:
-        return "both"
-    return str(next(iter(forms))) if len(forms) == 1 else UNKNOWN if forms else "none"
+    found = [form for mask in masks for form in (_forms(mask) if isinstance(mask, str) else mask.values())]
+    if not all(form in FORMS for form in found):
+        return UNKNOWN
+    forms = set(found)
+    return "both" if len(forms) > 1 else forms.pop() if forms else NONE
 
 
-def _forms(mask: str) -> set[str]:
-    return {"output" if word.endswith("=") else "residual" for word in mask.split()}
+def _forms(mask: str) -> list[str]:
+    return ["output" if word.endswith("=") else "residual" for word in mask.split()]
 
 
 def _rule(rule: Any) -> str:
-    if not isinstance(rule, Mapping) or not isinstance(rule.get("kind"), str):
+    """The name of a rule's JSON. Its weights are not read."""
+    if not isinstance(rule, Mapping):
         return UNKNOWN
-    order = rule.get("order")
-    if rule["kind"] == "fitted":
-        return "fitted3" if order == 2 else "fitted"
-    return rule["kind"] + (str(order) if rule["kind"] == "forecast" and isinstance(order, int) else "")
+    kind, order = rule.get("kind"), rule.get("order")
+    if kind == "fitted":
+        return FITTED_RULES[1 if order == 2 else 0]
+    name = f"{kind}{order}" if kind == "forecast" else kind
+    return name if name in RULES else UNKNOWN
+
+
+def _steps(steps: Any) -> int | None:
+    return steps if type(steps) is int and 1 <= steps <= MAX_EVALUATIONS else None
 
 
 def _scheduler(name: Any) -> str | None:

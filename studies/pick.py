@@ -34,7 +34,7 @@ class Candidate:
     @property
     def plain(self) -> bool:
         """Whether it only takes fewer steps."""
-        return self.row.words.startswith("plain@")
+        return self.row.facts.plain
 
 
 def bounds_within(limits: Limits, clip: str, plain: TrialRow) -> list[Bound]:
@@ -62,7 +62,7 @@ def candidates(store: Store, study: StudyRecord, clip: str) -> tuple[TrialRow | 
 
 def answer(store: Store, study: StudyRecord, asked: Asked) -> Choice:
     """The fastest plan of a study within the limits. Raises StudyError for limits that the study cannot tell."""
-    rows = trials(store, study)
+    rows = trials(store, study, keep_plans=False)
     measured = [row for row in rows if row.state == DONE and "speedup" in row.scores]
     metrics = list(dict.fromkeys(metric for row in measured for metric in row.scores))
     plain = plain_row(rows, study.settings.steps)

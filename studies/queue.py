@@ -22,6 +22,7 @@ from explorer.errors import ExplorerError, StudyError
 from explorer.plan import InheritancePlan
 from studies import pictures
 from studies.config import LATENCY as LATENCIES
+from studies.facts import PlanFacts
 from studies.scored import LATENCY, QUALITY, Part, Scored, Space
 from studies.store import Store, StudyRecord
 from studies.tables import DONE, FAILED, RUNNING, SCREENED, UNTIMED, WAITING, measurements, plans, studies
@@ -63,6 +64,7 @@ class Claim:
     words: str
     origin: str
     name: str | None
+    nickname: str
     worker_id: int
     part: Part | None = None
     number: int | None = None
@@ -107,12 +109,13 @@ def row_of(
 ) -> dict[str, Any]:
     """A plan's row; its UNet evaluations are kept with it, as its key alone would not give them back. proposed_by: a
     kind of `studies.proposers`."""
-    return {
+    document, description = plan.to_json(), plan.describe()
+    return PlanFacts.of(document, plan.name, description).columns() | {
         "study_id": study.id,
         "key": plan.key(evaluations),
-        "plan": plan.to_json() | {"evaluations": evaluations},
+        "plan": document | {"evaluations": evaluations},
         "parameters": parameters,
-        "words": plan.describe(),
+        "words": description,
         "origin": origin,
         "proposed_by": proposed_by,
         "name": plan.name,
@@ -152,7 +155,8 @@ def enqueue(
                 connection.execute(sa.insert(plans).values(row))
                 added += 1
             elif row["name"] is not None and row["name"] not in (found.name, *found.aliases):
-                change = {"aliases": [*found.aliases, row["name"]]} if found.name else {"name": row["name"]}
+                named = {"name": row["name"], "nickname": row["nickname"]}
+                change = {"aliases": [*found.aliases, row["name"]]} if found.name else named
                 query = sa.update(plans).where(plans.c.id == found.id)
                 connection.execute(query.values(origin=origin, **change))
         return added
@@ -226,7 +230,10 @@ def claim_new(
 
 def _claim(row: sa.Row[Any], worker_id: int, part: Part | None) -> Claim:
     number = row.trial_number if part == LATENCY else None
-    return Claim(row.id, row.key, row.plan, row.parameters, row.words, row.origin, row.name, worker_id, part, number)
+    nickname = PlanFacts.of_row(row).nickname
+    return Claim(
+        row.id, row.key, row.plan, row.parameters, row.words, row.origin, row.name, nickname, worker_id, part, number
+    )
 
 
 def _settle(connection: Connection, claim: Claim, **change: Any) -> bool:

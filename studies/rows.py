@@ -14,7 +14,6 @@ from explorer.estimate import Estimate
 from studies.facts import UNKNOWN_FACTS, PlanFacts
 from studies.front import Array, losses, non_dominated
 from studies.settings import Objective
-from studies.sketch import Sketch, nickname_of_row
 from studies.store import Store, StudyRecord
 from studies.tables import DONE, devices, measurements, pictures, plans, workers
 
@@ -27,8 +26,7 @@ class TrialRow:
 
     proposed_by: the kind of proposer that gave it; None for baselines and in studies of before it was kept.
 
-    plan: its JSON; None where many rows were read for their scores alone (`studies.reading`): `trial` reads it. facts:
-    what filters ask of it, sketch: what its nickname is made of, either way.
+    plan: its JSON; None where many rows were read to be shown: `trial` reads it. facts: what is shown of the plan.
     """
 
     number: int | None
@@ -50,12 +48,11 @@ class TrialRow:
     devices: dict[str, str] = field(default_factory=dict)
     facts: PlanFacts = UNKNOWN_FACTS
     proposed_by: str | None = None
-    sketch: Sketch | None = None
 
     @property
     def nickname(self) -> str:
         """A short name for people, not always one of its own: `title` has the number as well."""
-        return nickname_of_row(self.sketch, self.facts, self.name, self.words)
+        return self.facts.nickname
 
     @property
     def title(self) -> str:
@@ -95,10 +92,10 @@ class WorkerRow:
     heartbeat: float
 
 
-def trials(store: Store, study: StudyRecord) -> list[TrialRow]:
-    """Every distinct plan of the study in the order of the queue, finished or not."""
+def trials(store: Store, study: StudyRecord, *, keep_plans: bool = True) -> list[TrialRow]:
+    """Every distinct plan of the study in the order of the queue, finished or not. keep_plans: as in `read_rows`."""
     mine = plans.c.study_id == study.id
-    return list(store.transact(lambda connection, _: read_rows(connection, mine, keep_plans=True)).values())
+    return list(store.transact(lambda connection, _: read_rows(connection, mine, keep_plans=keep_plans)).values())
 
 
 def trial(store: Store, study: StudyRecord, number: int) -> TrialRow:
@@ -110,7 +107,8 @@ def trial(store: Store, study: StudyRecord, number: int) -> TrialRow:
     return found[0]
 
 
-_PLAN_COLUMNS = [column for column in plans.c if column.name not in ("parameters", "attempts", "study_id", "worker_id")]
+_LEFT_OUT = ("plan", "parameters", "attempts", "study_id", "worker_id")
+_SHOWN_COLUMNS = [column for column in plans.c if column.name not in _LEFT_OUT]
 _SCORE_COLUMNS = [
     measurements.c[name] for name in ("plan_id", "metric", "value", "low", "high", "n", "extractor", "seconds")
 ]
@@ -119,11 +117,10 @@ _SCORE_COLUMNS = [
 def read_rows(connection: Connection, where: sa.ColumnElement[bool], *, keep_plans: bool) -> dict[int, TrialRow]:
     """The rows of `plans` that `where` chooses, by id, in the order of the queue. Samples are not read.
 
-    keep_plans: whether the plans' JSON stays in the rows; without it, tens of thousands of rows fit into memory.
+    keep_plans: whether the plans' JSON is read. Without it, tens of thousands of rows are read in seconds.
     """
-    query = sa.select(*_PLAN_COLUMNS, workers.c.number.label("worker")).outerjoin(
-        workers, plans.c.worker_id == workers.c.id
-    )
+    columns = [*_SHOWN_COLUMNS, *([plans.c.plan] if keep_plans else [])]
+    query = sa.select(*columns, workers.c.number.label("worker")).outerjoin(workers, plans.c.worker_id == workers.c.id)
     scores = (
         sa.select(*_SCORE_COLUMNS, devices.c.name.label("device"))
         .join(plans, measurements.c.plan_id == plans.c.id)
@@ -179,9 +176,8 @@ def _trial(row: Any, scores: _Scores, keep_plan: bool) -> TrialRow:
         extractors=scores.extractors,
         device=scores.devices.get("latency") or next(iter(scores.devices.values()), None),
         devices=scores.devices,
-        facts=PlanFacts.of(row.plan),
+        facts=PlanFacts.of_row(row),
         proposed_by=row.proposed_by,
-        sketch=None if row.name else Sketch.of(row.plan),
     )
 
 

@@ -62,7 +62,7 @@ def _tells(plain: TrialRow, metric: str) -> bool:
 
 def is_control(row: TrialRow) -> bool:
     """A baseline, or a searched plan that only takes fewer plain steps."""
-    return row.origin == "baseline" or row.words.startswith("plain@")
+    return row.origin == "baseline" or row.facts.plain
 
 
 def dominated_baselines(rows: list[TrialRow], row: TrialRow, objectives: tuple[Objective, ...]) -> list[str]:

@@ -77,6 +77,15 @@ plans = sa.Table(
     sa.Column("claimed", sa.Double, nullable=True),
     sa.Column("finished", sa.Double, nullable=True),
     sa.Column("proposed_by", sa.String(40), nullable=True),  # a kind of `studies.proposers`; null: a baseline
+    # `studies.facts.PlanFacts`. The defaults serve workers of earlier versions that still run after a migration.
+    sa.Column("nickname", sa.Text, nullable=True),
+    sa.Column("mode", sa.String(20), nullable=False, server_default="other"),
+    sa.Column("form", sa.String(20), nullable=False, server_default="other"),
+    sa.Column("rule", sa.String(20), nullable=False, server_default="other"),
+    sa.Column("steps", sa.Integer, nullable=True),
+    sa.Column("scheduler", sa.String(80), nullable=True),  # null: the pipeline's own
+    sa.Column("networks", sa.JSON, nullable=False, server_default='["teacher"]'),
+    sa.Column("spacing", sa.String(40), nullable=True),  # null: the scheduler's own
     sa.UniqueConstraint("study_id", "key"),
     sa.Index("explorer_plans_by_state", "study_id", "state"),
 )

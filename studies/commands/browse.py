@@ -77,7 +77,7 @@ def show_command(
 
             settings = study.settings
             title = f"{name}: {settings.model}, {settings.steps} steps, {settings.device}"
-            figure = front_figure(trials(store, study), settings.objectives, title)
+            figure = front_figure(trials(store, study, keep_plans=False), settings.objectives, title)
             if html is not None:
                 write_html(figure, html)
             if png is not None:
@@ -138,6 +138,9 @@ def _trial_document(row: TrialRow) -> dict[str, Any]:
         "aliases": row.aliases,
         "nickname": row.nickname,
         "words": row.words,
+        "networks": list(row.facts.networks),
+        "scheduler": row.facts.scheduler,
+        "spacing": row.facts.spacing,
         "key": row.key,
         "speedup": row.speedup,
         "devices": row.devices,
@@ -149,7 +152,7 @@ def _trial_document(row: TrialRow) -> dict[str, Any]:
 
 def print_front(store: Store, study: StudyRecord, *, in_full: bool = False) -> None:
     """The front as a table, then what it means in words. in_full: plans in words and not by their nicknames."""
-    rows = trials(store, study)
+    rows = trials(store, study, keep_plans=False)
     objectives = study.settings.objectives
     front = front_of(rows, objectives)
     names = [objective.name for objective in objectives if objective.name not in ("latency", "speedup")]
@@ -195,10 +198,10 @@ def print_front(store: Store, study: StudyRecord, *, in_full: bool = False) -> N
 
 def _say_when_plain_wins(rows: list[TrialRow], front: list[TrialRow], steps: int) -> None:
     """Fewer plain steps are the control that inheritance must beat: say so when they stand on the front."""
-    controls = [row for row in front if row.words.startswith("plain@") and row is not plain_row(rows, steps)]
+    controls = [row for row in front if row.facts.plain and row is not plain_row(rows, steps)]
     winners = [row.words for row in controls]
     if winners:
-        also = " or another scheduler alone" if any("/" in words for words in winners) else ""
+        also = " or another scheduler alone" if any(row.facts.scheduler is not None for row in controls) else ""
         out().print(f"fewer plain steps{also} hold {len(winners)} of the front's points: {', '.join(winners)}")
 
 

@@ -42,7 +42,6 @@ from studies.pace import Speed
 from studies.pick import Candidate, bounds_within, candidates, eligible, fastest_plain, just_beyond
 from studies.preparation import WORTH
 from studies.session import Session, open_session
-from studies.sketch import Sketch
 from tests.studies.scored_study import emoji_architecture, fill
 
 SPEED = Speed(loop=0.4, picture=0.5, scoring=0.02, calibration=60.0)
@@ -132,8 +131,9 @@ def candidate(name: str, speedup: float, loss: float, psnr: float, drift: float 
 
     values = {"speedup": speedup, "clip": 80.0 - loss, "ssim": 1 - drift, "psnr": psnr}
     scores = {metric: Estimate(value, value, value, 8) for metric, value in values.items()}
+    facts = PlanFacts(mode="none" if name.startswith("plain@") else "P2", nickname=name)
     row = TrialRow(
-        0, name, "done", "baseline", name, [], name, {}, None, None, None, None, scores, {}, {}, None
+        0, name, "done", "baseline", name, [], name, {}, None, None, None, None, scores, {}, {}, None, facts=facts
     )  # fmt: skip
     return Candidate(row, speedup, Estimate(loss, loss - 1, loss + 1, 8), drift, psnr)
 
@@ -144,7 +144,8 @@ SAFE = candidate("DC0/P2", 1.5, 0.1, 40.0, 0.05)
 PLAIN = candidate("plain@25", 1.9, 0.7, 22.0, 0.3)
 SLOW = candidate("AI/P2", 0.9, 0.0, 50.0)
 DPM = "DPMSolverMultistep"
-OTHER = replace(PLAIN, row=replace(PLAIN.row, name=f"plain@25/{DPM}", facts=PlanFacts(steps=25, scheduler=DPM)))
+FEWER_OF_DPM = PlanFacts("none", "none", "none", 25, DPM, nickname=f"plain@25/{DPM}")
+OTHER = replace(PLAIN, row=replace(PLAIN.row, name=f"plain@25/{DPM}", facts=FEWER_OF_DPM))
 FOUND = [FAST, GOOD, PLAIN, SAFE, SLOW]
 CONTROL = candidate("plain@50", 1.0, 0.0, 100.0, 0.0).row
 
@@ -245,7 +246,7 @@ def test_what_is_said(change: dict[str, Any], expected: list[str], absent: str) 
 def test_a_plan_without_a_name_goes_by_its_nickname() -> None:
     plan = replace(strategy("DC0/P3+f2", steps=50, unet=emoji_architecture()), name=None)
     unnamed = replace(
-        GOOD.row, name=None, words=plan.describe(), facts=PlanFacts.of(plan.to_json()), sketch=Sketch.of(plan.to_json())
+        GOOD.row, name=None, words=plan.describe(), facts=PlanFacts.of(plan.to_json(), None, plan.describe())
     )
     chosen = replace(GOOD, row=unnamed)
     said = outcome_words(replace(RESULT, chosen=chosen, untried=[chosen]), Limits(0.01), 50)

@@ -9,13 +9,18 @@ from typing import Any
 import numpy as np
 import pytest
 import sqlalchemy as sa
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
 
 from explorer.errors import StudyError
 from explorer.plan import InheritancePlan
 from explorer.schedule import Curve, Segments
 from explorer.strategies import STRATEGIES, strategy
-from studies import Store, tables, trials
+from studies import Store, enqueue, tables, trials
 from studies.board import Board
+from studies.charts import front_figure, group_of
+from studies.commands.browse import print_front
 from studies.facts import PlanFacts
 from studies.history import history
 from studies.importance import FEWER_STEPS, by_block, describe, effects, given_up
@@ -23,7 +28,7 @@ from studies.reading import Reading
 from studies.rows import trial
 from studies.summary import front_of, gain, scale_of, without_loss
 from studies.ties import tied
-from tests.dashboard.small_study import ARCHITECTURE, PLANS, fill, plan_of, settings
+from tests.dashboard.small_study import ARCHITECTURE, PLANS, OutsideSpace, fill, plan_of, settings
 from tests.studies.test_summary import CLOSE, OBJECTIVES, PLAIN, ROWS, row
 
 
@@ -141,7 +146,8 @@ def test_rows_without_plans_have_their_facts(tmp_path: Path) -> None:
         light, whole = reading.rows, trials(store, study)
         assert [r.plan for r in light] == [None, None]
         assert [r.facts for r in light] == [r.facts for r in whole] == [
-            PlanFacts("none", "none", "none", 20), PlanFacts("P2", "output", "forecast2", 20)
+            PlanFacts("none", "none", "none", 20, nickname="plain@20"),
+            PlanFacts("P2", "output", "forecast2", 20, nickname="DC0/P2+f2@20"),
         ]  # fmt: skip
         assert [r.scores for r in light] == [r.scores for r in whole]
         assert InheritancePlan.from_json(trial(store, study, 1).plan) == plan_of("DC0/P2+f2", "search")
@@ -152,10 +158,10 @@ def test_rows_without_plans_have_their_facts(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "facts"),
     [
-        ("CO6/P5†", PlanFacts("P5†", "residual", "copy", 20)),
-        ("DC0/P3", PlanFacts("P3", "output", "copy", 20)),
-        ("DC1/N+f1", PlanFacts("N", "output", "forecast1", 20)),
-        ("plain@10", PlanFacts("none", "none", "none", 10)),
+        ("CO6/P5†", PlanFacts("P5†", "residual", "copy", 20, nickname="CO6/P5†@20")),
+        ("DC0/P3", PlanFacts("P3", "output", "copy", 20, nickname="DC0/P3@20")),
+        ("DC1/N+f1", PlanFacts("N", "output", "forecast1", 20, nickname="DC1/N4+f1@20")),
+        ("plain@10", PlanFacts("none", "none", "none", 10, nickname="plain@10")),
     ],
 )
 def test_facts_of_named_plans(name: str, facts: PlanFacts) -> None:
@@ -165,7 +171,9 @@ def test_facts_of_named_plans(name: str, facts: PlanFacts) -> None:
 def test_facts_of_free_and_mixed_plans() -> None:
     masks = (STRATEGIES["DC0"].mask(ARCHITECTURE), STRATEGIES["AI"].mask(ARCHITECTURE))
     free = InheritancePlan(ARCHITECTURE, 4, masks, Segments.of([0, 1, 2, 0, 1]))
-    assert PlanFacts.of(free.to_json()) == PlanFacts("free", "both", "copy", 4)
+    assert PlanFacts.of(free.to_json()) == PlanFacts("free", "both", "copy", 4, nickname="DC0·AI/S2@4")
+    never = InheritancePlan(ARCHITECTURE, 4, masks, Segments.of([0, 0, 0, 0]))
+    assert never.extracts_always and PlanFacts.of(never.to_json()).plain
     curve = InheritancePlan(ARCHITECTURE, 9, masks[:1], Curve(3, 0.3, 1.4))
     assert PlanFacts.of(curve.to_json()).mode == "N"
 
@@ -186,7 +194,7 @@ def test_facts_of_free_and_mixed_plans() -> None:
             {"kind": "forecast", "order": 1},
             PlanFacts("N", "output", "forecast1", 9),
         ),
-        ([], "P1", {"kind": "copy"}, PlanFacts("none", "none", "none", 9)),
+        ([], "P1", {"kind": "copy"}, PlanFacts("none", "none", "none", 9, nickname="plain@9")),
     ],
 )
 def test_facts_of_short_texts(masks: list[str], schedule: str, rule: dict[str, Any], facts: PlanFacts) -> None:
@@ -198,6 +206,52 @@ def test_facts_of_short_texts(masks: list[str], schedule: str, rule: dict[str, A
 )
 def test_facts_of_anything(document: Any) -> None:
     PlanFacts.of(document)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=12),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3),
+    max_leaves=8,
+)
+FIELDS = sorted(strategy("DC0/P3", steps=20, unet=ARCHITECTURE).to_json())
+
+
+@given(st.dictionaries(st.sampled_from(FIELDS), JSON, min_size=1, max_size=3))
+@hypothesis_settings(max_examples=100, deadline=None)
+def test_facts_of_damaged_plans_fit_their_columns(damage: dict[str, Any]) -> None:
+    """A migration reads whatever is stored: no plan may stop it."""
+    plan = plan_of("CO6/P5†", "search")
+    found = PlanFacts.of(plan.to_json() | damage, None, plan.describe()).columns()
+    for name, value in found.items():
+        column = tables.plans.c[name]
+        assert value is not None or column.nullable
+        if isinstance(column.type, sa.String) and column.type.length:
+            assert value is None or len(value) <= column.type.length
+    assert found["nickname"] and (found["steps"] is None or 0 < found["steps"] < 2**31)
+
+
+def test_rows_are_shown_without_their_plans(tmp_path: Path) -> None:
+    """Nothing but the columns is read for the front, its table, its chart and the board, however plans are stored."""
+    with Store.open(tmp_path / "s.db") as store:
+        study = fill(store, "s")
+        shown = [(row.title, row.facts, group_of(row)) for row in trials(store, study)]
+        asked: list[str] = []
+        sa.event.listen(store.engine, "before_cursor_execute", lambda c, k, statement, *_: asked.append(statement))
+        reading = Reading(study)
+        board = reading.board(store)
+        print_front(store, study)
+        front_figure(trials(store, study, keep_plans=False), study.settings.objectives, "s")
+        assert asked and not any("explorer_plans.plan" in each.replace("explorer_plans.plan_id", "") for each in asked)
+        assert [(row.title, row.facts, group_of(row)) for row in board.rows] == shown
+
+
+def test_a_name_that_a_plan_gets_later_is_its_nickname(tmp_path: Path) -> None:
+    with Store.open(tmp_path / "s.db") as store:
+        study = store.create_study("s", settings())
+        for origin, expected in (("search", "DC0/P3@20"), ("baseline", "DC0/P3")):
+            enqueue(store, study, [plan_of("DC0/P3", origin)], OutsideSpace(), lambda plan: plan.steps + 1, origin)
+            (row,) = trials(store, study)
+            assert row.nickname == expected
 
 
 def test_given_up_is_the_fraction_not_computed() -> None:

@@ -87,6 +87,8 @@ def test_a_search_from_beginning_to_end(capsys: pytest.CaptureFixture[str], tmp_
     assert printed.err.count("note: fd_emojiclip of 8 pictures is almost all bias, as its features have ") == 1
     first = json.loads(printed.out)
     assert [trial["state"] for trial in first["trials"]].count("done") == 7
+    told = [(trial["networks"], trial["scheduler"], trial["spacing"]) for trial in first["trials"]]
+    assert told == [(["teacher"], None, None)] * len(told)
     baseline = next(trial for trial in first["trials"] if trial["name"] == "plain@4")
     assert baseline["origin"] == "baseline" and baseline["scores"]["psnr"]["value"] == 100
     assert baseline["scores"]["speedup"]["low"] <= baseline["scores"]["speedup"]["value"]

@@ -17,8 +17,7 @@ from explorer.schedulers import SCHEDULERS
 from explorer.strategies import STRATEGIES, strategy
 from search_spaces import make_space
 from search_spaces.nickname import mask_nickname, nickname
-from studies.facts import PlanFacts
-from studies.sketch import LONG, Sketch, nickname_of_json, nickname_of_row
+from studies.facts import LONG, PlanFacts
 from tests.architectures import ARCHITECTURES, SD15
 from tests.search_spaces.trials import DrawnTrial
 
@@ -34,7 +33,7 @@ def test_of_any_plan(shape: str, data: st.DataObject) -> None:
     plan = make_space("joint", ARCHITECTURES[shape], 20, 21).suggest(DrawnTrial(data.draw))
     name = nickname(plan)
     assert 0 < len(name) <= 32 and name.endswith(f"@{plan.steps}") and " " not in name
-    assert nickname_of_json(plan.to_json(), plan.name, plan.describe()) == name
+    assert PlanFacts.of(plan.to_json(), plan.name, plan.describe()).nickname == name
     assert nickname(replace(plan, name="mine")) == "mine"
 
 
@@ -65,7 +64,7 @@ def test_what_it_tells(masks: tuple[Mask, ...], schedule: Schedule, rule: str, e
 def test_a_scheduler_of_its_own_ends_it(scheduler: str) -> None:
     plan = replace(strategy("DC0/P3+f2", steps=20, unet=SD15), name=None, scheduler=scheduler)
     expected = f"DC0/P3+f2@20/{scheduler.removesuffix('Scheduler')}"
-    assert nickname(plan) == nickname_of_json(plan.to_json(), None, plan.describe()) == expected
+    assert nickname(plan) == PlanFacts.of(plan.to_json(), None, plan.describe()).nickname == expected
     assert PlanFacts.of(plan.to_json()).scheduler == scheduler.removesuffix("Scheduler")
 
 
@@ -73,7 +72,7 @@ def test_a_scheduler_of_its_own_ends_it(scheduler: str) -> None:
 def test_what_is_no_scheduler_of_a_plan_is_no_name(hostile: object) -> None:
     document = strategy("DC0/P3", steps=20, unet=SD15).to_json() | {"scheduler": hostile}
     assert PlanFacts.of(document).scheduler == "other"
-    assert nickname_of_json(document, None, "these words") == "DC0/P3@20/other"
+    assert PlanFacts.of(document, None, "these words").nickname == "DC0/P3@20/other"
 
 
 def test_a_mask_like_none_is_counted() -> None:
@@ -88,7 +87,7 @@ def test_controls_and_names_stay() -> None:
 @pytest.mark.parametrize("plan", [None, {}, {"architecture": {}, "masks": ["a b"], "schedule": "P3", "steps": 4}, 3])
 def test_what_cannot_be_read_goes_by_its_words(plan: object) -> None:
     words = "word " * 40
-    shown = nickname_of_row(Sketch.of(plan), PlanFacts.of(plan), None, words)
+    shown = PlanFacts.of(plan, None, words).nickname
     assert shown == words[: LONG - 4] + " ..." and len(shown) == LONG
 
 
@@ -96,4 +95,4 @@ def test_a_mask_that_does_not_fit_goes_by_its_words() -> None:
     document = replace(strategy("DC0/P3", steps=20, unet=SD15), name=None).to_json()
     with pytest.raises(PlanError):
         InheritancePlan.from_json(document | {"schedule": "P3 tail=x"})
-    assert nickname_of_json(document | {"schedule": "P3 tail=x"}, None, "these") == "these"
+    assert PlanFacts.of(document | {"schedule": "P3 tail=x"}, None, "these").nickname == "these"

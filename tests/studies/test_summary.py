@@ -10,6 +10,7 @@ import pytest
 from explorer.errors import StudyError
 from explorer.estimate import Estimate
 from studies.charts import front_figure, group_of, write_html
+from studies.facts import PlanFacts
 from studies.rows import TrialRow
 from studies.settings import Objective
 from studies.summary import dominated_baselines, front_of, gain, plain_row, without_loss
@@ -22,10 +23,12 @@ def row(number: int, name: str | None, seconds: float, fd: float, clip: float, *
         return Estimate(value, value - 0.5, value + 0.5, 64)
 
     scores = {"latency": around(seconds), "speedup": around(10 / seconds), "fd_x": around(fd), "clip": around(clip)}
+    words = changes.get("words") or name or f"plan {number}"
     values: dict[str, Any] = {
+        "facts": PlanFacts("none" if words.startswith("plain@") else "P2", nickname=words),
         "number": number, "key": f"k{number}", "state": "done", "origin": "baseline" if name else "search",
         "name": name,
-        "aliases": [], "words": name or f"plan {number}", "plan": {}, "reason": None, "worker": 0, "started": 0.0,
+        "aliases": [], "words": words, "plan": {}, "reason": None, "worker": 0, "started": 0.0,
         "finished": 1.0, "scores": scores, "seconds": {}, "extractors": {}, "device": "cpu",
     }  # fmt: skip
     return TrialRow(**(values | changes))
