@@ -18,7 +18,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,6 +29,7 @@ from explorer.plan import InheritancePlan
 from explorer.quality.bootstrap import LEVEL, RESAMPLES, resample
 from explorer.quality.metrics import METRICS
 from studies.config import LATENCY
+from studies.plan_feed import PlanFeed, pieces
 from studies.store import Store, StudyRecord
 from studies.tables import DONE, measurements, plans
 
@@ -44,7 +45,6 @@ FIRST = 8
 PAIRED = tuple(name for name, metric in METRICS.items() if metric.kind == "paired")
 DEFAULT = "ssim"
 """What drift is where no paired metric is an objective: 1 - SSIM, as everywhere in the explorer."""
-CHUNK = 500  # ids in one query
 FEW = 5
 """Plans whose predicted cost was measured, before predictions are trusted within the worst of their errors."""
 _BEST = {"minimize": "low", "maximize": "high"}
@@ -165,6 +165,14 @@ def losses_of(metric: str, values: Sequence[float] | Array) -> Array:
     return 1 - found if metric == "ssim" else -found if METRICS[metric].direction == "maximize" else found
 
 
+@dataclass(frozen=True)
+class _Entrant:
+    """A plan of the study. rival: None while it is not scored whole."""
+
+    state: str
+    rival: Rival | None = None
+
+
 class Race:
     """What stands in a study, as proposed plans meet it. Read anew at every look: other workers add to it. foretell:
     a plan's predicted time over the un-accelerated run's; None where nothing predicts it."""
@@ -176,7 +184,8 @@ class Race:
         self.store, self.study, self.foretell = store, study, foretell
         self.speeds = tuple(name for name in names if name in LATENCY)
         self.metrics = tuple(name for name in names if name in PAIRED) or (DEFAULT,)
-        self._rivals: dict[int, Rival | None] = {}
+        self._feed = PlanFeed(study, self._read)
+        self._foretold: dict[int, float | None] = {}
 
     def enters(self, key: str) -> bool:
         """Whether the plan is raced: not one of the baselines, which every chart shows whole."""
@@ -216,42 +225,45 @@ class Race:
 
     def rivals(self) -> list[Rival]:
         """Every plan of the study that is scored whole."""
-        query = sa.select(plans.c.id).where(plans.c.study_id == self.study.id, plans.c.state == DONE)
-        standing = [row.id for row in self.store.read(query)]
-        new = [number for number in standing if number not in self._rivals]
-        for start in range(0, len(new), CHUNK):
-            self._read(new[start : start + CHUNK])
-        return [rival for number in standing if (rival := self._rivals[number]) is not None]
+        self._feed.refresh(self.store)
+        standing = {id: each.rival for id, each in self._feed.rows.items() if each.rival is not None}
+        # Predictions take a while, and during a look nobody else can write to SQLite: they come after it.
+        for some in pieces([id for id in standing if id not in self._foretold]):
+            for row in self.store.read(sa.select(plans.c.id, plans.c.plan).where(plans.c.id.in_(some))):
+                self._foretold[row.id] = self._predicted(row.plan)
+        return [replace(rival, foretold=self._foretold.get(id)) for id, rival in standing.items()]
 
-    def _read(self, numbers: list[int]) -> None:
-        found = measurements.c
-        query = sa.select(found.plan_id, found.metric, found.value, found.low, found.high, found.samples).where(
-            found.plan_id.in_(numbers), found.metric.in_([*LATENCY, *self.metrics])
-        )
-        values: dict[int, dict[str, float]] = {number: {} for number in numbers}
-        costs: dict[int, dict[str, float]] = {number: {} for number in numbers}
-        drift: dict[int, dict[str, Array]] = {number: {} for number in numbers}
-        for row in self.store.read(query):
-            if row.metric in LATENCY:
-                values[row.plan_id][row.metric] = row.value
-                if row.metric in self.speeds:
-                    costs[row.plan_id][row.metric] = self._loss(row.metric, getattr(row, _WORST[LATENCY[row.metric]]))
-            elif row.samples:
-                drift[row.plan_id][row.metric] = losses_of(row.metric, row.samples)
-        stored = sa.select(plans.c.id, plans.c.words, plans.c.plan).where(plans.c.id.in_(numbers))
-        for row in self.store.read(stored):
-            whole = len(costs[row.id]) == len(self.speeds) and len(drift[row.id]) == len(self.metrics)
-            speedup = values[row.id].get("speedup")
-            self._rivals[row.id] = (
-                Rival(
-                    row.words, costs[row.id], drift[row.id], self._foretold(row.plan),
-                    None if speedup is None else 1 / speedup, values[row.id].get("latency"),
-                )
-                if whole
-                else None
-            )  # fmt: skip
+    def _read(self, connection: sa.Connection, where: sa.ColumnElement[bool]) -> dict[int, _Entrant]:
+        query = sa.select(plans.c.id, plans.c.state, plans.c.words).where(where).order_by(plans.c.id)
+        rows: list[Any] = list(connection.execute(query).all())
+        done = [row.id for row in rows if row.state == DONE]
+        values: dict[int, dict[str, float]] = {id: {} for id in done}
+        costs: dict[int, dict[str, float]] = {id: {} for id in done}
+        drift: dict[int, dict[str, Array]] = {id: {} for id in done}
+        for score in connection.execute(self._scores(done)) if done else ():
+            if score.metric in LATENCY:
+                values[score.plan_id][score.metric] = score.value
+                if score.metric in self.speeds:
+                    worst = getattr(score, _WORST[LATENCY[score.metric]])
+                    costs[score.plan_id][score.metric] = self._loss(score.metric, worst)
+            elif score.samples:
+                drift[score.plan_id][score.metric] = losses_of(score.metric, score.samples)
+        found = {row.id: _Entrant(row.state) for row in rows}
+        for row in rows:
+            if row.state != DONE or len(costs[row.id]) < len(self.speeds) or len(drift[row.id]) < len(self.metrics):
+                continue
+            speedup, seconds = values[row.id].get("speedup"), values[row.id].get("latency")
+            share = None if speedup is None else 1 / speedup
+            rival = Rival(row.words, costs[row.id], drift[row.id], share=share, seconds=seconds)
+            found[row.id] = _Entrant(row.state, rival)
+        return found
 
-    def _foretold(self, document: Any) -> float | None:
+    def _scores(self, ids: Sequence[int]) -> sa.Select[Any]:
+        names = ("plan_id", "metric", "value", "low", "high", "samples")
+        query = sa.select(*(measurements.c[name] for name in names)).where(measurements.c.plan_id.in_(ids))
+        return query.where(measurements.c.metric.in_([*LATENCY, *self.metrics]))
+
+    def _predicted(self, document: Any) -> float | None:
         try:
             return self.foretell(InheritancePlan.from_json(document))
         except PlanError:  # such as one of another kind than the engine's

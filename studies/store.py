@@ -140,6 +140,23 @@ class Store:
 
         return self.patience.keep_trying(once)
 
+    def at_one_moment(self, work: Callable[[Connection], T]) -> T:
+        """The result of `work`, whose queries all see the same moment, tried again while the storage is gone.
+
+        Args:
+            work: Reads only, and may be called again.
+        """
+        moment = self.engine
+        if postgresql.is_postgresql(self.url):  # where each query of a transaction sees a moment of its own otherwise
+            moment = moment.execution_options(isolation_level="REPEATABLE READ")
+
+        def once(_again: bool) -> T:
+            self.check_stands()
+            with held(), in_words(self.url), moment.begin() as connection:
+                return work(connection)
+
+        return self.patience.keep_trying(once)
+
     def read(self, query: sa.Select[Any]) -> list[sa.Row[Any]]:
         """The rows of a query, read with patience."""
         return self.transact(lambda connection, _: list(connection.execute(query).all()))

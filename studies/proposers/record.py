@@ -1,8 +1,4 @@
-"""What stands of a study, as its proposers need it: after the first reading only what is new is read.
-
-A plan that is finished stays as it is and plans are added one after the other (the queue's rules), so the rows that can
-have changed are the newer ones and those that were not finished when they were read.
-"""
+"""The plans of a study as its proposers need them, kept up to date as the study grows."""
 
 from __future__ import annotations
 
@@ -14,11 +10,11 @@ import numpy as np
 import sqlalchemy as sa
 
 from studies.front import Array, losses
+from studies.plan_feed import PlanFeed
 from studies.scale import Scale
 from studies.store import Store, StudyRecord
 from studies.tables import DONE, FINISHED, WAITING, measurements, plans
 
-CHUNK = 500  # ids in one query
 _COLUMNS = [plans.c[name] for name in ("id", "key", "state", "origin", "proposed_by", "trial_number")]
 
 
@@ -36,54 +32,58 @@ class Standing:
 
 
 class Record:
-    """One worker's view of a study; `refresh` brings it up to date."""
+    """One worker's view of a study; `refresh` brings it up to date.
+
+    Attributes:
+        keys: Of every plan that nobody needs to propose again: finished, or being measured.
+    """
 
     def __init__(self, store: Store, study: StudyRecord) -> None:
         self.store, self.study = store, study
-        self.plans: dict[int, Standing] = {}
         self.keys: set[str] = set()
-        """Of every plan that nobody needs to propose again: finished, or being measured."""
-        self._open: set[int] = set()
+        self._feed = PlanFeed(study, self._read)
         self._done: list[Standing] = []
         self._scale: Scale | None = None
 
+    @property
+    def plans(self) -> dict[int, Standing]:
+        """Every plan of the study by id."""
+        return self._feed.rows
+
     def refresh(self) -> None:
         """Read what is new. Raises StudyError when the storage cannot be read."""
-        mine = plans.c.study_id == self.study.id
-        top = max(self.plans, default=0)
-        rows = self.store.read(sa.select(*_COLUMNS).where(mine, plans.c.id > top).order_by(plans.c.id))
-        for some in _chunks(sorted(self._open)):
-            rows += self.store.read(sa.select(*_COLUMNS).where(plans.c.id.in_(some)))
-        done = []
-        for row in rows:
-            baseline = row.origin == "baseline"
-            known = Standing(row.id, row.key, row.state, row.proposed_by, row.trial_number, baseline)
-            self.plans[row.id] = known
-            if row.state == WAITING:
-                self.keys.discard(row.key)
-            else:
-                self.keys.add(row.key)
-            (self._open.discard if row.state in FINISHED else self._open.add)(row.id)
-            if row.state == DONE:
-                done.append(known)
-        if done:
-            self._measured(done)
+        news = self._feed.refresh(self.store)
+        if news is None:
+            return
+        if news.anew:
+            self.keys, self._done = set(), []
+        for plan in news.rows.values():
+            (self.keys.discard if plan.state == WAITING else self.keys.add)(plan.key)
+        done = [plan for plan in news.rows.values() if plan.losses is not None]
+        if done or news.anew:
+            self._done += done
+            known = np.array([plan.losses for plan in self._done]).reshape(-1, len(self.study.settings.objectives))
+            self._scale = Scale.over(known, np.array([plan.baseline for plan in self._done], dtype=bool))
 
-    def _measured(self, done: list[Standing]) -> None:
+    def _read(self, connection: sa.Connection, where: sa.ColumnElement[bool]) -> dict[int, Standing]:
         objectives = self.study.settings.objectives
         names, directions = [o.name for o in objectives], [o.direction for o in objectives]
+        scores = sa.and_(
+            plans.c.state == DONE, measurements.c.plan_id == plans.c.id, measurements.c.metric.in_(names)
+        )  # fmt: skip
+        query = sa.select(*_COLUMNS, measurements.c.metric, measurements.c.value).outerjoin(measurements, scores)
+        found: dict[int, Standing] = {}
         values: dict[int, dict[str, float]] = {}
-        columns = [measurements.c[name] for name in ("plan_id", "metric", "value")]
-        for some in _chunks([plan.id for plan in done]):
-            query = sa.select(*columns).where(measurements.c.plan_id.in_(some), measurements.c.metric.in_(names))
-            for row in self.store.read(query):
-                values.setdefault(row.plan_id, {})[row.metric] = row.value
-        for plan in done:
-            if len(values.get(plan.id, {})) == len(names):
-                plan.losses = losses([[values[plan.id][name] for name in names]], directions)[0]
-                self._done.append(plan)
-        known = np.array([plan.losses for plan in self._done]).reshape(-1, len(names))
-        self._scale = Scale.over(known, np.array([plan.baseline for plan in self._done], dtype=bool))
+        for row in connection.execute(query.where(where).order_by(plans.c.id)):
+            if row.id not in found:
+                baseline = row.origin == "baseline"
+                found[row.id] = Standing(row.id, row.key, row.state, row.proposed_by, row.trial_number, baseline)
+            if row.metric is not None:
+                values.setdefault(row.id, {})[row.metric] = row.value
+        for id, scored in values.items():
+            if len(scored) == len(names):
+                found[id].losses = losses([[scored[name] for name in names]], directions)[0]
+        return found
 
     @property
     def scale(self) -> Scale | None:
@@ -98,7 +98,3 @@ class Record:
         """Ids and JSON of the plans with an id above `after`."""
         query = sa.select(plans.c.id, plans.c.plan).where(plans.c.study_id == self.study.id, plans.c.id > after)
         yield from ((row.id, row.plan) for row in self.store.read(query.order_by(plans.c.id)))
-
-
-def _chunks(ids: list[int]) -> Iterator[list[int]]:
-    yield from (ids[start : start + CHUNK] for start in range(0, len(ids), CHUNK))

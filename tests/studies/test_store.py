@@ -146,7 +146,7 @@ def test_a_database_of_the_first_schema_is_migrated_and_resumed(tmp_path: Path, 
     assert all(after[key] == row for key, row in before.items() if row.state != "waiting")
 
 
-AS_SHOWN_BEFORE_0007 = [
+AS_SHOWN_BEFORE = [
     PlanFacts("none", "none", "none", 20, nickname="plain@20"),
     PlanFacts("none", "none", "none", 10, nickname="plain@10"),
     PlanFacts("P3", "output", "copy", 20, nickname="DC0/P3"),
@@ -170,10 +170,10 @@ def test_plans_of_an_earlier_schema_get_their_facts(tmp_path: Path, read_only: b
     path = older_database(tmp_path / "older.db", "0006")
     with Store.open(path, read_only=read_only) as store:
         rows = trials(store, store.study("older"))
-        assert [row.facts for row in rows] == AS_SHOWN_BEFORE_0007
+        assert [row.facts for row in rows] == AS_SHOWN_BEFORE
         assert [row.title for row in rows][7:] == [
             "#7 ~DC0/N5+f1@20", "#8 DC0·AI/S2@4", "#9 DC0/P3+f2@20/DDIM", "#10 DC0/P3†@20", "#11 AI/P2@20",
-            AS_SHOWN_BEFORE_0007[12].nickname, AS_SHOWN_BEFORE_0007[13].nickname,
+            AS_SHOWN_BEFORE[12].nickname, AS_SHOWN_BEFORE[13].nickname,
         ]  # fmt: skip
         states = {state: sum(row.state == state for row in rows) for state in {row.state for row in rows}}
         assert states == {"done": 10, "failed": 1, "screened": 1, "waiting": 2}
