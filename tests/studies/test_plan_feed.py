@@ -77,7 +77,12 @@ OPERATIONS: dict[str, Callable[[Store, StudyRecord, int], None]] = {
     "mark": lambda store, study, worker: by_hand(
         store, sa.update(plans).where(first(study, "done")).values(state="failed")
     ),
-    "remove": lambda store, study, worker: by_hand(store, sa.delete(plans).where(first(study, "waiting", "failed"))),
+    "remove": lambda store, study, worker: by_hand(
+        store,
+        sa.delete(plans).where(
+            first(study, "waiting"), sa.not_(sa.exists().where(tables.measurements.c.plan_id == plans.c.id))
+        ),
+    ),
 }
 
 
