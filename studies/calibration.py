@@ -20,7 +20,7 @@ from sqlalchemy.engine import Connection
 
 from explorer.errors import StudyError
 from explorer.mask import Feature, Mask
-from studies import tables
+from studies import queue, tables
 from studies.settings import StudySettings
 from studies.store import Store, StudyRecord
 
@@ -164,6 +164,7 @@ def save_part(store: Store, study: StudyRecord, name: str, facts: dict[str, Any]
     known = sa.select(table.c.id).where(table.c.study_id == study.id, table.c.part == name)
 
     def add(connection: Connection, _again: bool) -> None:
+        queue.lock(connection, study)
         if connection.execute(known).first() is None:
             with suppress(sa.exc.IntegrityError), connection.begin_nested():  # another process was quicker
                 connection.execute(sa.insert(table).values(row))

@@ -39,7 +39,7 @@ def run_calibrate(
             config = make_config(given | {"calibrate": True})
         removed.check_sampler(config.sampler)
         console.print(f"loading {config.model} ...", markup=False)
-        session = open_session(config, references=Saved.of_references(store.folder, config.study))
+        session = open_session(config, references=Saved.of_references(store.folder))
         study = store.create_study(config.study, session.settings)
         if again:
             calibration.drop(store, study)

@@ -60,7 +60,7 @@ def run_search(given: dict[str, Any], file: Path | None, *, as_json: bool, start
             config = make_config(given, file, config_of(store.study(config.study).settings, config.study))
         removed.check_sampler(config.sampler)
         console.print(f"loading {config.model} ...", markup=False)
-        session = decided(open_session(config, references=Saved.of_references(store.folder, config.study)))
+        session = decided(open_session(config, references=Saved.of_references(store.folder)))
         _say(_few_pictures(session))
         if session.config.calibrate and config.calibrate is None:
             _say(CALIBRATES)
@@ -129,7 +129,7 @@ def run_one_worker(
             record.settings, study, device=device, storage=storage, proposals=proposals, racing=racing, replay=replay
         )
         removed.check_sampler(config.sampler)
-        session = open_session(config, references=Saved.of_references(store.folder, config.study))
+        session = open_session(config, references=Saved.of_references(store.folder))
         elsewhere = store.check_settings(record, session.settings)
         if elsewhere or quality_only:
             why = f"this is not the study's device ({elsewhere})" if elsewhere else "as asked"
