@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 import numpy as np
 import streamlit as st
 
@@ -13,9 +12,9 @@ from dashboard.page_progress import duration
 from dashboard.palette import CONFIG
 from dashboard.wording import axis_words, plain, say
 from studies import calibration
-from studies.command_lines import command_line
 from studies.board import Board
 from studies.calibration import Calibration, Standing
+from studies.command_lines import command_line
 from studies.shared import Shared, shared_drift
 from studies.store import Store, StudyRecord
 from studies.summary import Agreement, agreements, cost_agreement, predicted_rows

@@ -458,8 +458,8 @@ def dashboard(
     host: Annotated[
         str,
         typer.Option(
-            help="Address to listen on; 0.0.0.0 in a container. Any other than the default opens every study to whoever "
-            "reaches the port: there is no authentication."
+            help="Address to listen on; 0.0.0.0 in a container. Any other than the default opens every study to "
+            "whoever reaches the port: there is no authentication."
         ),
     ] = "127.0.0.1",
 ) -> None:

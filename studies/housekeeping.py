@@ -49,7 +49,8 @@ def contents(store: Store, study: StudyRecord) -> Contents:
                 _rows(connection, sa.select(table.c.id).where(table.c.plan_id.in_(_plans_of(study))))
                 for table in (tables.measurements, tables.pictures)
             ),
-            _rows(connection, sa.select(tables.calibrations.c.id).where(tables.calibrations.c.study_id == study.id)) > 0,
+            _rows(connection, sa.select(tables.calibrations.c.id).where(tables.calibrations.c.study_id == study.id))
+            > 0,
         )
 
     return store.transact(count)
@@ -76,6 +77,7 @@ def rename_study(store: Store, study: StudyRecord, new: str) -> StudyRecord:
         optuna_tables.rename_study(connection, study.name, new)
 
     store.transact(rename)
+    store.close_optuna()
     return store.study(new)
 
 
@@ -83,8 +85,8 @@ def delete_study(store: Store, study: StudyRecord) -> Path | None:
     """Delete a study with its plans, measurements, calibration, pictures, saved files and certificates.
 
     Returns:
-        None; where another storage of the same folder has the study's files as well (a copy of this one, or a storage of
-        an earlier version with a study of the same name), that storage: the files stay then.
+        None; where another storage of the same folder has the study's files as well (a copy of this one, or one of an
+        earlier version with a study of the same name), that storage: the files stay then.
 
     Raises:
         StudyError: when a worker is searching the study, or its files cannot be deleted.
@@ -92,7 +94,10 @@ def delete_study(store: Store, study: StudyRecord) -> Path | None:
     shared = _also_of(store, study)
 
     def delete(connection: Connection, again: bool) -> None:
-        if again and connection.execute(sa.select(tables.studies).where(tables.studies.c.id == study.id)).first() is None:
+        if (
+            again
+            and connection.execute(sa.select(tables.studies).where(tables.studies.c.id == study.id)).first() is None
+        ):
             return  # by the try whose answer was lost
         queue.lock(connection, study)
         _check_idle(connection, store, study, "deleted")
@@ -104,6 +109,7 @@ def delete_study(store: Store, study: StudyRecord) -> Path | None:
         optuna_tables.delete_study(connection, study.name)
 
     store.transact(delete)
+    store.close_optuna()
     if shared is None:
         _delete_files(store.folder, study)
     return shared
@@ -125,13 +131,15 @@ def _check_idle(connection: Connection, store: Store, study: StudyRecord, done: 
     """Raises StudyError while a worker is searching the study. The caller holds the study's lock."""
     here, now = claims.host(), postgresql.now(connection)
     mine = (tables.workers.c.study_id == study.id, tables.workers.c.state == claims.ALIVE)
-    alive = [row for row in connection.execute(sa.select(tables.workers).where(*mine)) if not claims.is_dead(row, here, now)]
+    alive = [
+        row for row in connection.execute(sa.select(tables.workers).where(*mine)) if not claims.is_dead(row, here, now)
+    ]
     if alive:
         named = ", ".join(f"worker {row.number} (process {row.pid} on {row.host.split()[0]})" for row in alive[:3])
         more = f" and {len(alive) - 3} more" if len(alive) > 3 else ""
         raise StudyError(
-            f"the study {study.name!r} of {store.where} is being searched by {named}{more}, so it is not {done}; end the "
-            "search first."
+            f"the study {study.name!r} of {store.where} is being searched by {named}{more}, so it is not {done}; end "
+            "the search first."
         )
 
 

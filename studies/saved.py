@@ -3,7 +3,8 @@ these and of a reference folder; and in a folder of their own, beginnings of run
 
 Files beside the database, `explorer-saved/<study>/<digest>/<name>.safetensors`; the digest is of all that they depend
 on. Features of a reference folder are no study's: they are read before one is made, and kept in `.references`, under a
-digest of the pictures' names, sizes and times. All can be deleted at any time. A tensor comes back to the bit as it was made.
+digest of the pictures' names, sizes and times. All can be deleted at any time. A tensor comes back to the bit as it was
+made.
 """
 
 from __future__ import annotations

@@ -39,8 +39,8 @@ def check_name(name: str) -> None:
     """Raises StudyError for a text that cannot name a study."""
     if len(name) > LONGEST_NAME or not _NAME.fullmatch(name):
         raise StudyError(
-            f"{brief(repr(name), 200)} cannot name a study; use up to {LONGEST_NAME} letters, digits, spaces and . _ + - "
-            "that begin and end with a letter or digit."
+            f"{brief(repr(name), 200)} cannot name a study; use up to {LONGEST_NAME} letters, digits, spaces and . _ + "
+            "- that begin and end with a letter or digit."
         )
 
 
@@ -174,6 +174,11 @@ class Store:
 
     def close(self) -> None:
         self.engine.dispose()
+        self.close_optuna()
+
+    def close_optuna(self) -> None:
+        """Close Optuna's storage, which is opened again when it is needed: it remembers studies by their names and
+        ids, so that it must not outlive one that was renamed or deleted."""
         if "optuna_storage" in self.__dict__:
             storage = self.__dict__.pop("optuna_storage")
             storage._backend.remove_session()
@@ -245,8 +250,8 @@ class Store:
         folder = row.folder or row.name
         if not _NAME.fullmatch(folder):  # a database may come from anybody, and files are written and deleted there
             raise StudyError(
-                f"the study {row.name!r} of {self.where} has {brief(folder, 60)!r} for the name of its folder, which is "
-                "none; name another --storage."
+                f"the study {row.name!r} of {self.where} has {brief(folder, 60)!r} for the name of its folder, which "
+                "is none; name another --storage."
             )
         return StudyRecord(row.id, row.name, StudySettings.from_json(row.settings), row.created, folder)
 

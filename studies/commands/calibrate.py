@@ -52,9 +52,7 @@ def run_calibrate(
         print_json(document(study, made))
         return
     print_calibration(made)
-    print_command(
-        console, "\nsearch with it", command_line("search", "--study", config.study, storage=config.storage)
-    )
+    print_command(console, "\nsearch with it", command_line("search", "--study", config.study, storage=config.storage))
 
 
 def with_progress(store: Store, study: StudyRecord, session: Session, **options: Any) -> Calibration:

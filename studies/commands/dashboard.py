@@ -49,11 +49,12 @@ def dashboard_command(storage: str, port: int, study: str | None = None, host: s
             store.study(study)
     listening = _check_free(host, port)
     process = subprocess.Popen(
-        [sys.executable, "-m", "streamlit", "run", str(_folder() / "app.py"), *flags(port, host)],
+        [sys.executable, "-m", "streamlit", "run", str(_folder() / "app.py"), *flags(port, listening)],
         env=os.environ | {STORAGE_VARIABLE: storage},  # a password there is no argument that everybody may read
         stdout=subprocess.DEVNULL,
     )
-    name = "localhost" if _is_loopback(listening) or _is_any(listening) else _in_url(host)
+    local = _is_loopback(listening) or ip_address(listening).is_unspecified
+    name = "localhost" if local else _in_url(host)
     address = f"http://{name}:{port}" + (f"/front?study={quote(study)}" if study else "")
     with _ends_with(process):
         _wait(process, listening, port)
@@ -81,10 +82,10 @@ def _ends_with(process: subprocess.Popen[bytes]) -> Iterator[None]:
             process.wait()
 
 
-def flags(port: int, host: str = HOST) -> list[str]:
-    """Streamlit's options: those that keep it private and quiet, and the dashboard's looks."""
+def flags(port: int, address: str = HOST) -> list[str]:
+    """Streamlit's options: those that keep it private and quiet, and the dashboard's looks. address: to listen on."""
     options = {
-        "server.address": host,
+        "server.address": address,
         "server.port": str(port),
         "server.headless": "true",
         "server.fileWatcherType": "none",
@@ -97,27 +98,15 @@ def flags(port: int, host: str = HOST) -> list[str]:
         "client.toolbarMode": "viewer",
         "theme.base": str(_folder() / "theme.toml"),
     }
-    names = ("localhost", HOST) if host == HOST else dict.fromkeys(("localhost", HOST, "::1", host))
-    allowed = names if _is_loopback(host) else ("*",)
+    allowed = dict.fromkeys(("localhost", HOST, address)) if _is_loopback(address) else ("*",)
     return [
         *(f"--{name}={value}" for name, value in options.items()),
         *(f"--server.allowedHosts={name}" for name in allowed),
     ]
 
 
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host.lower() == "localhost"
-
-
-def _is_any(host: str) -> bool:
-    """Whether it stands for every address of the machine, as 0.0.0.0 and :: do."""
-    try:
-        return ip_address(host).is_unspecified
-    except ValueError:
-        return False
+def _is_loopback(address: str) -> bool:
+    return ip_address(address).is_loopback
 
 
 def _in_url(host: str) -> str:

@@ -28,9 +28,7 @@ def _console(width: int, *, stderr: bool) -> Console:
 
     width: where it is no terminal."""
     stream = sys.stderr if stderr else sys.stdout
-    return Console(
-        stderr=stderr, width=None if stream.isatty() else width, highlight=False, markup=False, emoji=False
-    )
+    return Console(stderr=stderr, width=None if stream.isatty() else width, highlight=False, markup=False, emoji=False)
 
 
 def print_command(console: Console, what: str, command: str) -> None:

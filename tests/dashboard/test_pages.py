@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from dashboard.app import PAGES
 from studies import Store
-from tests.dashboard.small_study import fill
+from tests.dashboard.small_study import fill, storage
 
 Open = Callable[..., AppTest]
 FRONT, PLAN = "page_front.py", "page_plan.py"
@@ -71,3 +72,52 @@ def test_a_study_of_failures_says_why(page: str, open_app: Open, tmp_path: Path)
     assert [info.value.replace("\\", "") for info in app.info] == [
         "all 2 plans that were tried in the study sad failed; the first said: plan 0 ran out of memory."
     ]
+
+
+HOSTILE = [
+    "", "x", "-1", "1.5", "1e3", "0x1", "\u0661\u0662", "9" * 10, "9" * 30, "9" * 5000, "x" * 100_000, "\0", "\ud800",
+    "' OR 1=1 --", "<script>alert(1)</script>", "1,2", " 1", "[a](http://b)",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["study", "trial", "compared", "other"])
+def test_an_address_of_any_length_and_content_works_or_is_one_sentence(
+    name: str, open_app: Open, small_storage: Path
+) -> None:
+    """On every page that reads addresses; what is refused leaves a way on."""
+    for value in HOSTILE:
+        for page in (PLAN, "page_compare.py"):
+            app = open_app(small_storage, **{name: value})
+            app.query_params[name] = value
+            app.switch_page(page).run()
+            assert not app.exception, (name, value[:40], page)
+            assert len(app.title) == 1 and len(texts(app)) < 100_000
+            refused = [info.value for info in app.info if "address" in info.value]
+            assert not refused or (name == "trial" and len(refused) == 1 and len(refused[0]) < 400), value[:40]
+
+
+def test_a_trial_that_is_not_there_is_named(open_app: Open, small_storage: Path) -> None:
+    app = open_app(small_storage, trial="999999999")
+    app.query_params["trial"] = "999999999"
+    app.switch_page(PLAN).run()
+    assert not app.exception and any("no trial 999999999" in info.value for info in app.info)
+
+
+@pytest.mark.parametrize("version", ["v9.0.0.a", "v2.6.0.a"])
+def test_every_page_of_a_storage_whose_optuna_tables_are_another_version_s_works(
+    version: str, open_app: Open, tmp_path: Path
+) -> None:
+    path = storage(tmp_path)
+    connection = sqlite3.connect(path)
+    connection.execute("UPDATE alembic_version SET version_num = ?", [version])
+    connection.execute("ALTER TABLE trial_user_attributes RENAME COLUMN value_json TO value")
+    connection.commit()
+    connection.close()
+    for page, (title, _, _) in PAGES.items():
+        whole(open_app(path, page), title)
+
+
+def test_the_command_for_an_empty_storage_names_it_quoted(open_app: Open, tmp_path: Path) -> None:
+    Store.open(tmp_path / "my studies.db").close()
+    app = open_app(tmp_path / "my studies.db")
+    assert app.code[0].value == f"explorer search --trials 60 --storage '{tmp_path}/my studies.db'"
