@@ -74,32 +74,36 @@ def test_a_study_of_failures_says_why(page: str, open_app: Open, tmp_path: Path)
     ]
 
 
-HOSTILE = [
-    "", "x", "-1", "1.5", "1e3", "0x1", "\u0661\u0662", "9" * 10, "9" * 30, "9" * 5000, "x" * 100_000, "\0", "\ud800",
-    "' OR 1=1 --", "<script>alert(1)</script>", "1,2", " 1", "[a](http://b)",
-]  # fmt: skip
+HOSTILE = ["x", "-1", "1e3", "\u0661\u0662", "9" * 10, "9" * 5000, "x" * 100_000, "\0", "<b>1</b>[a](http://b)", "1,2"]
 
 
-@pytest.mark.parametrize("name", ["study", "trial", "compared", "other"])
+@pytest.mark.parametrize("page", [PLAN, "page_compare.py"])
+@pytest.mark.parametrize("name", ["study", "trial", "compared"])
 def test_an_address_of_any_length_and_content_works_or_is_one_sentence(
-    name: str, open_app: Open, small_storage: Path
+    name: str, page: str, open_app: Open, small_storage: Path
 ) -> None:
-    """On every page that reads addresses; what is refused leaves a way on."""
+    """On the pages that read more of an address than the study; what is refused leaves a way on."""
+    app = open_app(small_storage, page)
     for value in HOSTILE:
-        for page in (PLAN, "page_compare.py"):
-            app = open_app(small_storage, **{name: value})
-            app.query_params[name] = value
-            app.switch_page(page).run()
-            assert not app.exception, (name, value[:40], page)
-            assert len(app.title) == 1 and len(texts(app)) < 100_000
-            refused = [info.value for info in app.info if "address" in info.value]
-            assert not refused or (name == "trial" and len(refused) == 1 and len(refused[0]) < 400), value[:40]
+        for chosen in ("trial", "compared"):
+            if chosen in app.session_state:
+                del app.session_state[chosen]
+        app.query_params.clear()
+        app.query_params[name] = value
+        app.run()
+        assert not app.exception, value[:40]
+        assert len(app.title) == 1 and len(texts(app)) < 50_000
+        refused = [info.value for info in app.info if "address" in info.value]
+        assert not refused or (name == "trial" and len(refused) == 1 and len(refused[0]) < 400), value[:40]
+    app.query_params.clear()
+    assert not app.run().exception and not [info for info in app.info if "address" in info.value]
 
 
 def test_a_trial_that_is_not_there_is_named(open_app: Open, small_storage: Path) -> None:
-    app = open_app(small_storage, trial="999999999")
+    app = open_app(small_storage, PLAN)
+    del app.session_state["trial"]
     app.query_params["trial"] = "999999999"
-    app.switch_page(PLAN).run()
+    app.run()
     assert not app.exception and any("no trial 999999999" in info.value for info in app.info)
 
 
