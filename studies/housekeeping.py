@@ -20,6 +20,7 @@ from studies.store import Store, StudyRecord, check_name
 
 FOLDERS = (pictures.FOLDER, saved.FOLDER, certificate.FOLDER)
 """What a study has beside the storage: a folder of its own in each of these."""
+_OF_PLANS = (tables.measurements, tables.pictures)
 _SQLITE = b"SQLite format 3\0"
 
 
@@ -43,15 +44,11 @@ def contents(store: Store, study: StudyRecord) -> Contents:
     """Count what deleting the study would delete."""
 
     def count(connection: Connection, _again: bool) -> Contents:
-        return Contents(
-            _rows(connection, sa.select(tables.plans.c.id).where(tables.plans.c.study_id == study.id)),
-            *(
-                _rows(connection, sa.select(table.c.id).where(table.c.plan_id.in_(_plans_of(study))))
-                for table in (tables.measurements, tables.pictures)
-            ),
-            _rows(connection, sa.select(tables.calibrations.c.id).where(tables.calibrations.c.study_id == study.id))
-            > 0,
-        )
+        mine, calibrations = _plans_of(study), tables.calibrations
+        of_plans = (sa.select(table.c.id).where(table.c.plan_id.in_(mine)) for table in _OF_PLANS)
+        measurements, pictures = (_rows(connection, query) for query in of_plans)
+        parts = sa.select(calibrations.c.id).where(calibrations.c.study_id == study.id)
+        return Contents(_rows(connection, mine), measurements, pictures, _rows(connection, parts) > 0)
 
     return store.transact(count)
 
@@ -101,7 +98,7 @@ def delete_study(store: Store, study: StudyRecord) -> Path | None:
             return  # by the try whose answer was lost
         queue.lock(connection, study)
         _check_idle(connection, store, study, "deleted")
-        for table in (tables.measurements, tables.pictures):
+        for table in _OF_PLANS:
             connection.execute(sa.delete(table).where(table.c.plan_id.in_(_plans_of(study))))
         for table in (tables.plans, tables.workers, tables.findings, tables.calibrations):
             connection.execute(sa.delete(table).where(table.c.study_id == study.id))
