@@ -24,7 +24,7 @@ demo: install
 	$(BIN)/explorer show demo --storage demo/explorer.db --html demo/front.html > /dev/null
 	@echo
 	@echo "chart:      demo/front.html"
-	@echo "pictures:   demo/explorer-pictures/demo/"
+	@echo "pictures:   demo/explorer-pictures/"
 	@echo "dashboard:  $(BIN)/explorer dashboard --storage demo/explorer.db"
 
 test: $(VENV)/installed-test

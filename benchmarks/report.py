@@ -15,6 +15,7 @@ import math
 import os
 import platform
 import re
+import shlex
 import subprocess
 import sys
 import time
@@ -179,8 +180,7 @@ def write_figure(figure: go.Figure, result: Path) -> Path:
 def command() -> str:
     """The command line that runs this benchmark again, from the root of the repository, without a URL's password."""
     words = [re.sub(r"(://[^:/@]*):.*@", r"\1:***@", word) for word in sys.argv[1:]]
-    given = [f"'{word}'" if " " in word else word for word in words]
-    return " ".join(["python", "-m", f"benchmarks.{Path(sys.argv[0]).stem}", *given])
+    return shlex.join(["python", "-m", f"benchmarks.{Path(sys.argv[0]).stem}", *words])
 
 
 def _versions() -> dict[str, str]:

@@ -20,10 +20,12 @@ from dashboard.context import (
     choose_study,
     enter,
     open_store,
+    storage,
 )
 from dashboard.live import follow
 from dashboard.wording import plain, say
 from explorer.errors import ExplorerError
+from studies.command_lines import command_line
 
 # Drawn here, as an icon by name would be fetched from the network: steps across, what they compute downwards.
 ICON = np.kron(np.array([[0, 1, 1, 0], [0, 0, 1, 0], [0, 0, 1, 0], [0, 1, 1, 0]]), np.ones((8, 8), int))
@@ -58,7 +60,7 @@ def main() -> None:
             where = store.where
         if not names:
             say(f"the storage {where} holds no study; run `explorer search` first.")
-            st.code("explorer search --trials 60", language="bash")
+            st.code(command_line("search", "--trials", 60, storage=storage()), language="bash")
             return
         choose_study(names)
         with st.sidebar:

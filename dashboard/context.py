@@ -8,7 +8,7 @@ from typing import NoReturn
 
 import streamlit as st
 
-from explorer.errors import StudyError
+from explorer.errors import StudyError, brief
 from studies.board import Board
 from studies.config import STORAGE_VARIABLE
 from studies.reading import Reading
@@ -20,6 +20,7 @@ from studies.tables import FAILED, FINISHED
 STUDIES, FRONT, PLAN, COMPARE = "page_studies.py", "page_front.py", "page_plan.py", "page_compare.py"
 ANATOMY, CALIBRATION, PROGRESS = "page_anatomy.py", "page_calibration.py", "page_progress.py"
 COMPARED = 4  # plans that are set side by side at most
+DIGITS = 9  # of the largest trial number that an address may name
 
 
 def storage() -> str:
@@ -62,13 +63,29 @@ def choose_trial(number: int) -> None:
 
 
 def chosen_trial() -> int | None:
-    """The trial that was chosen in this visit, or that the address names; None when there is none yet."""
-    if "trial" not in st.session_state and st.query_params.get("trial", "").isdecimal():
-        choose_trial(int(st.query_params["trial"]))
+    """The trial that was chosen in this visit, or that the address names; None when there is none yet.
+
+    Raises:
+        StudyError: when what the address names is no trial's number.
+    """
+    asked = st.query_params.get("trial")
+    if "trial" not in st.session_state and asked:
+        number = _number(asked)
+        if number is None:
+            raise StudyError(
+                f"the address asks for the trial {brief(asked, 40)!r}, which is no trial's number; choose a point on "
+                "the Front page."
+            )
+        choose_trial(number)
     number = st.session_state.get("trial")
     if number is not None:
         _in_address("trial", str(number))
     return number
+
+
+def _number(text: str) -> int | None:
+    """The number of a trial in an address, which anybody may have written; None where it is none."""
+    return int(text) if text.isascii() and text.isdecimal() and len(text) <= DIGITS else None
 
 
 def choose_compared(numbers: list[int]) -> None:
@@ -80,7 +97,7 @@ def compared() -> list[int]:
     """The trials to compare: those chosen in this visit, or that the address names (`?compared=3,7`)."""
     if "compared" not in st.session_state:
         asked = st.query_params.get("compared", "").split(",")
-        choose_compared([int(number) for number in asked if number.isdecimal()])
+        choose_compared([number for each in asked if (number := _number(each)) is not None])
     numbers: list[int] = st.session_state["compared"]
     if numbers:
         _in_address("compared", ",".join(str(number) for number in numbers))

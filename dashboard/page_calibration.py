@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-
 import numpy as np
 import streamlit as st
 
@@ -16,9 +14,8 @@ from dashboard.wording import axis_words, plain, say
 from studies import calibration
 from studies.board import Board
 from studies.calibration import Calibration, Standing
-from studies.database import show_url
+from studies.command_lines import command_line
 from studies.shared import Shared, shared_drift
-from studies.sqlite import DEFAULT_URL
 from studies.store import Store, StudyRecord
 from studies.summary import Agreement, agreements, cost_agreement, predicted_rows
 from studies.tables import DONE, SCREENED
@@ -70,9 +67,8 @@ def _shared(url: str, study_id: int, finished: int, _store: Store, _study: Study
 
 def command(study: StudyRecord, *, again: bool = False) -> str:
     """The line that calibrates the study."""
-    where = storage()
-    place = "" if where == DEFAULT_URL else f" --storage {shlex.quote(show_url(where))}"
-    return f"explorer calibrate --study {shlex.quote(study.name)}{place}" + (" --again" if again else "")
+    words = ("calibrate", "--study", study.name, *(["--again"] if again else []))
+    return command_line(*words, storage=storage())
 
 
 def _missing(study: StudyRecord, so_far: Standing) -> None:

@@ -14,8 +14,8 @@ import streamlit as st
 from dashboard.context import storage
 from dashboard.wording import file_name
 from explorer.plan import InheritancePlan
+from studies.command_lines import command_line
 from studies.rows import TrialRow
-from studies.sqlite import DEFAULT_URL
 from studies.store import Store, StudyRecord
 
 
@@ -54,12 +54,8 @@ def two_lines(folder: str) -> str:
 
 
 def export_command(study: StudyRecord, row: TrialRow, folder: str) -> str:
-    where = storage()
-    words = ["explorer", "export", study.name, "--trial", str(row.number), "--out", folder]
-    # A URL with a password belongs on no page.
-    if where != DEFAULT_URL and "@" not in where and "password" not in where:
-        words += ["--storage", where]
-    return f"{shlex.join(words)}\nsh {shlex.quote(folder)}/reproduce.sh"
+    words = ("export", study.name, "--trial", row.number, "--out", folder)
+    return f"{command_line(*words, storage=storage())}\nsh {shlex.quote(folder)}/reproduce.sh"
 
 
 def zip_of(url: str, study: str, number: int, folder: str) -> Callable[[], bytes]:

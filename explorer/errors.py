@@ -13,6 +13,13 @@ def brief(message: object, most: int = 500) -> str:
     return text if len(text) <= most else f"{text[: most // 2]} ... {text[-most // 2 :]}"
 
 
+def is_text(text: str) -> bool:
+    """Whether a string can be a path and be stored: JSON and TOML can write a null character, and JSON half of a
+    surrogate pair, which no file and no database takes.
+    """
+    return "\0" not in text and not any("\ud800" <= letter <= "\udfff" for letter in text)
+
+
 class PlanError(ExplorerError):
     """A plan, mask, schedule or rule that cannot be made, loaded or applied."""
 

@@ -38,7 +38,7 @@ def read_document(path: str | os.PathLike[str]) -> Any:
     try:
         if Path(path).stat().st_size > MAX_FILE_BYTES:
             raise PlanError(f"{path} is larger than any plan ({MAX_FILE_BYTES} bytes); give a plan file.")
-        text = Path(path).read_text(encoding="utf-8")
+        text = Path(path).read_text(encoding="utf-8-sig")  # some editors begin a file with a byte-order mark
     except OSError as error:
         raise PlanError(f"cannot read the plan {path}: {error.strerror}; check the path.") from error
     except UnicodeDecodeError as error:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from explorer.errors import PromptError
+from explorer.errors import PromptError, is_text
 
 _HERE = Path(__file__).parent
 
@@ -90,8 +90,9 @@ def _read_lines(path: Path) -> list[str]:
         raise PromptError(f"The prompt file {path} is not UTF-8 text; save it as UTF-8.") from problem
     if "\0" in text:
         raise PromptError(f"The prompt file {path} is binary; give a text file.")
-    # Not splitlines(): it also breaks at characters that JSON allows inside a string.
-    return text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    # Not splitlines(): it also breaks at characters that JSON allows inside a string. Files that were joined have a
+    # byte-order mark where each one began.
+    return [line.removeprefix("\ufeff") for line in text.replace("\r\n", "\n").replace("\r", "\n").split("\n")]
 
 
 def _parse_text(path: Path, number: int, line: str) -> Prompt:
@@ -110,5 +111,9 @@ def _parse_json(path: Path, number: int, line: str) -> Prompt:
     words = document.get("prompt", document.get("text"))
     if not isinstance(words, str) or not words.strip():
         raise PromptError(f'Line {number} of {path} has no prompt; write {{"prompt": "..."}} on each line.')
+    if not is_text(words):
+        raise PromptError(
+            f"Line {number} of {path} has a null character or half of a surrogate pair in its prompt; take it out."
+        )
     category, challenge = document.get("category") or "", document.get("challenge") or ""
     return Prompt(words.strip(), str(category), str(challenge))

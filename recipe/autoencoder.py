@@ -9,6 +9,7 @@ import torch
 from torch.nn import functional
 
 from explorer.errors import TrainingError
+from recipe.commands import stage_command
 from recipe.items import Dataset
 from recipe.placing import copies, may_mirror, real_pictures
 from recipe.prepare import load_dataset
@@ -64,7 +65,7 @@ def load_autoencoder(work: Path, leg: str) -> Any:
 
     folder = work / leg / "model"
     if not (folder / "config.json").is_file():
-        raise TrainingError(f"{folder} holds no autoencoder; run `python -m recipe train-autoencoder --work {work}`.")
+        raise TrainingError(f"{folder} holds no autoencoder; run `{stage_command('train-autoencoder', work)}`.")
     return AutoencoderKL.from_pretrained(folder, local_files_only=True)
 
 

@@ -12,6 +12,7 @@ import torch
 from explorer.errors import TrainingError
 from explorer.files import write_whole
 from recipe.autoencoder import LEGS, load_autoencoder
+from recipe.commands import stage_command
 from recipe.prompts import write_prompts
 from recipe.tokens import FOLDER, load_tokenizer, numbering
 from recipe.unet import BETAS, build_text_encoder, build_unet
@@ -38,7 +39,7 @@ def build_pipeline(work: Path, channels: tuple[int, ...], leg: str) -> Any:
     text = build_text_encoder(tokenizer)
     path = work / "unet" / "checkpoint.safetensors"
     if not path.exists():
-        raise TrainingError(f"{path} is missing; run `python -m recipe train-unet --work {work}` first.")
+        raise TrainingError(f"{path} is missing; run `{stage_command('train-unet', work)}` first.")
     metadata, tensors = metadata_of(path), load_tensors(path)
     if metadata.get("tokens") != numbering(tokenizer):
         raise TrainingError(f"{path} was trained with other tokens than those in {work / FOLDER}; train it again.")
@@ -94,7 +95,7 @@ def export(work: Path, embedded: Path = EMBEDDED, channels: tuple[int, ...] = (4
     """
     judge = work / "clip" / "model"
     if not (judge / "open_clip_config.json").is_file():
-        raise TrainingError(f"{judge} holds no CLIP model; run `python -m recipe train-clip --work {work}`.")
+        raise TrainingError(f"{judge} holds no CLIP model; run `{stage_command('train-clip', work)}`.")
     export_pipeline(work, embedded, channels)
     write_prompts(work, embedded / "prompts")
 

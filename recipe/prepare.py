@@ -11,6 +11,7 @@ from PIL import Image
 
 from explorer.errors import TrainingError
 from recipe.captions import captions_of
+from recipe.commands import stage_command
 from recipe.concepts import CORE, HELD_OUT_SHARE, SPLIT_SEED, STYLES, Concept, generator_names, pick, read_concepts
 from recipe.items import Dataset, Item
 from recipe.tokens import FOLDER, train_tokenizer
@@ -73,7 +74,7 @@ def prepare(work: Path, learns: str = "core") -> None:
         TrainingError: when the pictures were not fetched.
     """
     if not (work / "pictures" / "google" / "emoji.json").is_file():
-        raise TrainingError(f"{work / 'pictures'} holds no pictures; run `python -m recipe fetch --work {work}`.")
+        raise TrainingError(f"{work / 'pictures'} holds no pictures; run `{stage_command('fetch', work)}`.")
     concepts = read_concepts(work / "pictures")
     files = [work / "pictures" / source / c.files[source] for c in concepts for source in STYLES]
     pictures = np.stack([read_picture(path) for path in files])
@@ -95,7 +96,7 @@ def prepare(work: Path, learns: str = "core") -> None:
 def check_prepared(work: Path) -> None:
     """Raises TrainingError where `prepare` has not run."""
     if not (work / "data" / "items.json").is_file():
-        raise TrainingError(f"{work / 'data'} holds no data; run `python -m recipe prepare --work {work}`.")
+        raise TrainingError(f"{work / 'data'} holds no data; run `{stage_command('prepare', work)}`.")
 
 
 def load_dataset(work: Path) -> Dataset:

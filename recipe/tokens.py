@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from explorer.errors import TrainingError
+from recipe.commands import stage_command
 
 FOLDER = "data/tokenizer"
 """In the work folder: learnt once, by `prepare`, since a model is worth nothing under another's numbers."""
@@ -54,7 +55,7 @@ def load_tokenizer(work: Path) -> Any:
 
     folder = work / FOLDER
     if not (folder / "tokenizer.json").is_file():  # without it transformers makes a tokenizer of two tokens
-        raise TrainingError(f"{folder} holds no tokenizer; run `python -m recipe prepare --work {work}`.")
+        raise TrainingError(f"{folder} holds no tokenizer; run `{stage_command('prepare', work)}`.")
     return CLIPTokenizer.from_pretrained(folder, local_files_only=True)
 
 

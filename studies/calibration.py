@@ -20,7 +20,8 @@ from sqlalchemy.engine import Connection
 
 from explorer.errors import StudyError
 from explorer.mask import Feature, Mask
-from studies import tables
+from studies import queue, tables
+from studies.command_lines import command_line
 from studies.settings import StudySettings
 from studies.store import Store, StudyRecord
 
@@ -106,7 +107,7 @@ def standing(store: Store, study: StudyRecord) -> Standing:
     rows = store.read(sa.select(table.c.part, table.c.seconds, table.c.created).where(mine))
     facts = next((row.facts for row in store.read(sa.select(table.c.facts).where(mine).limit(1))), None)
     if facts is not None:
-        _check(study, facts)
+        _check(store, study, facts)
     total = len(facts["parts"]) if facts else 0
     return Standing(len(rows), total, sum(row.seconds for row in rows), max((row.created for row in rows), default=0.0))
 
@@ -133,15 +134,15 @@ def parts(store: Store, study: StudyRecord, *, moments: bool = True) -> dict[str
             arrays = load_arrays(row.data)
         except (SafetensorError, ValueError) as error:
             raise StudyError(
-                f"the calibration of {study.name!r} is damaged ({row.part}: {error}); make it anew with `explorer "
-                f"calibrate --study {study.name} --again`."
+                f"the calibration of {study.name!r} is damaged ({row.part}: {error}); make it anew with "
+                f"`{_again(store, study)}`."
             ) from error
-        _check(study, row.facts)
+        _check(store, study, row.facts)
         made[row.part] = Part(row.part, row.facts, arrays, row.seconds)
     return made
 
 
-def _check(study: StudyRecord, facts: Mapping[str, Any]) -> None:
+def _check(store: Store, study: StudyRecord, facts: Mapping[str, Any]) -> None:
     wanted = identity(study.settings)
     if facts.get("weights") is not None and facts.get("weights") == wanted["weights"]:
         wanted.pop("model")  # its folder may have been moved since
@@ -149,8 +150,12 @@ def _check(study: StudyRecord, facts: Mapping[str, Any]) -> None:
         if facts.get(name) != value:
             raise StudyError(
                 f"the calibration of {study.name!r} was made for another {name} ({facts.get(name)!r}, and the study "
-                f"has {value!r}); make it anew with `explorer calibrate --study {study.name} --again`."
+                f"has {value!r}); make it anew with `{_again(store, study)}`."
             )
+
+
+def _again(store: Store, study: StudyRecord) -> str:
+    return command_line("calibrate", "--study", study.name, "--again", storage=store.url)
 
 
 def save_part(store: Store, study: StudyRecord, name: str, facts: dict[str, Any], arrays: Arrays, took: float) -> None:
@@ -166,6 +171,7 @@ def save_part(store: Store, study: StudyRecord, name: str, facts: dict[str, Any]
     known = sa.select(table.c.id).where(table.c.study_id == study.id, table.c.part == name)
 
     def add(connection: Connection, _again: bool) -> None:
+        queue.lock(connection, study)
         if connection.execute(known).first() is None:
             with suppress(sa.exc.IntegrityError), connection.begin_nested():  # another process was quicker
                 connection.execute(sa.insert(table).values(row))

@@ -42,7 +42,7 @@ _SHAPE = {
 
 def certificate_folder(store: Store, study: StudyRecord, key: str) -> Path:
     """Where the certificate of a study's plan lies: beside the storage, as its pictures do."""
-    return store.folder / FOLDER / study.name / key
+    return store.folder / FOLDER / study.folder / key
 
 
 def read_certificate(folder: Path) -> dict[str, Any] | None:

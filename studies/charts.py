@@ -9,11 +9,13 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from explorer.errors import StudyError
+from explorer.files import write_whole
 from studies.front import losses, non_dominated
 from studies.rows import TrialRow
 from studies.settings import Objective
 from studies.summary import LATENCIES, scored_rows
 
+PICTURE_FORMATS = ("png", "jpg", "jpeg", "webp", "svg", "pdf")
 # Colour tells where a plan comes from, the symbol its family. Okabe and Ito's palette, which colour-blind people can
 # tell apart.
 SERIES = {
@@ -146,14 +148,25 @@ def write_html(figure: go.Figure, path: Path) -> None:
 
 
 def write_png(figure: go.Figure, path: Path, width: int = 1300, height: int = 620) -> None:
-    """A picture, drawn by Chrome or Chromium. Raises StudyError when there is none, or it cannot be written."""
+    """A picture, drawn by Chrome or Chromium.
+
+    Raises:
+        StudyError: when the ending of `path` names no format, there is no browser or it fails, or `path` cannot be
+            written.
+    """
+    kind = path.suffix.lower().removeprefix(".")
+    if kind not in PICTURE_FORMATS:
+        raise StudyError(f"cannot draw {path}: its name must end in one of .{', .'.join(PICTURE_FORMATS)}.")
+    if not path.absolute().parent.is_dir():
+        raise StudyError(f"cannot write {path}: there is no folder {path.absolute().parent}; make it first.")
     try:
-        figure.write_image(path, width=width, height=height, scale=1.5)
+        content = figure.to_image(kind, width=width, height=height, scale=1.5)
+    except Exception as error:  # Plotly, Kaleido and Choreographer each raise their own for a browser that is not there
+        raise StudyError(
+            f"drawing {path} needs Chrome or Chromium, which was not found or did not start; install "
+            "it (`plotly_get_chrome`), name it in BROWSER_PATH, or use --html instead."
+        ) from error
+    try:
+        write_whole(path, content)
     except OSError as error:
         raise StudyError(f"cannot write {path}: {error.strerror}; choose another place.") from error
-    except Exception as error:
-        if type(error).__name__ not in ("ChromeNotFoundError", "BrowserFailedError", "BrowserClosedError"):
-            raise
-        raise StudyError(
-            f"drawing {path} needs Chrome or Chromium, which was not found; use --html instead."
-        ) from error

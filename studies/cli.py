@@ -47,6 +47,23 @@ Variant = Annotated[
 DEFAULT_STORAGE = "sqlite:///explorer.db"
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(f"inheritance-explorer {version('inheritance-explorer')}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
 @app.command()
 def search(
     file: Annotated[Path | None, typer.Argument(help="TOML file with the names of the options below.")] = None,
@@ -238,6 +255,35 @@ def show(
 
 
 @app.command()
+def rename(
+    study: Annotated[str, typer.Argument(help="The study's name.")],
+    new: Annotated[str, typer.Argument(help="Its new name.")],
+    storage: Storage = DEFAULT_STORAGE,
+    as_json: Json = False,
+) -> None:
+    """Give a study another name. Refused while a worker is searching it."""
+    from studies.commands.manage import rename_command
+
+    rename_command(study, new, storage, as_json)
+
+
+@app.command()
+def delete(
+    study: Annotated[str, typer.Argument(help="The study's name.")],
+    storage: Storage = DEFAULT_STORAGE,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Delete without a question.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Delete a study with its plans, scores, calibration, pictures, saved files and certificates, after a question.
+
+    Other studies and profiles stay. Refused while a worker is searching the study.
+    """
+    from studies.commands.manage import delete_command
+
+    delete_command(study, storage, yes, as_json)
+
+
+@app.command()
 def export(
     study: Annotated[str, typer.Argument(help="The study's name.")],
     trial: Annotated[int, typer.Option(help="The trial's number, as `explorer show` gives it.")],
@@ -422,13 +468,20 @@ def profile(
 @app.command()
 def dashboard(
     storage: Storage = DEFAULT_STORAGE,
-    port: Annotated[int, typer.Option(help="Port on the loopback address.")] = 8501,
+    port: Annotated[int, typer.Option(help="Port to listen on.")] = 8501,
     study: Annotated[str | None, typer.Option(help="The study whose front the address opens.")] = None,
+    host: Annotated[
+        str,
+        typer.Option(
+            help="Address to listen on; 0.0.0.0 in a container. Any other than the default opens every study to "
+            "whoever reaches the port: there is no authentication."
+        ),
+    ] = "127.0.0.1",
 ) -> None:
     """Look at the studies of a storage in the browser: fronts, pictures, plans, progress. Prints the address."""
     from studies.commands.dashboard import dashboard_command
 
-    dashboard_command(storage, port, study)
+    dashboard_command(storage, port, study, host)
 
 
 def main() -> None:

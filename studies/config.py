@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import tomllib
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from explorer.compiling import compile_mode
-from explorer.errors import PlanError, StudyError
+from explorer.errors import PlanError, StudyError, brief, is_text
 from explorer.schedulers import OWN, check_name
 from studies import removed
 
@@ -20,6 +19,8 @@ SAMPLERS = ("tpe", "nsgaii", "random")
 PROPOSALS = ("planned", "seeds", "sampler")
 LISTS = {"objectives": "latency,fd,clip", "schedulers": "own,DPMSolverMultistepScheduler"}
 RACING = ("drift", "off")
+LARGEST = 2**53
+"""No number of an option may be larger, so that all of them can be counted with and stored."""
 AUTO = "auto"
 
 
@@ -96,12 +97,13 @@ class SearchConfig:
             "max_age",
         ):
             value = getattr(self, name)
-            if value is not None and not 0 < value < math.inf:
-                raise StudyError(f"--{name.replace('_', '-')} must be more than zero, and a number, got {value}.")
-        if self.replay < 0:
-            raise StudyError(f"--replay must be a number of MiB, or 0 for none, got {self.replay}.")
+            if value is not None and not 0 < value < LARGEST:
+                given = brief(value, 40)
+                raise StudyError(f"--{name.replace('_', '-')} must be more than zero, and a number, got {given}.")
+        if not 0 <= self.replay < LARGEST:
+            raise StudyError(f"--replay must be a number of MiB, or 0 for none, got {brief(self.replay, 40)}.")
         if not 0 <= self.seed < 2**31:
-            raise StudyError(f"--seed must be from 0 to {2**31 - 1}, got {self.seed}.")
+            raise StudyError(f"--seed must be from 0 to {2**31 - 1}, got {brief(self.seed, 40)}.")
         if self.steps == 1:
             raise StudyError(
                 "--steps 1 is a single UNet evaluation, which has no earlier one to inherit features from; give 2 or "
@@ -109,7 +111,8 @@ class SearchConfig:
             )
         if self.guidance is not None and not 0 <= self.guidance < 1000:
             raise StudyError(
-                f"--guidance must be 0 or more (up to 1: without classifier-free guidance), got {self.guidance}."
+                "--guidance must be 0 or more (up to 1: without classifier-free guidance), got "
+                f"{brief(self.guidance, 40)}."
             )
         if self.resolution is not None and self.resolution % 8:
             raise StudyError(f"--resolution must be a multiple of 8 pixels, got {self.resolution}.")
@@ -121,7 +124,7 @@ class SearchConfig:
         ):
             value = getattr(self, name)
             if value not in known and (name, value) != ("sampler", removed.SAMPLER):  # which earlier studies may have
-                raise StudyError(f"unknown --{name} {value!r}; use one of {', '.join(known)}.")
+                raise StudyError(f"unknown --{name} {brief(repr(value), 60)}; use one of {', '.join(known)}.")
         if self.max_variants == 1:
             raise StudyError("--max-variants counts the extract step as well, so 1 leaves nothing; give 2 or more.")
         try:
@@ -160,7 +163,7 @@ def make_config(given: dict[str, Any], file: Path | None = None, base: SearchCon
     known = {field.name: field for field in fields(SearchConfig)}
     for name, value in values.items():
         if name not in known:
-            raise StudyError(f"{file}: unknown name {name!r}; known: {', '.join(known)}.")
+            raise StudyError(f"{file}: unknown name {brief(name, 60)!r}; known: {', '.join(known)}.")
         values[name] = _typed(name, value, str(known[name].type))
     for name in ("model", "prompts", "reference"):
         values[name] = absolute(values.get(name))
@@ -189,11 +192,11 @@ def check_place(config: SearchConfig) -> None:
 
 def _read(file: Path) -> dict[str, Any]:
     try:
-        data = tomllib.loads(file.read_text(encoding="utf-8"))
+        data = tomllib.loads(file.read_text(encoding="utf-8-sig"))  # some editors begin a file with a byte-order mark
     except OSError as error:
         raise StudyError(f"cannot read {file}: {error.strerror}; give a TOML file.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise StudyError(f"{file} is not a TOML file ({error}); mend it.") from error
+    except (ValueError, RecursionError) as error:  # of the decoder, of the parser, or a number that is too long
+        raise StudyError(f"{file} is not a TOML file in UTF-8 ({brief(error, 160)}); correct it.") from error
     return {name.replace("-", "_"): value for name, value in data.items()}
 
 
@@ -202,13 +205,13 @@ def _typed(name: str, value: Any, declared: str) -> Any:
     if name in LISTS:
         parts = value.split(",") if isinstance(value, str) else value
         if not isinstance(parts, list | tuple) or not all(isinstance(part, str) for part in parts):
-            raise StudyError(f"{name} must be names such as {LISTS[name]}, got {value!r}.")
+            raise StudyError(f"{name} must be names such as {LISTS[name]}, got {brief(repr(value), 60)}.")
         return tuple(part.strip() for part in parts if part.strip())
     if name == "compile" and isinstance(value, bool):
         return compile_mode(value)
     if name == "batch" and isinstance(value, str) and value != AUTO:
-        if not value.isdecimal():
-            raise StudyError(f"batch must be a number or {AUTO}, got {value!r}.")
+        if not value.isdecimal() or len(value) > 9:
+            raise StudyError(f"batch must be a number or {AUTO}, got {brief(repr(value), 60)}.")
         return int(value)
     if name == "batch" and value == AUTO:
         return value
@@ -220,5 +223,7 @@ def _typed(name: str, value: Any, declared: str) -> Any:
     elif declared.startswith("float"):
         wanted = (int, float)
     if not isinstance(value, wanted) or (isinstance(value, bool) and bool not in wanted):
-        raise StudyError(f"{name} must be a {wanted[-1].__name__}, got {value!r}.")
+        raise StudyError(f"{name} must be a {wanted[-1].__name__}, got {brief(repr(value), 60)}.")
+    if isinstance(value, str) and not is_text(value):
+        raise StudyError(f"{name} holds a null character or half of a surrogate pair, got {brief(ascii(value), 60)}.")
     return value

@@ -13,7 +13,7 @@ from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
 from sqlalchemy.engine import URL, Engine, make_url
 
-from explorer.errors import StudyError
+from explorer.errors import StudyError, brief
 from studies import postgresql, sqlite
 from studies.troubles import in_words, shown
 
@@ -78,7 +78,11 @@ def reading_engine(url: URL) -> Engine:
 def optuna_storage(url: URL) -> RDBStorage:
     """Optuna's storage, with the recipe on SQLite. Its constructor reads in one connection while it writes in another,
     which immediate transactions would block, so the recipe comes after it; two processes that make its tables at once
-    are told apart by trying again."""
+    are told apart by trying again.
+
+    Raises:
+        StudyError: when Optuna cannot use its tables there, as another version made them.
+    """
     text = url.render_as_string(hide_password=False).replace("{", "{{").replace("}", "}}")
     with in_words(url):
         for attempt in range(ATTEMPTS):
@@ -89,6 +93,11 @@ def optuna_storage(url: URL) -> RDBStorage:
                 if attempt == ATTEMPTS - 1:
                     raise
                 time.sleep(random.uniform(0.1, 0.5))
+            except RuntimeError as error:  # Optuna's word for a schema of another version
+                reason = brief(error).rstrip(".")
+                raise StudyError(
+                    f"Optuna cannot use the storage {shown(url)} ({reason}), or name another --storage."
+                ) from error
     if sqlite.is_sqlite(url):
         sqlite.install(storage.engine)
     return storage

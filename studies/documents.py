@@ -17,7 +17,7 @@ def read_document(path: Path, shape: Shape, remedy: str) -> dict[str, Any]:
     """The JSON object in the file, which has at least what `shape` asks. Raises StudyError with what is wrong with the
     file and the `remedy`."""
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
         raise StudyError(f"{path} cannot be read ({brief(error)}); {remedy}.") from error
     check_document(document, shape, path, remedy)

@@ -293,7 +293,7 @@ def script_text(metrics: Mapping[str, Any]) -> str:
     model = settings["model"]
     known = model == "emoji" or "/" in model
     given = (
-        f'MODEL="${{MODEL:-{shlex.quote(model)}}}"'
+        f"MODEL=${{MODEL:-{shlex.quote(model)}}}"  # no quotes around it, within which those of `quote` were text
         if known
         else ': "${MODEL:?set MODEL to the folder of the model that the plan was made for}"'
     )

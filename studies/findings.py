@@ -14,6 +14,7 @@ from explorer.costs import Anatomy
 from explorer.errors import ModelError, ScoreError, StudyError
 from explorer.estimate import Estimate
 from explorer.sensitivity import Sensitivity
+from studies import queue
 from studies.device_lock import on_device
 from studies.store import Store, StudyRecord
 from studies.tables import findings
@@ -141,6 +142,7 @@ def keep(store: Store, study: StudyRecord, kind: str, value: Any) -> None:
     mine = (findings.c.study_id == study.id, findings.c.kind == kind)
 
     def write(connection: Connection, _again: bool) -> None:
+        queue.lock(connection, study)
         standing = connection.execute(sa.select(findings.c.value).where(*mine)).first()
         if standing is not None:
             if not _sound(kind, standing.value):

@@ -8,6 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from studies import optuna_tables
 from studies.rows import TrialRow
 from studies.store import Store, StudyRecord
 from studies.tables import PARENTS, plans
@@ -60,18 +61,9 @@ def _words(kind: str | None, sampler: str) -> str:
     return f"the sampler {sampler}" if kind in (None, "sampler") else str(kind)
 
 
-_ATTRIBUTE = sa.text(
-    "SELECT a.value_json FROM trial_user_attributes a JOIN trials t ON a.trial_id = t.trial_id "
-    "JOIN studies s ON t.study_id = s.study_id WHERE s.study_name = :study AND t.number = :number AND a.key = :key"
-)
-
-
 def _parents(connection: sa.Connection, study: StudyRecord, number: int | None) -> tuple[int, ...]:
-    """What a genetic sampler noted at Optuna's trial; its tables are read as they are, as opening Optuna's storage
-    would write to a new database."""
-    if number is None or not sa.inspect(connection).has_table("trial_user_attributes"):
-        return ()
-    found = connection.execute(_ATTRIBUTE, {"study": study.name, "number": number, "key": PARENTS}).scalar()
+    """What a genetic sampler noted at Optuna's trial."""
+    found = None if number is None else optuna_tables.attribute(connection, study.name, number, PARENTS)
     try:
         numbers = json.loads(found) if found else []
     except ValueError:

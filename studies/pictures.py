@@ -19,7 +19,7 @@ MAX_BYTES = 20_000_000
 
 def write(folder: Path, study: str, key: str, pictures: Sequence[Picture]) -> list[dict[str, Any]]:
     """Write the pictures under `folder` and return their rows (paths relative to it), the files first: a row never
-    names a file that is not whole.
+    names a file that is not whole. study: the name of the study's folder (`StudyRecord.folder`).
 
     Raises:
         StudyError: when the files cannot be written.

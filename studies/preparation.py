@@ -63,7 +63,7 @@ def prepare(
 
 def use_standing(store: Store, study: StudyRecord, session: Session) -> bool:
     """Use what the study has saved and what races need; whether there is a calibration, which is used as well."""
-    session.evaluator.saved = Saved.of(store.folder, study.name, session.settings)
+    session.evaluator.saved = Saved.of(store.folder, study.folder, session.settings)
     if session.config.racing != "off" and session.evaluator.scorer is not None:
         session.evaluator.race = Race(store, study, session.evaluator.cost_share)
     standing = load(store, study)

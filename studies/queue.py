@@ -85,8 +85,14 @@ class Full:
 
 
 def lock(connection: Connection, study: StudyRecord) -> None:
-    """Let one worker at a time change the study's queue. (SQLite's immediate transaction has done it already.)"""
-    connection.execute(sa.select(studies.c.id).where(studies.c.id == study.id).with_for_update(key_share=True))
+    """Let one worker at a time change the study's queue. (SQLite's immediate transaction has done it already.)
+
+    Raises:
+        StudyError: when the study has been deleted. Its id may be another study's by now, so its time counts as well.
+    """
+    same = (studies.c.id == study.id, studies.c.created == study.created)
+    if connection.execute(sa.select(studies.c.id).where(*same).with_for_update(key_share=True)).first() is None:
+        raise StudyError(f"the study {study.name!r} has been deleted while it was in use; begin it again, or leave it.")
 
 
 def count(connection: Connection, study: StudyRecord) -> Counts:
@@ -266,7 +272,7 @@ def finish(store: Store, study: StudyRecord, claim: Claim, scored: Scored, devic
             f"it has {', '.join(scored.estimates) or 'no metric'}."
         )
     store.check_stands()
-    files = pictures.write(store.folder, study.name, claim.key, scored.pictures)
+    files = pictures.write(store.folder, study.folder, claim.key, scored.pictures)
     rows = [
         estimate.to_json()
         | {

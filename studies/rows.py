@@ -11,6 +11,7 @@ from sqlalchemy.engine import Connection
 
 from explorer.errors import StudyError
 from explorer.estimate import Estimate
+from studies.command_lines import command_line
 from studies.facts import UNKNOWN_FACTS, PlanFacts
 from studies.front import Array, losses, non_dominated
 from studies.settings import Objective
@@ -103,7 +104,8 @@ def trial(store: Store, study: StudyRecord, number: int) -> TrialRow:
     chosen = sa.and_(plans.c.study_id == study.id, plans.c.trial_number == number)
     found = list(store.transact(lambda connection, _: read_rows(connection, chosen, keep_plans=True)).values())
     if not found:
-        raise StudyError(f"the study {study.name} has no trial {number}; `explorer show {study.name}` lists them.")
+        show = command_line("show", study.name, storage=store.url)
+        raise StudyError(f"the study {study.name} has no trial {number}; `{show}` lists them.")
     return found[0]
 
 

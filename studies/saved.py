@@ -2,8 +2,9 @@
 these and of a reference folder; and in a folder of their own, beginnings of runs (`explorer.replay`).
 
 Files beside the database, `explorer-saved/<study>/<digest>/<name>.safetensors`; the digest is of all that they depend
-on. Features of a reference folder stand under `reference` instead, as they are read before the settings are known. All
-can be deleted at any time. A tensor comes back to the bit as it was made.
+on. Features of a reference folder are no study's: they are read before one is made, and kept in `.references`, under a
+digest of the pictures' names, sizes and times. All can be deleted at any time. A tensor comes back to the bit as it was
+made.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     import torch
 
 FOLDER = "explorer-saved"
+REFERENCES = ".references"  # which no study can be called
 APART = ("space", "objectives", "sampler", "extractor", "reference")
 """Settings on which pictures do not depend."""
 MAX_BYTES = 2 * 2**30
@@ -32,7 +34,7 @@ Tensors = dict[str, "torch.Tensor"]
 
 
 class Saved:
-    """Tensors of one study on disk. `Saved.of(store.folder, name, settings)`."""
+    """Tensors of one study on disk. `Saved.of(store.folder, study.folder, settings)`."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -44,9 +46,9 @@ class Saved:
         return cls(folder / FOLDER / study / digest)
 
     @classmethod
-    def of_references(cls, folder: Path, study: str) -> Saved:
+    def of_references(cls, folder: Path) -> Saved:
         """For features of reference pictures, which depend on no setting but the extractor that their names hold."""
-        return cls(folder / FOLDER / study / "reference")
+        return cls(folder / FOLDER / REFERENCES)
 
     def get(self, name: str, make: Callable[[], Tensors]) -> Tensors:
         """The tensors under `name`, on the CPU; made, and kept for others, where they do not stand or are damaged.

@@ -11,7 +11,7 @@ from sqlalchemy.engine import Connection
 
 from explorer.errors import StudyError
 
-HEAD = "0007"  # the version that this code reads and writes: the last file of `migrations/versions`
+HEAD = "0008"  # the version that this code reads and writes: the last file of `migrations/versions`
 VERSION_TABLE = "explorer_schema"  # Optuna keeps its own in `alembic_version`
 _FOLDER = Path(__file__).parent / "migrations"
 

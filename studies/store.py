@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import re
+import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -21,8 +22,8 @@ from optuna.storages import BaseStorage, get_storage
 from optuna.study import StudyDirection
 from sqlalchemy.engine import URL, Connection, Engine
 
-from explorer.errors import StudyError
-from studies import database, postgresql, removed, schema, sqlite, tables
+from explorer.errors import StudyError, brief
+from studies import database, optuna_tables, postgresql, removed, schema, sqlite, tables
 from studies.interrupts import held
 from studies.patience import Patience, patience_seconds
 from studies.settings import StudySettings, check_elsewhere, check_same
@@ -30,17 +31,32 @@ from studies.troubles import in_words, shown
 
 PICTURES_VARIABLE = "EXPLORER_PICTURES"
 T = TypeVar("T")
-_NAME = re.compile(r"\w[\w .+-]{0,98}\w|\w")
+_NAME = re.compile(r"\w[\w .+-]{0,118}\w|\w")
+LONGEST_NAME = 100
+
+
+def check_name(name: str) -> None:
+    """Raises StudyError for a text that cannot name a study."""
+    if len(name) > LONGEST_NAME or not _NAME.fullmatch(name):
+        raise StudyError(
+            f"{brief(repr(name), 200)} cannot name a study; use up to {LONGEST_NAME} letters, digits, spaces and . _ + "
+            "- that begin and end with a letter or digit."
+        )
 
 
 @dataclass(frozen=True)
 class StudyRecord:
-    """A study that stands: its row's id, name, settings and when it was made (seconds since the epoch)."""
+    """A study that stands: its row's id, name, settings and when it was made (seconds since the epoch).
+
+    folder: what its folders of pictures, saved files and certificates are called, beside the storage. It is the study's
+    alone: another storage in the same place may have a study of the same name. Renaming a study leaves it as it is.
+    """
 
     id: int
     name: str
     settings: StudySettings
     created: float
+    folder: str
 
 
 class Store:
@@ -61,8 +77,9 @@ class Store:
         read_only: open for reading alone, which neither makes a database nor blocks the workers of one.
 
         Raises:
-            StudyError: when it cannot be opened or written, is no database, is of a newer schema, or (reading) has no
-                studies of the explorer; when the environment still names Optuna's proxy (writing).
+            StudyError: when it cannot be opened or written, is no database, is of a newer schema, has tables that
+                another Optuna made (writing), or has no studies of the explorer (reading); when the environment still
+                names Optuna's proxy (writing).
         """
         seconds = patience_seconds()
         if not read_only:
@@ -75,6 +92,7 @@ class Store:
             else:
                 with store.begin() as connection:
                     postgresql.lock_tables(connection)
+                    optuna_tables.check(connection, store.where)
                     schema.migrate(connection, store.where)
                 store.patience = Patience(seconds)
                 store._file = sqlite.identity(url) if sqlite.is_sqlite(url) else None
@@ -173,6 +191,11 @@ class Store:
 
     def close(self) -> None:
         self.engine.dispose()
+        self.close_optuna()
+
+    def close_optuna(self) -> None:
+        """Close Optuna's storage, which is opened again when it is needed: it remembers studies by their names and
+        ids, so that it must not outlive one that was renamed or deleted."""
         if "optuna_storage" in self.__dict__:
             storage = self.__dict__.pop("optuna_storage")
             storage._backend.remove_session()
@@ -219,12 +242,9 @@ class Store:
         Raises:
             StudyError: when it stands with other settings (both sides are named), or the name cannot be used.
         """
-        if not _NAME.fullmatch(name):
-            raise StudyError(
-                f"{name!r} cannot name a study; use up to 100 letters, digits, spaces and . _ + - that begin and end "
-                "with a letter or digit."
-            )
-        row = {"name": name, "settings": settings.to_json(), "created": time.time()}
+        check_name(name)
+        folder = f"{name}-{secrets.token_hex(4)}"
+        row = {"name": name, "settings": settings.to_json(), "created": time.time(), "folder": folder}
         self.transact(lambda connection, _: _add(connection, tables.studies, tables.studies.c.name == name, row))
         study = self.study(name)
         check_same(name, study.settings, settings)
@@ -244,11 +264,20 @@ class Store:
         if not found:
             names = ", ".join(study.name for study in self.studies()) or "none"
             raise StudyError(f"there is no study {name!r} in {self.where} (it has: {names}); run `explorer list`.")
-        return _record(found[0])
+        return self._record(found[0])
 
     def studies(self) -> list[StudyRecord]:
         """Every study, the oldest first."""
-        return [_record(row) for row in self.read(sa.select(tables.studies).order_by(tables.studies.c.id))]
+        return [self._record(row) for row in self.read(sa.select(tables.studies).order_by(tables.studies.c.id))]
+
+    def _record(self, row: sa.Row[Any]) -> StudyRecord:
+        folder = row.folder or row.name
+        if not _NAME.fullmatch(folder):  # a database may come from anybody, and files are written and deleted there
+            raise StudyError(
+                f"the study {row.name!r} of {self.where} has {brief(folder, 60)!r} for the name of its folder, which "
+                "is none; name another --storage."
+            )
+        return StudyRecord(row.id, row.name, StudySettings.from_json(row.settings), row.created, folder)
 
     def check_settings(self, study: StudyRecord, settings: StudySettings) -> str:
         """In what the device of a worker with `settings` differs from the study's, in words: such a worker may measure
@@ -285,7 +314,3 @@ def _add(connection: Connection, table: sa.Table, same: sa.ColumnElement[bool], 
             pass  # another process was quicker; its row is there once its transaction has ended
         found = connection.execute(known).scalar_one()
     return int(found)
-
-
-def _record(row: sa.Row[Any]) -> StudyRecord:
-    return StudyRecord(row.id, row.name, StudySettings.from_json(row.settings), row.created)

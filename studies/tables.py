@@ -40,6 +40,7 @@ studies = sa.Table(
     sa.Column("name", sa.String(100), nullable=False, unique=True),
     sa.Column("settings", sa.JSON, nullable=False),  # StudySettings.to_json()
     sa.Column("created", sa.Double, nullable=False),
+    sa.Column("folder", sa.String(120), nullable=False, server_default=""),  # of its files; empty: called by its name
 )
 
 workers = sa.Table(

@@ -27,6 +27,11 @@ def shown(url: URL) -> str:
     return url.update_query_dict(hidden).render_as_string(hide_password=True).replace("%2A", "*")
 
 
+def has_secret(url: URL) -> bool:
+    """Whether the URL holds a password, or the name of a file with one."""
+    return url.password is not None or any(name in _SECRETS for name in url.query)
+
+
 @contextmanager
 def in_words(url: URL) -> Iterator[None]:
     """Turn a database's error into a StudyError of one sentence: StorageGone where it may pass."""

@@ -6,11 +6,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from rich.markup import escape
-
 from explorer.estimate import Estimate
 from studies.choice import Asked, Choice
-from studies.commands.output import out, print_json, table
+from studies.command_lines import command_line
+from studies.commands.output import out, print_command, print_json, table
 from studies.database import show_url
 from studies.pick import answer
 from studies.queue import counts
@@ -63,7 +62,8 @@ def list_command(storage: str, as_json: bool) -> None:
             row["study"], row["model"], row["device"], row["space"], ", ".join(row["objectives"]),
             *(str(row[state]) for state in states), row["created"],
         )  # fmt: skip
-    out().print(shown if rows else f"no study in {show_url(storage)}; begin one with `explorer search`.")
+    begin = command_line("search", storage=storage)
+    out().print(shown if rows else f"no study in {show_url(storage)}; begin one with `{begin}`.", soft_wrap=not rows)
 
 
 def show_command(
@@ -90,9 +90,8 @@ def show_command(
         if choice is not None:
             out().print(f"\n{choice.words}", markup=False, soft_wrap=True)
             if choice.plan is not None:
-                out().print(
-                    f"take it home:  explorer export {name} --trial {choice.plan.number} --out DIR", markup=False
-                )
+                words = ("export", name, "--trial", choice.plan.number, "--out", "DIR")
+                print_command(out(), "take it home", command_line(*words, storage=storage))
 
 
 def _choice_document(choice: Choice) -> dict[str, Any]:
@@ -160,8 +159,8 @@ def print_front(store: Store, study: StudyRecord, *, in_full: bool = False) -> N
     for row in front:
         beaten = dominated_baselines(rows, row, objectives)
         shown.add_row(
-            str(row.number), escape(row.words if in_full else row.nickname), f"{_interval(row.scores['speedup'], 3)}x",
-            *(_interval(row.scores[name], 4) for name in names), source_of(row), escape(_few(beaten)),
+            str(row.number), row.words if in_full else row.nickname, f"{_interval(row.scores['speedup'], 3)}x",
+            *(_interval(row.scores[name], 4) for name in names), source_of(row), _few(beaten),
         )  # fmt: skip
     console = out()
     if not front:

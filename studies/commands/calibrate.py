@@ -11,9 +11,9 @@ from studies import calibration, removed
 from studies.calibrate import Progress as Standing
 from studies.calibrate import calibrate
 from studies.calibration import Calibration
-from studies.commands.output import duration, out, print_json, table, words
-from studies.config import SearchConfig, check_place, make_config
-from studies.database import show_url
+from studies.command_lines import command_line
+from studies.commands.output import duration, out, print_command, print_json, table, words
+from studies.config import check_place, make_config
 from studies.interrupts import interruptible
 from studies.saved import Saved
 from studies.session import Session, config_of, open_session
@@ -40,7 +40,7 @@ def run_calibrate(
             config = make_config(given | {"calibrate": True})
         removed.check_sampler(config.sampler)
         console.print(f"loading {config.model} ...", markup=False)
-        session = open_session(config, references=Saved.of_references(store.folder, config.study))
+        session = open_session(config, references=Saved.of_references(store.folder))
         study = store.create_study(config.study, session.settings)
         if again:
             calibration.drop(store, study)
@@ -53,8 +53,7 @@ def run_calibrate(
         print_json(document(study, made))
         return
     print_calibration(made)
-    storage = "" if config.storage == SearchConfig().storage else f" --storage {show_url(config.storage)}"
-    console.print(f"\nsearch with it:  explorer search --study {config.study}{storage}", markup=False)
+    print_command(console, "\nsearch with it", command_line("search", "--study", config.study, storage=config.storage))
 
 
 def with_progress(store: Store, study: StudyRecord, session: Session, **options: Any) -> Calibration:

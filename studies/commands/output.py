@@ -15,12 +15,25 @@ from rich.table import Table
 
 def out() -> Console:
     """stdout; wide enough for a table when it is no terminal."""
-    return Console(width=None if sys.stdout.isatty() else 160, highlight=False)
+    return _console(160, stderr=False)
 
 
 def words() -> Console:
     """stderr, for progress and remarks; a line is never broken where there is no terminal."""
-    return Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else 400)
+    return _console(400, stderr=True)
+
+
+def _console(width: int, *, stderr: bool) -> Console:
+    """A console that shows text as it is, as names, paths and plans may come from anybody: no markup, no emoji codes.
+
+    width: where it is no terminal."""
+    stream = sys.stderr if stderr else sys.stdout
+    return Console(stderr=stderr, width=None if stream.isatty() else width, highlight=False, markup=False, emoji=False)
+
+
+def print_command(console: Console, what: str, command: str) -> None:
+    """A command to paste, after what it is for, in one line however narrow the terminal is."""
+    console.print(f"{what}:  {command}", soft_wrap=True)
 
 
 def print_json(document: Any) -> None:

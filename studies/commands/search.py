@@ -16,12 +16,12 @@ from explorer.errors import StudyError
 from explorer.prompts import texts
 from studies import findings, removed
 from studies.clock import Clock, OutOfTime
+from studies.command_lines import command_line
 from studies.commands.browse import print_front, study_document
 from studies.commands.calibrate import with_progress
-from studies.commands.output import duration, print_json, words
+from studies.commands.output import duration, print_command, print_json, words
 from studies.commands.time_words import Pace, foretold, unscored
 from studies.config import STORAGE_VARIABLE, SearchConfig, check_place, make_config
-from studies.database import show_url
 from studies.driver import TIMEOUT, Outcome, progress, run_worker
 from studies.driver import Progress as Standing
 from studies.interrupts import interruptible
@@ -63,7 +63,7 @@ def run_search(given: dict[str, Any], file: Path | None, *, as_json: bool, start
             check_place(config)
         removed.check_sampler(config.sampler)
         console.print(f"loading {config.model} ...", markup=False)
-        session = decided(open_session(config, references=Saved.of_references(store.folder, config.study)))
+        session = decided(open_session(config, references=Saved.of_references(store.folder)))
         _say(_few_pictures(session))
         _say(cut_words(session.evaluator.pipe, texts(session.evaluator.prompts)))
         if session.config.calibrate and config.calibrate is None:
@@ -90,8 +90,8 @@ def run_search(given: dict[str, Any], file: Path | None, *, as_json: bool, start
         except KeyboardInterrupt:
             console.print(
                 f"\ninterrupted; the study {config.study!r} is whole. Resume with the same command "
-                f"(explorer search --study {config.study} ...).",
-                markup=False,
+                f"({command_line('search', '--study', config.study, storage=config.storage)} ...).",
+                soft_wrap=True,
             )
             raise
         console.print(message, markup=False)
@@ -100,9 +100,9 @@ def run_search(given: dict[str, Any], file: Path | None, *, as_json: bool, start
             print_json(study_document(store, study))
         else:
             print_front(store, study)
-    storage = "" if config.storage == SearchConfig().storage else f" --storage {show_url(config.storage)}"
-    console.print(f"\nlook at it:  explorer show {config.study}{storage} --html front.html", markup=False)
-    console.print(f"in a browser:  explorer dashboard{storage}", markup=False)
+    show = command_line("show", config.study, "--html", "front.html", storage=config.storage)
+    print_command(console, "\nlook at it", show)
+    print_command(console, "in a browser", command_line("dashboard", storage=config.storage))
 
 
 def run_one_worker(
@@ -134,7 +134,7 @@ def run_one_worker(
         )
         check_place(config)
         removed.check_sampler(config.sampler)
-        session = open_session(config, references=Saved.of_references(store.folder, config.study))
+        session = open_session(config, references=Saved.of_references(store.folder))
         elsewhere = store.check_settings(record, session.settings)
         if elsewhere or quality_only:
             why = f"this is not the study's device ({elsewhere})" if elsewhere else "as asked"
@@ -144,7 +144,8 @@ def run_one_worker(
         if not elsewhere:  # another device's times say nothing of the latency that the study measures
             use_profile(session, store)
         if not use_standing(store, record, session) and config.calibrate:
-            raise StudyError(f"{study!r} is not calibrated yet; run `explorer calibrate --study {study}` first.")
+            command = command_line("calibrate", "--study", study, storage=storage)
+            raise StudyError(f"{study!r} is not calibrated yet; run `{command}` first.")
         if clock.over:
             words().print(clock.words)
             return

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from explorer.errors import StudyError
+from studies.command_lines import command_line
 from studies.proposers.base import Kind, Proposal, Tools
 from studies.proposers.from_sampler import FromSampler
 from studies.proposers.planned import Planned
@@ -36,10 +37,8 @@ def make_kinds(proposals: str, tools: Tools) -> list[Kind]:
 def _lacks(name: str, tools: Tools) -> str:
     """Why the study cannot have this kind; empty when it can."""
     if name in CALIBRATED and tools.predictor is None:
-        return (
-            f"needs a calibration; run `explorer calibrate --study {tools.study.name}` first, or give --calibrate to a "
-            "new study."
-        )
+        command = command_line("calibrate", "--study", tools.study.name)
+        return f"needs a calibration; run `{command}` first, or give --calibrate to a new study."
     if name in OF_PLANS and tools.setting is None:
         return f"needs a space of the explorer's own, and {tools.space.name!r} is none."
     return ""

@@ -16,5 +16,5 @@ def test_the_command_is_kept_without_a_password(monkeypatch: pytest.MonkeyPatch)
         "two words",
     ]
     monkeypatch.setattr(sys, "argv", given)
-    wanted = "python -m benchmarks.certificate_tau --storage postgresql://me:***@host/name --study 'two words'"
+    wanted = "python -m benchmarks.certificate_tau --storage 'postgresql://me:***@host/name' --study 'two words'"
     assert command() == wanted

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from dashboard.app import PAGES
 from studies import Store
-from tests.dashboard.small_study import fill
+from tests.dashboard.small_study import fill, storage
 
 Open = Callable[..., AppTest]
 FRONT, PLAN = "page_front.py", "page_plan.py"
@@ -71,3 +72,56 @@ def test_a_study_of_failures_says_why(page: str, open_app: Open, tmp_path: Path)
     assert [info.value.replace("\\", "") for info in app.info] == [
         "all 2 plans that were tried in the study sad failed; the first said: plan 0 ran out of memory."
     ]
+
+
+HOSTILE = ["x", "-1", "1e3", "\u0661\u0662", "9" * 10, "9" * 5000, "x" * 100_000, "\0", "<b>1</b>[a](http://b)", "1,2"]
+
+
+@pytest.mark.parametrize("page", [PLAN, "page_compare.py"])
+@pytest.mark.parametrize("name", ["study", "trial", "compared"])
+def test_an_address_of_any_length_and_content_works_or_is_one_sentence(
+    name: str, page: str, open_app: Open, small_storage: Path
+) -> None:
+    """On the pages that read more of an address than the study; what is refused leaves a way on."""
+    app = open_app(small_storage, page)
+    for value in HOSTILE:
+        for chosen in ("trial", "compared"):
+            if chosen in app.session_state:
+                del app.session_state[chosen]
+        app.query_params.clear()
+        app.query_params[name] = value
+        app.run()
+        assert not app.exception, value[:40]
+        assert len(app.title) == 1 and len(texts(app)) < 50_000
+        refused = [info.value for info in app.info if "address" in info.value]
+        assert not refused or (name == "trial" and len(refused) == 1 and len(refused[0]) < 400), value[:40]
+    app.query_params.clear()
+    assert not app.run().exception and not [info for info in app.info if "address" in info.value]
+
+
+def test_a_trial_that_is_not_there_is_named(open_app: Open, small_storage: Path) -> None:
+    app = open_app(small_storage, PLAN)
+    del app.session_state["trial"]
+    app.query_params["trial"] = "999999999"
+    app.run()
+    assert not app.exception and any("no trial 999999999" in info.value for info in app.info)
+
+
+@pytest.mark.parametrize("version", ["v9.0.0.a", "v2.6.0.a"])
+def test_every_page_of_a_storage_whose_optuna_tables_are_another_version_s_works(
+    version: str, open_app: Open, tmp_path: Path
+) -> None:
+    path = storage(tmp_path)
+    connection = sqlite3.connect(path)
+    connection.execute("UPDATE alembic_version SET version_num = ?", [version])
+    connection.execute("ALTER TABLE trial_user_attributes RENAME COLUMN value_json TO value")
+    connection.commit()
+    connection.close()
+    for page, (title, _, _) in PAGES.items():
+        whole(open_app(path, page), title)
+
+
+def test_the_command_for_an_empty_storage_names_it_quoted(open_app: Open, tmp_path: Path) -> None:
+    Store.open(tmp_path / "my studies.db").close()
+    app = open_app(tmp_path / "my studies.db")
+    assert app.code[0].value == f"explorer search --trials 60 --storage '{tmp_path}/my studies.db'"

@@ -471,7 +471,7 @@ def test_a_trial_s_certificate_goes_along_with_its_export(
 ) -> None:
     study = fill(store)
     row = find_trial(store, study, 2)
-    place = tmp_path / "explorer-certificates" / "small" / row.key
+    place = tmp_path / "explorer-certificates" / study.folder / row.key
     place.mkdir(parents=True)
     for name in ("certificate.json", "certificate.html"):
         (place / name).write_bytes((certified[0] / "plan" / name).read_bytes())

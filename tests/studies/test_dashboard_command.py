@@ -58,6 +58,66 @@ def test_the_server_is_private_and_quiet() -> None:
     assert Path(theme.partition("=")[2]).is_file()
 
 
+def test_another_address_answers_to_every_name_and_the_default_to_its_own() -> None:
+    """In a container the names are those of the machine around it."""
+    allowed = lambda address: [flag for flag in flags(8123, address) if "allowedHosts" in flag]  # noqa: E731
+    for address in ("0.0.0.0", "::", "192.0.2.7"):
+        assert allowed(address) == ["--server.allowedHosts=*"]
+        assert f"--server.address={address}" in flags(8123, address)
+    for address in (HOST, "127.0.0.2", "::1"):
+        assert "--server.allowedHosts=*" not in allowed(address)
+        assert f"--server.allowedHosts={address}" in allowed(address)
+
+
+@pytest.mark.parametrize("host", ["", "no such host", "192.0.2.7", "x" * 5000, "host.invalid", "\ud800"])
+def test_an_address_that_is_not_this_machine_s_is_one_sentence(host: str, storage: Path) -> None:
+    with pytest.raises(StudyError, match=r"is no address of this machine .*0\.0\.0\.0 for all") as caught:
+        dashboard_command(str(storage), 8501, host=host)
+    assert len(str(caught.value)) < 500
+
+
+def handshake(port: int, host: str, origin: str) -> int:
+    """The status with which a browser's web socket is answered that calls the dashboard by the name `host`."""
+    with socket.create_connection((HOST, port), timeout=60) as connection:
+        lines = [
+            "GET /_stcore/stream HTTP/1.1", f"Host: {host}", f"Origin: {origin}", "Upgrade: websocket",
+            "Connection: Upgrade", "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==", "Sec-WebSocket-Version: 13", "", "",
+        ]  # fmt: skip
+        connection.sendall("\r\n".join(lines).encode())
+        return int(connection.recv(200).split()[1])
+
+
+@pytest.mark.parametrize(("host", "elsewhere"), [("0.0.0.0", 101), (HOST, 403)])
+def test_the_dashboard_really_works_from_another_address(host: str, elsewhere: int, storage: Path) -> None:
+    """A page of another origin is refused either way."""
+    with socket.socket() as free:
+        free.bind((HOST, 0))
+        port = free.getsockname()[1]
+    process = subprocess.Popen(
+        [
+            sys.executable, "-m", "studies.cli", "dashboard", "--storage", str(storage), "--port", str(port),
+            "--host", host,
+        ],
+        cwd=ROOT, stderr=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": "."},
+    )  # fmt: skip
+    assert process.stderr is not None
+    try:
+        line = ""
+        while "http" not in line:
+            line = process.stderr.readline()
+            assert line, "the dashboard ended"
+        assert f"http://localhost:{port}" in line
+        if host != HOST:
+            assert "there is no authentication" in process.stderr.readline()
+        assert handshake(port, f"localhost:{port}", f"http://localhost:{port}") == 101
+        assert handshake(port, f"gpu-box.example:{port}", f"http://gpu-box.example:{port}") == elsewhere
+        assert handshake(port, f"localhost:{port}", "http://elsewhere.example") == 403
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(120)
+        process.stderr.close()
+
+
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="reads /proc")
 def test_the_address_is_printed_and_nothing_is_left_running(storage: Path) -> None:
     """The storage is in no process's arguments; ending the command ends the server."""

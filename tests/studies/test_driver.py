@@ -232,7 +232,7 @@ def test_all_that_was_measured_is_kept(store: Store, study: StudyRecord) -> None
     assert samples(store, study, row.key, "latency")[0] == latency.value
     assert samples(store, study, row.key, "clip") == []
     picture = sample_pictures(store, study, row.key)[0]
-    assert picture.path == store.folder / "explorer-pictures" / "s" / row.key / "000.png"
+    assert picture.path == store.folder / "explorer-pictures" / study.folder / row.key / "000.png"
     assert (picture.path.read_bytes(), picture.thumbnail.read_bytes()) == (b"\x89PNG whole", b"\x89PNG small")
     assert (picture.prompt, picture.seed) == ("a red car", 7)
     assert not list(picture.path.parent.glob(".*"))
