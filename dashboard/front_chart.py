@@ -17,6 +17,7 @@ from studies.board import Board, Flags
 from studies.charts import SERIES
 from studies.choice import direction_of
 from studies.front import non_dominated
+from studies.judged import judged
 
 # Points drawn; beyond them one stands for those that would lie on it. They are SVG, which every browser draws: it
 # stands as soon as a chart of 4,000 points in WebGL, of which browsers without a graphics card draw nothing.
@@ -44,7 +45,8 @@ def better(metric: str, board: Board) -> str:
 def front_line(board: Board, shown: Flags, view: View) -> list[int]:
     """Positions of the shown plans that none beats in the two metrics of the axes, in the order of x."""
     positions = np.flatnonzero(shown)
-    axes = np.stack([board.columns[view.x].value[positions], board.columns[view.y].value[positions]], axis=1)
+    counting = [judged(metric, board.columns[metric])[positions] for metric in (view.x, view.y)]
+    axes = np.stack(counting, axis=1)
     signs = [1.0 if better(metric, board) == "lower" else -1.0 for metric in (view.x, view.y)]
     kept = non_dominated(axes * np.array(signs))
     line = positions[kept]

@@ -56,6 +56,7 @@ def _alone() -> bool:
 def words(now: Counts) -> str:
     """Where the study stands, as Markdown."""
     untimed = f", {now.untimed:,} untimed" if now.untimed else ""
+    untimed += f", {now.unsteady:,} unsteady" if now.unsteady else ""
     if now.running:
         running = (
             f":material/autorenew: {now.finished:,} plans finished, {now.running} running, {now.waiting:,} waiting"

@@ -30,6 +30,8 @@ from studies.paired import against
 from studies.settings import scheduler_words
 from studies.store import StudyRecord
 from studies.summary import AUXILIARY, LATENCIES
+from studies.tables import UNSTEADY
+from studies.wording import ratio
 
 SERIES_COLOUR = "series"
 NICKNAMES = (
@@ -65,9 +67,12 @@ def summary(study: StudyRecord, board: Board) -> str:
         plain(f"{settings.model} on {settings.device}, {settings.steps} steps of {scheduler_words(settings)}:"),
         f" **{len(board):,}** plans are scored, **{len(board.front)}** are on the front.",
     ]
+    if unsteady := sum(row.state == UNSTEADY for row in board.rows):
+        words.append(f" {unsteady:,} are unsteady (their timings were disturbed) and stand on none.")
     if board.lossless:
         best = board.lossless[0]
-        words.append(f" Fastest at no measurable loss: **{best.speedup:.2f}x**, {plain(best.title)}.")
+        speed = ratio(best.scores["speedup"]).partition(" ")
+        words.append(f" Fastest at no measurable loss: **{speed[0]}** {speed[2]}, {plain(best.title)}.")
     winners = [board.measured[i] for i in board.front if board.series[i] == "plain steps"]
     winners = [row for row in winners if row is not board.control]
     if winners:
@@ -124,10 +129,10 @@ def chart_words(drawn: Drawn, shown: int, view: View) -> str:
         which = "" if drawn.all_bars else " (of the front and the baselines only, as there are so many)"
         words.append(f"Thin bars are 95% intervals{which}: where they overlap, a difference may be chance.")
     words.append(
-        "The dotted line joins the plans that no other one shown beats in these two metrics; full points are on the "
-        "study's front in all of its objectives, faint ones off it. Rings: plans off the front that the "
-        "intervals cannot tell from it. Plain steps (diamonds, with their number of steps) are the un-accelerated "
-        "pipeline with fewer steps, the control that inheritance must beat."
+        "The dotted line joins the plans that no other one shown beats in these two metrics, a speed counted by the "
+        "worse end of its interval; full points are on the study's front in all of its objectives, faint ones off it. "
+        "Rings: plans off the front that the intervals cannot tell from it. Plain steps (diamonds, with their number "
+        "of steps) are the un-accelerated pipeline with fewer steps, the control that inheritance must beat."
     )
     if drawn.points < shown:
         words.append(

@@ -31,7 +31,7 @@ from studies.board import Board
 from studies.charts import group_of
 from studies.rows import TrialRow, trial
 from studies.store import Store, StudyRecord
-from studies.tables import DONE, SCREENED, UNTIMED
+from studies.tables import DONE, SCREENED, UNSTEADY, UNTIMED
 
 
 def page() -> None:
@@ -46,6 +46,8 @@ def page() -> None:
             st.caption(f"In full: {plain(row.words)}")
         if row.state == UNTIMED:
             say("this plan's latency waits for the study's device; its quality stands.")
+        elif row.state == UNSTEADY:
+            say(f"this plan's speed is not known, so it is on no front: {row.reason}. A search times it again.")
         elif row.state == SCREENED:
             say(f"this plan was not scored whole, so it is on no front: {row.reason}.")
         elif row.state != DONE:

@@ -71,15 +71,20 @@ class CostModel:
             seconds += terms * (self.term * len(reads) + self.term_byte * held)
         return seconds
 
-    def loop_seconds(self, plan: InheritancePlan, evaluations: int) -> float:
-        """The denoising loop of `plan` in a run of `evaluations`: what the objective `latency` measures, a call."""
+    def loop_seconds(self, plan: InheritancePlan, evaluations: int, *, free_inheriting: bool = False) -> float:
+        """The denoising loop of `plan` in a run of `evaluations`: what the objective `latency` measures, a call.
+
+        free_inheriting: count nothing for the UNet in the steps that inherit, which no plan can be faster than.
+        """
         from explorer.plan import resolve_run
 
         seconds, extracts = self.run, 0
         for choice in resolve_run(plan, evaluations).choices:
             extracts += choice == 0
             terms = min(plan.rule.history, extracts)
-            seconds += self.evaluation + self.step_seconds(plan.mask(choice), terms)
+            seconds += self.evaluation
+            if choice == 0 or not free_inheriting:
+                seconds += self.step_seconds(plan.mask(choice), terms)
         return seconds
 
     def to_json(self) -> dict[str, Any]:

@@ -233,9 +233,13 @@ class Profile:
         """Seconds a picture of the plan's loop, within the worst error that this profile has seen."""
         from explorer.estimate import Estimate
 
-        seconds = self.cost_model.loop_seconds(plan, evaluations) / self.workload.batch
-        worst = max(self.step_errors.worst, self.loop_errors.worst)
+        seconds, worst = self.cost_model.loop_seconds(plan, evaluations) / self.workload.batch, self.worst_error
         return Estimate(seconds, seconds / (1 + worst), seconds / max(1 - worst, 0.1), len(self.tested))
+
+    @property
+    def worst_error(self) -> float:
+        """The largest error of a predicted step or loop that this profile has seen, as a share."""
+        return max(self.step_errors.worst, self.loop_errors.worst)
 
     # JSON ------------------------------------------------------------------------------------------------------------
 

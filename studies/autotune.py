@@ -38,7 +38,7 @@ from studies.preparation import WORTH, prepare, proposals_of
 from studies.queue import counts, enqueue
 from studies.session import Session, open_session
 from studies.store import Store, StudyRecord
-from studies.tables import FAILED
+from studies.tables import FAILED, UNSTEADY
 
 # The names on disk are those of `explorer tune`, as the command was called first, so that its folders resume.
 WORK = ".tune"
@@ -285,7 +285,7 @@ def search(tuning: Tuning, session: Session, store: Store) -> StudyRecord:
     assert split is not None
     study = store.create_study(STUDY, session.settings)
     try:
-        prepare(store, study, session, partial(_calibrated, tuning))
+        prepare(store, study, session, partial(_calibrated, tuning), tuning.say)
     except OutOfTime as error:
         tuning.say(f"{error}; plans are proposed without it")
     first = first_plans(session.architecture, session.config.steps, session.other_schedulers)
@@ -299,6 +299,7 @@ def search(tuning: Tuning, session: Session, store: Store) -> StudyRecord:
         if progress.words is not None:
             state = "" if progress.reason is None else f": {progress.reason}"
             state = f" failed{state}" if progress.state == FAILED else state
+            state = f" is unsteady{state}" if progress.state == UNSTEADY else state
             left = max(0.0, until - time.monotonic())
             tuning.say(f"search, plan {progress.finished}: {progress.words}{state} ({left:.0f} s of it left)")
 
@@ -349,6 +350,7 @@ def finish(tuning: Tuning, session: Session, store: Store, study: StudyRecord) -
     # Small enough that the clock is looked at often.
     batch = max(1, min(session.settings.batch, tuning.split.pictures // 8))
     certified = open_session(replace(tuning.certifying, batch=batch, pairs=tuning.split.pairs), session.evaluator.pipe)
+    certified.evaluator.meter.quiet = session.evaluator.meter.quiet  # one wait for quiet, however many certificates
     given_up: list[Candidate] = []
     best: tuple[Candidate, dict[str, Any]] | None = None
     while left := eligible(found, bounds, given_up):

@@ -51,7 +51,7 @@ def _names(result: Result) -> str:
 
 def _speed(result: Result) -> str:
     assert result.chosen is not None
-    if result.certificate is None:
+    if result.certificate is None or result.certificate["runs"][PLAN].get("unsteady"):
         return times(result.chosen.speedup)
     return times(result.certificate["runs"][PLAN]["speedup"]["value"])
 
@@ -69,7 +69,7 @@ def _plain(result: Result) -> list[str]:
         return ["Nothing beats fewer steps beyond doubt here: plain steps of the same cost do as well or better."]
     if rival is None:
         return ["No smaller number of plain steps that was tried keeps the limit."]
-    if rival.speedup >= result.chosen.speedup:
+    if rival.surely >= result.chosen.surely:
         return [
             f"Fewer steps are as fast or faster within the limit by the search's scores: {rival.row.nickname}, "
             f"{times(rival.speedup)}."
@@ -109,7 +109,9 @@ def _settle(certificate: dict[str, Any], limits: Limits) -> list[str]:
         said.append("More pictures are likelier to refute the claim than to show it: allow a larger limit.")
     if PROMPTS in undecided:
         said.append(f"To settle the claim, give at least {LEAST_PROMPTS} --certificate-prompts.")
-    if PAIRS in undecided:
+    if PAIRS in undecided and certificate["runs"][PLAN].get("unsteady"):
+        said.append("The timings were disturbed: `explorer certify` the folder again when the machine is quiet.")
+    elif PAIRS in undecided:
         pairs = certificate["runs"][PLAN]["speedup"]["n"]
         said.append(
             f"The speed is undecided by {pairs} timed pairs: `explorer certify` the folder with --pairs {5 * pairs} "

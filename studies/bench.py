@@ -38,6 +38,11 @@ class Timed:
     problem: str | None = None
     scheduler: str | None = None
 
+    @property
+    def speedup(self) -> Estimate | None:
+        """None where it was not timed, or its timings are unsteady."""
+        return self.latency.speedup if self.latency is not None and self.latency.unsteady is None else None
+
     def to_json(self) -> dict[str, Any]:
         return {
             "role": self.role,
@@ -45,6 +50,7 @@ class Timed:
             "steps": self.steps,
             "scheduler": self.scheduler,
             "latency": self.latency.to_json() if self.latency else None,
+            "speedup": self.speedup.to_json() if self.speedup else None,
             "problem": self.problem,
         }
 
@@ -117,7 +123,7 @@ class _patched:
 def compiler_words(found: list[Timed]) -> str:
     """What compiling alone gives the stock pipeline; empty where nothing is compiled."""
     for row in found:
-        if row.role == EAGER and row.latency is not None:
+        if row.role == EAGER and row.latency is not None and row.latency.unsteady is None:
             speed = row.latency.speedup
             gain = Estimate(1 / speed.value, 1 / speed.high, 1 / speed.low, speed.n)
             return f"Compiled, the stock pipeline is {speed_words(gain, 'it is without the compiler')}."
@@ -125,7 +131,7 @@ def compiler_words(found: list[Timed]) -> str:
 
 
 def contenders(found: list[Timed]) -> Iterator[Timed]:
-    """What is shown: the stock pipeline first, then the fastest."""
+    """What is shown: the stock pipeline first, then the surely fastest, last what could not be timed."""
     yield from (row for role in (STOCK, EAGER) for row in found if row.role == role)
     others = [row for row in found if row.role not in (STOCK, EAGER)]
-    yield from sorted(others, key=lambda row: -(row.latency.speedup.value if row.latency else 0.0))
+    yield from sorted(others, key=lambda row: -(row.speedup.low if row.speedup else 0.0))

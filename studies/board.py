@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -13,6 +13,7 @@ from explorer.schedulers import short
 from studies.charts import group_of
 from studies.front import Array, non_dominated
 from studies.history import History, history
+from studies.judged import judged
 from studies.rows import TrialRow
 from studies.settings import Objective, StudySettings
 from studies.summary import plain_row, scale_of, without_loss
@@ -82,9 +83,13 @@ class Board:
 
     @cached_property
     def losses(self) -> Array:
-        """(n, k) in the objectives' order, to be minimised; NaN where a plan lacks one."""
+        """(n, k) in the objectives' order, by the numbers that count (`studies.judged`), to be minimised; NaN where a
+        plan lacks one."""
+        return self._losses(judged)
+
+    def _losses(self, of: Callable[[str, Column], Array]) -> Array:
         missing = np.full(len(self), np.nan)
-        values = [self.columns[o.name].value if o.name in self.columns else missing for o in self.objectives]
+        values = [of(o.name, self.columns[o.name]) if o.name in self.columns else missing for o in self.objectives]
         signs = np.array([-1.0 if o.direction == "maximize" else 1.0 for o in self.objectives])
         return np.asarray(np.stack(values, axis=1) * signs)
 
@@ -95,8 +100,8 @@ class Board:
 
     @cached_property
     def front(self) -> list[int]:
-        """Positions of the front's plans, the fastest first."""
-        speed = self.columns["speedup"].value if len(self) else np.empty(0)
+        """Positions of the front's plans, the surely fastest first."""
+        speed = self.columns["speedup"].low if len(self) else np.empty(0)
         positions = np.flatnonzero(self.on_front)
         return [int(i) for i in positions[np.argsort(-speed[positions], kind="stable")]]
 
@@ -107,7 +112,7 @@ class Board:
             return np.zeros(len(self), dtype=bool)
         bounds = [self._bounds(objective) for objective in self.objectives]
         best, worst = (np.stack(side, axis=1) for side in zip(*bounds, strict=True))
-        return tied(self.losses, best, worst, self.on_front)
+        return tied(self._losses(lambda _, column: column.value), best, worst, self.on_front)
 
     @cached_property
     def beaten(self) -> list[int]:
@@ -138,7 +143,7 @@ class Board:
     @cached_property
     def control(self) -> TrialRow | None:
         """The un-accelerated pipeline, once it is scored."""
-        return plain_row(self.measured, self.settings.steps)
+        return plain_row(self.rows, self.settings.steps)
 
     @cached_property
     def by_number(self) -> dict[int, int]:

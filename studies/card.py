@@ -9,7 +9,7 @@ from typing import Any
 from explorer.plan import InheritancePlan
 from explorer.plan_files import is_hub_id
 from search_spaces.nickname import nickname
-from studies.wording import interval, others_words, pictures, ratio, speed_words
+from studies.wording import interval, others_words, pictures, speed_of, speed_words
 
 STRIP = "pictures.png"
 CERTIFICATE_PAGE = "certificate.html"
@@ -125,7 +125,7 @@ def _certified(certificate: Mapping[str, Any]) -> str:
     for role, run in runs.items():
         scores = "".join(f" {interval(run['scores'][name]) if name in run['scores'] else ''} |" for name in names)
         name = "this plan" if role == "plan" else run["name"]
-        lines.append(f"| {escape(name)} | {ratio(run['speedup'])} |{scores}")
+        lines.append(f"| {escape(name)} | {speed_of(run)} |{scores}")
     settings, words = certificate["settings"], others_words([str(each) for each in certificate["also_certified"]])
     tried = f"{escape(words)} " if words else ""
     return "\n".join(

@@ -9,7 +9,7 @@ from typing import Any
 
 from studies.certificate import FULL, PLAN
 from studies.judgement import HOLDS, OPEN
-from studies.wording import interval, others_words, pictures, ratio
+from studies.wording import interval, others_words, pictures, speed_of
 
 ReadPicture = Callable[[int, str], bytes | None]
 
@@ -73,7 +73,7 @@ def _runs(document: Mapping[str, Any]) -> str:
         change = differences.get(name, {})
         cells = [
             _run_name(name, run, document["plan"]),
-            ratio(run["speedup"]),
+            speed_of(run),
             f"{run['macs_share']:.1%}",
             interval(change[document["clip"]], sign=True) if change else "",
             interval(change["drift"]) if change else "",

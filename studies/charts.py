@@ -11,6 +11,7 @@ from plotly.subplots import make_subplots
 from explorer.errors import StudyError
 from explorer.files import write_whole
 from studies.front import losses, non_dominated
+from studies.judged import judged
 from studies.rows import TrialRow
 from studies.settings import Objective
 from studies.summary import LATENCIES, scored_rows
@@ -125,7 +126,8 @@ def _hover(row: TrialRow) -> str:
 
 def _front_line(scored: list[TrialRow], objective: Objective, legend: bool) -> go.Scatter:
     pairs = [[row.scores["speedup"].value, row.scores[objective.name].value] for row in scored]
-    kept = non_dominated(losses(pairs, ["maximize", objective.direction]))
+    counting = [[judged(name, row.scores[name]) for name in ("speedup", objective.name)] for row in scored]
+    kept = non_dominated(losses(counting, ["maximize", objective.direction]))
     line = sorted(pair for pair, on in zip(pairs, kept, strict=True) if on)
     return go.Scatter(
         x=[x for x, _ in line],

@@ -13,10 +13,11 @@ from dataclasses import dataclass, field, replace
 
 from explorer.errors import StudyError
 from explorer.estimate import Estimate
+from studies.judged import judged
 from studies.rows import TrialRow
 from studies.settings import Objective
 from studies.summary import LATENCIES
-from studies.wording import times
+from studies.wording import ratio
 
 Paired = Callable[[TrialRow, str], Estimate | None]
 """A plan's value of a metric less the un-accelerated one, paired; None where the pictures' values were not kept."""
@@ -75,7 +76,7 @@ class Bound:
         """By how much the plan misses the limit, in units of its bound; 0 or less where it keeps it. certain: at the
         worse end of the interval: of the difference to the un-accelerated pipeline, where that can be had."""
         score = row.scores[self.limit.metric]
-        worst = score.value
+        worst = judged(self.limit.metric, score)
         if certain:
             difference = paired(row, self.limit.metric) if paired and self.control else None
             if difference is not None and self.control is not None:
@@ -201,7 +202,8 @@ def choose(
 ) -> Choice:
     """The plan of `rows` that serves the wish best.
 
-    control: the un-accelerated pipeline, which relative limits are held against. sure: a limit must also hold at the
+    A speed-up counts with the worse end of its interval, as a goal and in a limit (`studies.judged`). control: the
+    un-accelerated pipeline, which relative limits are held against. sure: a limit must also hold at the
     worse end of the 95% interval: of the paired difference to the control where `paired` gives it
     (`studies.paired.against`), otherwise of the plan's own score. A plan that lacks a score is left out.
 
@@ -214,7 +216,7 @@ def choose(
     sign = 1 if direction_of(wish.goal) == "minimize" else -1
 
     def merit(row: TrialRow) -> tuple[float, float]:
-        return sign * row.scores[wish.goal].value, -(row.speedup or 0.0)
+        return sign * judged(wish.goal, row.scores[wish.goal]), -row.sure_speedup
 
     kept = [row for row in known if keeps(row, bounds)]
     if sure:
@@ -249,5 +251,5 @@ def _words(choice: Choice, wish: Wish, bounds: Sequence[Bound], of: int) -> str:
         if choice.sure or not bounds
         else " Its 95% interval reaches beyond the limit: certify it before you rely on it."
     )
-    speed = times(row.speedup or 0.0)
+    speed = ratio(row.scores["speedup"])
     return f"{among} is trial {row.number}: {speed}{f', {scores}' if scores else ''}.{doubt}"

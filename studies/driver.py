@@ -26,7 +26,7 @@ from studies.proposers.record import Record
 from studies.queue import Claim, Counts
 from studies.scored import LATENCY, QUALITY, Evaluator, Part, Scored, Space
 from studies.store import Store, StudyRecord
-from studies.tables import DONE, FAILED, SCREENED, UNTIMED
+from studies.tables import FAILED, SCREENED, UNSTEADY, UNTIMED
 
 RECOVER_SECONDS = 5.0
 POLL_SECONDS, LONGEST_POLL_SECONDS = 0.2, 2.0
@@ -56,6 +56,7 @@ class Progress:
     state: str | None = None
     reason: str | None = None
     screened: int = 0
+    unsteady: int = 0
 
     @property
     def finished(self) -> int:
@@ -74,13 +75,22 @@ class Outcome:
     screened: int = 0
 
 
+def unsteady_words(count: int) -> str:
+    """What is said of plans that could not be timed in quiet."""
+    return (
+        f"{count} {'is' if count == 1 else 'are'} unsteady (other work on the machine disturbed the timings); run the "
+        "same command again when the machine is quiet"
+    )
+
+
 def progress(counts: Counts, total: int | None, at_start: int, seconds: float, **event: Any) -> Progress:
     """Counts with the time that is left at the rate of this run (`at_start`: what was finished when it began)."""
     gained = counts.finished - at_start
-    left = None if total is None or gained <= 0 else max(0, total - counts.finished) * seconds / gained
+    settled = counts.finished + counts.unsteady
+    left = None if total is None or gained <= 0 else max(0, total - settled) * seconds / gained
     return Progress(
         counts.done, counts.failed, counts.running, counts.waiting, total, seconds, left, screened=counts.screened,
-        **event,
+        unsteady=counts.unsteady, **event,
     )  # fmt: skip
 
 
@@ -108,6 +118,8 @@ def run_worker(
     that was not run.
 
     A plan that a race drops (`Scored.screened`) is recorded as screened, with what was measured, its trial as pruned.
+    One whose timings were disturbed (`Scored.unsteady`) is recorded as unsteady. Its latency is measured again once
+    another plan's was steady, and at the end of the run; it counts towards the total either way, its trial goes on.
     One whose scoring raises ExplorerError, RuntimeError or MemoryError is recorded as failed, with the reason. On
     any other exception, and on StudyError or KeyboardInterrupt, the plan goes back to the queue, the study is left
     whole, and the exception goes on.
@@ -169,6 +181,10 @@ class _Run:
         self.proposer = Proposer(tools, proposals, part)
         self.scored = self.failed = self.screened = 0
         self.exhausted = False
+        self.quiet_since: float | None = None
+        """When this worker's timings became steady again, in seconds since the epoch."""
+        self.ended: float | None = None
+        """When this worker found nothing left to begin."""
         self.recovered = float("-inf")
 
     def work(self, total: int | None, timeout: float | None, on_progress: Callable[[Progress], None] | None) -> Outcome:
@@ -190,9 +206,11 @@ class _Run:
                 report(words=claim.nickname, **self._score(claim, plan, number))
                 continue
             counts = queue.counts(self.store, self.study)
-            left = counts.untimed if self.part == QUALITY else 0
+            untimed = counts.untimed if self.part == QUALITY else 0
+            left = untimed + counts.unsteady
             if total is not None and counts.finished + left >= total:
-                waits = f", {left} wait for their latency on the study's device" if left else ""
+                waits = f", {untimed} wait for their latency on the study's device" if untimed else ""
+                waits += f", {unsteady_words(counts.unsteady)}" if counts.unsteady else ""
                 return self._outcome(TOTAL, f"{counts.finished} of {total} trials are finished{waits}")
             if not self._may_propose(counts, total):
                 if self.exhausted and counts.waiting == 0 and counts.begun == counts.finished + left:
@@ -221,16 +239,29 @@ class _Run:
 
     def _next(self, total: int | None) -> tuple[Claim, InheritancePlan | None, int | None] | None:
         """A claimed plan, from the queue (read when scored) or proposed, with its trial's number if it has one."""
-        claim = queue.claim_waiting(self.store, self.study, self.worker.id, total, self.part)
+        claim = self._unsteady(self.quiet_since)
+        claim = claim or queue.claim_waiting(self.store, self.study, self.worker.id, total, self.part)
         if claim is not None:
             return claim, None, None
-        if not self._may_propose(queue.counts(self.store, self.study), total):
+        if self._may_propose(queue.counts(self.store, self.study), total):
+            try:
+                proposed = self.proposer.next(self.worker.id, total)
+            except Exhausted:
+                self.exhausted, proposed = True, None
+            if proposed is not None:
+                return proposed
+            if not self.exhausted:
+                return None
+        self.ended = self.ended or time.time()
+        claim = self._unsteady(self.ended)
+        return None if claim is None else (claim, None, None)
+
+    def _unsteady(self, since: float | None) -> Claim | None:
+        """The latency of a plan to measure again, that was last measured before `since`: in the time since then it is
+        done once. None where there is none, or this worker leaves latencies to others."""
+        if since is None or self.part == QUALITY:
             return None
-        try:
-            return self.proposer.next(self.worker.id, total)
-        except Exhausted:
-            self.exhausted = True
-            return None
+        return queue.claim_unsteady(self.store, self.study, self.worker.id, since)
 
     def _score(self, claim: Claim, plan: InheritancePlan | None, number: int | None) -> dict[str, Any]:
         """Score and record a claimed plan; returns its state and the reason when it failed."""
@@ -263,11 +294,16 @@ class _Run:
             self.screened += 1
             self.mirror.prune(number, scored.screened)
             return {"state": SCREENED, "reason": scored.screened}
+        state = queue.state_of(claim, scored)
+        if state == UNSTEADY:
+            self.quiet_since = None
+            return {"state": UNSTEADY, "reason": scored.unsteady}
         self.scored += 1
-        if claim.part == QUALITY:
+        if state == UNTIMED:
             return {"state": UNTIMED, "reason": None}
+        self.quiet_since = self.quiet_since or time.time()
         self.mirror.tell(number, queue.values_of(self.store, self.study, claim.id))
-        return {"state": DONE, "reason": None}
+        return {"state": state, "reason": None}
 
     def _end_trial(self, claim: Claim, number: int | None, reason: str) -> None:
         """End the trial of a plan that goes back into the queue; one whose quality stands waits with its plan."""

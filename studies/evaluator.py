@@ -8,7 +8,6 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -18,7 +17,7 @@ from explorer.compiling import CompileMode
 from explorer.devices import DeviceInfo
 from explorer.errors import ExplorerError, PlanError, ScoreError, StudyError
 from explorer.estimate import Estimate
-from explorer.latency import PAIRS, Latency, compare
+from explorer.latency import PAIRS, Latency
 from explorer.memory import asked_for
 from explorer.pictures import as_png, check_informative, generate
 from explorer.plan import InheritancePlan
@@ -29,12 +28,24 @@ from explorer.quality.scorer import Scorer
 from explorer.replay import Recording
 from explorer.runtime import Inheritance, inherit
 from explorer.schedulers import evaluations_of_plan, scheduled
+from explorer.speed_limit import speed_limit
 from explorer.workload import is_guided, twin
 from studies.device_lock import on_device
+from studies.latency_meter import LatencyMeter
 from studies.limits import Limits
 from studies.racing import Race, rungs
 from studies.saved import Saved
-from studies.scored import LATENCY, PREDICTED, PREDICTED_COST, QUALITY, Part, Picture, Scored
+from studies.scored import (
+    LATENCY,
+    PREDICTED,
+    PREDICTED_COST,
+    QUALITY,
+    UNSTEADY_LATENCY,
+    Part,
+    Picture,
+    Scored,
+    together,
+)
 from studies.screen import Screen
 from studies.sheet import Sheet, first_and_worst, shared_out
 
@@ -82,6 +93,7 @@ class CandidateEvaluator:
         self.steps, self.guidance, self.prompts, self.scorer = steps, guidance, prompts, scorer
         self.device, self.info, self.seed = device, info, seed
         self.batch, self.latency_batch, self.pairs = batch, latency_batch, pairs
+        self.meter = LatencyMeter(device, info, images=latency_batch, pairs=pairs)
         self.size, self.compile = size, compile
         self._twin, self._stock = twin(pipe), pipe
         if compile != "off":
@@ -95,7 +107,6 @@ class CandidateEvaluator:
         self._conditions = embeds
         self._counts: dict[tuple[int, str | None], int] = {}
         self._baseline: torch.Tensor | None = None
-        self._warm = False
         self._saved: Saved | None = None
         self._texts: dict[tuple[str, ...], dict[str, Any]] = {}
         self.predictor: Screen | None = None
@@ -148,7 +159,7 @@ class CandidateEvaluator:
     def latency(self, plan: InheritancePlan) -> Latency:
         """The plan's latency alone. Raises as `score`."""
         with _explained(), inherit(self._twin, plan, compile=self.compile):
-            return self.latency_of(self._twin, plan.steps)
+            return self.latency_of(self._twin, plan.steps, self.speed_limit(plan))
 
     @contextlib.contextmanager
     def painter(self, plan: InheritancePlan) -> Iterator[Painter]:
@@ -168,20 +179,15 @@ class CandidateEvaluator:
         with inherit(self._twin, plan, compile=self.compile):
             yield paint
 
-    def latency_of(self, pipe: Any, steps: int) -> Latency:
+    def latency_of(self, pipe: Any, steps: int, limit: float | None = None) -> Latency:
         """The latency of a run of `pipe`, such as one that another tool has patched, against the stock one. The device
-        is held for this process alone."""
-        with on_device(self.info):
-            latency = compare(
-                lambda: self._loop(self._stock, self.steps),
-                lambda: self._loop(pipe, steps),
-                device=self.device,
-                images=self.latency_batch,
-                pairs=self.pairs,
-                baseline_warm=self._warm,
-            )
-            self._warm = True
-        return latency
+        is held for this process alone. limit: the largest speed-up that can be true."""
+        return self.meter.measure(lambda: self._loop(self._stock, self.steps), lambda: self._loop(pipe, steps), limit)
+
+    def speed_limit(self, plan: InheritancePlan) -> float:
+        """The largest speed-up of the plan that can be true (`explorer.speed_limit`)."""
+        plain = InheritancePlan(plan.architecture, self.steps)
+        return speed_limit(plan, self.evaluations(plan), self.evaluations(plain), self.profile)
 
     def screen(self, plan: InheritancePlan) -> str | None:
         """Why the plan need not be measured: it is beyond the limits, or by the profile, even within its worst error,
@@ -206,7 +212,7 @@ class CandidateEvaluator:
         if self.race is not None and self.race.enters(plan.key(self.evaluations(plan))):
             return self._raced(self.race, plan, handle)
         latency = self._latency(plan, handle)
-        return _together(latency, self._quality(plan, self._sheet(plan, handle)))
+        return together(latency, self._quality(plan, self._sheet(plan, handle)))
 
     def _raced(self, race: Race, plan: InheritancePlan, handle: Inheritance) -> Scored:
         """All of the plan's scores, or those until a look at which the race drops it.
@@ -219,17 +225,19 @@ class CandidateEvaluator:
         costs, foretold = self._predicted_costs(race, plan), self.cost_share(plan)
         if costs is None:
             latency = self._latency(plan, handle)
-            costs = race.at_best(latency.estimates)
+            costs = _best_costs(race, latency)
         for count in rungs(len(self.prompts), self.batch):
+            if costs is None:  # an unsteady latency decides nothing: the plan is scored whole and timed again later
+                break
             drift = sheet.drift(count, {*DRIFT, *race.metrics})
             beaten = race.beaten(costs, drift, foretold)
             if beaten is None and latency is None:
                 latency = self._latency(plan, handle)
-                costs = race.at_best(latency.estimates)
-                beaten = race.beaten(costs, drift, foretold)
+                costs = _best_costs(race, latency)
+                beaten = None if costs is None else race.beaten(costs, drift, foretold)
             if beaten is not None:
-                return _together(latency, self._dropped(plan, sheet, drift, beaten.words))
-        return _together(latency or self._latency(plan, handle), self._quality(plan, sheet))
+                return together(latency, self._dropped(plan, sheet, drift, beaten.words))
+        return together(latency or self._latency(plan, handle), self._quality(plan, sheet))
 
     def _predicted_costs(self, race: Race, plan: InheritancePlan) -> dict[str, float] | None:
         """The latency that the plan could have at best: within the profile's worst error, without one within that of
@@ -286,16 +294,19 @@ class CandidateEvaluator:
 
     def _latency(self, plan: InheritancePlan, handle: Inheritance) -> Scored:
         start = time.perf_counter()
-        latency = self.latency_of(self._twin, plan.steps)
-        estimates = {"latency": latency.seconds, "speedup": latency.speedup}
+        latency = self.latency_of(self._twin, plan.steps, self.speed_limit(plan))
+        steady = latency.unsteady is None
+        estimates = {"latency": latency.seconds, "speedup": latency.speedup} if steady else {}
+        kept = "latency" if steady else UNSTEADY_LATENCY
+        estimates[kept] = latency.seconds
         held = handle.peak_cache_bytes / 2**20  # of the loop that was timed
         estimates["cache_mib"] = Estimate(held, held, held, 1)
         if self.profile is not None:
             estimates["predicted_latency"] = self.profile.predicted_latency(plan, self.evaluations(plan))
         if self.scorer is None:  # otherwise kept with the quality, which is measured anywhere
             estimates |= self._predicted(plan)
-        spent = {"latency": time.perf_counter() - start}
-        return Scored(estimates, spent, {}, {"latency": [list(pair) for pair in latency.samples]})
+        spent = {kept: time.perf_counter() - start}
+        return Scored(estimates, spent, {}, {kept: latency.rows}, unsteady=latency.unsteady)
 
     def _quality(self, plan: InheritancePlan, sheet: Sheet) -> Scored:
         if self.scorer is None:
@@ -387,15 +398,9 @@ class CandidateEvaluator:
         return Picture(number, *as_png(picture), prompt=self.prompts[number].text, seed=self.seed + number)
 
 
-def _together(latency: Scored | None, quality: Scored) -> Scored:
-    if latency is None:
-        return quality
-    return replace(
-        quality,
-        estimates={**latency.estimates, **quality.estimates},
-        seconds={**latency.seconds, **quality.seconds},
-        samples={**latency.samples, **quality.samples},
-    )
+def _best_costs(race: Race, latency: Scored) -> dict[str, float] | None:
+    """What a timed plan could cost at best; None where its timings are unsteady."""
+    return race.at_best(latency.estimates) if latency.unsteady is None else None
 
 
 @contextlib.contextmanager

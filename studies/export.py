@@ -24,7 +24,7 @@ from studies.rows import TrialRow, trials
 from studies.store import Store, StudyRecord
 from studies.strip import picture_strip
 from studies.summary import plain_row
-from studies.tables import DONE, FAILED, SCREENED
+from studies.tables import DONE, FAILED, SCREENED, UNSTEADY
 
 METRICS = "metrics.json"
 CARD = "README.md"
@@ -60,6 +60,11 @@ def find_trial(store: Store, study: StudyRecord, number: int) -> TrialRow:
         raise StudyError(
             f"trial {number} of {study.name!r} was not scored whole ({row.reason}), so it cannot be taken home; choose "
             "one of the front (`explorer show`)."
+        )
+    if row.state == UNSTEADY:
+        raise StudyError(
+            f"trial {number} of {study.name!r} is unsteady ({row.reason}), so its speed is not known; search on when "
+            "the machine is quiet, which times it again."
         )
     if row.state != DONE:
         raise StudyError(

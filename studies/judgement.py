@@ -91,7 +91,7 @@ class Claim:
 def judge(
     steps: int,
     clip: float,
-    speedup: Estimate,
+    speedup: Estimate | None,
     change: Estimate,
     drift: Estimate,
     rivals: list[Rival],
@@ -102,8 +102,9 @@ def judge(
 
     The claim holds where the interval's worse end keeps the limits, and the whole speed-up lies above 1; it fails
     where the better end breaks one; between the two these pictures, or these timings, cannot tell. clip: the
-    un-accelerated score. change: the plan's CLIP score less the un-accelerated one, paired. drift: 1 - SSIM, paired.
-    prompts: how many different ones the pictures are of.
+    un-accelerated score. speedup: None where its timings are unsteady, which shows nothing. change: the plan's CLIP
+    score less the un-accelerated one, paired. drift: 1 - SSIM, paired. prompts: how many different ones the pictures
+    are of.
     """
     allowed = limits.clip_loss * clip
     most = limits.drift if limits.drift is not None else float("inf")
@@ -111,17 +112,20 @@ def judge(
     broken = not few and (-change.high > allowed or drift.low > most)
     kept = not few and -change.low <= allowed and drift.high <= most
     undecided: list[str] = []
-    if speedup.high <= 1 or broken:
+    fast = speedup is not None and speedup.low > 1
+    if broken or (speedup is not None and speedup.high <= 1):
         verdict = FAILS
-    elif speedup.low > 1 and kept:
+    elif fast and kept:
         verdict = HOLDS
     else:
         verdict = OPEN
         undecided += [] if kept else [PROMPTS if few else PICTURES]
-        undecided += [PAIRS] if speedup.low <= 1 else []
+        undecided += [] if fast else [PAIRS]
     likely = -change.value <= allowed and drift.value <= most
-    parts = [f"{_opening(verdict, undecided, likely, change.n, prompts, speedup.n)}: "]
-    parts.append(f"{speed_words(speedup, f'{steps} plain steps')}, at {_loss(change)}")
+    parts = [f"{_opening(verdict, undecided, likely, change.n, prompts, None if speedup is None else speedup.n)}: "]
+    than = f"{steps} plain steps"
+    speed = f"of unknown speed beside {than}" if speedup is None else speed_words(speedup, than)
+    parts.append(f"{speed}, at {_loss(change)}")
     if limits.drift is not None:
         parts.append(f" and a drift of {interval(drift)}")
     parts.append(f", where {limits.words(clip)} {'is' if limits.drift is None else 'are'} allowed")
@@ -132,8 +136,8 @@ def judge(
     return Claim(verdict, "".join(parts) + ".", limits, bool(rivals) and rivals[0].beaten, tuple(undecided))
 
 
-def _opening(verdict: str, undecided: list[str], likely: bool, count: int, prompts: int, pairs: int) -> str:
-    """The verdict, and where the claim is open why, and what would settle it."""
+def _opening(verdict: str, undecided: list[str], likely: bool, count: int, prompts: int, pairs: int | None) -> str:
+    """The verdict, and where the claim is open why, and what would settle it. pairs: None: they are unsteady."""
     if verdict != OPEN:
         return "The claim holds" if verdict == HOLDS else "The claim does not hold"
     why, remedies = [], []
@@ -144,7 +148,10 @@ def _opening(verdict: str, undecided: list[str], likely: bool, count: int, promp
         why.append(pictures(count, prompts))
         more = "certify more pictures" if count <= prompts else "certify more pictures, of more --prompts"
         remedies.append(more if likely else "more pictures are likelier to refute it")
-    if PAIRS in undecided:
+    if PAIRS in undecided and pairs is None:
+        why.append("timings that other work on the machine disturbed")
+        remedies.append("run the same command again when the machine is quiet")
+    elif PAIRS in undecided:
         why.append(f"{pairs} timed pairs")
         remedies.append("the speed is undecided: give more --pairs, with --again")
     return f"The claim is not shown by {' and '.join(why)} ({'; '.join(remedies)})"

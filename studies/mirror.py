@@ -23,7 +23,7 @@ from studies import claims, queue
 from studies.queue import Claim
 from studies.scored import LATENCY, Space
 from studies.store import Store, StudyRecord
-from studies.tables import DONE, PARENTS, RUNNING, SCREENED, UNTIMED, plans
+from studies.tables import DONE, PARENTS, RUNNING, SCREENED, UNSTEADY, UNTIMED, plans
 
 ORPHAN_SECONDS = 60.0  # a trial that was asked for and never given a worker's id is left over after this
 WORKER_DIED = "worker died"
@@ -175,7 +175,7 @@ class Mirror:
         query = sa.select(plans).where(plans.c.study_id == self.study.id, plans.c.trial_number == trial.number)
         found = self.store.read(query)
         row = found[0] if found else None
-        if row is not None and row.state in (UNTIMED, RUNNING):
+        if row is not None and row.state in (UNTIMED, UNSTEADY, RUNNING):
             return False
         if row is not None and row.state == DONE:
             self.tell(trial.number, queue.values_of(self.store, self.study, row.id))

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from explorer.estimate import Estimate
-from explorer.quality.bootstrap import RESAMPLES, interval, mean_estimate, resample
+from explorer.quality.bootstrap import mean_estimate
 from studies.choice import Paired, direction_of
 from studies.rows import TrialRow, samples
 from studies.settings import Objective
@@ -37,13 +37,9 @@ def difference(store: Store, study: StudyRecord, row: TrialRow, other: TrialRow,
         return None
     ours, theirs = (_each(samples(store, study, each.key, metric)) for each in (row, other))
     paired = ours is not None and theirs is not None and len(ours) == len(theirs)
-    if metric == "speedup":
-        estimate = _of_timings(store, study, row, other)
-    elif paired and ours is not None and theirs is not None:
+    if paired and ours is not None and theirs is not None:
         estimate = mean_estimate(ours - theirs)
     else:
-        estimate = None
-    if estimate is None:
         estimate = independent(row.scores[metric], other.scores[metric])
     return Difference(estimate, paired, verdict(estimate, metric, study.settings.objectives))
 
@@ -79,20 +75,3 @@ def _each(values: list[object]) -> NDArray[np.float64] | None:
     if not values or not all(isinstance(value, int | float) for value in values):
         return None
     return np.array(values, dtype=np.float64)
-
-
-def _of_timings(store: Store, study: StudyRecord, row: TrialRow, other: TrialRow) -> Estimate | None:
-    """The difference of two speed-ups from the timed pairs of each, resampled apart: they were taken at other times,
-    each beside the un-accelerated pipeline. None where the pairs were not kept."""
-    ratios = []
-    for each in (row, other):
-        try:
-            pairs = np.array(samples(store, study, each.key, "latency"), dtype=np.float64)
-        except (TypeError, ValueError):
-            return None
-        if pairs.ndim != 2 or pairs.shape[1] != 2 or not (pairs > 0).all():
-            return None
-        ratios.append(pairs[:, 0] / pairs[:, 1])
-    medians = [np.median(r[resample(len(r), RESAMPLES, seed)], axis=1) for seed, r in enumerate(ratios)]
-    value = row.scores["speedup"].value - other.scores["speedup"].value
-    return interval(value, medians[0] - medians[1], min(len(r) for r in ratios))

@@ -23,13 +23,18 @@ from studies.tables import DONE
 
 @dataclass(frozen=True)
 class Candidate:
-    """A scored plan against the un-accelerated pipeline. loss: of the CLIP score, paired; drift: 1 - SSIM."""
+    """A scored plan against the un-accelerated pipeline. speedup: its measured value; which plan is faster is decided
+    by the worse end of its interval, `surely`. loss: of the CLIP score, paired; drift: 1 - SSIM."""
 
     row: TrialRow
     speedup: float
     loss: Estimate
     drift: float
     psnr: float
+
+    @property
+    def surely(self) -> float:
+        return self.row.sure_speedup
 
     @property
     def plain(self) -> bool:
@@ -43,9 +48,10 @@ def bounds_within(limits: Limits, clip: str, plain: TrialRow) -> list[Bound]:
 
 
 def candidates(store: Store, study: StudyRecord, clip: str) -> tuple[TrialRow | None, list[Candidate]]:
-    """The un-accelerated trial (None while it is not scored) and every other scored plan, the fastest first."""
-    rows = [row for row in trials(store, study) if row.state == DONE and clip in row.scores and "speedup" in row.scores]
-    plain = plain_row(rows, study.settings.steps)
+    """The un-accelerated trial (None while it is not scored) and every other scored plan, the surely fastest first."""
+    scored = [row for row in trials(store, study) if clip in row.scores]
+    rows = [row for row in scored if row.state == DONE and "speedup" in row.scores]
+    plain = plain_row(scored, study.settings.steps)
     if plain is None:
         return None, []
     change_of = against(store, study, plain)
@@ -57,7 +63,7 @@ def candidates(store: Store, study: StudyRecord, clip: str) -> tuple[TrialRow | 
         loss = turned(change)
         speedup, ssim, psnr = (row.scores[name].value for name in ("speedup", "ssim", "psnr"))
         found.append(Candidate(row, speedup, loss, 1 - ssim, psnr))
-    return plain, sorted(found, key=lambda each: -each.speedup)
+    return plain, sorted(found, key=lambda each: -each.surely)
 
 
 def answer(store: Store, study: StudyRecord, asked: Asked) -> Choice:
@@ -71,13 +77,13 @@ def answer(store: Store, study: StudyRecord, asked: Asked) -> Choice:
 
 
 def eligible(found: list[Candidate], bounds: Sequence[Bound], after: list[Candidate]) -> list[Candidate]:
-    """Faster than the un-accelerated pipeline, within the limits by the search's scores, the fastest first.
+    """Surely faster than the un-accelerated pipeline, within the limits by the search's scores, the fastest first.
 
     after: those whose certificate did not hold. What drifted as far as one of them is not worth a certificate: what is
     left is closer to the un-accelerated pictures (PSNR, which few pictures tell well). Plain steps, the control, stay.
     """
     closest = max((each.psnr for each in after), default=-np.inf)
-    return [each for each in found if each.speedup > 1 and _untried(each, after, closest) and keeps(each.row, bounds)]
+    return [each for each in found if each.surely > 1 and _untried(each, after, closest) and keeps(each.row, bounds)]
 
 
 def _untried(each: Candidate, after: list[Candidate], closest: float) -> bool:
@@ -92,5 +98,5 @@ def fastest_plain(found: list[Candidate], bounds: Sequence[Bound]) -> Candidate 
 def just_beyond(found: list[Candidate], chosen: Candidate | None, bounds: Sequence[Bound]) -> Candidate | None:
     """Of the plans that are faster than the chosen one and break the limits, the one that loses least."""
     least = chosen.speedup if chosen else 1.0
-    faster = [each for each in found if each.speedup > least * 1.02 and not keeps(each.row, bounds)]
+    faster = [each for each in found if each.surely > least and not keeps(each.row, bounds)]
     return min(faster, key=lambda each: each.loss.value, default=None)

@@ -11,6 +11,7 @@ from studies.calibrate import work
 from studies.calibration import Calibration, load
 from studies.config import AUTO, SearchConfig
 from studies.pace import glance
+from studies.quiet import StudyLedger
 from studies.racing import Race
 from studies.saved import Saved
 from studies.session import Session
@@ -54,15 +55,25 @@ def _room(session: Session) -> int:
 
 
 def prepare(
-    store: Store, study: StudyRecord, session: Session, calibrate: Callable[[Store, StudyRecord, Session], Calibration]
+    store: Store,
+    study: StudyRecord,
+    session: Session,
+    calibrate: Callable[[Store, StudyRecord, Session], Calibration],
+    say: Callable[[str], None] = lambda sentence: None,
 ) -> None:
-    """Use what stands of the study, and `calibrate` it where it is to be calibrated and is not yet."""
-    if not use_standing(store, study, session) and session.config.calibrate:
+    """Use what stands of the study, and `calibrate` it where it is to be calibrated and is not yet. say: told when
+    timings wait for a quiet machine."""
+    if not use_standing(store, study, session, say) and session.config.calibrate:
         session.use(calibrate(store, study, session))
 
 
-def use_standing(store: Store, study: StudyRecord, session: Session) -> bool:
-    """Use what the study has saved and what races need; whether there is a calibration, which is used as well."""
+def use_standing(
+    store: Store, study: StudyRecord, session: Session, say: Callable[[str], None] = lambda sentence: None
+) -> bool:
+    """Use what the study has saved and what races need; whether there is a calibration, which is used as well. The
+    study counts how long its timings wait for a quiet machine."""
+    meter = session.evaluator.meter
+    meter.quiet = meter.quiet.on(StudyLedger(store, study), say)
     session.evaluator.saved = Saved.of(store.folder, study.folder, session.settings)
     if session.config.racing != "off" and session.evaluator.scorer is not None:
         session.evaluator.race = Race(store, study, session.evaluator.cost_share)

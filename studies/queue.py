@@ -5,7 +5,8 @@ two workers never score one plan, and a plan is never lost between two tables. T
 finishes must still hold it, so a worker that was taken for dead cannot record a plan that another one has since.
 
 A worker on the study's device scores a plan whole. One on another device claims its quality alone; the plan then waits,
-`untimed`, for a worker on the study's device, which claims its latency.
+`untimed`, for a worker on the study's device, which claims its latency. So does a plan whose timings were disturbed:
+`unsteady`, until a worker claims its latency again.
 """
 
 from __future__ import annotations
@@ -23,9 +24,10 @@ from explorer.plan import InheritancePlan
 from studies import pictures
 from studies.config import LATENCY as LATENCIES
 from studies.facts import PlanFacts
-from studies.scored import LATENCY, QUALITY, Part, Scored, Space
+from studies.judged import COLUMNS, judged
+from studies.scored import LATENCY, QUALITY, UNSTEADY_LATENCY, Part, Scored, Space
 from studies.store import Store, StudyRecord
-from studies.tables import DONE, FAILED, RUNNING, SCREENED, UNTIMED, WAITING, measurements, plans, studies
+from studies.tables import DONE, FAILED, RUNNING, SCREENED, UNSTEADY, UNTIMED, WAITING, measurements, plans, studies
 from studies.tables import pictures as picture_rows
 
 ATTEMPTS = 3  # workers that a plan may end before it is given up
@@ -41,6 +43,7 @@ class Counts:
     failed: int = 0
     untimed: int = 0
     screened: int = 0
+    unsteady: int = 0
 
     @property
     def finished(self) -> int:
@@ -49,7 +52,7 @@ class Counts:
     @property
     def begun(self) -> int:
         """Plans that count towards a total: finished, or some part of them measured or being measured."""
-        return self.finished + self.running + self.untimed
+        return self.finished + self.running + self.untimed + self.unsteady
 
 
 @dataclass(frozen=True)
@@ -202,6 +205,29 @@ def claim_waiting(
     return store.transact(claim)
 
 
+def claim_unsteady(store: Store, study: StudyRecord, worker_id: int, before: float) -> Claim | None:
+    """The latency of the plan that has been unsteady for longest, now this worker's to measure again; None where each
+    was measured since `before` (seconds since the epoch)."""
+    stamp = time.time()
+
+    def claim(connection: Connection, again: bool) -> Claim | None:
+        lock(connection, study)
+        mine = sa.select(plans).where(plans.c.study_id == study.id)
+        if again:
+            held = mine.where(plans.c.state == RUNNING, plans.c.worker_id == worker_id, plans.c.claimed == stamp)
+            if (row := connection.execute(held).first()) is not None:
+                return _claim(row, worker_id, LATENCY)
+        waits = mine.where(plans.c.state == UNSTEADY, plans.c.finished < before)
+        row = connection.execute(waits.order_by(plans.c.finished).limit(1)).first()
+        if row is None:
+            return None
+        change: dict[str, Any] = {"state": RUNNING, "worker_id": worker_id, "claimed": stamp}
+        connection.execute(sa.update(plans).where(plans.c.id == row.id).values(change))
+        return _claim(row, worker_id, LATENCY)
+
+    return store.transact(claim)
+
+
 def claim_new(
     store: Store,
     study: StudyRecord,
@@ -258,14 +284,18 @@ def set_number(store: Store, claim: Claim, number: int) -> None:
 
 
 def finish(store: Store, study: StudyRecord, claim: Claim, scored: Scored, device_id: int | None = None) -> bool:
-    """Record what was measured, all or nothing: the plan is done, untimed after its quality alone, or screened when a
-    race dropped it. False when the claim was lost, in which case nothing is recorded.
+    """Record what was measured, all or nothing: the plan is done, untimed after its quality alone, unsteady when its
+    timings were disturbed, or screened when a race dropped it. False when the claim was lost, in which case nothing is
+    recorded. What was measured again takes the place of what stood, but timed pairs of unsteady latencies are all kept.
 
     Raises:
         StudyError: when an objective of the study was not measured, or the database or the pictures' folder cannot be
             written.
     """
-    missing = [name for name in _objectives(study, claim.part) if name not in scored.estimates]
+    missing = [
+        name for name in _objectives(study, claim.part)
+        if name not in scored.estimates and not (scored.unsteady is not None and name in LATENCIES)
+    ]  # fmt: skip
     if missing and scored.screened is None:
         raise StudyError(
             f"the plan was scored without {', '.join(missing)}, which the study {study.name!r} needs; "
@@ -285,18 +315,39 @@ def finish(store: Store, study: StudyRecord, claim: Claim, scored: Scored, devic
         }
         for metric, estimate in scored.estimates.items()
     ]
-    state = SCREENED if scored.screened is not None else UNTIMED if claim.part == QUALITY else DONE
-    stamp = time.time()
+    state = state_of(claim, scored)
+    reason, stamp = scored.screened or scored.unsteady, time.time()
 
     def record(connection: Connection, again: bool) -> bool:
-        if not _settle(connection, claim, state=state, reason=scored.screened, finished=stamp):
+        if not _settle(connection, claim, state=state, reason=reason, finished=stamp):
             return again and _settled(connection, claim, state, stamp)
-        connection.execute(sa.insert(measurements), rows)
+        _replace(connection, claim, rows)
         if files:
             connection.execute(sa.insert(picture_rows), [file | {"plan_id": claim.id} for file in files])
         return True
 
     return store.transact(record)
+
+
+def state_of(claim: Claim, scored: Scored) -> str:
+    """The state of a plan once this has been measured of it."""
+    if scored.screened is not None:
+        return SCREENED
+    if scored.unsteady is not None:
+        return UNSTEADY
+    return UNTIMED if claim.part == QUALITY else DONE
+
+
+def _replace(connection: Connection, claim: Claim, rows: list[dict[str, Any]]) -> None:
+    """Insert measurements, in the place of those that the plan has of the same metrics."""
+    found = measurements.c
+    standing = (found.plan_id == claim.id, found.metric.in_([row["metric"] for row in rows]))
+    kept = connection.execute(sa.select(found.samples).where(*standing, found.metric == UNSTEADY_LATENCY)).scalar()
+    for row in rows:
+        if kept and row["metric"] == UNSTEADY_LATENCY:
+            row["samples"] = [*kept, *(row["samples"] or [])]
+    connection.execute(sa.delete(measurements).where(*standing))
+    connection.execute(sa.insert(measurements), rows)
 
 
 def _objectives(study: StudyRecord, part: Part | None) -> list[str]:
@@ -317,10 +368,12 @@ def fail(store: Store, claim: Claim, reason: str) -> bool:
 
 
 def _back() -> dict[str, Any]:
-    """What puts a plan that is being scored back as it was: untimed, with its trial, when its quality stands."""
+    """What puts a plan that is being scored back as it was: unsteady or untimed, with its trial, when other parts of it
+    stand."""
     measured = sa.exists().where(measurements.c.plan_id == plans.c.id)
+    disturbed = measured.where(measurements.c.metric == UNSTEADY_LATENCY)
     return {
-        "state": sa.case((measured, UNTIMED), else_=WAITING),
+        "state": sa.case((disturbed, UNSTEADY), (measured, UNTIMED), else_=WAITING),
         "trial_number": sa.case((measured, plans.c.trial_number), else_=None),
         "worker_id": None,
         "claimed": None,
@@ -350,8 +403,9 @@ def requeue(connection: Connection, *which: sa.ColumnElement[bool]) -> int:
 
 
 def values_of(store: Store, study: StudyRecord, plan_id: int) -> list[float]:
-    """The objectives' measured values of a plan that is done, in the study's order."""
+    """The objectives' measured values of a plan that is done, by the numbers that count (`studies.judged`), in the
+    study's order."""
     names = [objective.name for objective in study.settings.objectives]
-    query = sa.select(measurements.c.metric, measurements.c.value).where(measurements.c.plan_id == plan_id)
-    found = {row.metric: row.value for row in store.read(query)}
+    query = sa.select(measurements.c.metric, *COLUMNS).where(measurements.c.plan_id == plan_id)
+    found = {row.metric: judged(row.metric, row) for row in store.read(query)}
     return [float(found[name]) for name in names]

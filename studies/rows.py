@@ -14,6 +14,7 @@ from explorer.estimate import Estimate
 from studies.command_lines import command_line
 from studies.facts import UNKNOWN_FACTS, PlanFacts
 from studies.front import Array, losses, non_dominated
+from studies.judged import judged
 from studies.settings import Objective
 from studies.store import Store, StudyRecord
 from studies.tables import DONE, devices, measurements, pictures, plans, workers
@@ -63,6 +64,11 @@ class TrialRow:
     @property
     def speedup(self) -> float | None:
         return self.scores["speedup"].value if "speedup" in self.scores else None
+
+    @property
+    def sure_speedup(self) -> float:
+        """The worse end of the speed-up's interval, by which plans are ranked; 0 where there is none."""
+        return self.scores["speedup"].low if "speedup" in self.scores else 0.0
 
     @property
     def evaluations(self) -> int | None:
@@ -184,8 +190,8 @@ def _trial(row: Any, scores: _Scores, keep_plan: bool) -> TrialRow:
 
 
 def objective_losses(rows: list[TrialRow], objectives: tuple[Objective, ...]) -> Array:
-    """(n, k) losses of scored rows, in the objectives' order."""
-    values = [[row.scores[objective.name].value for objective in objectives] for row in rows]
+    """(n, k) losses of scored rows, in the objectives' order, each by the number that counts (`studies.judged`)."""
+    values = [[judged(objective.name, row.scores[objective.name]) for objective in objectives] for row in rows]
     return losses(values, [objective.direction for objective in objectives])
 
 

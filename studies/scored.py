@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 
 from optuna.trial import BaseTrial
@@ -15,6 +15,10 @@ PREDICTED = "predicted_drift"
 """The metric under which a plan's predicted drift is kept beside what was measured."""
 PREDICTED_COST = "predicted_cost"
 """The same of its predicted cost (`Prediction.cost`): a share of the un-accelerated run's time."""
+
+UNSTEADY_LATENCY = "unsteady_latency"
+"""The metric under which seconds are kept that other work on the machine has disturbed, with all timed pairs. It is no
+score: nothing reads it as a latency."""
 
 
 Part = Literal["latency", "quality"]
@@ -53,7 +57,8 @@ class Scored:
 
     estimates: value with interval and n (`latency` in seconds per picture, `speedup` as a ratio). seconds: what the
     measurement cost. extractors: the features' name where the metric has some. samples: raw samples, kept as JSON.
-    screened: why a race dropped the plan before all was measured; None for one that was scored whole.
+    screened: why a race dropped the plan before all was measured; None for one that was scored whole. unsteady: why its
+    latency is not to be quoted and has to be measured again; `UNSTEADY_LATENCY` then stands in for the latency.
     """
 
     estimates: Mapping[str, Estimate]
@@ -62,6 +67,20 @@ class Scored:
     samples: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     pictures: Sequence[Picture] = ()
     screened: str | None = None
+    unsteady: str | None = None
+
+
+def together(latency: Scored | None, quality: Scored) -> Scored:
+    """The scores of one plan whose latency, where it was timed, and quality were measured apart."""
+    if latency is None:
+        return quality
+    return replace(
+        quality,
+        estimates={**latency.estimates, **quality.estimates},
+        seconds={**latency.seconds, **quality.seconds},
+        samples={**latency.samples, **quality.samples},
+        unsteady=latency.unsteady,
+    )
 
 
 @dataclass(frozen=True)

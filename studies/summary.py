@@ -11,14 +11,14 @@ from scipy.stats import spearmanr
 from studies.front import dominates, hypervolume
 from studies.rows import TrialRow, front_rows, objective_losses
 from studies.scale import Scale
-from studies.scored import PREDICTED, PREDICTED_COST
+from studies.scored import PREDICTED, PREDICTED_COST, UNSTEADY_LATENCY
 from studies.settings import Objective
 from studies.shared import Shared
-from studies.tables import DONE, SCREENED
+from studies.tables import DONE, SCREENED, UNSTEADY
 
 LATENCIES = ("latency", "speedup")
-AUXILIARY = ("cache_mib", "predicted_latency", PREDICTED, PREDICTED_COST)
-"""Kept with a trial and no score of it: what its features take, and what was predicted of it."""
+AUXILIARY = ("cache_mib", "predicted_latency", PREDICTED, PREDICTED_COST, UNSTEADY_LATENCY)
+"""Kept with a trial and no score of it: what its features take, what was predicted of it, and disturbed timings."""
 
 
 def scored_rows(rows: list[TrialRow], objectives: tuple[Objective, ...]) -> list[TrialRow]:
@@ -27,14 +27,15 @@ def scored_rows(rows: list[TrialRow], objectives: tuple[Objective, ...]) -> list
 
 
 def plain_row(rows: list[TrialRow], steps: int) -> TrialRow | None:
-    """The un-accelerated pipeline at the study's steps, once it is scored."""
+    """The un-accelerated pipeline at the study's steps, once its quality is scored, which is what others are held
+    against."""
     name = f"plain@{steps}"
-    return next((row for row in rows if row.state == DONE and name in (row.name, *row.aliases)), None)
+    return next((row for row in rows if row.state in (DONE, UNSTEADY) and name in (row.name, *row.aliases)), None)
 
 
 def without_loss(rows: list[TrialRow], objectives: tuple[Objective, ...], steps: int) -> list[TrialRow]:
     """Rows whose every quality objective is at least as good as the worse end of the un-accelerated pipeline's
-    interval, the fastest first: no loss that this many pictures can show."""
+    interval, the surely fastest first: no loss that this many pictures can show."""
     plain = plain_row(rows, steps)
     if plain is None:
         return []
@@ -50,7 +51,7 @@ def without_loss(rows: list[TrialRow], objectives: tuple[Objective, ...], steps:
         return True
 
     kept = [row for row in scored_rows(rows, objectives) if row.speedup is not None and keeps(row)]
-    return sorted(kept, key=lambda row: -(row.speedup or 0.0))
+    return sorted(kept, key=lambda row: -row.sure_speedup)
 
 
 def _tells(plain: TrialRow, metric: str) -> bool:
@@ -189,5 +190,5 @@ def predicted_rows(rows: list[TrialRow], metric: str) -> list[TrialRow]:
 
 
 def front_of(rows: list[TrialRow], objectives: tuple[Objective, ...]) -> list[TrialRow]:
-    """The front, fastest first."""
-    return sorted(front_rows(rows, objectives), key=lambda row: -(row.speedup or 0.0))
+    """The front, surely fastest first."""
+    return sorted(front_rows(rows, objectives), key=lambda row: -row.sure_speedup)

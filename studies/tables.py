@@ -2,9 +2,10 @@
 
 Times are seconds since the epoch (UTC). `explorer_plans` is the queue and the record at once: a row's state says
 whether the plan waits, is being scored by `worker_id`, waits for its latency alone (`untimed`: its quality stands,
-measured on another device), or is finished: done, failed, or screened (a race dropped it on few prompts, and what was
-measured of it until then stands). `UNIQUE (study_id, key)` is what keeps a plan from being scored twice, whatever the
-number of workers.
+measured on another device), is `unsteady` (other work on the machine disturbed its timings, so it waits to be timed
+again and is on no front meanwhile), or is finished: done, failed, or screened (a race dropped it on few prompts, and
+what was measured of it until then stands). `UNIQUE (study_id, key)` is what keeps a plan from being scored twice,
+whatever the number of workers.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 WAITING, RUNNING, UNTIMED, DONE, FAILED = "waiting", "running", "untimed", "done", "failed"
-SCREENED = "screened"
+SCREENED, UNSTEADY = "screened", "unsteady"
 FINISHED = (DONE, FAILED, SCREENED)
 PARENTS = "parents"  # the attribute of one of Optuna's trials that names those it was crossed from
 
@@ -71,7 +72,7 @@ plans = sa.Table(
     sa.Column("name", sa.String(200), nullable=True),
     sa.Column("aliases", sa.JSON, nullable=False),  # names of further baselines that come to the same plan
     sa.Column("state", sa.String(10), nullable=False),
-    sa.Column("reason", sa.Text, nullable=True),  # why it failed or was screened out
+    sa.Column("reason", sa.Text, nullable=True),  # why it failed, was screened out or is unsteady
     sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),  # workers that ended while scoring it
     sa.Column("trial_number", sa.Integer, nullable=True),  # Optuna's
     sa.Column("worker_id", sa.Integer, sa.ForeignKey("explorer_workers.id"), nullable=True),

@@ -40,6 +40,11 @@ def ratio(speed: Estimate | Mapping[str, Any]) -> str:
     return f"{times(value)} [{low:.2f}, {high:.2f}]"
 
 
+def speed_of(run: Mapping[str, Any]) -> str:
+    """The speed-up of a certificate's run; `unsteady` where its timings were disturbed."""
+    return "unsteady" if run.get("unsteady") else ratio(run["speedup"])
+
+
 def speed_words(speed: Estimate | Mapping[str, Any], than: str) -> str:
     """A speed-up over `than` in words that never call a slower run faster: `2.10x [2.00, 2.20] as fast as` it, `about
     as fast as` it where the interval holds 1, `slower than` it."""

@@ -56,8 +56,9 @@ def bench_command(folder: Path, given: dict[str, Any], as_json: bool) -> None:
     else:
         shown = table("run", ">steps", ">s a picture", ">speed-up")
         for row in contenders(found):
-            if row.latency is None:
-                shown.add_row(row.name, str(row.steps), "", row.problem or "")
+            if row.latency is None or row.latency.unsteady is not None:
+                problem = row.problem if row.latency is None else f"unsteady: {row.latency.unsteady}"
+                shown.add_row(row.name, str(row.steps), "", problem or "")
             else:
                 seconds, speed = row.latency.seconds, row.latency.speedup
                 shown.add_row(

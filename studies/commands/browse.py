@@ -27,8 +27,9 @@ from studies.summary import (
     scored_rows,
     without_loss,
 )
-from studies.tables import SCREENED
+from studies.tables import SCREENED, UNSTEADY
 from studies.tally import BASELINE, Tally, source_of, tally
+from studies.wording import ratio
 
 
 def list_command(storage: str, as_json: bool) -> None:
@@ -48,6 +49,7 @@ def list_command(storage: str, as_json: bool) -> None:
             "waiting": count.waiting,
             "untimed": count.untimed,
             "screened": count.screened,
+            "unsteady": count.unsteady,
             "created": datetime.fromtimestamp(study.created).astimezone().isoformat(timespec="seconds"),
         }
         for study, count in found
@@ -164,21 +166,25 @@ def print_front(store: Store, study: StudyRecord, *, in_full: bool = False) -> N
         )  # fmt: skip
     console = out()
     if not front:
-        console.print(f"{study.name}: nothing has been scored yet.")
+        unsteady = sum(row.state == UNSTEADY for row in rows)
+        also = f" {unsteady} plans are unsteady: search on when the machine is quiet." if unsteady else ""
+        console.print(f"{study.name}: nothing has been scored yet.{also}")
         return
     count = front[0].scores[names[0]].n if names else 0
-    screened = sum(row.state == SCREENED for row in rows)
+    screened, unsteady = (sum(row.state == state for row in rows) for state in (SCREENED, UNSTEADY))
     console.print(shown)
     settings = study.settings
     console.print(
         f"\n{study.name}: {settings.model} on {settings.device}, {settings.dtype}, {settings.steps} steps of "
         f"{scheduler_words(settings)}; {len(scored_rows(rows, objectives))} plans scored, {len(front)} on the front"
         + (f", {screened} screened out on few prompts" if screened else "")
+        + (f", {unsteady} unsteady and on no front" if unsteady else "")
         + (f"; scores @{count} pictures, 95% intervals" if count else "")
     )
     best = without_loss(rows, objectives, settings.steps)
     if best:
-        console.print(f"fastest at no loss that these pictures show: {best[0].title}, {best[0].speedup:.2f}x")
+        speed = ratio(best[0].scores["speedup"])
+        console.print(f"fastest at no loss that these pictures show: {best[0].title}, {speed}", markup=False)
     volume = gain(rows, objectives)
     if volume is not None:
         console.print(f"hypervolume of all plans over that of the baselines alone: {volume.ratio:.3f}")
@@ -191,6 +197,8 @@ def print_front(store: Store, study: StudyRecord, *, in_full: bool = False) -> N
             )
     _say_when_plain_wins(rows, front, settings.steps)
     _print_tally(tally(rows, objectives))
+    for row in [row for row in rows if row.state == UNSTEADY][:5]:
+        console.print(f"unsteady: {row.title}: {row.reason}", markup=False)
     for row in [row for row in rows if row.state == "failed"][:5]:
         console.print(f"failed: {row.title}: {row.reason}", markup=False)
 

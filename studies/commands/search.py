@@ -22,20 +22,21 @@ from studies.commands.calibrate import with_progress
 from studies.commands.output import duration, print_command, print_json, words
 from studies.commands.time_words import Pace, foretold, unscored
 from studies.config import STORAGE_VARIABLE, SearchConfig, check_place, make_config
-from studies.driver import TIMEOUT, Outcome, progress, run_worker
+from studies.driver import TIMEOUT, Outcome, progress, run_worker, unsteady_words
 from studies.driver import Progress as Standing
 from studies.interrupts import interruptible
 from studies.pictures import FOLDER
 from studies.preparation import decided, prepare, proposals_of, use_standing
 from studies.profiles import use_profile
 from studies.queue import counts, enqueue
+from studies.quiet import Busy, StudyLedger
 from studies.racing import no_look
 from studies.reading import Reading
 from studies.saved import Saved
 from studies.session import Session, config_of, open_session
 from studies.store import Store, StudyRecord
 from studies.summary import without_loss
-from studies.wording import cut_words
+from studies.wording import cut_words, ratio
 from studies.workers import run_workers
 
 CALIBRATES = (
@@ -143,7 +144,7 @@ def run_one_worker(
             words().print(f"sample pictures go to {store.folder / FOLDER}", markup=False)
         if not elsewhere:  # another device's times say nothing of the latency that the study measures
             use_profile(session, store)
-        if not use_standing(store, record, session) and config.calibrate:
+        if not use_standing(store, record, session, _say) and config.calibrate:
             command = command_line("calibrate", "--study", study, storage=storage)
             raise StudyError(f"{study!r} is not calibrated yet; run `{command}` first.")
         if clock.over:
@@ -160,7 +161,7 @@ def run_one_worker(
 def _cut_short(store: Store, study: StudyRecord, session: Session, clock: Clock) -> str | None:
     """Make what the study needs before its first plan; in words, where the time is over before that."""
     try:
-        prepare(store, study, session, partial(with_progress, seconds=clock.left))
+        prepare(store, study, session, partial(with_progress, seconds=clock.left), _say)
     except OutOfTime as error:
         return f"{clock.words}: {error}. Run the same command to go on."
     if not clock.over:
@@ -229,8 +230,10 @@ def _in_many(config: SearchConfig, store: Store, study: StudyRecord, clock: Cloc
         command += ["--timeout", str(_seconds(clock))]
     started, at_start = time.monotonic(), counts(store, study).finished
     with _progress(store, study, config, clock) as show:
+        busy = Busy(StudyLedger(store, study))
 
         def poll(_alive: int) -> None:
+            _say(busy.words())
             show(progress(counts(store, study), config.trials, at_start, time.monotonic() - started))
 
         exits = run_workers(config.workers, lambda _index: command, {STORAGE_VARIABLE: config.storage}, poll)
@@ -238,7 +241,9 @@ def _in_many(config: SearchConfig, store: Store, study: StudyRecord, clock: Cloc
     finished = counts(store, study).finished
     if crashed and finished < config.trials:
         raise StudyError(f"{len(crashed)} of {config.workers} workers failed: {crashed[0]}")
-    return f"{finished} of {config.trials} trials are finished"
+    unsteady = counts(store, study).unsteady
+    also = f", {unsteady_words(unsteady)}" if unsteady else ""
+    return f"{finished} of {config.trials} trials are finished{also}"
 
 
 @contextmanager
@@ -265,6 +270,8 @@ def _progress(
             bar.update(task, completed=standing.finished, words=text)
             if standing.state == "failed":
                 console.print(f"failed: {standing.words}: {standing.reason}", markup=False)
+            if standing.state == "unsteady":
+                console.print(f"unsteady, to be timed again: {standing.words}: {standing.reason}", markup=False)
             if standing.state == "screened" and not console.is_terminal:
                 console.print(f"{standing.words}: {standing.reason}", markup=False)
             if not console.is_terminal and standing.finished:
@@ -281,8 +288,10 @@ def _standing_words(reading: Reading, standing: Standing) -> str:
     settings = reading.study.settings
     best: list[Any] = without_loss(reading.rows, settings.objectives, settings.steps)
     if best:
-        parts.append(f"best at no loss {best[0].speedup:.2f}x ({best[0].title})")
+        parts.append(f"best at no loss {ratio(best[0].scores['speedup'])} ({best[0].title})")
     if standing.screened:
         parts.append(f"{standing.screened} screened out")
+    if standing.unsteady:
+        parts.append(f"{standing.unsteady} unsteady")
     parts.append(f"{standing.failed} failed")
     return ", ".join(parts)

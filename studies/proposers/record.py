@@ -10,6 +10,7 @@ import numpy as np
 import sqlalchemy as sa
 
 from studies.front import Array, losses
+from studies.judged import COLUMNS, judged
 from studies.plan_feed import PlanFeed
 from studies.scale import Scale
 from studies.store import Store, StudyRecord
@@ -71,7 +72,7 @@ class Record:
         scores = sa.and_(
             plans.c.state == DONE, measurements.c.plan_id == plans.c.id, measurements.c.metric.in_(names)
         )  # fmt: skip
-        query = sa.select(*_COLUMNS, measurements.c.metric, measurements.c.value).outerjoin(measurements, scores)
+        query = sa.select(*_COLUMNS, measurements.c.metric, *COLUMNS).outerjoin(measurements, scores)
         found: dict[int, Standing] = {}
         values: dict[int, dict[str, float]] = {}
         for row in connection.execute(query.where(where).order_by(plans.c.id)):
@@ -79,7 +80,7 @@ class Record:
                 baseline = row.origin == "baseline"
                 found[row.id] = Standing(row.id, row.key, row.state, row.proposed_by, row.trial_number, baseline)
             if row.metric is not None:
-                values.setdefault(row.id, {})[row.metric] = row.value
+                values.setdefault(row.id, {})[row.metric] = judged(row.metric, row)
         for id, scored in values.items():
             if len(scored) == len(names):
                 found[id].losses = losses([[scored[name] for name in names]], directions)[0]

@@ -1,0 +1,39 @@
+"""The speed-up that no measurement of a plan can exceed: its inherit steps at no cost at all.
+
+A measured speed-up beyond that is an error of the measurement, such as a stalled baseline, whatever its interval says.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from explorer.mask import Mask
+from explorer.plan import InheritancePlan, resolve_run
+
+if TYPE_CHECKING:
+    from explorer.profiles import Profile
+
+MARGIN = 0.3
+"""By how much a measurement may exceed the bound, as a share of it. An extract step of a plan is not quite a step of
+the stock UNet: the plan runs a list of nodes without the UNet's own Python, which on a model so small that the host
+takes longer than the device made it up to 20% faster. A further 10% is for the noise of the measurement."""
+
+
+def speed_limit(plan: InheritancePlan, evaluations: int, whole: int, profile: Profile | None = None) -> float:
+    """The largest speed-up of `plan` over the un-accelerated run that a measurement can truly show: the bound and
+    `MARGIN`, or the worst error of the profile where that is more.
+
+    Args:
+        plan: Of any kind; one that only takes fewer steps extracts at each of them.
+        evaluations: UNet evaluations of its run.
+        whole: UNet evaluations of the un-accelerated run.
+        profile: Of the model, workload and device. Without one, a step counts by its MACs: an extract step has those
+            of a full one.
+    """
+    if profile is None:
+        extracts = sum(choice == 0 for choice in resolve_run(plan, evaluations).choices)
+        return (1 + MARGIN) * whole / extracts
+    cost = profile.cost_model
+    plain = cost.run + whole * (cost.evaluation + cost.step_seconds(Mask()))
+    least = cost.loop_seconds(plan, evaluations, free_inheriting=True)
+    return (1 + max(MARGIN, profile.worst_error)) * plain / least

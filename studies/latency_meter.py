@@ -1,0 +1,79 @@
+"""Times a candidate beside the un-accelerated pipeline, alone on its device, and says when that cannot be trusted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from explorer.latency import PAIRS, Latency, compare
+from explorer.speed_limit import MARGIN
+from studies.device_lock import on_device
+from studies.quiet import Quiet, stall_ratio
+
+if TYPE_CHECKING:
+    import torch
+
+    from explorer.devices import DeviceInfo
+
+
+class LatencyMeter:
+    """Measures latencies of one workload on one device, in this process.
+
+    Args:
+        device: Whose clock is read.
+        info: Its facts, by which it is locked.
+        images: Pictures a call.
+        pairs: Quiet pairs of a measurement.
+        quiet: Waits for a quiet machine; by default one that counts in memory and says nothing.
+    """
+
+    def __init__(
+        self, device: torch.device, info: DeviceInfo, *, images: int = 1, pairs: int = PAIRS, quiet: Quiet | None = None
+    ) -> None:
+        self.device, self.info, self.images, self.pairs = device, info, images, pairs
+        # A GPU computes by itself; one thread of the CPU feeds it.
+        self.quiet = quiet or Quiet(info.threads if info.kind == "cpu" else 1)
+        self._tolerance = stall_ratio()
+        self._warm = False
+        self._suspicious = True  # at first, and after a measurement that stalled
+
+    def measure(self, baseline: Callable[[], Any], candidate: Callable[[], Any], limit: float | None = None) -> Latency:
+        """The latency of `candidate` beside `baseline`, which is the same at each call. The device is held for this
+        process alone.
+
+        Args:
+            baseline: The un-accelerated loop.
+            candidate: The other one.
+            limit: The largest speed-up that can be true (`explorer.speed_limit`); a result beyond it is unsteady.
+        """
+        if self._suspicious:
+            self.quiet.wait()
+        with on_device(self.info):
+            latency = compare(
+                baseline,
+                candidate,
+                device=self.device,
+                images=self.images,
+                pairs=self.pairs,
+                baseline_warm=self._warm,
+                tolerance=self._tolerance,
+                before_again=self.quiet.wait,
+            )
+            self._warm = True
+        if latency.stalled:
+            self.quiet.stalled(f"{len(latency.stalled)} of {len(latency.samples)} timed pairs stalled")
+        latency = latency if limit is None else within(latency, limit)
+        self._suspicious = bool(latency.stalled) or latency.unsteady is not None
+        return latency
+
+
+def within(latency: Latency, limit: float) -> Latency:
+    """The latency, unsteady where its speed-up is beyond what can be true."""
+    if latency.speedup.value <= limit or latency.unsteady is not None:
+        return latency
+    return replace(
+        latency,
+        unsteady=f"{latency.speedup.value:.2f}x was measured, and even inherit steps at no cost would give at most "
+        f"{limit / (1 + MARGIN):.2f}x",
+    )
