@@ -24,7 +24,6 @@ from explorer.plan import InheritancePlan
 from studies import pictures
 from studies.config import LATENCY as LATENCIES
 from studies.facts import PlanFacts
-from studies.judged import COLUMNS, judged
 from studies.scored import LATENCY, QUALITY, UNSTEADY_LATENCY, Part, Scored, Space
 from studies.store import Store, StudyRecord
 from studies.tables import DONE, FAILED, RUNNING, SCREENED, UNSTEADY, UNTIMED, WAITING, measurements, plans, studies
@@ -403,9 +402,8 @@ def requeue(connection: Connection, *which: sa.ColumnElement[bool]) -> int:
 
 
 def values_of(store: Store, study: StudyRecord, plan_id: int) -> list[float]:
-    """The objectives' measured values of a plan that is done, by the numbers that count (`studies.judged`), in the
-    study's order."""
+    """The objectives' measured values of a plan that is done, in the study's order."""
     names = [objective.name for objective in study.settings.objectives]
-    query = sa.select(measurements.c.metric, *COLUMNS).where(measurements.c.plan_id == plan_id)
-    found = {row.metric: judged(row.metric, row) for row in store.read(query)}
+    query = sa.select(measurements.c.metric, measurements.c.value).where(measurements.c.plan_id == plan_id)
+    found = {row.metric: row.value for row in store.read(query)}
     return [float(found[name]) for name in names]

@@ -76,9 +76,3 @@ def mean_estimate(
     sizes = np.array([len(rows) for rows in members])
     drawn = resample(len(members), resamples, seed)
     return interval(float(values.mean()), sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1), len(values))
-
-
-def median_estimate(values: NDArray[np.float64], resamples: int = RESAMPLES, seed: int = 0) -> Estimate:
-    """The median of `values` (N,)."""
-    rows = resample(len(values), resamples, seed)
-    return interval(float(np.median(values)), np.median(values[rows], axis=1), len(values))

@@ -62,6 +62,7 @@ def test_a_warm_baseline_is_not_warmed_again() -> None:
         images=1,
         pairs=3,
         baseline_warm=True,
+        tolerance=1e6,  # no pair is taken again, however busy the machine
     )
     assert calls.count("A") == 3
     assert calls.count("B") == 8
