@@ -163,7 +163,7 @@ def search(arguments: argparse.Namespace) -> dict[str, Any]:
     from explorer import InheritancePlan
     from explorer.speed_limit import speed_limit
     from studies import Store
-    from studies.quiet import StudyLedger
+    from studies.quiet import WAIT_VARIABLE, StudyLedger
     from studies.rows import trials
     from studies.summary import front_of, plain_row
     from studies.tables import UNSTEADY
@@ -174,7 +174,8 @@ def search(arguments: argparse.Namespace) -> dict[str, Any]:
         command += ["--model", arguments.model, "--steps", str(arguments.steps), "--pairs", str(arguments.pairs)]
         command += ["--objectives", "latency,psnr", "--prompt-count", "4", "--reference", "baseline", "--device", "cpu"]
         command += ["--baselines", "short", "--no-calibrate", "--trials", str(arguments.trials), "--racing", "off"]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        waits = {WAIT_VARIABLE: "1"} if arguments.quick else {}
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=os.environ | waits)
         with Store.open(storage, read_only=True) as store:
             study = store.study(STUDY)
             rows = trials(store, study)

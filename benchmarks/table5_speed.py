@@ -25,7 +25,7 @@ from explorer.architecture import Architecture
 from explorer.costs import Anatomy, anatomy
 from explorer.devices import describe, resolve_device
 from explorer.errors import StudyError
-from explorer.latency import PAIRS, WARMUPS, Latency
+from explorer.latency import PAIRS, Latency
 from explorer.models import default_guidance
 from explorer.plan import InheritancePlan
 from explorer.profiles import Profile
@@ -167,9 +167,10 @@ def main() -> None:
     result.planned = len(result.rows) + len(missing)
     pace = measure.Pace(len(plans), len(plans) - len(missing))
     for plan in missing:
-        scored = evaluator.score(plan)
-        pairs = tuple((float(a), float(b)) for a, b in scored.samples["latency"])
-        latency = Latency(scored.estimates["latency"], scored.estimates["speedup"], pairs, arguments.batch, WARMUPS)
+        latency = evaluator.latency(plan)
+        if latency.unsteady is not None:
+            pace.tell(f"{plan.describe()} is left out until the next run: {latency.unsteady}")
+            continue
         result.rows.append(row_of(plan, latency, profile, costs, evaluator))
         result.loops[plan.describe()] = latency.to_json()
         result.write(say=False)

@@ -112,6 +112,7 @@ def test_fewer_steps_are_told_of(clip: Estimate, psnr: Estimate, loss: Estimate,
     ("speedup", "change", "prompts", "undecided", "words", "absent"),
     [
         (estimate(1.05), ZERO, 64, (PAIRS,), ["64 timed pairs", "--pairs, with --again"], "more pictures"),
+        (None, ZERO, 64, (PAIRS,), ["work on the machine disturbed (run the same command", "unknown speed"], "as fast"),
         (estimate(2.0), estimate(-0.5, 0.6), 64, (PICTURES,), ["(certify more pictures)"], "--pairs"),
         (estimate(2.0), estimate(-0.5, 0.6), 16, (PICTURES,), ["64 pictures of 16 prompts", "more --prompts"], "pairs"),
         (estimate(2.0), estimate(-0.9, 0.6), 64, (PICTURES,), ["likelier to refute it"], "certify more"),
@@ -120,7 +121,7 @@ def test_fewer_steps_are_told_of(clip: Estimate, psnr: Estimate, loss: Estimate,
     ],
 )
 def test_an_open_claim_says_what_would_settle_it(
-    speedup: Estimate, change: Estimate, prompts: int, undecided: tuple[str, ...], words: list[str], absent: str
+    speedup: Estimate | None, change: Estimate, prompts: int, undecided: tuple[str, ...], words: list[str], absent: str
 ) -> None:
     claim = judge(50, 80.0, speedup, change, ZERO, [], Limits(0.01), prompts)
     assert claim.verdict == OPEN and claim.undecided == undecided == tuple(claim.to_json()["undecided"])
