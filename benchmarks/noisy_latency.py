@@ -106,7 +106,7 @@ def plan_calls(pipe: Any, name: str, steps: int) -> Iterator[Calls]:
     from explorer.workload import random_embeds, twin
 
     embeds, other = random_embeds(pipe, 1, torch.device("cpu")), twin(pipe)
-    plan = strategy(name, steps=None if "@" in name else steps, unet=pipe.unet)
+    plan = strategy(name, unet=pipe.unet) if "@" in name else strategy(name, steps=steps, unet=pipe.unet)
 
     def loop(which: Any, count: int) -> None:
         generator = torch.Generator("cpu").manual_seed(0)
@@ -181,7 +181,7 @@ def search(arguments: argparse.Namespace) -> dict[str, Any]:
             rows = trials(store, study)
             waited = StudyLedger(store, study).spent()
     plain = plain_row(rows, arguments.steps)
-    front = []
+    front: list[dict[str, Any]] = []
     for row in front_of(rows, study.settings.objectives):
         plan = InheritancePlan.from_json({k: v for k, v in (row.plan or {}).items() if k != "evaluations"})
         limit = speed_limit(plan, row.evaluations or plan.steps, (plain and plain.evaluations) or arguments.steps)
