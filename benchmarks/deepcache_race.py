@@ -28,7 +28,7 @@ from typing import Any
 
 from benchmarks.measure import load, run
 from benchmarks.report import options, write_figure, write_result
-from explorer.compiling import check_mode, compile_mode
+from explorer.compile_modes import check_mode, compile_mode
 from explorer.devices import clock_for, resolve_device, resolve_dtype
 from explorer.errors import ScoreError
 from explorer.models import default_guidance, has_weights

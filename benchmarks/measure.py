@@ -36,7 +36,7 @@ def profiled(
 ) -> Profile:
     """A profile measured now, at the workload of the options; with --quick of few rounds. started: an earlier one to
     go on with, which is given back as it is where it is complete. on_round: called with it after each round."""
-    from explorer.compiling import check_mode
+    from explorer.compile_modes import check_mode
     from explorer.profiler import profile_pipeline, workload_of
 
     check_mode(arguments.compile, resolve_device(arguments.device))

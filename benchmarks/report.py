@@ -23,7 +23,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from explorer.compiling import COMPILE_MODES
+from explorer.compile_modes import COMPILE_MODES
 from explorer.devices import describe, resolve_device
 from explorer.errors import StudyError
 from explorer.files import write_whole

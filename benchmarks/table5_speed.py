@@ -29,8 +29,9 @@ from explorer.latency import PAIRS, Latency
 from explorer.models import default_guidance
 from explorer.plan import InheritancePlan
 from explorer.profiles import Profile
+from explorer.schedulers import evaluations_of
 from explorer.strategies import PAPER_STRATEGIES, baselines
-from explorer.workload import evaluations_of, latent_size, random_embeds, vae_factor
+from explorer.workload import latent_size, random_embeds, vae_factor
 from studies.evaluator import CandidateEvaluator
 
 NAME = "table5-speed"

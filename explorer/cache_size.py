@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from itertools import accumulate
 
 from explorer.architecture import Architecture
-from explorer.compiling import CompileMode, uses_compiler, uses_graphs
+from explorer.compile_modes import CompileMode, uses_compiler, uses_graphs
 from explorer.mask import Feature, Mask, last_uses
 from explorer.plan import InheritancePlan, Run, features_read, resolve_run
 

@@ -7,7 +7,8 @@ from typing import Any
 from torch import Tensor
 
 from explorer.combining import Combining
-from explorer.compiling import Compiled, uses_compiler
+from explorer.compile_modes import uses_compiler
+from explorer.compiling import Compiled
 from explorer.conditions import read_conditions
 from explorer.mask import Feature, Mask
 from explorer.plan import InheritancePlan, features_read

@@ -18,7 +18,7 @@ from explorer.errors import DeviceError
 if TYPE_CHECKING:
     import torch
 
-    from explorer.compiling import CompileMode
+    from explorer.compile_modes import CompileMode
 
 HEADROOM = 1.25
 """Memory wanted over the sum of what is known to be held: the allocator's and the kernels' own."""
@@ -56,7 +56,7 @@ def needed_for(feature_bytes: Mapping[str, int], mode: CompileMode, copies: int 
     """What runs of plans need beside the weights. feature_bytes: of every node at the batch (`Anatomy.feature_bytes`).
     copies: extract steps and plans whose features are held side by side. Where steps are captured a form's buffers stay
     from run to run, so those of one more stand beside."""
-    from explorer.compiling import uses_graphs
+    from explorer.compile_modes import uses_graphs
 
     whole = sum(feature_bytes.values())
     return Needed({}, (copies + uses_graphs(mode)) * whole, WORKING * max(feature_bytes.values()))

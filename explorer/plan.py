@@ -19,6 +19,7 @@ from explorer.plan_text import mask_from_text, mask_to_text, schedule_from_text,
 from explorer.rules import Rule
 from explorer.schedule import MAX_EVALUATIONS, Periodic, Schedule, Segments, schedule_from_json
 from explorer.schedulers import check_name, short
+from explorer.transfer import transfer
 
 SCHEMA = 3
 """1 wrote masks and the schedule as objects, which are still read. 3 is written where a scheduler is named, so that a
@@ -172,8 +173,6 @@ class InheritancePlan:
 
     def transfer(self, architecture: Architecture) -> InheritancePlan:
         """This plan for another architecture, by the names of blocks and layers: see `explorer.transfer`."""
-        from explorer.transfer import transfer
-
         return transfer(self, architecture)
 
     def with_rule(self, rule: Rule) -> InheritancePlan:

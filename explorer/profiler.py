@@ -1,7 +1,7 @@
 """Measures a profile: every node, every named strategy's step, a rule's cost, and a few whole loops.
 
 from explorer import load_pipeline
-from explorer.compiling import CompileMode
+from explorer.compile_modes import CompileMode
 from explorer.profiler import profile_pipeline, workload_of
 
 pipe = load_pipeline("emoji")
@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from explorer.architecture import Architecture
-from explorer.compiling import CompileMode
+from explorer.compile_modes import CompileMode
 from explorer.costs import Anatomy, anatomy
 from explorer.designed_masks import designed_masks
 from explorer.devices import clock_for, describe, resolve_device, resolve_dtype
@@ -31,11 +31,11 @@ from explorer.plan import MAX_MASKS, InheritancePlan
 from explorer.profiles import Effort, Profile
 from explorer.rules import Rule
 from explorer.schedule import Segments
+from explorer.schedulers import evaluations_of
 from explorer.step_times import at_work, round_order, time_nodes, time_steps
 from explorer.strategies import STRATEGIES, strategy
 from explorer.workload import (
     Workload,
-    evaluations_of,
     latent_size,
     random_embeds,
     twin,

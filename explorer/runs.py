@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from explorer.compiling import CompileMode
+from explorer.compile_modes import CompileMode
 from explorer.errors import PlanError
 from explorer.graphs import StaticSteps
 from explorer.mask import Feature

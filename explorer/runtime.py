@@ -16,7 +16,7 @@ from diffusers.utils.peft_utils import apply_lora_scale
 from torch import Tensor, device, nn
 
 from explorer.architecture import Architecture
-from explorer.compiling import CompileMode, check_compiler, compile_mode, uses_compiler, uses_graphs
+from explorer.compile_modes import CompileMode, check_compiler, compile_mode, uses_compiler, uses_graphs
 from explorer.eager import EagerSteps
 from explorer.errors import CompileError, ExplorerError, ModelError, PlanError
 from explorer.graphs import StaticSteps, why_not

@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from explorer.errors import PlanError
-from explorer.workload import evaluations_of
 
 if TYPE_CHECKING:
     from explorer.plan import InheritancePlan
@@ -73,6 +72,13 @@ def scheduler_for(own: Any, name: str | None) -> Any:
     if not says and "clip_sample" in made.config:
         made = known[name].from_config(own.config, clip_sample=False)
     return made
+
+
+def evaluations_of(scheduler: Any, steps: int) -> int:
+    """UNet evaluations of a run of `steps` steps."""
+    fresh = type(scheduler).from_config(scheduler.config)
+    fresh.set_timesteps(steps)
+    return len(fresh.timesteps)
 
 
 def evaluations_of_plan(own: Any, plan: InheritancePlan) -> int:

@@ -27,7 +27,7 @@ from explorer.schedule import Segments
 if TYPE_CHECKING:
     import torch
 
-    from explorer.compiling import CompileMode
+    from explorer.compile_modes import CompileMode
     from explorer.program import Program
     from explorer.runtime import Inheritance
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from explorer.architecture import Architecture
 from explorer.errors import PlanError
 from explorer.mask import Mask
-from explorer.plan import InheritancePlan
+
+if TYPE_CHECKING:
+    from explorer.plan import InheritancePlan
 
 
 class TransferWarning(UserWarning):

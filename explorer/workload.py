@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from explorer.compiling import CompileMode, compile_mode
+from explorer.compile_modes import CompileMode, compile_mode
 from explorer.errors import ModelError
 from explorer.quiet import quiet_libraries
 
@@ -23,7 +23,7 @@ LARGEST = 65536
 class Workload:
     """`batch` pictures of `resolution` (height, width in pixels) with guidance: the UNet sees 2 `batch` latents.
 
-    device, dtype: as resolved (`cuda:0`, `float16`). compile: a mode of `explorer.compiling`.
+    device, dtype: as resolved (`cuda:0`, `float16`). compile: a mode of `explorer.compile_modes`.
     """
 
     batch: int
@@ -131,10 +131,3 @@ def twin(pipe: Any) -> Any:
     other.unet = copy.copy(pipe.unet)
     other.scheduler = type(pipe.scheduler).from_config(pipe.scheduler.config)
     return other
-
-
-def evaluations_of(scheduler: Any, steps: int) -> int:
-    """UNet evaluations of a run of `steps` steps."""
-    fresh = type(scheduler).from_config(scheduler.config)
-    fresh.set_timesteps(steps)
-    return len(fresh.timesteps)

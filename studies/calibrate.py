@@ -13,8 +13,8 @@ import numpy as np
 from explorer.errors import StudyError
 from explorer.moments import Moments, collect_moments
 from explorer.pictures import run
+from explorer.schedulers import evaluations_of
 from explorer.step_errors import Design, measure_step_errors
-from explorer.workload import evaluations_of
 from search_spaces.space import Setting
 from studies import calibration
 from studies.calibration import Arrays, Calibration

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from explorer.compiling import compile_mode
+from explorer.compile_modes import compile_mode
 from explorer.errors import PlanError, StudyError, brief, is_text
 from explorer.schedulers import OWN, check_name
 from studies import removed
@@ -36,8 +36,8 @@ class SearchConfig:
     pictures), a statistics file or a picture folder. guidance: up to 1 the pipeline runs without classifier-free
     guidance, as in diffusers. variant: which weight files to read (`explorer.load_pipeline`). prompt_count: the first
     so many prompts. compile: a mode of
-    `explorer.compiling`; a file may say true (default) or false (off). calibrate: begin with a calibration, and let the
-    space have the rule `fitted`; None: where that pays in a new study (`studies.preparation`). proposals: a kind of
+    `explorer.compile_modes`; a file may say true (default) or false (off). calibrate: begin with a calibration, and let
+    the space have the rule `fitted`; None: where that pays in a new study (`studies.preparation`). proposals: a kind of
     `studies.proposers`, or `auto`.
     max_cache_mib, max_variants, max_age: limits on what is proposed (`studies.limits`). schedulers: what a plan of the
     space `joint` may run under, `own` (the pipeline's) first among them; each has its plain controls. racing: `drift`,

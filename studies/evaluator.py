@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from explorer.architecture import Architecture
-from explorer.compiling import CompileMode
+from explorer.compile_modes import CompileMode
 from explorer.devices import DeviceInfo
 from explorer.errors import ExplorerError, PlanError, ScoreError, StudyError
 from explorer.estimate import Estimate

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from explorer.cache_size import peak_cache_bytes
-from explorer.compiling import CompileMode
+from explorer.compile_modes import CompileMode
 from explorer.plan import InheritancePlan, resolve_run
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from explorer.compiling import CompileMode
+from explorer.compile_modes import CompileMode
 from explorer.errors import ScoreError
 from explorer.profiles import Profile
 from explorer.workload import Workload, is_guided

@@ -10,7 +10,7 @@ from typing import Any
 
 from explorer.architecture import Architecture
 from explorer.batching import MOST, chosen_batch
-from explorer.compiling import compile_mode
+from explorer.compile_modes import compile_mode
 from explorer.costs import anatomy
 from explorer.devices import DeviceInfo, describe, resolve_device, resolve_dtype
 from explorer.errors import PlanError, ScoreError, StudyError

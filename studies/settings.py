@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-from explorer.compiling import CompileMode, compile_mode
+from explorer.compile_modes import CompileMode, compile_mode
 from explorer.errors import StudyError
 from explorer.schedulers import OWN, short
 

@@ -36,7 +36,7 @@ def profile_command(
     as_json: bool,
 ) -> None:
     """Measure or look up the profile and print it. On Ctrl-C what was measured stays and the same command goes on."""
-    from explorer.compiling import check_mode, compile_mode
+    from explorer.compile_modes import check_mode, compile_mode
     from explorer.devices import describe, resolve_device, resolve_dtype
     from explorer.models import load_pipeline
     from explorer.profiler import workload_of

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from explorer import DeviceError, ModelError, ScoreError, strategy
-from explorer.compiling import CompileMode, check_mode
+from explorer.compile_modes import CompileMode, check_mode
 from explorer.devices import describe
 from explorer.mask import liveness
 from explorer.profiler import Standing, profile_pipeline, workload_of

@@ -19,9 +19,8 @@ from explorer.mask import Mask
 from explorer.plan import InheritancePlan
 from explorer.rules import RULES, Rule
 from explorer.schedule import Curve, Periodic, Segments
-from explorer.schedulers import SCHEDULERS
+from explorer.schedulers import SCHEDULERS, evaluations_of
 from explorer.strategies import PAPER_STRATEGIES, STRATEGIES, baselines, strategy
-from explorer.workload import evaluations_of
 from search_spaces import DEFAULT_SPACE, SPACES, make_space
 from search_spaces.joint import STEPS_OF_FIFTY
 from search_spaces.space import Setting, Space

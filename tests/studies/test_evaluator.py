@@ -21,7 +21,8 @@ from explorer.errors import StudyError
 from explorer.estimate import Estimate
 from explorer.mask import Mask
 from explorer.schedule import Segments
-from explorer.workload import evaluations_of, twin
+from explorer.schedulers import evaluations_of
+from explorer.workload import twin
 from studies.config import SearchConfig, make_config
 from studies.device_lock import lock_path, on_device
 from studies.evaluator import CandidateEvaluator

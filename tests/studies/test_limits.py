@@ -6,7 +6,7 @@ import pytest
 
 from explorer import strategy
 from explorer.cache_size import peak_cache_bytes
-from explorer.compiling import CompileMode
+from explorer.compile_modes import CompileMode
 from studies.limits import Limits
 from tests.architectures import SD15
 

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from explorer.cache_size import peak_cache_bytes
-from explorer.compiling import CompileMode
+from explorer.compile_modes import CompileMode
 from explorer.errors import PlanError, ScoreError, StudyError
 from explorer.fitting import Fitter
 from explorer.plan import InheritancePlan
