@@ -27,10 +27,10 @@ import numpy as np
 import optuna
 import sqlalchemy as sa
 
-from explorer.architecture import Architecture
 from explorer.errors import ExplorerError
 from explorer.plan import InheritancePlan
 from explorer.strategies import baselines
+from explorer.unet.architecture import Architecture
 from search_spaces import make_space
 from studies import Objective, Store, StudyRecord, StudySettings
 from studies.config import STORAGE_VARIABLE

@@ -19,13 +19,13 @@ import plotly.graph_objects as go
 
 from benchmarks import measure, node_times
 from benchmarks.report import options, resumable, resumed, write_figure, write_result
-from explorer.architecture import Architecture
 from explorer.designed_masks import designed_masks
 from explorer.devices import resolve_device
 from explorer.errors import PlanError
-from explorer.mask import FORMS, Form, Mask
 from explorer.profiles import Profile, Timed
 from explorer.step_times import StepSamples, time_steps
+from explorer.unet.architecture import Architecture
+from explorer.unet.mask import FORMS, Form, Mask
 from explorer.workload import twin, unet_inputs
 
 NAME = "cost-model-error"

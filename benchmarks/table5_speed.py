@@ -21,7 +21,6 @@ import plotly.graph_objects as go
 
 from benchmarks import measure
 from benchmarks.report import options, resumable, resumed, write_figure, write_result
-from explorer.architecture import Architecture
 from explorer.costs import Anatomy, anatomy
 from explorer.devices import describe, resolve_device
 from explorer.errors import StudyError
@@ -31,6 +30,7 @@ from explorer.plan import InheritancePlan
 from explorer.profiles import Profile
 from explorer.schedulers import evaluations_of
 from explorer.strategies import PAPER_STRATEGIES, baselines
+from explorer.unet.architecture import Architecture
 from explorer.workload import latent_size, random_embeds, vae_factor
 from studies.evaluator import CandidateEvaluator
 

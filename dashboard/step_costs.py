@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from explorer.cost_model import CostModel
 from explorer.costs import Anatomy
-from explorer.mask import Mask
 from explorer.plan import InheritancePlan, resolve_run
+from explorer.unet.mask import Mask
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,10 @@ from plotly.subplots import make_subplots
 
 from dashboard.palette import palette, style
 from dashboard.step_costs import StepCosts
-from explorer.architecture import Architecture
-from explorer.mask import Mask, liveness
 from explorer.plan import InheritancePlan
 from explorer.schedule import Segments
+from explorer.unet.architecture import Architecture
+from explorer.unet.mask import Mask, liveness
 
 COMPUTED, RESIDUAL, OUTPUT, NOT_RUN = range(4)
 # Of Okabe and Ito's palette, with a faint grey for what does not run: apart for colour-blind people, in grey print, and

@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 
 from dashboard.palette import palette, style
 from dashboard.steps_picture import COMPUTED, OUTPUT, RESIDUAL, Steps
-from explorer.architecture import Architecture, Node
+from explorer.unet.architecture import Architecture, Node
 
 LETTERS = {"conv_in": "in", "res": "R", "attn": "A", "down": "↓", "up": "↑", "out": "out"}
 ROW, EDGES = 58, 110

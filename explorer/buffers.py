@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from explorer.rules import Rule
-from explorer.variant import Feature, Features
+from explorer.unet.variant import Feature, Features
 
 
 def form_of(arguments: Any) -> Hashable:

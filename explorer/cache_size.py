@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from itertools import accumulate
 
-from explorer.architecture import Architecture
 from explorer.compile_modes import CompileMode, uses_compiler, uses_graphs
-from explorer.mask import Feature, Mask, last_uses
 from explorer.plan import InheritancePlan, Run, features_read, resolve_run
+from explorer.unet.architecture import Architecture
+from explorer.unet.mask import Feature, Mask, last_uses
 
 
 def peak_cache_bytes(

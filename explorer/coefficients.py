@@ -9,8 +9,8 @@ from itertools import pairwise
 from typing import Any
 
 from explorer.errors import PlanError
-from explorer.mask import FORMS, Feature
 from explorer.schedule import MAX_EVALUATIONS
+from explorer.unet.mask import FORMS, Feature
 
 MAX_WEIGHT = 100.0
 """No useful combination of features comes near it: a larger weight is a mistake, or hostile."""

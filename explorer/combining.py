@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 
 from torch import Tensor
 
-from explorer.mask import Feature, Mask
 from explorer.rules import Rule
+from explorer.unet.mask import Feature, Mask
 
 
 class Combining(Mapping[Feature, Tensor]):

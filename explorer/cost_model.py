@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from explorer.architecture import Architecture
 from explorer.errors import ScoreError
-from explorer.mask import Mask, liveness
+from explorer.unet.architecture import Architecture
+from explorer.unet.mask import Mask, liveness
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -11,13 +11,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from explorer.architecture import Architecture, Node
 from explorer.errors import ModelError
-from explorer.mask import Mask, liveness
+from explorer.unet.architecture import Architecture, Node
+from explorer.unet.mask import Mask, liveness
 from explorer.workload import TEXT_TOKENS
 
 if TYPE_CHECKING:
-    from explorer.program import Program
+    from explorer.unet.program import Program
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def anatomy(unet: Any, latent: int | tuple[int, int] | None = None) -> Anatomy:
     Raises:
         ModelError: when the UNet is not supported, by the name of what is not.
     """
-    from explorer.program import Program
+    from explorer.unet.program import Program
 
     architecture = Architecture.of(unet)
     size = unet.config.sample_size if latent is None else latent
@@ -152,7 +152,7 @@ def _count_macs(
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
-    from explorer.program import Conditions
+    from explorer.unet.program import Conditions
 
     config = unet.config
     with torch.no_grad(), torch.device("meta"):

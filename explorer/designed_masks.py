@@ -5,9 +5,9 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable
 
-from explorer.architecture import Architecture
 from explorer.errors import PlanError
-from explorer.mask import Form, Mask
+from explorer.unet.architecture import Architecture
+from explorer.unet.mask import Form, Mask
 
 DRAWS = 200
 """Draws a mask at most, before fewer masks are given: a small UNet has only so many."""

@@ -9,12 +9,12 @@ from torch import Tensor
 from explorer.combining import Combining
 from explorer.compile_modes import uses_compiler
 from explorer.compiling import Compiled
-from explorer.conditions import read_conditions
-from explorer.mask import Feature, Mask
 from explorer.plan import InheritancePlan, features_read
-from explorer.program import Program
 from explorer.runs import Running
-from explorer.variant import Variant
+from explorer.unet.conditions import read_conditions
+from explorer.unet.mask import Feature, Mask
+from explorer.unet.program import Program
+from explorer.unet.variant import Variant
 
 
 class EagerSteps:

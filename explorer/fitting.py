@@ -12,15 +12,15 @@ from typing import Any
 
 import numpy as np
 
-from explorer.architecture import Architecture
 from explorer.coefficients import MAX_WEIGHT, Coefficients, Row
 from explorer.errors import PlanError
-from explorer.mask import Feature, liveness
 from explorer.moments import Array, Moments, collect_moments
 from explorer.plan import InheritancePlan, resolve_run
 from explorer.prompts import Prompt
 from explorer.rules import FITTED_RULES, Rule, extrapolation
 from explorer.schedulers import scheduled
+from explorer.unet.architecture import Architecture
+from explorer.unet.mask import Feature, liveness
 
 RIDGE = 1e-4
 """Damping toward the straight line through the last two extract steps, relative to what the sources' differences

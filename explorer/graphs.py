@@ -12,13 +12,13 @@ from torch import Tensor
 
 from explorer.buffers import FeatureBuffers, StaticInputs, form_of
 from explorer.compiling import Compiled, explained
-from explorer.conditions import read_conditions
 from explorer.errors import ModelError
-from explorer.mask import Mask
-from explorer.module_walk import ModuleWalk
 from explorer.plan import InheritancePlan, features_read
-from explorer.program import Program
-from explorer.variant import Variant
+from explorer.unet.conditions import read_conditions
+from explorer.unet.mask import Mask
+from explorer.unet.module_walk import ModuleWalk
+from explorer.unet.program import Program
+from explorer.unet.variant import Variant
 
 WARMUPS = 2
 MAX_FORMS = 4

@@ -96,7 +96,7 @@ def load_pipeline(name: str, *, device: str = "cpu", dtype: str = "float32", var
 def _loaded(name: str, device: str, dtype: str, variant: str | None) -> Any:
     import torch
 
-    from explorer.architecture import Architecture
+    from explorer.unet.architecture import Architecture
 
     torch_dtype = getattr(torch, dtype)
     if name.startswith("arch:"):

@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from explorer.errors import PlanError, ScoreError
-from explorer.mask import Feature
 from explorer.pictures import run
 from explorer.probe import Probe, all_features, storing
-from explorer.program import Conditions
 from explorer.prompts import Prompt
+from explorer.unet.mask import Feature
+from explorer.unet.program import Conditions
 from explorer.workload import is_guided
 
 ELEMENTS = 512

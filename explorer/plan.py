@@ -10,16 +10,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from explorer.architecture import Architecture
 from explorer.coefficients import Coefficients
 from explorer.errors import ExplorerError, PlanError, brief
-from explorer.mask import Feature, Mask, liveness
 from explorer.plan_files import PLAN_FILE, find_plan, push, read_document, write_plan
 from explorer.plan_text import mask_from_text, mask_to_text, schedule_from_text, schedule_to_text
 from explorer.rules import Rule
 from explorer.schedule import MAX_EVALUATIONS, Periodic, Schedule, Segments, schedule_from_json
 from explorer.schedulers import check_name, short
 from explorer.transfer import transfer
+from explorer.unet.architecture import Architecture
+from explorer.unet.mask import Feature, Mask, liveness
 
 SCHEMA = 3
 """1 wrote masks and the schedule as objects, which are still read. 3 is written where a scheduler is named, so that a

@@ -10,10 +10,10 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from explorer.architecture import Architecture
 from explorer.errors import PlanError
-from explorer.mask import Form, Mask
 from explorer.schedule import Curve, Periodic, Schedule, Segments
+from explorer.unet.architecture import Architecture
+from explorer.unet.mask import Form, Mask
 
 _HEAD = re.compile(r"P(?P<period>[0-9]{1,6})(?:@(?P<offset>[0-9]{1,6}))?|N(?P<extracts>[0-9]{1,6})")
 _RUN = re.compile(r"([0-9]{1,6})(?:\*([0-9]{1,6}))?")

@@ -7,14 +7,14 @@ from typing import Any
 
 from torch import Tensor
 
-from explorer.architecture import Architecture
-from explorer.conditions import read_conditions
-from explorer.mask import FORMS, Feature, Mask
 from explorer.plan import InheritancePlan
-from explorer.program import Conditions, Program
 from explorer.runs import Running
 from explorer.runtime import Inheritance
-from explorer.variant import Variant
+from explorer.unet.architecture import Architecture
+from explorer.unet.conditions import read_conditions
+from explorer.unet.mask import FORMS, Feature, Mask
+from explorer.unet.program import Conditions, Program
+from explorer.unet.variant import Variant
 
 Watch = Callable[[int, Tensor, Conditions], Tensor]
 

@@ -19,12 +19,10 @@ from typing import Any
 
 import torch
 
-from explorer.architecture import Architecture
 from explorer.compile_modes import CompileMode
 from explorer.costs import Anatomy, anatomy
 from explorer.designed_masks import designed_masks
 from explorer.devices import clock_for, describe, resolve_device, resolve_dtype
-from explorer.mask import Mask
 from explorer.memory import Needed, check_memory, free_memory, memory_explained, needed_for
 from explorer.models import default_guidance, fingerprint
 from explorer.plan import MAX_MASKS, InheritancePlan
@@ -34,6 +32,8 @@ from explorer.schedule import Segments
 from explorer.schedulers import evaluations_of
 from explorer.step_times import at_work, round_order, time_nodes, time_steps
 from explorer.strategies import STRATEGIES, strategy
+from explorer.unet.architecture import Architecture
+from explorer.unet.mask import Mask
 from explorer.workload import (
     Workload,
     latent_size,

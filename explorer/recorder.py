@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from explorer.errors import ScoreError
-from explorer.mask import Feature
 from explorer.probe import Probe, storing
-from explorer.program import Conditions
-from explorer.variant import Features
+from explorer.unet.mask import Feature
+from explorer.unet.program import Conditions
+from explorer.unet.variant import Features
 
 
 class Recorder(Probe):

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from explorer.coefficients import Coefficients
 from explorer.errors import PlanError
-from explorer.mask import Feature
+from explorer.unet.mask import Feature
 
 RuleKind = Literal["copy", "forecast", "fitted"]
 RULES = ("copy", "forecast1", "forecast2")

@@ -12,10 +12,10 @@ from torch import Tensor
 from explorer.compile_modes import CompileMode
 from explorer.errors import PlanError
 from explorer.graphs import StaticSteps
-from explorer.mask import Feature
 from explorer.plan import Run
 from explorer.replay import Replay
 from explorer.timesteps import Schedule, Timesteps, Walk, next_index, value_of
+from explorer.unet.mask import Feature
 
 Beginning = tuple[Walk, int]
 """A run begins: the timesteps that it walks over, and the index of its first there."""

@@ -15,20 +15,20 @@ from diffusers.models.unets.unet_2d_condition import UNet2DConditionOutput
 from diffusers.utils.peft_utils import apply_lora_scale
 from torch import Tensor, device, nn
 
-from explorer.architecture import Architecture
 from explorer.compile_modes import CompileMode, check_compiler, compile_mode, uses_compiler, uses_graphs
 from explorer.eager import EagerSteps
 from explorer.errors import CompileError, ExplorerError, ModelError, PlanError
 from explorer.graphs import StaticSteps, why_not
-from explorer.module_walk import ModuleWalk
 from explorer.patching import Patch, clear
 from explorer.plan import InheritancePlan, resolve_run
-from explorer.program import Program
 from explorer.replay import Recording
 from explorer.runs import Everywhere, Running, Runs
 from explorer.schedulers import scheduler_for
 from explorer.targets import check_scheduler, check_target, check_untouched
 from explorer.timesteps import Timesteps, Walk
+from explorer.unet.architecture import Architecture
+from explorer.unet.module_walk import ModuleWalk
+from explorer.unet.program import Program
 
 _MARK = "_inheritance"
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from explorer.mask import Mask
 from explorer.plan import InheritancePlan, resolve_run
+from explorer.unet.mask import Mask
 
 if TYPE_CHECKING:
     from explorer.profiles import Profile

@@ -15,19 +15,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from explorer.architecture import Architecture
 from explorer.combining import combine
 from explorer.devices import clock_for
 from explorer.fitting import solve
-from explorer.mask import Feature, Mask, liveness
 from explorer.moments import Array, Moments
 from explorer.pictures import run
 from explorer.probe import Probe, storing
-from explorer.program import Conditions
 from explorer.prompts import Prompt
 from explorer.rules import extrapolation
 from explorer.strategies import STRATEGIES
-from explorer.variant import Variant
+from explorer.unet.architecture import Architecture
+from explorer.unet.mask import Feature, Mask, liveness
+from explorer.unet.program import Conditions
+from explorer.unet.variant import Variant
 from explorer.workload import is_guided
 
 MASKS = ("DC0", "DC1", "DC2", "EP", "CO6", "CO3", "RI", "AI")

@@ -19,17 +19,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from explorer.devices import LapTimer, WallLaps, clock_for, lap_timer
-from explorer.mask import Mask
 from explorer.plan import COPY, InheritancePlan
 from explorer.rules import Rule
 from explorer.schedule import Segments
+from explorer.unet.mask import Mask
 
 if TYPE_CHECKING:
     import torch
 
     from explorer.compile_modes import CompileMode
-    from explorer.program import Program
     from explorer.runtime import Inheritance
+    from explorer.unet.program import Program
 
 BETWEEN_EXTRACTS = 5
 """Masks timed between two extract steps, where nothing is compiled."""
@@ -71,8 +71,8 @@ def time_nodes(
     """
     import torch
 
-    from explorer.conditions import read_conditions
-    from explorer.program import Program
+    from explorer.unet.conditions import read_conditions
+    from explorer.unet.program import Program
 
     program = Program(unet)
     given, time, context = inputs["sample"], inputs["timestep"], inputs["encoder_hidden_states"]
@@ -246,8 +246,8 @@ def at_work(
     unet: Any, choices: Sequence[int], masks: Sequence[Mask] = (), compile: CompileMode = "off", rule: Rule = COPY
 ) -> Iterator[Inheritance]:
     """A plan of `masks` at work on the bare `unet`, in a run that has begun and makes `choices` one after another."""
-    from explorer.architecture import Architecture
     from explorer.runtime import inherit
+    from explorer.unet.architecture import Architecture
 
     plan = InheritancePlan(Architecture.of(unet), len(choices), tuple(masks), Segments.of(choices), rule)
     with inherit(unet, plan, compile=compile) as handle:

@@ -12,13 +12,13 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from explorer.architecture import Architecture
 from explorer.errors import PlanError
-from explorer.mask import Mask
 from explorer.plan import InheritancePlan, plain_name
 from explorer.rules import FITTED_RULES, RULES, Rule, rule_of_suffix
 from explorer.schedule import Curve, Periodic, Schedule, parse_mode
 from explorer.schedulers import check_name
+from explorer.unet.architecture import Architecture
+from explorer.unet.mask import Mask
 
 Fit = Callable[[InheritancePlan, str], InheritancePlan]
 """A plan and the name of a fitted rule to the plan with the weights of that rule."""

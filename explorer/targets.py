@@ -7,11 +7,11 @@ from typing import Any
 
 from torch import nn
 
-from explorer.architecture import Architecture
 from explorer.errors import ModelError, PlanError
-from explorer.module_walk import ModuleWalk
-from explorer.own_forward import is_own, is_replaced
 from explorer.plan import InheritancePlan
+from explorer.unet.architecture import Architecture
+from explorer.unet.module_walk import ModuleWalk
+from explorer.unet.own_forward import is_own, is_replaced
 
 
 def check_target(unet: Any, plan: InheritancePlan) -> None:

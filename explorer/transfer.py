@@ -6,9 +6,9 @@ import warnings
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from explorer.architecture import Architecture
 from explorer.errors import PlanError
-from explorer.mask import Mask
+from explorer.unet.architecture import Architecture
+from explorer.unet.mask import Mask
 
 if TYPE_CHECKING:
     from explorer.plan import InheritancePlan

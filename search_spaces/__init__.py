@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from explorer.architecture import Architecture
 from explorer.errors import StudyError
 from explorer.strategies import Fit
+from explorer.unet.architecture import Architecture
 from search_spaces.block import BlockSpace
 from search_spaces.joint import JointSpace
 from search_spaces.layer import LayerSpace

@@ -19,8 +19,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
-from explorer.architecture import Architecture
-from explorer.mask import FORMS, Form, Mask, liveness
+from explorer.unet.architecture import Architecture
+from explorer.unet.mask import FORMS, Form, Mask, liveness
 
 if TYPE_CHECKING:
     from optuna.trial import BaseTrial

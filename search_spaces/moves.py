@@ -11,10 +11,10 @@ from dataclasses import replace
 from random import Random
 
 from explorer.errors import PlanError
-from explorer.mask import FORMS, Form, Mask
 from explorer.plan import InheritancePlan
 from explorer.rules import RULES, Rule
 from explorer.schedule import Periodic, Schedule, Segments
+from explorer.unet.mask import FORMS, Form, Mask
 from search_spaces.joint import STEPS_OF_FIFTY
 from search_spaces.mask_genome import repair
 from search_spaces.schedule_genome import PERIODS, TAILS, written_out

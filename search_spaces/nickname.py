@@ -13,13 +13,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import lru_cache
 
-from explorer.architecture import Architecture
-from explorer.mask import Mask, liveness
 from explorer.plan import InheritancePlan
 from explorer.rules import suffix_of
 from explorer.schedule import Curve, Schedule, Segments
 from explorer.schedulers import short
 from explorer.strategies import STRATEGIES
+from explorer.unet.architecture import Architecture
+from explorer.unet.mask import Mask, liveness
 
 LIKE = 0.3
 """Share of the nodes left out by either that a mask must have in common with a named one to go by its name."""

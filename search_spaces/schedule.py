@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from explorer.mask import Mask
 from explorer.plan import InheritancePlan
 from explorer.strategies import STRATEGIES
+from explorer.unet.mask import Mask
 from search_spaces.schedule_genome import MOST_MASKS, ScheduleGenome
 from search_spaces.space import BaseSpace, Parameters, Setting, inherits, plan_of, suggest_rule
 

@@ -7,12 +7,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-from explorer.architecture import Architecture
 from explorer.errors import PlanError
-from explorer.mask import Mask
 from explorer.plan import InheritancePlan
 from explorer.rules import FITTED_RULES, RULES, Rule
 from explorer.strategies import PLAIN_STEPS, Fit
+from explorer.unet.architecture import Architecture
+from explorer.unet.mask import Mask
 
 if TYPE_CHECKING:
     from optuna.trial import BaseTrial

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from sqlalchemy.engine import Connection
 
 from explorer.errors import StudyError
-from explorer.mask import Feature, Mask
+from explorer.unet.mask import Feature, Mask
 from studies import queue, tables
 from studies.command_lines import command_line
 from studies.settings import StudySettings

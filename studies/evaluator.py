@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 
-from explorer.architecture import Architecture
 from explorer.compile_modes import CompileMode
 from explorer.devices import DeviceInfo
 from explorer.errors import ExplorerError, PlanError, ScoreError, StudyError
@@ -29,6 +28,7 @@ from explorer.replay import Recording
 from explorer.runtime import Inheritance, inherit
 from explorer.schedulers import evaluations_of_plan, scheduled
 from explorer.speed_limit import speed_limit
+from explorer.unet.architecture import Architecture
 from explorer.workload import is_guided, twin
 from studies.device_lock import on_device
 from studies.latency_meter import LatencyMeter

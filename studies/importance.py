@@ -18,9 +18,9 @@ import numpy as np
 import numpy.typing as npt
 
 from explorer.errors import PlanError
-from explorer.mask import liveness
 from explorer.plan import InheritancePlan
 from explorer.schedule import Segments
+from explorer.unet.mask import liveness
 from studies.front import Array
 
 FEWER_STEPS = "fewer steps"

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from explorer.architecture import Architecture
 from explorer.batching import MOST, chosen_batch
 from explorer.compile_modes import compile_mode
 from explorer.costs import anatomy
@@ -26,6 +25,7 @@ from explorer.quality.reference import load_reference
 from explorer.quality.scorer import Scorer
 from explorer.schedulers import OWN, scheduler_for
 from explorer.strategies import PAPER_MODES, baselines
+from explorer.unet.architecture import Architecture
 from explorer.workload import (
     evaluations_of,
     is_guided,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from explorer.architecture import Architecture
+from explorer.unet.architecture import Architecture
 
 if TYPE_CHECKING:
     from explorer.costs import Anatomy

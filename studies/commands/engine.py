@@ -175,7 +175,7 @@ def _sample_bytes(profile: Any) -> int:
 
 
 def _computed(found: Any, mask: Any) -> set[str]:
-    from explorer.mask import liveness
+    from explorer.unet.mask import liveness
 
     return set(liveness(found.architecture, mask).run)
 

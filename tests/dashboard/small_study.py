@@ -14,7 +14,6 @@ from diffusers import UNet2DConditionModel
 from numpy.typing import NDArray
 from PIL import Image
 
-from explorer.architecture import Architecture
 from explorer.costs import anatomy
 from explorer.errors import PlanError
 from explorer.estimate import Estimate
@@ -22,6 +21,7 @@ from explorer.plan import InheritancePlan
 from explorer.sensitivity import Sensitivity
 from explorer.step_errors import Design
 from explorer.strategies import strategy
+from explorer.unet.architecture import Architecture
 from studies import Objective, Picture, Scored, Store, StudyRecord, StudySettings, calibration, enqueue, findings, queue
 from studies.claims import Worker
 from studies.scored import PREDICTED

@@ -6,9 +6,9 @@ import random
 
 from explorer import InheritancePlan
 from explorer.coefficients import Coefficients, Row
-from explorer.mask import Feature, liveness
 from explorer.plan import resolve_run
 from explorer.rules import FITTED_RULES, RULES, Rule, extrapolation
+from explorer.unet.mask import Feature, liveness
 
 ALL_RULES = (*RULES, *FITTED_RULES)
 

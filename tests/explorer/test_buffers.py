@@ -16,18 +16,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from explorer import CompileError, Inheritance, InheritancePlan, ModelError, PlanError, inherit
-from explorer.architecture import Architecture
 from explorer.buffers import FeatureBuffers, StaticInputs, form_of
 from explorer.combining import combine
 from explorer.compile_modes import COMPILE_MODES, check_compiler, check_mode, compile_mode
 from explorer.errors import DeviceError, ExplorerError
 from explorer.graphs import StaticSteps, capture_graph, why_not
-from explorer.mask import Mask, liveness
-from explorer.module_walk import ModuleWalk
-from explorer.program import Program
 from explorer.rules import FITTED_RULES, RULES, Rule
 from explorer.schedule import Segments
 from explorer.schedulers import evaluations_of
+from explorer.unet.architecture import Architecture
+from explorer.unet.mask import Mask, liveness
+from explorer.unet.module_walk import ModuleWalk
+from explorer.unet.program import Program
 from tests.conftest import make_pipeline, make_unet
 from tests.explorer.any_rule import ALL_RULES, under
 from tests.explorer.test_program import call

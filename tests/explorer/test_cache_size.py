@@ -13,14 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from explorer import InheritancePlan, inherit, strategy
-from explorer.architecture import Architecture
 from explorer.cache_size import peak_cache_bytes
 from explorer.combining import Combining
 from explorer.costs import anatomy
 from explorer.designed_masks import designed_masks
-from explorer.mask import Feature
-from explorer.program import Program
 from explorer.schedule import Segments
+from explorer.unet.architecture import Architecture
+from explorer.unet.mask import Feature
+from explorer.unet.program import Program
 from tests.architectures import sd15_anatomy
 from tests.conftest import embeds, make_pipeline, make_unet
 from tests.explorer.any_rule import ALL_RULES, under

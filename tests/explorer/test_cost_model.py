@@ -10,12 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from explorer import ScoreError, strategy
-from explorer.architecture import Architecture
 from explorer.cost_model import CostModel, NodeTimes, fit_loop, fit_rule, fit_steps
 from explorer.designed_masks import designed_masks
-from explorer.mask import Mask, liveness
 from explorer.plan import InheritancePlan
 from explorer.strategies import STRATEGIES
+from explorer.unet.architecture import Architecture
+from explorer.unet.mask import Mask, liveness
 from tests.architectures import ARCHITECTURES, SD15, SDXL
 
 BYTES = {node.name: 1000 + 10 * i for i, node in enumerate(SD15.nodes)}

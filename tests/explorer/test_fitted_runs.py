@@ -14,7 +14,7 @@ from explorer.moments import Moments, collect_moments
 from explorer.pictures import run
 from explorer.probe import Probe, all_features, storing
 from explorer.rules import Rule
-from explorer.variant import Variant
+from explorer.unet.variant import Variant
 from tests.explorer.tiny_pipelines import BETAS, sd
 
 COUNTS = (8, 6, 4)

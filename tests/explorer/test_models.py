@@ -12,9 +12,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from explorer import ModelError, load_pipeline
-from explorer.architecture import Architecture
 from explorer.costs import anatomy
 from explorer.models import EMBEDDED, load_empty_unet
+from explorer.unet.architecture import Architecture
 from tests.conftest import make_unet
 
 

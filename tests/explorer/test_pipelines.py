@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from explorer import InheritancePlan, ModelError, PlanError, inherit, strategy
-from explorer.architecture import Architecture
+from explorer.unet.architecture import Architecture
 from tests.explorer.tiny_pipelines import (
     BETAS,
     CASES,

@@ -14,11 +14,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from explorer.errors import ExplorerError, PlanError
-from explorer.mask import Mask
 from explorer.plan import SCHEMA, InheritancePlan, resolve_run
 from explorer.rules import Rule
 from explorer.schedule import Curve, Periodic, Segments
 from explorer.strategies import STRATEGIES, baselines, strategy
+from explorer.unet.mask import Mask
 from tests.architectures import SD15, SDXL, TINY
 
 LI1, DC0, EP = (STRATEGIES[name].mask(SD15) for name in ("LI1", "DC0", "EP"))

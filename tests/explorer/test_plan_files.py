@@ -11,15 +11,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from explorer.architecture import Architecture
 from explorer.errors import PlanError
-from explorer.mask import Form, Mask
 from explorer.plan import InheritancePlan, MadeFor
 from explorer.plan_files import HUB_PATTERNS, find_plan, is_hub_id, push
 from explorer.plan_text import mask_from_text, mask_to_text, schedule_from_text, schedule_to_text
 from explorer.rules import Rule
 from explorer.schedule import Curve, Periodic, Segments
 from explorer.strategies import STRATEGIES, strategy
+from explorer.unet.architecture import Architecture
+from explorer.unet.mask import Form, Mask
 from tests.architectures import ARCHITECTURES, SD15, SDXL
 
 PLAN = strategy("DC0", mode="P3", steps=50, unet=SD15, rule="forecast2")

@@ -17,13 +17,13 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from explorer import InheritancePlan, inherit, replay, strategy
-from explorer.architecture import Architecture
 from explorer.coefficients import Coefficients
-from explorer.mask import Mask
 from explorer.plan import resolve_run
 from explorer.replay import Recording, beginnings, shared
 from explorer.rules import Rule
 from explorer.schedule import Segments
+from explorer.unet.architecture import Architecture
+from explorer.unet.mask import Mask
 from tests.conftest import embeds, make_pipeline, make_unet
 from tests.explorer.any_rule import ALL_RULES, under
 

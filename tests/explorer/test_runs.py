@@ -14,10 +14,10 @@ import pytest
 import torch
 
 from explorer import InheritancePlan, ModelError, PlanError, inherit
-from explorer.architecture import Architecture
 from explorer.graphs import StaticSteps
-from explorer.mask import Mask
 from explorer.schedule import Segments
+from explorer.unet.architecture import Architecture
+from explorer.unet.mask import Mask
 from tests.conftest import embeds, make_unet
 from tests.explorer.test_buffers import direct
 from tests.explorer.test_runtime import BETAS, latents, plan_for, small_pipeline

@@ -13,11 +13,11 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from explorer import CompileError, InheritancePlan, ModelError, PlanError, inherit, strategy
-from explorer.architecture import Architecture
 from explorer.combining import Combining
-from explorer.mask import Mask
 from explorer.schedule import Segments, parse_mode
 from explorer.schedulers import SCHEDULERS
+from explorer.unet.architecture import Architecture
+from explorer.unet.mask import Mask
 from tests.conftest import embeds, make_pipeline, make_unet
 from tests.explorer.test_program import call, two_step
 
@@ -420,7 +420,7 @@ def test_a_lack_of_memory_is_no_failure_of_the_compiler() -> None:
 
 def test_more_forms_than_the_compiler_recompiles_for() -> None:
     from explorer.compiling import Compiled
-    from explorer.program import Conditions
+    from explorer.unet.program import Conditions
 
     class Doubled:
         def __call__(self, sample: torch.Tensor, at: Conditions, inherited: Any) -> torch.Tensor:

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from explorer import InheritancePlan, PlanError, inherit, strategy
-from explorer.architecture import Architecture
 from explorer.schedule import Segments
 from explorer.strategies import STRATEGIES
+from explorer.unet.architecture import Architecture
 from tests.explorer.test_pipelines import counted, extracts
 from tests.explorer.tiny_pipelines import Case, sd
 

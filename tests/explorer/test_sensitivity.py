@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as some
 from hypothesis.extra import numpy as arrays
 
-from explorer.architecture import Architecture
 from explorer.errors import ScoreError
-from explorer.program import Program
 from explorer.recorder import Recorder
 from explorer.sensitivity import Sensitivity, measure
+from explorer.unet.architecture import Architecture
+from explorer.unet.program import Program
 from tests.conftest import embeds, make_pipeline
 from tests.explorer.test_runtime import latents
 

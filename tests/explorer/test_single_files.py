@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 
 from explorer import InheritancePlan, inherit
-from explorer.architecture import Architecture
+from explorer.unet.architecture import Architecture
 from tests.explorer.test_pipelines import TEXT, plan_for
 from tests.explorer.tiny_pipelines import sd
 

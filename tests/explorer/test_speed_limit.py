@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from explorer import InheritancePlan, inherit, strategy
-from explorer.architecture import Architecture
 from explorer.cost_model import CostModel
-from explorer.mask import Mask
 from explorer.speed_limit import MARGIN, speed_limit
+from explorer.unet.architecture import Architecture
+from explorer.unet.mask import Mask
 from explorer.workload import twin
 from tests.conftest import embeds, make_pipeline, make_unet
 

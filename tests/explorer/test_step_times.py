@@ -15,12 +15,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from explorer import step_times
-from explorer.architecture import Architecture
 from explorer.devices import LapTimer, WallLaps, clock_for, lap_timer
-from explorer.mask import Mask
 from explorer.rules import Rule
 from explorer.step_times import BETWEEN_EXTRACTS, NodeLaps, StepSamples, _keep, round_order, time_nodes, time_steps
 from explorer.strategies import STRATEGIES
+from explorer.unet.architecture import Architecture
+from explorer.unet.mask import Mask
 from explorer.workload import Workload, unet_inputs
 from tests.conftest import make_pipeline
 
@@ -99,8 +99,8 @@ def test_every_node_is_timed_and_their_sum_is_a_step() -> None:
 
 def test_marked_nodes_give_the_stock_output(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is timed is what runs: the marked run ends in the stock UNet's output."""
-    from explorer.conditions import read_conditions
-    from explorer.program import Program
+    from explorer.unet.conditions import read_conditions
+    from explorer.unet.program import Program
 
     pipe = make_pipeline()
     inputs = unet_inputs(pipe, WORK, CPU)

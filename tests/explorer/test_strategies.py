@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from explorer.architecture import Architecture
 from explorer.errors import PlanError
-from explorer.mask import Mask
 from explorer.rules import Rule
 from explorer.schedule import Periodic
 from explorer.strategies import PAPER_MODES, PAPER_STRATEGIES, STRATEGIES, baselines, deepcache_curve, strategy
+from explorer.unet.architecture import Architecture
+from explorer.unet.mask import Mask
 from tests.architectures import ARCHITECTURES, SD15, SDXL, sd15_anatomy
 
 # Units inherited, and MACs of an inherit step over a full step in percent (SD1.5, 64x64 latents, residuals).

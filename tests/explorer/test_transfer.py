@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from explorer import InheritancePlan, PlanError, inherit, strategy
-from explorer.architecture import Architecture
-from explorer.mask import Mask
 from explorer.schedule import Periodic
 from explorer.strategies import STRATEGIES
 from explorer.transfer import TransferWarning, transfer
+from explorer.unet.architecture import Architecture
+from explorer.unet.mask import Mask
 from tests.architectures import SD15, SD15_CONFIG, SDXL, TINY
 from tests.conftest import make_unet
 from tests.explorer.tiny_pipelines import CASES, Case, sd, sdxl

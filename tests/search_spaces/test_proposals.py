@@ -9,8 +9,8 @@ import optuna
 import pytest
 from optuna.trial import FixedTrial
 
-from explorer.mask import Mask
 from explorer.strategies import STRATEGIES
+from explorer.unet.mask import Mask
 from search_spaces import SPACES, make_space
 from search_spaces.mask_genome import MaskGenome, repair
 from search_spaces.pieces import parse_pieces, piece

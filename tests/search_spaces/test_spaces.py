@@ -12,15 +12,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from optuna.trial import FixedTrial
 
-from explorer.architecture import Architecture
 from explorer.errors import PlanError, StudyError
 from explorer.fitting import Fitter
-from explorer.mask import Mask
 from explorer.plan import InheritancePlan
 from explorer.rules import RULES, Rule
 from explorer.schedule import Curve, Periodic, Segments
 from explorer.schedulers import SCHEDULERS, evaluations_of
 from explorer.strategies import PAPER_STRATEGIES, STRATEGIES, baselines, strategy
+from explorer.unet.architecture import Architecture
+from explorer.unet.mask import Mask
 from search_spaces import DEFAULT_SPACE, SPACES, make_space
 from search_spaces.joint import STEPS_OF_FIFTY
 from search_spaces.space import Setting, Space

@@ -8,8 +8,8 @@ from typing import Any
 from hypothesis import strategies as st
 from optuna.trial import FixedTrial
 
-from explorer.architecture import Architecture
-from explorer.mask import Mask
+from explorer.unet.architecture import Architecture
+from explorer.unet.mask import Mask
 
 
 class DrawnTrial(FixedTrial):
@@ -29,7 +29,7 @@ class DrawnTrial(FixedTrial):
 
 def valid_masks(architecture: Architecture) -> st.SearchStrategy[Mask]:
     """Any mask over any nodes in any forms under which a step still sees its sample."""
-    from explorer.mask import liveness
+    from explorer.unet.mask import liveness
 
     forms = {
         node.name: st.sampled_from(

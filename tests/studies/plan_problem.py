@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from explorer.architecture import Architecture
 from explorer.estimate import Estimate
-from explorer.mask import Mask, liveness
 from explorer.plan import InheritancePlan, resolve_run
 from explorer.step_errors import Design, StepErrors
+from explorer.unet.architecture import Architecture
+from explorer.unet.mask import Mask, liveness
 from search_spaces import make_space
 from studies import Objective, Scored, Store, StudyRecord, StudySettings, run_worker
 from studies.calibration import Calibration

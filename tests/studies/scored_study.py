@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from explorer.architecture import Architecture
 from explorer.estimate import Estimate
 from explorer.models import EMBEDDED
 from explorer.plan import InheritancePlan
 from explorer.strategies import strategy
+from explorer.unet.architecture import Architecture
 from search_spaces import make_space
 from studies import Objective, Picture, Scored, Store, StudyRecord, StudySettings, enqueue, queue
 from studies.claims import Worker

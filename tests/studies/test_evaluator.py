@@ -15,13 +15,13 @@ import pytest
 import torch
 
 from explorer import ExplorerError, InheritancePlan, inherit, strategy
-from explorer.architecture import Architecture
 from explorer.devices import describe
 from explorer.errors import StudyError
 from explorer.estimate import Estimate
-from explorer.mask import Mask
 from explorer.schedule import Segments
 from explorer.schedulers import evaluations_of
+from explorer.unet.architecture import Architecture
+from explorer.unet.mask import Mask
 from explorer.workload import twin
 from studies.config import SearchConfig, make_config
 from studies.device_lock import lock_path, on_device

@@ -11,8 +11,8 @@ import pytest
 import sqlalchemy as sa
 
 from explorer import ModelError, anatomy
-from explorer.architecture import Architecture
 from explorer.costs import Anatomy
+from explorer.unet.architecture import Architecture
 from studies import Store, StudyRecord, findings, tables
 from studies.calibration import save_part
 from studies.config import make_config

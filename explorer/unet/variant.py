@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from explorer.architecture import Node
-from explorer.mask import FORMS, Feature, Form, Mask, last_uses, liveness
-from explorer.program import Conditions, Program
+from explorer.unet.architecture import Node
+from explorer.unet.mask import FORMS, Feature, Form, Mask, last_uses, liveness
+from explorer.unet.program import Conditions, Program
 
 Features = dict[Feature, Tensor]
 

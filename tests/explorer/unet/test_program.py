@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from explorer import InheritancePlan, ModelError, inherit
-from explorer.architecture import Architecture
-from explorer.mask import Mask, liveness
 from explorer.schedule import Segments
+from explorer.unet.architecture import Architecture
+from explorer.unet.mask import Mask, liveness
 from tests.conftest import SHAPES, make_unet
 
 

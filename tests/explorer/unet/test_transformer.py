@@ -13,7 +13,7 @@ from diffusers.models import attention_processor
 from diffusers.models.attention import BasicTransformerBlock
 from torch import nn
 
-from explorer.transformer import run_block
+from explorer.unet.transformer import run_block
 
 WIDTH, CONTEXT = 16, 12
 

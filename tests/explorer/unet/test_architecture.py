@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from explorer.architecture import Architecture
 from explorer.errors import ModelError
+from explorer.unet.architecture import Architecture
 from tests.architectures import ARCHITECTURES, SD15, SD15_CONFIG, SDXL, SDXL_CONFIG, TINY
 
 

@@ -1,7 +1,7 @@
 """The structure of a UNet as a straight-line list of named nodes, without weights and without torch.
 
 SD1.x has 58 nodes, 38 of which are units (22 res, 16 attn). The list is what masks, liveness, plans and spaces are
-checked against; `explorer.program` binds it to the modules of a real UNet.
+checked against; `explorer.unet.program` binds it to the modules of a real UNet.
 """
 
 from __future__ import annotations

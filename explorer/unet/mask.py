@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal, get_args
 
-from explorer.architecture import Architecture, Node
 from explorer.errors import PlanError
+from explorer.unet.architecture import Architecture, Node
 
 Form = Literal["residual", "output"]
 FORMS: tuple[Form, ...] = get_args(Form)

@@ -14,7 +14,7 @@ from diffusers.models.attention import BasicTransformerBlock
 from diffusers.models.attention_processor import Attention
 from torch import Tensor, nn
 
-from explorer.own_forward import is_own
+from explorer.unet.own_forward import is_own
 
 _FORWARDS = {each: each.forward for each in (BasicTransformerBlock, Attention) if is_own(each)}
 

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from explorer.architecture import Architecture
 from explorer.errors import PlanError
-from explorer.mask import Mask, liveness
 from explorer.strategies import STRATEGIES
+from explorer.unet.architecture import Architecture
+from explorer.unet.mask import Mask, liveness
 from tests.architectures import ARCHITECTURES, SD15
 from tests.search_spaces.trials import valid_masks
 

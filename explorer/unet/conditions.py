@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from explorer.architecture import Architecture
 from explorer.errors import ModelError
-from explorer.program import Conditions
+from explorer.unet.architecture import Architecture
+from explorer.unet.program import Conditions
 
 
 def read_conditions(

@@ -11,8 +11,8 @@ from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
 from torch import nn
 
 from explorer import InheritancePlan, ModelError, inherit
-from explorer.architecture import Architecture
-from explorer.module_walk import ModuleWalk
+from explorer.unet.architecture import Architecture
+from explorer.unet.module_walk import ModuleWalk
 from tests.conftest import make_unet
 from tests.explorer.test_program import call
 from tests.explorer.test_runtime import with_ip_adapter, with_lora

@@ -16,9 +16,9 @@ from diffusers.models.resnet import ResnetBlock2D
 from diffusers.models.transformers.transformer_2d import Transformer2DModel
 from torch import Tensor, nn
 
-from explorer.architecture import Architecture, Node
 from explorer.errors import ModelError
-from explorer.transformer import run_block
+from explorer.unet.architecture import Architecture, Node
+from explorer.unet.transformer import run_block
 
 
 @dataclass(frozen=True)
