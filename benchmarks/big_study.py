@@ -28,8 +28,8 @@ import optuna
 import sqlalchemy as sa
 
 from explorer.errors import ExplorerError
-from explorer.plan import InheritancePlan
-from explorer.strategies import baselines
+from explorer.plans.plan import InheritancePlan
+from explorer.plans.strategies import baselines
 from explorer.unet.architecture import Architecture
 from search_spaces import make_space
 from studies import Objective, Store, StudyRecord, StudySettings

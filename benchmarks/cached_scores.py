@@ -19,7 +19,7 @@ import numpy as np
 from benchmarks.work_folder import WorkFolder
 from explorer.errors import ExplorerError, PlanError, ScoreError, StudyError
 from explorer.estimate import Estimate
-from explorer.plan import InheritancePlan
+from explorer.plans.plan import InheritancePlan
 from explorer.profiles import Profile
 from explorer.quality.bootstrap import mean_estimate
 from studies.scored import PREDICTED, QUALITY, Part, Scored

@@ -34,8 +34,8 @@ from benchmarks.report import options, write_figure, write_result
 from benchmarks.rescoring import Rescoring
 from benchmarks.work_folder import Ticker, WorkFolder, digest
 from explorer.errors import ExplorerError, PlanError, StudyError
-from explorer.plan import InheritancePlan
-from explorer.strategies import PAPER_STRATEGIES, baselines
+from explorer.plans.plan import InheritancePlan
+from explorer.plans.strategies import PAPER_STRATEGIES, baselines
 from search_spaces.moves import neighbour
 from search_spaces.space import Setting
 from studies.calibrate import calibrate

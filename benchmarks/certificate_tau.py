@@ -25,7 +25,7 @@ from benchmarks.report import options, write_figure, write_result
 from benchmarks.rescoring import Rescoring
 from benchmarks.work_folder import Ticker
 from explorer.errors import ExplorerError, StudyError
-from explorer.plan import InheritancePlan
+from explorer.plans.plan import InheritancePlan
 from studies.certify import LEAST, check_held_out, held_out
 from studies.config import STORAGE_VARIABLE, SearchConfig
 from studies.database import show_url

@@ -32,10 +32,10 @@ from explorer.compile_modes import check_mode, compile_mode
 from explorer.devices import clock_for, resolve_device, resolve_dtype
 from explorer.errors import ScoreError
 from explorer.models import default_guidance, has_weights
-from explorer.plan import InheritancePlan
+from explorer.plans.plan import InheritancePlan
+from explorer.plans.schedule import Segments
+from explorer.plans.strategies import strategy
 from explorer.runtime import inherit
-from explorer.schedule import Segments
-from explorer.strategies import strategy
 from explorer.workload import random_embeds, twin
 from studies.evaluator import encode
 

@@ -13,7 +13,7 @@ import torch
 
 from benchmarks.cached_scores import seconds_of
 from explorer.pictures import generate
-from explorer.plan import InheritancePlan
+from explorer.plans.plan import InheritancePlan
 from explorer.quality.features import load_extractor
 from explorer.quality.reference import Reference
 from explorer.quality.scorer import Scorer

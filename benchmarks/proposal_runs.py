@@ -15,9 +15,9 @@ from benchmarks.cached_scores import CachedEvaluator, Entry, seconds_of
 from benchmarks.measure import tell, without_savings
 from benchmarks.work_folder import Ticker, WorkFolder, digest
 from explorer.errors import StudyError
-from explorer.plan import InheritancePlan
+from explorer.plans.plan import InheritancePlan
+from explorer.plans.strategies import baselines
 from explorer.profiles import Profile
-from explorer.strategies import baselines
 from studies import calibration
 from studies.calibrate import calibrate
 from studies.config import PROPOSALS, SAMPLERS, SearchConfig

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.work_folder import digest
 from explorer.errors import StudyError
-from explorer.plan import InheritancePlan
+from explorer.plans.plan import InheritancePlan
 from explorer.quality.scorer import Raw, Scores
 from studies.certificate import FULL, PLAN
 from studies.certify import prompt_of

@@ -22,9 +22,9 @@ from explorer.fitting import Fitter
 from explorer.models import default_guidance
 from explorer.moments import collect_moments
 from explorer.pictures import generate
-from explorer.plan import InheritancePlan, resolve_run
+from explorer.plans.plan import InheritancePlan, resolve_run
+from explorer.plans.rules import FITTED_RULES, RULES
 from explorer.prompts import load_prompts
-from explorer.rules import FITTED_RULES, RULES
 
 PLANS = ("DC0/P3", "DC0/P5", "CO6/P3", "RI/P2")
 SOLVERS: dict[str, tuple[Any, dict[str, Any]]] = {

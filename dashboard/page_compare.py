@@ -24,7 +24,7 @@ from dashboard.rivals import rival
 from dashboard.steps_picture import Steps, evaluations_of, steps_of
 from dashboard.wording import plain, say
 from explorer.errors import PlanError
-from explorer.plan import InheritancePlan
+from explorer.plans.plan import InheritancePlan
 from studies.board import Board
 from studies.paired import difference
 from studies.rows import TrialRow, trial

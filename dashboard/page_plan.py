@@ -25,8 +25,8 @@ from dashboard.take_home import take_home
 from dashboard.unet_picture import unet_figure
 from dashboard.wording import plain, say
 from explorer.errors import ModelError, PlanError, StudyError
-from explorer.plan import InheritancePlan
-from explorer.schedulers import short
+from explorer.plans.plan import InheritancePlan
+from explorer.plans.schedulers import short
 from studies.board import Board
 from studies.charts import group_of
 from studies.rows import TrialRow, trial

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from explorer.cost_model import CostModel
 from explorer.costs import Anatomy
-from explorer.plan import InheritancePlan, resolve_run
+from explorer.plans.plan import InheritancePlan, resolve_run
 from explorer.unet.mask import Mask
 
 

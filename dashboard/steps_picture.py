@@ -11,8 +11,8 @@ from plotly.subplots import make_subplots
 
 from dashboard.palette import palette, style
 from dashboard.step_costs import StepCosts
-from explorer.plan import InheritancePlan
-from explorer.schedule import Segments
+from explorer.plans.plan import InheritancePlan
+from explorer.plans.schedule import Segments
 from explorer.unet.architecture import Architecture
 from explorer.unet.mask import Mask, liveness
 

@@ -13,7 +13,7 @@ import streamlit as st
 
 from dashboard.context import storage
 from dashboard.wording import file_name
-from explorer.plan import InheritancePlan
+from explorer.plans.plan import InheritancePlan
 from studies.command_lines import command_line
 from studies.rows import TrialRow
 from studies.store import Store, StudyRecord

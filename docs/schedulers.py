@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from explorer.schedulers import SCHEDULERS as NAMED
+from explorer.plans.schedulers import SCHEDULERS as NAMED
 
 PAGE = Path(__file__).with_suffix(".md")
 STEPS = (4, 10, 20, 50)

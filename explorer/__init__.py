@@ -20,19 +20,19 @@ from explorer.errors import (
 if TYPE_CHECKING:
     from explorer.costs import Anatomy, anatomy
     from explorer.models import load_pipeline
-    from explorer.plan import InheritancePlan
+    from explorer.plans.plan import InheritancePlan
+    from explorer.plans.strategies import strategy
     from explorer.runtime import Inheritance, inherit
-    from explorer.strategies import strategy
 
 # Torch and diffusers take seconds to import: a name is imported when it is first used.
 _LAZY = {
     "Anatomy": "explorer.costs",
     "Inheritance": "explorer.runtime",
-    "InheritancePlan": "explorer.plan",
+    "InheritancePlan": "explorer.plans.plan",
     "anatomy": "explorer.costs",
     "inherit": "explorer.runtime",
     "load_pipeline": "explorer.models",
-    "strategy": "explorer.strategies",
+    "strategy": "explorer.plans.strategies",
 }
 
 __all__ = [

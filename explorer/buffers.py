@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
-from explorer.rules import Rule
+from explorer.plans.rules import Rule
 from explorer.unet.variant import Feature, Features
 
 

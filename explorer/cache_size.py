@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from itertools import accumulate
 
 from explorer.compile_modes import CompileMode, uses_compiler, uses_graphs
-from explorer.plan import InheritancePlan, Run, features_read, resolve_run
+from explorer.plans.plan import InheritancePlan, Run, features_read, resolve_run
 from explorer.unet.architecture import Architecture
 from explorer.unet.mask import Feature, Mask, last_uses
 

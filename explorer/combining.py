@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 
 from torch import Tensor
 
-from explorer.rules import Rule
+from explorer.plans.rules import Rule
 from explorer.unet.mask import Feature, Mask
 
 

@@ -25,7 +25,7 @@ from explorer.unet.mask import Mask, liveness
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from explorer.plan import InheritancePlan
+    from explorer.plans.plan import InheritancePlan
 
     Vector = NDArray[np.float64]
 
@@ -76,7 +76,7 @@ class CostModel:
 
         free_inheriting: count nothing for the UNet in the steps that inherit, which no plan can be faster than.
         """
-        from explorer.plan import resolve_run
+        from explorer.plans.plan import resolve_run
 
         seconds, extracts = self.run, 0
         for choice in resolve_run(plan, evaluations).choices:

@@ -9,7 +9,7 @@ from torch import Tensor
 from explorer.combining import Combining
 from explorer.compile_modes import uses_compiler
 from explorer.compiling import Compiled
-from explorer.plan import InheritancePlan, features_read
+from explorer.plans.plan import InheritancePlan, features_read
 from explorer.runs import Running
 from explorer.unet.conditions import read_conditions
 from explorer.unet.mask import Feature, Mask

@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from explorer.coefficients import MAX_WEIGHT, Coefficients, Row
 from explorer.errors import PlanError
 from explorer.moments import Array, Moments, collect_moments
-from explorer.plan import InheritancePlan, resolve_run
+from explorer.plans.coefficients import MAX_WEIGHT, Coefficients, Row
+from explorer.plans.plan import InheritancePlan, resolve_run
+from explorer.plans.rules import FITTED_RULES, Rule, extrapolation
+from explorer.plans.schedulers import scheduled
 from explorer.prompts import Prompt
-from explorer.rules import FITTED_RULES, Rule, extrapolation
-from explorer.schedulers import scheduled
 from explorer.unet.architecture import Architecture
 from explorer.unet.mask import Feature, liveness
 

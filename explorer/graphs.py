@@ -13,7 +13,7 @@ from torch import Tensor
 from explorer.buffers import FeatureBuffers, StaticInputs, form_of
 from explorer.compiling import Compiled, explained
 from explorer.errors import ModelError
-from explorer.plan import InheritancePlan, features_read
+from explorer.plans.plan import InheritancePlan, features_read
 from explorer.unet.conditions import read_conditions
 from explorer.unet.mask import Mask
 from explorer.unet.module_walk import ModuleWalk

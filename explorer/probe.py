@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from explorer.plan import InheritancePlan
+from explorer.plans.plan import InheritancePlan
 from explorer.runs import Running
 from explorer.runtime import Inheritance
 from explorer.unet.architecture import Architecture

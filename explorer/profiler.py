@@ -25,13 +25,13 @@ from explorer.designed_masks import designed_masks
 from explorer.devices import clock_for, describe, resolve_device, resolve_dtype
 from explorer.memory import Needed, check_memory, free_memory, memory_explained, needed_for
 from explorer.models import default_guidance, fingerprint
-from explorer.plan import MAX_MASKS, InheritancePlan
+from explorer.plans.plan import MAX_MASKS, InheritancePlan
+from explorer.plans.rules import Rule
+from explorer.plans.schedule import Segments
+from explorer.plans.schedulers import evaluations_of
+from explorer.plans.strategies import STRATEGIES, strategy
 from explorer.profiles import Effort, Profile
-from explorer.rules import Rule
-from explorer.schedule import Segments
-from explorer.schedulers import evaluations_of
 from explorer.step_times import at_work, round_order, time_nodes, time_steps
-from explorer.strategies import STRATEGIES, strategy
 from explorer.unet.architecture import Architecture
 from explorer.unet.mask import Mask
 from explorer.workload import (

@@ -25,7 +25,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from explorer.files import write_whole
-from explorer.plan import InheritancePlan, Run
+from explorer.plans.plan import InheritancePlan, Run
 
 REPLAYED = frozenset(("sample", "timestep", "context", "added"))
 """What a run's inputs are told apart by; one that gives the UNet anything else is not replayed."""

@@ -12,7 +12,7 @@ from torch import Tensor
 from explorer.compile_modes import CompileMode
 from explorer.errors import PlanError
 from explorer.graphs import StaticSteps
-from explorer.plan import Run
+from explorer.plans.plan import Run
 from explorer.replay import Replay
 from explorer.timesteps import Schedule, Timesteps, Walk, next_index, value_of
 from explorer.unet.mask import Feature

@@ -20,10 +20,10 @@ from explorer.eager import EagerSteps
 from explorer.errors import CompileError, ExplorerError, ModelError, PlanError
 from explorer.graphs import StaticSteps, why_not
 from explorer.patching import Patch, clear
-from explorer.plan import InheritancePlan, resolve_run
+from explorer.plans.plan import InheritancePlan, resolve_run
+from explorer.plans.schedulers import scheduler_for
 from explorer.replay import Recording
 from explorer.runs import Everywhere, Running, Runs
-from explorer.schedulers import scheduler_for
 from explorer.targets import check_scheduler, check_target, check_untouched
 from explorer.timesteps import Timesteps, Walk
 from explorer.unet.architecture import Architecture

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from explorer.plan import InheritancePlan, resolve_run
+from explorer.plans.plan import InheritancePlan, resolve_run
 from explorer.unet.mask import Mask
 
 if TYPE_CHECKING:

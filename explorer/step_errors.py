@@ -20,10 +20,10 @@ from explorer.devices import clock_for
 from explorer.fitting import solve
 from explorer.moments import Array, Moments
 from explorer.pictures import run
+from explorer.plans.rules import extrapolation
+from explorer.plans.strategies import STRATEGIES
 from explorer.probe import Probe, storing
 from explorer.prompts import Prompt
-from explorer.rules import extrapolation
-from explorer.strategies import STRATEGIES
 from explorer.unet.architecture import Architecture
 from explorer.unet.mask import Feature, Mask, liveness
 from explorer.unet.program import Conditions

@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from explorer.devices import LapTimer, WallLaps, clock_for, lap_timer
-from explorer.plan import COPY, InheritancePlan
-from explorer.rules import Rule
-from explorer.schedule import Segments
+from explorer.plans.plan import COPY, InheritancePlan
+from explorer.plans.rules import Rule
+from explorer.plans.schedule import Segments
 from explorer.unet.mask import Mask
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from explorer.errors import ModelError, PlanError
-from explorer.plan import InheritancePlan
+from explorer.plans.plan import InheritancePlan
 from explorer.unet.architecture import Architecture
 from explorer.unet.module_walk import ModuleWalk
 from explorer.unet.own_forward import is_own, is_replaced

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from explorer.errors import StudyError
-from explorer.strategies import Fit
+from explorer.plans.strategies import Fit
 from explorer.unet.architecture import Architecture
 from search_spaces.block import BlockSpace
 from search_spaces.joint import JointSpace

@@ -6,8 +6,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from explorer.plan import InheritancePlan
-from explorer.schedulers import OWN
+from explorer.plans.plan import InheritancePlan
+from explorer.plans.schedulers import OWN
 from search_spaces.mask_genome import MaskGenome
 from search_spaces.schedule_genome import MOST_MASKS, ScheduleGenome
 from search_spaces.space import BaseSpace, Parameters, Setting, inherits, plan_of, suggest_rule

@@ -11,9 +11,9 @@ from dataclasses import replace
 from random import Random
 
 from explorer.errors import PlanError
-from explorer.plan import InheritancePlan
-from explorer.rules import RULES, Rule
-from explorer.schedule import Periodic, Schedule, Segments
+from explorer.plans.plan import InheritancePlan
+from explorer.plans.rules import RULES, Rule
+from explorer.plans.schedule import Periodic, Schedule, Segments
 from explorer.unet.mask import FORMS, Form, Mask
 from search_spaces.joint import STEPS_OF_FIFTY
 from search_spaces.mask_genome import repair

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from explorer.plan import InheritancePlan
-from explorer.schedule import Schedule, parse_mode
-from explorer.strategies import STRATEGIES, deepcache_curve, strategy
+from explorer.plans.plan import InheritancePlan
+from explorer.plans.schedule import Schedule, parse_mode
+from explorer.plans.strategies import STRATEGIES, deepcache_curve, strategy
 from search_spaces.space import BaseSpace, Parameters, Setting, inherits, suggest_rule
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ MODES = (*(f"P{n}" for n in PERIODS), *(f"P{n}†" for n in PERIODS), "N")
 
 
 class NamedSpace(BaseSpace):
-    """Every baseline of `explorer.strategies.baselines` is in it, and gets its name here."""
+    """Every baseline of `explorer.plans.strategies.baselines` is in it, and gets its name here."""
 
     name = "named"
 

@@ -13,11 +13,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import lru_cache
 
-from explorer.plan import InheritancePlan
-from explorer.rules import suffix_of
-from explorer.schedule import Curve, Schedule, Segments
-from explorer.schedulers import short
-from explorer.strategies import STRATEGIES
+from explorer.plans.plan import InheritancePlan
+from explorer.plans.rules import suffix_of
+from explorer.plans.schedule import Curve, Schedule, Segments
+from explorer.plans.schedulers import short
+from explorer.plans.strategies import STRATEGIES
 from explorer.unet.architecture import Architecture
 from explorer.unet.mask import Mask, liveness
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from explorer.plan import InheritancePlan
-from explorer.strategies import STRATEGIES
+from explorer.plans.plan import InheritancePlan
+from explorer.plans.strategies import STRATEGIES
 from explorer.unet.mask import Mask
 from search_spaces.schedule_genome import MOST_MASKS, ScheduleGenome
 from search_spaces.space import BaseSpace, Parameters, Setting, inherits, plan_of, suggest_rule

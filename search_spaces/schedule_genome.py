@@ -20,8 +20,8 @@ from functools import lru_cache
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from explorer.plan import InheritancePlan
-from explorer.schedule import Curve, Periodic, Schedule, Segments
+from explorer.plans.plan import InheritancePlan
+from explorer.plans.schedule import Curve, Periodic, Schedule, Segments
 from explorer.unet.mask import Mask
 from search_spaces.pieces import NEVER, PIECE_PERIODS, parse_pieces, piece
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from explorer.plan import InheritancePlan
+from explorer.plans.plan import InheritancePlan
 from search_spaces.mask_genome import MaskGenome
 from search_spaces.schedule_genome import ScheduleGenome
 from search_spaces.space import BaseSpace, Parameters, Setting, inherits, plan_of, suggest_rule

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from explorer.errors import PlanError
-from explorer.plan import InheritancePlan
-from explorer.rules import FITTED_RULES, RULES, Rule
-from explorer.strategies import PLAIN_STEPS, Fit
+from explorer.plans.plan import InheritancePlan
+from explorer.plans.rules import FITTED_RULES, RULES, Rule
+from explorer.plans.strategies import PLAIN_STEPS, Fit
 from explorer.unet.architecture import Architecture
 from explorer.unet.mask import Mask
 

@@ -16,9 +16,9 @@ from typing import Any
 
 from explorer.errors import ScoreError, StudyError
 from explorer.files import write_whole
-from explorer.plan import InheritancePlan, plain_name
-from explorer.plan_files import PLAN_FILE
-from explorer.strategies import PLAIN_STEPS, strategy
+from explorer.plans.plan import InheritancePlan, plain_name
+from explorer.plans.plan_files import PLAN_FILE
+from explorer.plans.strategies import PLAIN_STEPS, strategy
 from explorer.unet.architecture import Architecture
 from studies.calibrate import Progress as CalibrationProgress
 from studies.calibrate import calibrate

@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from explorer.schedulers import short
+from explorer.plans.schedulers import short
 from studies.charts import group_of
 from studies.front import Array, non_dominated
 from studies.history import History, history

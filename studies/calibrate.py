@@ -13,7 +13,7 @@ import numpy as np
 from explorer.errors import StudyError
 from explorer.moments import Moments, collect_moments
 from explorer.pictures import run
-from explorer.schedulers import evaluations_of
+from explorer.plans.schedulers import evaluations_of
 from explorer.step_errors import Design, measure_step_errors
 from search_spaces.space import Setting
 from studies import calibration

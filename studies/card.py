@@ -6,8 +6,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from explorer.plan import InheritancePlan
-from explorer.plan_files import is_hub_id
+from explorer.plans.plan import InheritancePlan
+from explorer.plans.plan_files import is_hub_id
 from search_spaces.nickname import nickname
 from studies.wording import interval, others_words, pictures, speed_of, speed_words
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from explorer.errors import PlanError, ScoreError, StudyError
 from explorer.estimate import Estimate
-from explorer.plan import InheritancePlan
+from explorer.plans.plan import InheritancePlan
 from studies.documents import check_document, read_document
 from studies.store import Store, StudyRecord
 

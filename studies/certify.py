@@ -22,12 +22,12 @@ from explorer.errors import ExplorerError, ScoreError, StudyError
 from explorer.estimate import Estimate
 from explorer.files import write_whole
 from explorer.pictures import as_png, check_informative
-from explorer.plan import InheritancePlan, plain_name
+from explorer.plans.plan import InheritancePlan, plain_name
+from explorer.plans.strategies import strategy
 from explorer.prompts import load_prompts
 from explorer.quality import metrics
 from explorer.quality.bootstrap import mean_estimate
 from explorer.quality.scorer import Raw, Scorer
-from explorer.strategies import strategy
 from search_spaces.nickname import nickname
 from studies.certificate import (
     ABOVE,

@@ -9,7 +9,7 @@ from typing import Any
 
 from explorer.compile_modes import compile_mode
 from explorer.errors import PlanError, StudyError, brief, is_text
-from explorer.schedulers import OWN, check_name
+from explorer.plans.schedulers import OWN, check_name
 from studies import removed
 
 STORAGE_VARIABLE = "EXPLORER_STORAGE"  # a URL with a password is better there than where `ps` shows it

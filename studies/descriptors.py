@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from explorer.plan import InheritancePlan, resolve_run
-from explorer.rules import FITTED_RULES, RULES
+from explorer.plans.plan import InheritancePlan, resolve_run
+from explorer.plans.rules import FITTED_RULES, RULES
 
 if TYPE_CHECKING:
     from studies.screen import Screen

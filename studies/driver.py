@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from explorer.errors import ExplorerError, StudyError
-from explorer.plan import InheritancePlan
+from explorer.plans.plan import InheritancePlan
 from studies import claims, queue, samplers
 from studies.claims import Worker
 from studies.config import LATENCY as LATENCIES

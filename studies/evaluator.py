@@ -19,14 +19,14 @@ from explorer.estimate import Estimate
 from explorer.latency import PAIRS, Latency
 from explorer.memory import asked_for
 from explorer.pictures import as_png, check_informative, generate
-from explorer.plan import InheritancePlan
+from explorer.plans.plan import InheritancePlan
+from explorer.plans.schedulers import evaluations_of_plan, scheduled
 from explorer.profiles import Profile
 from explorer.prompts import Prompt
 from explorer.quality.bootstrap import mean_estimate
 from explorer.quality.scorer import Scorer
 from explorer.replay import Recording
 from explorer.runtime import Inheritance, inherit
-from explorer.schedulers import evaluations_of_plan, scheduled
 from explorer.speed_limit import speed_limit
 from explorer.unet.architecture import Architecture
 from explorer.workload import is_guided, twin

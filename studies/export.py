@@ -15,8 +15,8 @@ from typing import Any
 
 from explorer.errors import PlanError, StudyError
 from explorer.files import write_whole
-from explorer.plan import InheritancePlan, MadeFor
-from explorer.plan_files import PLAN_FILE
+from explorer.plans.plan import InheritancePlan, MadeFor
+from explorer.plans.plan_files import PLAN_FILE
 from studies.card import STRIP, card_text
 from studies.certificate import CERTIFICATE, KEPT, PAGE, certificate_folder, certificate_of, read_certificate
 from studies.documents import Shape, check_document, read_document

@@ -10,11 +10,11 @@ from functools import lru_cache
 from typing import Any
 
 from explorer.errors import ExplorerError, PlanError
-from explorer.plan import plain_name
-from explorer.plan_text import mask_from_text, schedule_from_text
-from explorer.rules import FITTED_RULES, RULES
-from explorer.schedule import MAX_EVALUATIONS, Curve, Schedule, Segments, schedule_from_json
-from explorer.schedulers import check_name, short
+from explorer.plans.plan import plain_name
+from explorer.plans.plan_text import mask_from_text, schedule_from_text
+from explorer.plans.rules import FITTED_RULES, RULES
+from explorer.plans.schedule import MAX_EVALUATIONS, Curve, Schedule, Segments, schedule_from_json
+from explorer.plans.schedulers import check_name, short
 from explorer.unet.architecture import Architecture
 from explorer.unet.mask import FORMS, Mask
 from search_spaces.nickname import nickname_of

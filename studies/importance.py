@@ -18,8 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 from explorer.errors import PlanError
-from explorer.plan import InheritancePlan
-from explorer.schedule import Segments
+from explorer.plans.plan import InheritancePlan
+from explorer.plans.schedule import Segments
 from explorer.unet.mask import liveness
 from studies.front import Array
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from explorer.cache_size import peak_cache_bytes
 from explorer.compile_modes import CompileMode
-from explorer.plan import InheritancePlan, resolve_run
+from explorer.plans.plan import InheritancePlan, resolve_run
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from optuna.samplers import BaseSampler
 from optuna.trial import FixedTrial, FrozenTrial, TrialState, create_trial
 
 from explorer.errors import ExplorerError
-from explorer.plan import InheritancePlan
+from explorer.plans.plan import InheritancePlan
 from studies import claims, queue
 from studies.queue import Claim
 from studies.scored import LATENCY, Space

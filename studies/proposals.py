@@ -12,7 +12,7 @@ from typing import Any
 from optuna.samplers import RandomSampler
 
 from explorer.errors import ExplorerError, StudyError
-from explorer.plan import InheritancePlan
+from explorer.plans.plan import InheritancePlan
 from studies import queue
 from studies.proposers import Kind, Proposal, Tools, make_kinds
 from studies.proposers.from_sampler import in_memory

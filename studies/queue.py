@@ -20,7 +20,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from explorer.errors import ExplorerError, StudyError
-from explorer.plan import InheritancePlan
+from explorer.plans.plan import InheritancePlan
 from studies import pictures
 from studies.config import LATENCY as LATENCIES
 from studies.facts import PlanFacts

@@ -25,7 +25,7 @@ import numpy as np
 import sqlalchemy as sa
 
 from explorer.errors import PlanError
-from explorer.plan import InheritancePlan
+from explorer.plans.plan import InheritancePlan
 from explorer.quality.bootstrap import LEVEL, RESAMPLES, resample
 from explorer.quality.metrics import METRICS
 from studies.config import LATENCY

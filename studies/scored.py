@@ -9,7 +9,7 @@ from typing import Any, Literal, Protocol
 from optuna.trial import BaseTrial
 
 from explorer.estimate import Estimate
-from explorer.plan import InheritancePlan
+from explorer.plans.plan import InheritancePlan
 
 PREDICTED = "predicted_drift"
 """The metric under which a plan's predicted drift is kept beside what was measured."""

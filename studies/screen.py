@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from explorer.errors import PlanError
 from explorer.fitting import solve
 from explorer.moments import Moments
-from explorer.plan import InheritancePlan, resolve_run
-from explorer.rules import extrapolation
+from explorer.plans.plan import InheritancePlan, resolve_run
+from explorer.plans.rules import extrapolation
 from explorer.step_errors import NODE_AGE
 from explorer.unet.mask import Feature, Mask
 from studies.calibration import Calibration

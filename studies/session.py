@@ -17,14 +17,14 @@ from explorer.fitting import Fitter
 from explorer.memory import check_memory, free_memory, is_out_of_memory, needed_for, out_of_memory
 from explorer.models import EMOJI, default_guidance, fingerprint, has_weights, load_pipeline
 from explorer.pictures import generate
-from explorer.plan import InheritancePlan
+from explorer.plans.plan import InheritancePlan
+from explorer.plans.schedulers import OWN, scheduler_for
+from explorer.plans.strategies import PAPER_MODES, baselines
 from explorer.prompts import PromptSet, load_prompts
 from explorer.quality.features import default_extractor, load_extractor
 from explorer.quality.metrics import METRICS, find_metric, resolve
 from explorer.quality.reference import load_reference
 from explorer.quality.scorer import Scorer
-from explorer.schedulers import OWN, scheduler_for
-from explorer.strategies import PAPER_MODES, baselines
 from explorer.unet.architecture import Architecture
 from explorer.workload import (
     evaluations_of,

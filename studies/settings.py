@@ -8,7 +8,7 @@ from typing import Any
 
 from explorer.compile_modes import CompileMode, compile_mode
 from explorer.errors import StudyError
-from explorer.schedulers import OWN, short
+from explorer.plans.schedulers import OWN, short
 
 DIRECTIONS = ("minimize", "maximize")
 OF_THE_DEVICE = ("device", "driver", "torch", "threads")

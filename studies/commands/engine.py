@@ -129,7 +129,7 @@ def strategy_rows(found: Any, steps: int, sample_bytes: int, profile: Any = None
     """
     from explorer.cache_size import peak_cache_bytes
     from explorer.errors import PlanError
-    from explorer.strategies import DEEPCACHE_MODES, PAPER_MODES, PAPER_STRATEGIES, STRATEGIES, strategy
+    from explorer.plans.strategies import DEEPCACHE_MODES, PAPER_MODES, PAPER_STRATEGIES, STRATEGIES, strategy
     from studies.commands.profile import mib
 
     if steps <= 0:

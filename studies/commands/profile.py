@@ -104,7 +104,7 @@ def _progress(device: str) -> Iterator[Callable[[Standing], None]]:
 def strategy_documents(profile: Profile, costs: Any, steps: int) -> list[dict[str, Any]]:
     """Each named strategy's inherit step: measured, predicted, by MACs, over its nodes (by the cost model, and as they
     were measured one by one), and the cache of a P5 plan, predicted and as it was measured (None: it was not)."""
-    from explorer.strategies import strategy
+    from explorer.plans.strategies import strategy
 
     found = []
     for timed in profile.strategies:

@@ -124,7 +124,7 @@ def run_one_worker(
     Raises:
         StudyError: when this machine would measure something else than the study does; both sides are named.
     """
-    from explorer.plan import InheritancePlan
+    from explorer.plans.plan import InheritancePlan
 
     clock = Clock(timeout, started)
     Store.open(storage, read_only=True).close()  # a worker joins what stands, and makes no storage
@@ -210,7 +210,7 @@ def _seconds(clock: Clock) -> float | None:
 
 
 def _in_this_process(session: Session, store: Store, study: StudyRecord, clock: Clock) -> str:
-    from explorer.plan import InheritancePlan
+    from explorer.plans.plan import InheritancePlan
 
     config = session.config
     with _progress(store, study, config, clock) as show:

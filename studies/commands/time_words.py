@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from explorer.plan import InheritancePlan
+from explorer.plans.plan import InheritancePlan
 from studies import calibration
 from studies.clock import Clock, fitting, tells
 from studies.commands.output import duration

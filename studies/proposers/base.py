@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import optuna
 
 from explorer.errors import ExplorerError, StudyError
-from explorer.plan import InheritancePlan
+from explorer.plans.plan import InheritancePlan
 from search_spaces.space import BaseSpace, Setting
 from studies import samplers
 from studies.mirror import Mirror

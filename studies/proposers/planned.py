@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from explorer.errors import ExplorerError
-from explorer.plan import InheritancePlan
+from explorer.plans.plan import InheritancePlan
 from search_spaces.moves import neighbour
 from studies.descriptors import LENGTHS
 from studies.front import Array

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from explorer.errors import ExplorerError, StudyError
-from explorer.plan import InheritancePlan
+from explorer.plans.plan import InheritancePlan
 from studies.descriptors import LENGTHS, describe
 from studies.front import Array
 

@@ -10,9 +10,9 @@ import math
 from collections.abc import Iterator
 from itertools import product
 
-from explorer.plan import InheritancePlan
-from explorer.schedule import Periodic
-from explorer.strategies import STRATEGIES
+from explorer.plans.plan import InheritancePlan
+from explorer.plans.schedule import Periodic
+from explorer.plans.strategies import STRATEGIES
 from explorer.unet.mask import Mask
 from search_spaces.joint import STEPS_OF_FIFTY
 from search_spaces.space import Setting, plan_of

@@ -15,8 +15,8 @@ from benchmarks import certificate_tau
 from benchmarks.certificate_tau import choose, figures_of
 from explorer.errors import StudyError
 from explorer.estimate import Estimate
-from explorer.plan import InheritancePlan
-from explorer.strategies import strategy
+from explorer.plans.plan import InheritancePlan
+from explorer.plans.strategies import strategy
 from studies import Objective, Store, trials
 from studies.commands.search import run_search
 from studies.evaluator import CandidateEvaluator

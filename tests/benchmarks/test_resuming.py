@@ -16,8 +16,8 @@ from benchmarks import cost_model_error, measure, table5_speed
 from benchmarks.report import QUICK, options, resumable, resumed, write_result
 from benchmarks.table5_speed import QUICK_ROWS, chosen, part_of
 from explorer.errors import StudyError
+from explorer.plans.strategies import baselines
 from explorer.profiles import Profile
-from explorer.strategies import baselines
 from explorer.unet.architecture import Architecture
 from tests.conftest import make_pipeline, make_unet
 

@@ -17,10 +17,10 @@ from PIL import Image
 from explorer.costs import anatomy
 from explorer.errors import PlanError
 from explorer.estimate import Estimate
-from explorer.plan import InheritancePlan
+from explorer.plans.plan import InheritancePlan
+from explorer.plans.strategies import strategy
 from explorer.sensitivity import Sensitivity
 from explorer.step_errors import Design
-from explorer.strategies import strategy
 from explorer.unet.architecture import Architecture
 from studies import Objective, Picture, Scored, Store, StudyRecord, StudySettings, calibration, enqueue, findings, queue
 from studies.claims import Worker

@@ -16,7 +16,7 @@ from dashboard.compare_pictures import STOCK, labelled, picture_rows
 from dashboard.overlay_picture import overlay
 from dashboard.steps_picture import COMPUTED, NOT_RUN, Steps, steps_of
 from dashboard.wording import plain
-from explorer.strategies import strategy
+from explorer.plans.strategies import strategy
 from studies import Store, trials
 from studies.summary import plain_row
 from tests.dashboard.small_study import ARCHITECTURE, HOSTILE, PROMPTS, STEPS, fill

@@ -23,8 +23,8 @@ from dashboard.unet_picture import places, shares
 from dashboard.wording import plain
 from explorer.cost_model import CostModel
 from explorer.errors import StudyError
-from explorer.plan import InheritancePlan
-from explorer.strategies import strategy
+from explorer.plans.plan import InheritancePlan
+from explorer.plans.strategies import strategy
 from studies import Store, tables
 from tests.architectures import ARCHITECTURES, SD15, sd15_anatomy
 from tests.dashboard.small_study import HOSTILE, PROMPTS, STEPS, fill, plan_of, psnr

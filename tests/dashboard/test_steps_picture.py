@@ -4,9 +4,9 @@ import pytest
 
 from dashboard.steps_picture import COMPUTED, NOT_RUN, OUTPUT, RESIDUAL, evaluations_of, steps_figure, steps_of
 from explorer.errors import PlanError
-from explorer.plan import InheritancePlan
-from explorer.schedule import Segments
-from explorer.strategies import STRATEGIES, strategy
+from explorer.plans.plan import InheritancePlan
+from explorer.plans.schedule import Segments
+from explorer.plans.strategies import STRATEGIES, strategy
 from explorer.unet.mask import liveness
 from tests.dashboard.small_study import ARCHITECTURE
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import random
 
 from explorer import InheritancePlan
-from explorer.coefficients import Coefficients, Row
-from explorer.plan import resolve_run
-from explorer.rules import FITTED_RULES, RULES, Rule, extrapolation
+from explorer.plans.coefficients import Coefficients, Row
+from explorer.plans.plan import resolve_run
+from explorer.plans.rules import FITTED_RULES, RULES, Rule, extrapolation
 from explorer.unet.mask import Feature, liveness
 
 ALL_RULES = (*RULES, *FITTED_RULES)

@@ -21,9 +21,9 @@ from explorer.combining import combine
 from explorer.compile_modes import COMPILE_MODES, check_compiler, check_mode, compile_mode
 from explorer.errors import DeviceError, ExplorerError
 from explorer.graphs import StaticSteps, capture_graph, why_not
-from explorer.rules import FITTED_RULES, RULES, Rule
-from explorer.schedule import Segments
-from explorer.schedulers import evaluations_of
+from explorer.plans.rules import FITTED_RULES, RULES, Rule
+from explorer.plans.schedule import Segments
+from explorer.plans.schedulers import evaluations_of
 from explorer.unet.architecture import Architecture
 from explorer.unet.mask import Mask, liveness
 from explorer.unet.module_walk import ModuleWalk

@@ -17,7 +17,7 @@ from explorer.cache_size import peak_cache_bytes
 from explorer.combining import Combining
 from explorer.costs import anatomy
 from explorer.designed_masks import designed_masks
-from explorer.schedule import Segments
+from explorer.plans.schedule import Segments
 from explorer.unet.architecture import Architecture
 from explorer.unet.mask import Feature
 from explorer.unet.program import Program

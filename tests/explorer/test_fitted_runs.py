@@ -12,8 +12,8 @@ from explorer import InheritancePlan, inherit, strategy
 from explorer.fitting import Fitter, solve
 from explorer.moments import Moments, collect_moments
 from explorer.pictures import run
+from explorer.plans.rules import Rule
 from explorer.probe import Probe, all_features, storing
-from explorer.rules import Rule
 from explorer.unet.variant import Variant
 from tests.explorer.tiny_pipelines import BETAS, sd
 

@@ -16,14 +16,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from explorer import InheritancePlan, PlanError, ScoreError, inherit, load_pipeline, strategy
-from explorer.coefficients import MAX_WEIGHT, Coefficients
 from explorer.fitting import Fitter, fit, fitted, solve
 from explorer.moments import Moments, collect_moments
 from explorer.pictures import generate
-from explorer.plan import resolve_run
+from explorer.plans.coefficients import MAX_WEIGHT, Coefficients
+from explorer.plans.plan import resolve_run
+from explorer.plans.rules import Rule, extrapolation
+from explorer.plans.schedule import Periodic, Segments
 from explorer.probe import all_features
-from explorer.rules import Rule, extrapolation
-from explorer.schedule import Periodic, Segments
 from explorer.unet.architecture import Architecture
 from explorer.unet.mask import Mask
 from tests.architectures import SD15, SDXL

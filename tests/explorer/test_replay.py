@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from explorer import InheritancePlan, inherit, replay, strategy
-from explorer.coefficients import Coefficients
-from explorer.plan import resolve_run
+from explorer.plans.coefficients import Coefficients
+from explorer.plans.plan import resolve_run
+from explorer.plans.rules import Rule
+from explorer.plans.schedule import Segments
 from explorer.replay import Recording, beginnings, shared
-from explorer.rules import Rule
-from explorer.schedule import Segments
 from explorer.unet.architecture import Architecture
 from explorer.unet.mask import Mask
 from tests.conftest import embeds, make_pipeline, make_unet

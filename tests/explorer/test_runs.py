@@ -15,7 +15,7 @@ import torch
 
 from explorer import InheritancePlan, ModelError, PlanError, inherit
 from explorer.graphs import StaticSteps
-from explorer.schedule import Segments
+from explorer.plans.schedule import Segments
 from explorer.unet.architecture import Architecture
 from explorer.unet.mask import Mask
 from tests.conftest import embeds, make_unet

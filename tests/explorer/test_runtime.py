@@ -14,8 +14,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from explorer import CompileError, InheritancePlan, ModelError, PlanError, inherit, strategy
 from explorer.combining import Combining
-from explorer.schedule import Segments, parse_mode
-from explorer.schedulers import SCHEDULERS
+from explorer.plans.schedule import Segments, parse_mode
+from explorer.plans.schedulers import SCHEDULERS
 from explorer.unet.architecture import Architecture
 from explorer.unet.mask import Mask
 from tests.conftest import embeds, make_pipeline, make_unet
@@ -264,7 +264,7 @@ def test_only_features_that_are_read_are_held() -> None:
 def test_rules_combine_extracted_features(rule: str) -> None:
     """A feature that moves as a polynomial of the evaluation is forecast exactly by the order that it has."""
     from explorer.combining import combine
-    from explorer.rules import Rule
+    from explorer.plans.rules import Rule
 
     at, sources, order = 9, (0, 3, 6), {"copy": 0, "forecast1": 1, "forecast2": 2}[rule]
     chosen = Rule.parse(rule)

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from explorer.errors import PlanError
 from explorer.fitting import Fitter
-from explorer.plan import InheritancePlan
-from explorer.schedule import Segments
-from explorer.strategies import strategy
+from explorer.plans.plan import InheritancePlan
+from explorer.plans.schedule import Segments
+from explorer.plans.strategies import strategy
 from search_spaces import make_space
 from search_spaces.joint import STEPS_OF_FIFTY
 from search_spaces.moves import MOVES, move_rule, move_scheduler, neighbour

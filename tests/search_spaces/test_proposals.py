@@ -9,7 +9,7 @@ import optuna
 import pytest
 from optuna.trial import FixedTrial
 
-from explorer.strategies import STRATEGIES
+from explorer.plans.strategies import STRATEGIES
 from explorer.unet.mask import Mask
 from search_spaces import SPACES, make_space
 from search_spaces.mask_genome import MaskGenome, repair

@@ -14,11 +14,11 @@ from optuna.trial import FixedTrial
 
 from explorer.errors import PlanError, StudyError
 from explorer.fitting import Fitter
-from explorer.plan import InheritancePlan
-from explorer.rules import RULES, Rule
-from explorer.schedule import Curve, Periodic, Segments
-from explorer.schedulers import SCHEDULERS, evaluations_of
-from explorer.strategies import PAPER_STRATEGIES, STRATEGIES, baselines, strategy
+from explorer.plans.plan import InheritancePlan
+from explorer.plans.rules import RULES, Rule
+from explorer.plans.schedule import Curve, Periodic, Segments
+from explorer.plans.schedulers import SCHEDULERS, evaluations_of
+from explorer.plans.strategies import PAPER_STRATEGIES, STRATEGIES, baselines, strategy
 from explorer.unet.architecture import Architecture
 from explorer.unet.mask import Mask
 from search_spaces import DEFAULT_SPACE, SPACES, make_space

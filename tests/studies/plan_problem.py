@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from explorer.estimate import Estimate
-from explorer.plan import InheritancePlan, resolve_run
+from explorer.plans.plan import InheritancePlan, resolve_run
 from explorer.step_errors import Design, StepErrors
 from explorer.unet.architecture import Architecture
 from explorer.unet.mask import Mask, liveness

@@ -12,8 +12,8 @@ from PIL import Image
 
 from explorer.estimate import Estimate
 from explorer.models import EMBEDDED
-from explorer.plan import InheritancePlan
-from explorer.strategies import strategy
+from explorer.plans.plan import InheritancePlan
+from explorer.plans.strategies import strategy
 from explorer.unet.architecture import Architecture
 from search_spaces import make_space
 from studies import Objective, Picture, Scored, Store, StudyRecord, StudySettings, enqueue, queue

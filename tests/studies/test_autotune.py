@@ -16,7 +16,7 @@ from hypothesis import strategies as some
 
 from explorer import InheritancePlan, PlanError, StudyError
 from explorer.estimate import Estimate
-from explorer.strategies import strategy
+from explorer.plans.strategies import strategy
 from studies import Store, trials
 from studies.autotune import (
     LEAST_PLANS,

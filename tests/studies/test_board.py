@@ -14,9 +14,9 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from explorer.errors import StudyError
-from explorer.plan import InheritancePlan
-from explorer.schedule import Curve, Segments
-from explorer.strategies import STRATEGIES, strategy
+from explorer.plans.plan import InheritancePlan
+from explorer.plans.schedule import Curve, Segments
+from explorer.plans.strategies import STRATEGIES, strategy
 from studies import Store, enqueue, tables, trials
 from studies.board import Board
 from studies.charts import front_figure, group_of

@@ -20,7 +20,7 @@ from explorer.estimate import Estimate
 from explorer.fitting import Fitter
 from explorer.moments import collect_moments
 from explorer.pictures import run as run_pipeline
-from explorer.schedule import Segments
+from explorer.plans.schedule import Segments
 from explorer.step_errors import Design
 from studies import calibration, evaluator, tables
 from studies.calibrate import SEED, Progress, calibrate

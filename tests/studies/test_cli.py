@@ -15,7 +15,7 @@ import torch
 
 from explorer import InheritancePlan
 from explorer.models import MODELS
-from explorer.strategies import PAPER_MODES, PAPER_STRATEGIES
+from explorer.plans.strategies import PAPER_MODES, PAPER_STRATEGIES
 from studies.cli import app, run
 from studies.config import STORAGE_VARIABLE
 from studies.rows import trials

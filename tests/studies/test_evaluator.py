@@ -18,8 +18,8 @@ from explorer import ExplorerError, InheritancePlan, inherit, strategy
 from explorer.devices import describe
 from explorer.errors import StudyError
 from explorer.estimate import Estimate
-from explorer.schedule import Segments
-from explorer.schedulers import evaluations_of
+from explorer.plans.schedule import Segments
+from explorer.plans.schedulers import evaluations_of
 from explorer.unet.architecture import Architecture
 from explorer.unet.mask import Mask
 from explorer.workload import twin

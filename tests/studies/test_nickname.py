@@ -9,11 +9,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from explorer.errors import PlanError
-from explorer.plan import InheritancePlan
-from explorer.rules import Rule
-from explorer.schedule import Curve, Periodic, Schedule, Segments
-from explorer.schedulers import SCHEDULERS
-from explorer.strategies import STRATEGIES, strategy
+from explorer.plans.plan import InheritancePlan
+from explorer.plans.rules import Rule
+from explorer.plans.schedule import Curve, Periodic, Schedule, Segments
+from explorer.plans.schedulers import SCHEDULERS
+from explorer.plans.strategies import STRATEGIES, strategy
 from explorer.unet.mask import Mask
 from search_spaces import make_space
 from search_spaces.nickname import mask_nickname, nickname

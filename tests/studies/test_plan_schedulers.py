@@ -13,7 +13,7 @@ from diffusers import DDIMScheduler, DiffusionPipeline
 from explorer import InheritancePlan, PlanError, StudyError, inherit, load_pipeline, strategy
 from explorer.models import EMBEDDED
 from explorer.pictures import generate
-from explorer.schedulers import scheduled
+from explorer.plans.schedulers import scheduled
 from studies.cli import run
 from studies.config import SearchConfig, make_config
 from studies.rows import TrialRow, trials

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from explorer import models, true_architectures
+from explorer.plans.strategies import STRATEGIES
 from explorer.profiles import Profile
-from explorer.strategies import STRATEGIES
 from studies import profiles
 from studies.cli import run
 from studies.config import SearchConfig

@@ -17,8 +17,8 @@ from explorer.cache_size import peak_cache_bytes
 from explorer.compile_modes import CompileMode
 from explorer.errors import PlanError, ScoreError, StudyError
 from explorer.fitting import Fitter
-from explorer.plan import InheritancePlan
-from explorer.strategies import strategy
+from explorer.plans.plan import InheritancePlan
+from explorer.plans.strategies import strategy
 from search_spaces import make_space
 from search_spaces.joint import STEPS_OF_FIFTY
 from search_spaces.space import Setting

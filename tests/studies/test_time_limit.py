@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from explorer.estimate import Estimate
-from explorer.plan import InheritancePlan
+from explorer.plans.plan import InheritancePlan
 from studies import calibration, counts, enqueue
 from studies.calibrate import calibrate
 from studies.cli import run

@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from explorer.errors import PlanError
-from explorer.strategies import STRATEGIES
+from explorer.plans.strategies import STRATEGIES
 from explorer.unet.architecture import Architecture
 from explorer.unet.mask import Mask, liveness
 from tests.architectures import ARCHITECTURES, SD15

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from explorer import InheritancePlan, ModelError, inherit
-from explorer.schedule import Segments
+from explorer.plans.schedule import Segments
 from explorer.unet.architecture import Architecture
 from explorer.unet.mask import Mask, liveness
 from tests.conftest import SHAPES, make_unet

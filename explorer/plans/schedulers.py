@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from explorer.errors import PlanError
 
 if TYPE_CHECKING:
-    from explorer.plan import InheritancePlan
+    from explorer.plans.plan import InheritancePlan
 
 OWN = "own"
 """The pipeline's own scheduler, where names of schedulers are asked for."""

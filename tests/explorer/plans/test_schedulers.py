@@ -10,13 +10,13 @@ import pytest
 import torch
 
 from explorer import InheritancePlan, PlanError, inherit, strategy
-from explorer.schedule import Segments
-from explorer.strategies import STRATEGIES
+from explorer.plans.schedule import Segments
+from explorer.plans.strategies import STRATEGIES
 from explorer.unet.architecture import Architecture
 from tests.explorer.test_pipelines import counted, extracts
 from tests.explorer.tiny_pipelines import Case, sd
 
-SPEC = importlib.util.spec_from_file_location("scheduler_page", Path(__file__).parents[2] / "docs" / "schedulers.py")
+SPEC = importlib.util.spec_from_file_location("scheduler_page", Path(__file__).parents[3] / "docs" / "schedulers.py")
 assert SPEC and SPEC.loader
 PAGE: Any = importlib.util.module_from_spec(SPEC)
 SPEC.loader.exec_module(PAGE)

@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import Any
 
 from explorer.errors import PlanError
-from explorer.schedule import MAX_EVALUATIONS
+from explorer.plans.schedule import MAX_EVALUATIONS
 from explorer.unet.mask import FORMS, Feature
 
 MAX_WEIGHT = 100.0

@@ -12,7 +12,7 @@ import torch
 from explorer import InheritancePlan, PlanError, inherit, load_pipeline, strategy
 from explorer.fitting import Fitter, fit, fitted
 from explorer.moments import collect_moments
-from explorer.schedulers import SCHEDULERS, check_name, evaluations_of_plan, scheduled, scheduler_for, short
+from explorer.plans.schedulers import SCHEDULERS, check_name, evaluations_of_plan, scheduled, scheduler_for, short
 from explorer.unet.architecture import Architecture
 from tests.conftest import embeds, make_pipeline, make_unet
 from tests.explorer.test_pipelines import counted, extracts

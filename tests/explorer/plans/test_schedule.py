@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from explorer.errors import PlanError
-from explorer.schedule import Curve, Periodic, Schedule, Segments, parse_mode, schedule_from_json
+from explorer.plans.schedule import Curve, Periodic, Schedule, Segments, parse_mode, schedule_from_json
 
 
 def extracts(schedule: Schedule, evaluations: int) -> list[int]:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from explorer.errors import PlanError
-from explorer.rules import RULES, Rule
+from explorer.plans.rules import RULES, Rule
 
 sources = st.sets(st.integers(0, 60), min_size=1, max_size=6).map(lambda points: tuple(sorted(points)))
 

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from explorer.errors import PlanError
-from explorer.plan import InheritancePlan, plain_name
-from explorer.rules import FITTED_RULES, RULES, Rule, rule_of_suffix
-from explorer.schedule import Curve, Periodic, Schedule, parse_mode
-from explorer.schedulers import check_name
+from explorer.plans.plan import InheritancePlan, plain_name
+from explorer.plans.rules import FITTED_RULES, RULES, Rule, rule_of_suffix
+from explorer.plans.schedule import Curve, Periodic, Schedule, parse_mode
+from explorer.plans.schedulers import check_name
 from explorer.unet.architecture import Architecture
 from explorer.unet.mask import Mask
 

@@ -11,7 +11,7 @@ from explorer.unet.architecture import Architecture
 from explorer.unet.mask import Mask
 
 if TYPE_CHECKING:
-    from explorer.plan import InheritancePlan
+    from explorer.plans.plan import InheritancePlan
 
 
 class TransferWarning(UserWarning):

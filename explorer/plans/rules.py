@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Literal
 
-from explorer.coefficients import Coefficients
 from explorer.errors import PlanError
+from explorer.plans.coefficients import Coefficients
 from explorer.unet.mask import Feature
 
 RuleKind = Literal["copy", "forecast", "fitted"]

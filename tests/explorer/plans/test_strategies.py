@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from explorer.errors import PlanError
-from explorer.rules import Rule
-from explorer.schedule import Periodic
-from explorer.strategies import PAPER_MODES, PAPER_STRATEGIES, STRATEGIES, baselines, deepcache_curve, strategy
+from explorer.plans.rules import Rule
+from explorer.plans.schedule import Periodic
+from explorer.plans.strategies import PAPER_MODES, PAPER_STRATEGIES, STRATEGIES, baselines, deepcache_curve, strategy
 from explorer.unet.architecture import Architecture
 from explorer.unet.mask import Mask
 from tests.architectures import ARCHITECTURES, SD15, SDXL, sd15_anatomy

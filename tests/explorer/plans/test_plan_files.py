@@ -12,12 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from explorer.errors import PlanError
-from explorer.plan import InheritancePlan, MadeFor
-from explorer.plan_files import HUB_PATTERNS, find_plan, is_hub_id, push
-from explorer.plan_text import mask_from_text, mask_to_text, schedule_from_text, schedule_to_text
-from explorer.rules import Rule
-from explorer.schedule import Curve, Periodic, Segments
-from explorer.strategies import STRATEGIES, strategy
+from explorer.plans.plan import InheritancePlan, MadeFor
+from explorer.plans.plan_files import HUB_PATTERNS, find_plan, is_hub_id, push
+from explorer.plans.plan_text import mask_from_text, mask_to_text, schedule_from_text, schedule_to_text
+from explorer.plans.rules import Rule
+from explorer.plans.schedule import Curve, Periodic, Segments
+from explorer.plans.strategies import STRATEGIES, strategy
 from explorer.unet.architecture import Architecture
 from explorer.unet.mask import Form, Mask
 from tests.architectures import ARCHITECTURES, SD15, SDXL

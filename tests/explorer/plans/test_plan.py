@@ -14,10 +14,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from explorer.errors import ExplorerError, PlanError
-from explorer.plan import SCHEMA, InheritancePlan, resolve_run
-from explorer.rules import Rule
-from explorer.schedule import Curve, Periodic, Segments
-from explorer.strategies import STRATEGIES, baselines, strategy
+from explorer.plans.plan import SCHEMA, InheritancePlan, resolve_run
+from explorer.plans.rules import Rule
+from explorer.plans.schedule import Curve, Periodic, Segments
+from explorer.plans.strategies import STRATEGIES, baselines, strategy
 from explorer.unet.mask import Mask
 from tests.architectures import SD15, SDXL, TINY
 

@@ -11,7 +11,7 @@ import re
 from typing import Any
 
 from explorer.errors import PlanError
-from explorer.schedule import Curve, Periodic, Schedule, Segments
+from explorer.plans.schedule import Curve, Periodic, Schedule, Segments
 from explorer.unet.architecture import Architecture
 from explorer.unet.mask import Form, Mask
 

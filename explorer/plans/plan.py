@@ -10,14 +10,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from explorer.coefficients import Coefficients
 from explorer.errors import ExplorerError, PlanError, brief
-from explorer.plan_files import PLAN_FILE, find_plan, push, read_document, write_plan
-from explorer.plan_text import mask_from_text, mask_to_text, schedule_from_text, schedule_to_text
-from explorer.rules import Rule
-from explorer.schedule import MAX_EVALUATIONS, Periodic, Schedule, Segments, schedule_from_json
-from explorer.schedulers import check_name, short
-from explorer.transfer import transfer
+from explorer.plans.coefficients import Coefficients
+from explorer.plans.plan_files import PLAN_FILE, find_plan, push, read_document, write_plan
+from explorer.plans.plan_text import mask_from_text, mask_to_text, schedule_from_text, schedule_to_text
+from explorer.plans.rules import Rule
+from explorer.plans.schedule import MAX_EVALUATIONS, Periodic, Schedule, Segments, schedule_from_json
+from explorer.plans.schedulers import check_name, short
+from explorer.plans.transfer import transfer
 from explorer.unet.architecture import Architecture
 from explorer.unet.mask import Feature, Mask, liveness
 
@@ -64,8 +64,8 @@ class InheritancePlan:
     steps: the pipeline's `num_inference_steps` it was made for; the schedule counts UNet evaluations and is resolved
     when a run begins. masks: choice k of the schedule is masks[k - 1]. name: for people (`CO6/P5†`).
     made_for: where it was found; what it computes does not depend on that.
-    scheduler: one of `explorer.schedulers.SCHEDULERS` that the plan is for, which `inherit` puts on the pipeline; None
-    is the pipeline's own.
+    scheduler: one of `explorer.plans.schedulers.SCHEDULERS` that the plan is for, which `inherit` puts on the pipeline;
+    None is the pipeline's own.
 
     Raises:
         PlanError: when a mask names an unknown unit, makes the output independent of the sample, or is missing; when
@@ -172,7 +172,7 @@ class InheritancePlan:
         return "" if self.scheduler is None else f" of {short(self.scheduler)}"
 
     def transfer(self, architecture: Architecture) -> InheritancePlan:
-        """This plan for another architecture, by the names of blocks and layers: see `explorer.transfer`."""
+        """This plan for another architecture, by the names of blocks and layers: see `explorer.plans.transfer`."""
         return transfer(self, architecture)
 
     def with_rule(self, rule: Rule) -> InheritancePlan:

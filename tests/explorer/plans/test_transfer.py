@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from explorer import InheritancePlan, PlanError, inherit, strategy
-from explorer.schedule import Periodic
-from explorer.strategies import STRATEGIES
-from explorer.transfer import TransferWarning, transfer
+from explorer.plans.schedule import Periodic
+from explorer.plans.strategies import STRATEGIES
+from explorer.plans.transfer import TransferWarning, transfer
 from explorer.unet.architecture import Architecture
 from explorer.unet.mask import Mask
 from tests.architectures import SD15, SD15_CONFIG, SDXL, TINY

@@ -11,7 +11,7 @@ from explorer.errors import PlanError
 from explorer.files import write_whole
 
 if TYPE_CHECKING:
-    from explorer.plan import InheritancePlan
+    from explorer.plans.plan import InheritancePlan
 
 PLAN_FILE = "inheritance.json"
 MAX_FILE_BYTES = 4_000_000

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from explorer.errors import PlanError
-from explorer.plan import InheritancePlan
+from explorer.plans.plan import InheritancePlan
 from tests.explorer.test_plan import PLANS, places
 
 COUNT = int(os.environ.get("EXPLORER_MUTATIONS", "1000"))

@@ -1,0 +1,1 @@
+"""What is inherited, and when: plans, their rules, schedules, files and named strategies."""
