@@ -44,7 +44,7 @@ ROOT = Path(__file__).parents[1]
 
 def unet() -> Architecture:
     """SD1.5's topology, that of the embedded model."""
-    from explorer.models import load_empty_unet
+    from explorer.models.loading import load_empty_unet
 
     return Architecture.of(load_empty_unet("arch:sd15"))
 

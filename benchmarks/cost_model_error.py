@@ -22,11 +22,11 @@ from benchmarks.report import options, resumable, resumed, write_figure, write_r
 from explorer.designed_masks import designed_masks
 from explorer.devices import resolve_device
 from explorer.errors import PlanError
+from explorer.models.workload import twin, unet_inputs
 from explorer.profiles import Profile, Timed
 from explorer.step_times import StepSamples, time_steps
 from explorer.unet.architecture import Architecture
 from explorer.unet.mask import FORMS, Form, Mask
-from explorer.workload import twin, unet_inputs
 
 NAME = "cost-model-error"
 COUNT, QUICK = 200, 20

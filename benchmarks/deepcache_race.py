@@ -31,12 +31,12 @@ from benchmarks.report import options, write_figure, write_result
 from explorer.compile_modes import check_mode, compile_mode
 from explorer.devices import clock_for, resolve_device, resolve_dtype
 from explorer.errors import ScoreError
-from explorer.models import default_guidance, has_weights
+from explorer.models.loading import default_guidance, has_weights
+from explorer.models.workload import random_embeds, twin
 from explorer.plans.plan import InheritancePlan
 from explorer.plans.schedule import Segments
 from explorer.plans.strategies import strategy
 from explorer.runtime import inherit
-from explorer.workload import random_embeds, twin
 from studies.evaluator import encode
 
 WARMUPS = 3

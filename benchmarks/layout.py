@@ -30,7 +30,7 @@ from benchmarks.measure import load, run
 from benchmarks.report import options, write_figure, write_result
 from explorer.devices import clock_for, resolve_device, resolve_dtype
 from explorer.memory import is_out_of_memory
-from explorer.workload import latent_size, text_tokens, vae_factor
+from explorer.models.workload import latent_size, text_tokens, vae_factor
 
 
 def channels_last(unet: Any) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from explorer.devices import resolve_device, resolve_dtype
 from explorer.errors import StudyError
 from explorer.explained import run_explained
-from explorer.models import fingerprint, load_pipeline
+from explorer.models.loading import fingerprint, load_pipeline
 
 if TYPE_CHECKING:
     from explorer.profiler import Standing

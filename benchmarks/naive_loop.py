@@ -12,13 +12,13 @@ from typing import Any
 import torch
 
 from benchmarks.cached_scores import seconds_of
-from explorer.pictures import generate
+from explorer.models.pictures import generate
+from explorer.models.workload import twin
 from explorer.plans.plan import InheritancePlan
 from explorer.quality.features import load_extractor
 from explorer.quality.reference import Reference
 from explorer.quality.scorer import Scorer
 from explorer.runtime import inherit
-from explorer.workload import twin
 from studies.session import Session
 
 

@@ -103,7 +103,7 @@ def plan_calls(pipe: Any, name: str, steps: int) -> Iterator[Calls]:
     import torch
 
     from explorer import inherit, strategy
-    from explorer.workload import random_embeds, twin
+    from explorer.models.workload import random_embeds, twin
 
     embeds, other = random_embeds(pipe, 1, torch.device("cpu")), twin(pipe)
     plan = strategy(name, unet=pipe.unet) if "@" in name else strategy(name, steps=steps, unet=pipe.unet)

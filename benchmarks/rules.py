@@ -19,12 +19,12 @@ from benchmarks.measure import load, run
 from benchmarks.report import options, write_figure, write_result
 from explorer import anatomy, inherit, strategy
 from explorer.fitting import Fitter
-from explorer.models import default_guidance
+from explorer.models.loading import default_guidance
+from explorer.models.pictures import generate
+from explorer.models.prompts import load_prompts
 from explorer.moments import collect_moments
-from explorer.pictures import generate
 from explorer.plans.plan import InheritancePlan, resolve_run
 from explorer.plans.rules import FITTED_RULES, RULES
-from explorer.prompts import load_prompts
 
 PLANS = ("DC0/P3", "DC0/P5", "CO6/P3", "RI/P2")
 SOLVERS: dict[str, tuple[Any, dict[str, Any]]] = {

@@ -25,13 +25,13 @@ from explorer.costs import Anatomy, anatomy
 from explorer.devices import describe, resolve_device
 from explorer.errors import StudyError
 from explorer.latency import PAIRS, Latency
-from explorer.models import default_guidance
+from explorer.models.loading import default_guidance
+from explorer.models.workload import latent_size, random_embeds, vae_factor
 from explorer.plans.plan import InheritancePlan
 from explorer.plans.schedulers import evaluations_of
 from explorer.plans.strategies import PAPER_STRATEGIES, baselines
 from explorer.profiles import Profile
 from explorer.unet.architecture import Architecture
-from explorer.workload import latent_size, random_embeds, vae_factor
 from studies.evaluator import CandidateEvaluator
 
 NAME = "table5-speed"

@@ -28,7 +28,7 @@ def anatomy_of(store: Store, study: StudyRecord) -> Anatomy:
 def _counted(settings: StudySettings) -> Anatomy:
     """For studies of before it was kept: the model's configuration is read, and none of its weights."""
     from explorer.costs import anatomy
-    from explorer.models import load_empty_unet
+    from explorer.models.loading import load_empty_unet
 
     model = settings.model
     try:

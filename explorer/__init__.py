@@ -19,7 +19,7 @@ from explorer.errors import (
 
 if TYPE_CHECKING:
     from explorer.costs import Anatomy, anatomy
-    from explorer.models import load_pipeline
+    from explorer.models.loading import load_pipeline
     from explorer.plans.plan import InheritancePlan
     from explorer.plans.strategies import strategy
     from explorer.runtime import Inheritance, inherit
@@ -31,7 +31,7 @@ _LAZY = {
     "InheritancePlan": "explorer.plans.plan",
     "anatomy": "explorer.costs",
     "inherit": "explorer.runtime",
-    "load_pipeline": "explorer.models",
+    "load_pipeline": "explorer.models.loading",
     "strategy": "explorer.plans.strategies",
 }
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from explorer.errors import ModelError
+from explorer.models.workload import TEXT_TOKENS
 from explorer.unet.architecture import Architecture, Node
 from explorer.unet.mask import Mask, liveness
-from explorer.workload import TEXT_TOKENS
 
 if TYPE_CHECKING:
     from explorer.unet.program import Program

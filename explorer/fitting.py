@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 
 from explorer.errors import PlanError
+from explorer.models.prompts import Prompt
 from explorer.moments import Array, Moments, collect_moments
 from explorer.plans.coefficients import MAX_WEIGHT, Coefficients, Row
 from explorer.plans.plan import InheritancePlan, resolve_run
 from explorer.plans.rules import FITTED_RULES, Rule, extrapolation
 from explorer.plans.schedulers import scheduled
-from explorer.prompts import Prompt
 from explorer.unet.architecture import Architecture
 from explorer.unet.mask import Feature, liveness
 

@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from explorer.errors import PlanError, ScoreError
-from explorer.pictures import run
+from explorer.models.pictures import run
+from explorer.models.prompts import Prompt
+from explorer.models.workload import is_guided
 from explorer.probe import Probe, all_features, storing
-from explorer.prompts import Prompt
 from explorer.unet.mask import Feature
 from explorer.unet.program import Conditions
-from explorer.workload import is_guided
 
 ELEMENTS = 512
 """Elements read of a feature, for each picture: two or three weights are fitted, so that thousands are plenty."""
@@ -83,7 +83,8 @@ def collect_moments(
     elements: int = ELEMENTS,
     progress: Callable[[int, int], None] | None = None,
 ) -> Moments:
-    """Run `pipe` un-accelerated on `prompts` (arguments as of `explorer.pictures.generate`) and take the moments.
+    """Run `pipe` un-accelerated on `prompts` (arguments as of `explorer.models.pictures.generate`) and take the
+    moments.
 
     Raises:
         ScoreError: for no prompts, and features that hold infinities or NaNs.

@@ -24,7 +24,15 @@ from explorer.costs import Anatomy, anatomy
 from explorer.designed_masks import designed_masks
 from explorer.devices import clock_for, describe, resolve_device, resolve_dtype
 from explorer.memory import Needed, check_memory, free_memory, memory_explained, needed_for
-from explorer.models import default_guidance, fingerprint
+from explorer.models.loading import default_guidance, fingerprint
+from explorer.models.workload import (
+    Workload,
+    latent_size,
+    random_embeds,
+    twin,
+    unet_inputs,
+    vae_factor,
+)
 from explorer.plans.plan import MAX_MASKS, InheritancePlan
 from explorer.plans.rules import Rule
 from explorer.plans.schedule import Segments
@@ -34,14 +42,6 @@ from explorer.profiles import Effort, Profile
 from explorer.step_times import at_work, round_order, time_nodes, time_steps
 from explorer.unet.architecture import Architecture
 from explorer.unet.mask import Mask
-from explorer.workload import (
-    Workload,
-    latent_size,
-    random_embeds,
-    twin,
-    unet_inputs,
-    vae_factor,
-)
 
 RULED = ("CO6", "RI", "DC0", "EX2")
 """Strategies that are also timed with a rule: of many features and few, of large ones and small."""

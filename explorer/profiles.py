@@ -12,12 +12,12 @@ from explorer.cache_size import peak_cache_bytes
 from explorer.cost_model import CostModel, NodeTimes, fit_loop, fit_rule, fit_steps, nodes_of
 from explorer.devices import DeviceInfo
 from explorer.errors import ScoreError
+from explorer.models.workload import Workload
 from explorer.plans.plan import InheritancePlan
 from explorer.plans.rules import Rule
 from explorer.step_times import NodeLaps, StepSamples
 from explorer.unet.architecture import Architecture
 from explorer.unet.mask import Mask
-from explorer.workload import Workload
 
 if TYPE_CHECKING:
     from explorer.estimate import Estimate

@@ -18,17 +18,17 @@ from torch import Tensor
 from explorer.combining import combine
 from explorer.devices import clock_for
 from explorer.fitting import solve
+from explorer.models.pictures import run
+from explorer.models.prompts import Prompt
+from explorer.models.workload import is_guided
 from explorer.moments import Array, Moments
-from explorer.pictures import run
 from explorer.plans.rules import extrapolation
 from explorer.plans.strategies import STRATEGIES
 from explorer.probe import Probe, storing
-from explorer.prompts import Prompt
 from explorer.unet.architecture import Architecture
 from explorer.unet.mask import Feature, Mask, liveness
 from explorer.unet.program import Conditions
 from explorer.unet.variant import Variant
-from explorer.workload import is_guided
 
 MASKS = ("DC0", "DC1", "DC2", "EP", "CO6", "CO3", "RI", "AI")
 AGES = (1, 2, 4, 8)

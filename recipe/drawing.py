@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from explorer.pictures import generate
+from explorer.models.pictures import generate
 from training.tensors import load_tensors, save_tensors
 
 SEED = 6

@@ -14,7 +14,7 @@ from explorer import load_pipeline
 from explorer.devices import describe
 from explorer.errors import TrainingError
 from explorer.files import write_whole
-from explorer.pictures import generate
+from explorer.models.pictures import generate
 from explorer.quality import Reference, frechet, kid, load_clip, load_extractor
 from recipe import judge, machine, tradeoff
 from recipe.autoencoder import psnr

@@ -14,7 +14,7 @@ import torch
 
 from explorer.devices import describe
 from explorer.files import write_whole
-from explorer.pictures import generate
+from explorer.models.pictures import generate
 
 THREADS = 2
 

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from explorer.errors import StudyError
+from explorer.models.pictures import run
 from explorer.moments import Moments, collect_moments
-from explorer.pictures import run
 from explorer.plans.schedulers import evaluations_of
 from explorer.step_errors import Design, measure_step_errors
 from search_spaces.space import Setting

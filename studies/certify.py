@@ -21,10 +21,10 @@ from explorer.costs import anatomy
 from explorer.errors import ExplorerError, ScoreError, StudyError
 from explorer.estimate import Estimate
 from explorer.files import write_whole
-from explorer.pictures import as_png, check_informative
+from explorer.models.pictures import as_png, check_informative
+from explorer.models.prompts import load_prompts
 from explorer.plans.plan import InheritancePlan, plain_name
 from explorer.plans.strategies import strategy
-from explorer.prompts import load_prompts
 from explorer.quality import metrics
 from explorer.quality.bootstrap import mean_estimate
 from explorer.quality.scorer import Raw, Scorer

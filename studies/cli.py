@@ -13,7 +13,7 @@ import typer
 
 from explorer.errors import ExplorerError
 from explorer.memory import is_out_of_memory, out_of_memory
-from explorer.quiet import quiet_process
+from explorer.models.library_messages import quiet_process
 from studies.config import STORAGE_VARIABLE
 from studies.removed import refusal
 

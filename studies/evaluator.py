@@ -18,18 +18,18 @@ from explorer.errors import ExplorerError, PlanError, ScoreError, StudyError
 from explorer.estimate import Estimate
 from explorer.latency import PAIRS, Latency
 from explorer.memory import asked_for
-from explorer.pictures import as_png, check_informative, generate
+from explorer.models.pictures import as_png, check_informative, generate
+from explorer.models.prompts import Prompt
+from explorer.models.workload import is_guided, twin
 from explorer.plans.plan import InheritancePlan
 from explorer.plans.schedulers import evaluations_of_plan, scheduled
 from explorer.profiles import Profile
-from explorer.prompts import Prompt
 from explorer.quality.bootstrap import mean_estimate
 from explorer.quality.scorer import Scorer
 from explorer.replay import Recording
 from explorer.runtime import Inheritance, inherit
 from explorer.speed_limit import speed_limit
 from explorer.unet.architecture import Architecture
-from explorer.workload import is_guided, twin
 from studies.device_lock import on_device
 from studies.latency_meter import LatencyMeter
 from studies.limits import Limits

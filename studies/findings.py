@@ -65,16 +65,16 @@ def record(store: Store, study: StudyRecord, session: Session) -> list[str]:
 
 def _find_anatomy(session: Session) -> dict[str, Any]:
     from explorer.costs import anatomy
-    from explorer.workload import latent_size, vae_factor
+    from explorer.models.workload import latent_size, vae_factor
 
     pipe = session.evaluator.pipe
     return anatomy(pipe.unet, latent_size(session.settings.resolution, vae_factor(pipe))).to_json()
 
 
 def _find_sensitivity(session: Session) -> dict[str, Any] | None:
-    from explorer.pictures import generate
+    from explorer.models.pictures import generate
+    from explorer.models.workload import twin
     from explorer.sensitivity import measure
-    from explorer.workload import twin
 
     evaluator = session.evaluator
     if evaluator.scorer is None:

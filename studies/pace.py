@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from explorer.devices import clock_for
 from explorer.latency import WARMUPS
-from explorer.pictures import run
+from explorer.models.pictures import run
 from explorer.plans.plan import InheritancePlan
 from studies.calibrate import BATCH, work
 from studies.device_lock import on_device

@@ -18,8 +18,8 @@ from sqlalchemy.engine import Connection
 
 from explorer.compile_modes import CompileMode
 from explorer.errors import ScoreError
+from explorer.models.workload import Workload, is_guided
 from explorer.profiles import Profile
-from explorer.workload import Workload, is_guided
 from studies.config import absolute
 from studies.device_lock import on_device
 from studies.store import Store
@@ -119,7 +119,7 @@ def measured_profile(
         ExplorerError: when it cannot be measured or kept.
     """
     from explorer.devices import describe, resolve_device
-    from explorer.models import fingerprint
+    from explorer.models.loading import fingerprint
     from explorer.profiler import profile_pipeline
 
     info = describe(resolve_device(workload.device))
@@ -144,7 +144,7 @@ def session_workload(session: Session) -> Workload:
 def standing_profile(session: Session, store: Store) -> Profile | None:
     """The complete profile of the session's model, workload and device, if one stands in the storage. Profiles are
     measured with guidance, so a search without it has none."""
-    from explorer.models import fingerprint
+    from explorer.models.loading import fingerprint
 
     if not is_guided(session.evaluator.guidance):
         return None

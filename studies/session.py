@@ -8,31 +8,31 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from explorer.batching import MOST, chosen_batch
 from explorer.compile_modes import compile_mode
 from explorer.costs import anatomy
 from explorer.devices import DeviceInfo, describe, resolve_device, resolve_dtype
 from explorer.errors import PlanError, ScoreError, StudyError
 from explorer.fitting import Fitter
 from explorer.memory import check_memory, free_memory, is_out_of_memory, needed_for, out_of_memory
-from explorer.models import EMOJI, default_guidance, fingerprint, has_weights, load_pipeline
-from explorer.pictures import generate
-from explorer.plans.plan import InheritancePlan
-from explorer.plans.schedulers import OWN, scheduler_for
-from explorer.plans.strategies import PAPER_MODES, baselines
-from explorer.prompts import PromptSet, load_prompts
-from explorer.quality.features import default_extractor, load_extractor
-from explorer.quality.metrics import METRICS, find_metric, resolve
-from explorer.quality.reference import load_reference
-from explorer.quality.scorer import Scorer
-from explorer.unet.architecture import Architecture
-from explorer.workload import (
+from explorer.models.batching import MOST, chosen_batch
+from explorer.models.loading import EMOJI, default_guidance, fingerprint, has_weights, load_pipeline
+from explorer.models.pictures import generate
+from explorer.models.prompts import PromptSet, load_prompts
+from explorer.models.workload import (
     evaluations_of,
     is_guided,
     latent_size,
     random_embeds,
     vae_factor,
 )
+from explorer.plans.plan import InheritancePlan
+from explorer.plans.schedulers import OWN, scheduler_for
+from explorer.plans.strategies import PAPER_MODES, baselines
+from explorer.quality.features import default_extractor, load_extractor
+from explorer.quality.metrics import METRICS, find_metric, resolve
+from explorer.quality.reference import load_reference
+from explorer.quality.scorer import Scorer
+from explorer.unet.architecture import Architecture
 from search_spaces import make_space
 from studies.calibration import Calibration
 from studies.config import LATENCY, SearchConfig

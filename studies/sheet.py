@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from explorer.devices import DeviceInfo
-from explorer.prompts import Prompt
+from explorer.models.prompts import Prompt
 from explorer.quality.scorer import Scorer, Scores
 from studies.device_lock import on_device
 

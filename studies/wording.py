@@ -81,7 +81,7 @@ def _ends(score: Estimate | Mapping[str, Any]) -> tuple[float, float, float]:
 def cut_words(pipe: Any, prompts: Sequence[str]) -> str | None:
     """In one sentence, which prompts the text encoder of a pipeline does not read to their end; None where it reads
     them all."""
-    from explorer.workload import cut_prompts, text_tokens
+    from explorer.models.workload import cut_prompts, text_tokens
 
     cut = cut_prompts(pipe, prompts)
     if not cut:

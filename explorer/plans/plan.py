@@ -32,7 +32,7 @@ COPY = Rule()
 @dataclass(frozen=True)
 class MadeFor:
     """What a plan was found on, as far as it is known: a model's id, the fingerprint of its weights
-    (`explorer.models.fingerprint`), the scheduler's class and the UNet evaluations of a run with it."""
+    (`explorer.models.loading.fingerprint`), the scheduler's class and the UNet evaluations of a run with it."""
 
     model: str | None = None
     fingerprint: str | None = None

@@ -15,7 +15,7 @@ import numpy as np
 
 from explorer.errors import ScoreError
 from explorer.estimate import Estimate
-from explorer.pictures import find_pictures, read_batches
+from explorer.models.pictures import find_pictures, read_batches
 from explorer.quality import frechet, kid
 from explorer.quality.bootstrap import interval
 from explorer.quality.features import Extractor

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from explorer.errors import ScoreError
 from explorer.estimate import Estimate
-from explorer.prompts import Prompt, texts
+from explorer.models.prompts import Prompt, texts
 from explorer.quality import clip_score, frechet, inception_score, kid, paired
 from explorer.quality.bootstrap import mean_estimate
 from explorer.quality.clip_model import canonical_clip, load_clip

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from explorer.errors import StudyError
-from explorer.models import has_weights
+from explorer.models.loading import has_weights
 from studies.autotune import OBJECTIVES, STUDY, Tuning, begin, finish, search
 from studies.autotune_words import outcome_words
 from studies.budget import parse_budget

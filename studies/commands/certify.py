@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from explorer.errors import ExplorerError, StudyError
+from explorer.models.prompts import texts
 from explorer.plans.plan import InheritancePlan
-from explorer.prompts import texts
 from studies.certificate import CERTIFICATE, PAGE, certificate_folder
 from studies.certify import LEAST, certify, check_held_out, held_out
 from studies.commands.output import counted, out, print_json, words

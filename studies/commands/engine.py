@@ -10,7 +10,7 @@ from studies.commands.output import out, print_json, table
 
 
 def models_command(as_json: bool) -> None:
-    from explorer.models import EMBEDDED, EMOJI, MODELS
+    from explorer.models.loading import EMBEDDED, EMOJI, MODELS
 
     rows = [
         {
@@ -37,8 +37,8 @@ def models_command(as_json: bool) -> None:
 
 def _anatomy_of(model: str, resolution: int | None = None) -> Any:
     from explorer.costs import anatomy
-    from explorer.models import load_empty_unet, pixel_factor
-    from explorer.workload import latent_size
+    from explorer.models.loading import load_empty_unet, pixel_factor
+    from explorer.models.workload import latent_size
 
     unet = load_empty_unet(model)
     return anatomy(unet, latent_size((resolution, resolution), pixel_factor(model)) if resolution is not None else None)
@@ -46,7 +46,7 @@ def _anatomy_of(model: str, resolution: int | None = None) -> Any:
 
 def _standing_profile(model: str, found: Any, storage: str) -> Any:
     """The newest profile of the model at the anatomy's latent size; None where the storage holds none, or is not."""
-    from explorer.models import pixel_factor
+    from explorer.models.loading import pixel_factor
     from studies.database import parse_url
     from studies.profiles import newest_profile
     from studies.sqlite import is_sqlite

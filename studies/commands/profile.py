@@ -38,7 +38,7 @@ def profile_command(
     """Measure or look up the profile and print it. On Ctrl-C what was measured stays and the same command goes on."""
     from explorer.compile_modes import check_mode, compile_mode
     from explorer.devices import describe, resolve_device, resolve_dtype
-    from explorer.models import load_pipeline
+    from explorer.models.loading import load_pipeline
     from explorer.profiler import workload_of
     from studies.interrupts import interruptible
     from studies.profiles import measured_profile
@@ -75,7 +75,7 @@ def profile_command(
 
 def _costs(pipe: Any, profile: Profile) -> Any:
     from explorer.costs import anatomy
-    from explorer.workload import latent_size, vae_factor
+    from explorer.models.workload import latent_size, vae_factor
 
     return anatomy(pipe.unet, latent_size(profile.workload.resolution, vae_factor(pipe)))
 

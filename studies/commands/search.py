@@ -13,7 +13,7 @@ from typing import Any
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from explorer.errors import StudyError
-from explorer.prompts import texts
+from explorer.models.prompts import texts
 from studies import findings, removed
 from studies.clock import Clock, OutOfTime
 from studies.command_lines import command_line

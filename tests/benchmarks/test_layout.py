@@ -12,7 +12,7 @@ import torch
 
 from benchmarks import layout
 from benchmarks.layout import BACKENDS, CHANGES, LOADED, arguments_of, choices_of, measure, rounding
-from explorer.workload import text_tokens
+from explorer.models.workload import text_tokens
 from tests.conftest import make_unet
 
 CPU = torch.device("cpu")
@@ -59,7 +59,7 @@ def test_the_model_s_own_tokens_are_taken(tmp_path: Path, monkeypatch: pytest.Mo
     words = ["--model", "emoji", "--device", "cpu", "--batches", "2", "--rounds", "1", "--out", str(out)]
     monkeypatch.setattr(sys, "argv", ["layout", *words])
     layout.main()
-    from explorer.models import load_pipeline
+    from explorer.models.loading import load_pipeline
 
     assert seen == [torch.Size((2, 16, 128))] and text_tokens(load_pipeline("emoji")) == 16
     rows = json.loads(out.read_text())["figures"]["batch 2"]["rows"]

@@ -53,7 +53,7 @@ def test_a_study_without_them_says_what_to_do(open_app: Open, tmp_path: Path) ->
 
 def test_an_older_study_is_counted_here(open_app: Open, tmp_path: Path) -> None:
     from explorer.costs import anatomy
-    from explorer.models import load_empty_unet
+    from explorer.models.loading import load_empty_unet
 
     found = anatomy(load_empty_unet("emoji"))
     with Store.open(tmp_path / "old.db") as store:

@@ -10,8 +10,8 @@ import torch
 
 from explorer import InheritancePlan, inherit, strategy
 from explorer.fitting import Fitter, solve
+from explorer.models.pictures import run
 from explorer.moments import Moments, collect_moments
-from explorer.pictures import run
 from explorer.plans.rules import Rule
 from explorer.probe import Probe, all_features, storing
 from explorer.unet.variant import Variant

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 from explorer import InheritancePlan, PlanError, ScoreError, inherit, load_pipeline, strategy
 from explorer.fitting import Fitter, fit, fitted, solve
+from explorer.models.pictures import generate
 from explorer.moments import Moments, collect_moments
-from explorer.pictures import generate
 from explorer.plans.coefficients import MAX_WEIGHT, Coefficients
 from explorer.plans.plan import resolve_run
 from explorer.plans.rules import Rule, extrapolation

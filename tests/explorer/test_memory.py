@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from explorer import memory, models
+from explorer import memory
 from explorer.errors import DeviceError, ScoreError, StudyError
 from explorer.memory import (
     WORKING,
@@ -19,7 +19,8 @@ from explorer.memory import (
     needed_for,
     out_of_memory,
 )
-from explorer.models import load_pipeline, weight_bytes
+from explorer.models import loading as models
+from explorer.models.loading import load_pipeline, weight_bytes
 
 GIB = 2**30
 CUDA = "Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 8.00 GiB of which 1.00 GiB is free"

@@ -13,11 +13,11 @@ import torch
 from explorer import DeviceError, ModelError, ScoreError, strategy
 from explorer.compile_modes import CompileMode, check_mode
 from explorer.devices import describe
+from explorer.models.workload import Workload, unet_inputs, vae_factor
 from explorer.plans.strategies import STRATEGIES
 from explorer.profiler import Standing, profile_pipeline, workload_of
 from explorer.profiles import FITTED_LOOPS, Profile
 from explorer.unet.mask import liveness
-from explorer.workload import Workload, unet_inputs, vae_factor
 from tests.conftest import make_pipeline
 
 CPU = torch.device("cpu")

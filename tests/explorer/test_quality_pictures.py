@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from explorer.errors import ScoreError
-from explorer.pictures import as_png, check_informative, find_pictures, generate, read_batches, read_picture
+from explorer.models.pictures import as_png, check_informative, find_pictures, generate, read_batches, read_picture
 from explorer.quality import paired
 from explorer.quality.features import Features, check_pictures
 from explorer.quality.reference import Reference, load_reference
@@ -86,7 +86,7 @@ def test_bytes_made_while_the_next_batch_is_generated_are_the_same(pipe: Any, ba
 
 def test_trouble_beside_generation_stops_the_run(pipe: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A bad first batch ends the run before all others are made; an interrupt leaves no thread behind."""
-    from explorer import pictures
+    from explorer.models import pictures
 
     runs: list[int] = []
     run = pictures.run

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from explorer.errors import ScoreError
-from explorer.prompts import Prompt
+from explorer.models.prompts import Prompt
 from explorer.quality import METRICS, Reference, Scorer, clip_score, frechet, kid, load_extractor, paired, resolve
 from tests.explorer.scores_fixtures import random_pictures, write_clip
 

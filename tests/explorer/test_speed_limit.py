@@ -10,10 +10,10 @@ import torch
 
 from explorer import InheritancePlan, inherit, strategy
 from explorer.cost_model import CostModel
+from explorer.models.workload import twin
 from explorer.speed_limit import MARGIN, speed_limit
 from explorer.unet.architecture import Architecture
 from explorer.unet.mask import Mask
-from explorer.workload import twin
 from tests.conftest import embeds, make_pipeline, make_unet
 
 

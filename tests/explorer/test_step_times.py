@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 
 from explorer import step_times
 from explorer.devices import LapTimer, WallLaps, clock_for, lap_timer
+from explorer.models.workload import Workload, unet_inputs
 from explorer.plans.rules import Rule
 from explorer.plans.strategies import STRATEGIES
 from explorer.step_times import BETWEEN_EXTRACTS, NodeLaps, StepSamples, _keep, round_order, time_nodes, time_steps
 from explorer.unet.architecture import Architecture
 from explorer.unet.mask import Mask
-from explorer.workload import Workload, unet_inputs
 from tests.conftest import make_pipeline
 
 CPU = torch.device("cpu")

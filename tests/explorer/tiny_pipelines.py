@@ -10,7 +10,7 @@ from typing import Any
 import diffusers
 import torch
 
-from explorer.models import EMBEDDED
+from explorer.models.loading import EMBEDDED
 from tests.conftest import SHAPES, make_unet
 
 SIDE = 64  # pixels; the autoencoder halves three times, so that control networks' pictures fit

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from explorer.estimate import Estimate
-from explorer.models import EMBEDDED
+from explorer.models.loading import EMBEDDED
 from explorer.plans.plan import InheritancePlan
 from explorer.plans.strategies import strategy
 from explorer.unet.architecture import Architecture

@@ -18,8 +18,8 @@ import sqlalchemy as sa
 from explorer import InheritancePlan, StudyError, inherit, strategy
 from explorer.estimate import Estimate
 from explorer.fitting import Fitter
+from explorer.models.pictures import run as run_pipeline
 from explorer.moments import collect_moments
-from explorer.pictures import run as run_pipeline
 from explorer.plans.schedule import Segments
 from explorer.step_errors import Design
 from studies import calibration, evaluator, tables

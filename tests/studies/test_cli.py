@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from explorer import InheritancePlan
-from explorer.models import MODELS
+from explorer.models.loading import MODELS
 from explorer.plans.strategies import PAPER_MODES, PAPER_STRATEGIES
 from studies.cli import app, run
 from studies.config import STORAGE_VARIABLE

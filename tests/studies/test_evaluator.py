@@ -18,11 +18,11 @@ from explorer import ExplorerError, InheritancePlan, inherit, strategy
 from explorer.devices import describe
 from explorer.errors import StudyError
 from explorer.estimate import Estimate
+from explorer.models.workload import twin
 from explorer.plans.schedule import Segments
 from explorer.plans.schedulers import evaluations_of
 from explorer.unet.architecture import Architecture
 from explorer.unet.mask import Mask
-from explorer.workload import twin
 from studies.config import SearchConfig, make_config
 from studies.device_lock import lock_path, on_device
 from studies.evaluator import CandidateEvaluator

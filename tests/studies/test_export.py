@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from explorer import InheritancePlan, StudyError, inherit, load_pipeline
-from explorer.models import EMBEDDED
+from explorer.models.loading import EMBEDDED
 from studies import Store
 from studies.cli import run
 from studies.export import find_trial, public_name, read_export, write_export

@@ -17,8 +17,8 @@ from transformers import CLIPTokenizer
 
 from explorer import load_pipeline, strategy
 from explorer.errors import ScoreError, StudyError
-from explorer.models import EMBEDDED
-from explorer.pictures import generate
+from explorer.models.loading import EMBEDDED
+from explorer.models.pictures import generate
 from studies import calibration
 from studies.cli import run
 from studies.config import SearchConfig
@@ -167,7 +167,7 @@ def test_prompts_that_are_cut_are_said_in_one_sentence(capsys: pytest.CaptureFix
 
 def test_remarks_of_other_libraries_stay_out_of_the_terminal() -> None:
     code = (
-        "from explorer.quiet import quiet_process; quiet_process()\n"
+        "from explorer.models.library_messages import quiet_process; quiet_process()\n"
         "import warnings\n"
         "from diffusers.utils import deprecate, logging\n"
         "from transformers.utils import logging as others\n"

@@ -11,8 +11,8 @@ import torch
 from diffusers import DDIMScheduler, DiffusionPipeline
 
 from explorer import InheritancePlan, PlanError, StudyError, inherit, load_pipeline, strategy
-from explorer.models import EMBEDDED
-from explorer.pictures import generate
+from explorer.models.loading import EMBEDDED
+from explorer.models.pictures import generate
 from explorer.plans.schedulers import scheduled
 from studies.cli import run
 from studies.config import SearchConfig, make_config

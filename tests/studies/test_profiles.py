@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 import torch
 
-from explorer import models, true_architectures
+from explorer.models import loading as models
+from explorer.models import true_architectures
 from explorer.plans.strategies import STRATEGIES
 from explorer.profiles import Profile
 from studies import profiles

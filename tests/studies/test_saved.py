@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from explorer import StudyError, strategy
-from explorer.pictures import as_png, generate
+from explorer.models.pictures import as_png, generate
 from explorer.quality.features import default_extractor, load_extractor
 from studies import saved as saved_module
 from studies.config import SearchConfig

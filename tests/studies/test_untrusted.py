@@ -10,7 +10,7 @@ import pytest
 
 from explorer import InheritancePlan, strategy
 from explorer.errors import ExplorerError
-from explorer.prompts import load_prompts
+from explorer.models.prompts import load_prompts
 from studies.cli import run
 from studies.config import make_config
 from studies.documents import read_document
@@ -119,7 +119,7 @@ def test_prompts_of_another_kind_are_refused(tmp_path: Path, capsys: pytest.Capt
 @pytest.mark.parametrize("content", [MARK, MARK + b"\x89PNG\r\n\x1a\n", b"", MARK + b"text"])
 @pytest.mark.parametrize("name", ["one.png", "statistics.safetensors"])
 def test_references_with_a_byte_order_mark_are_refused(name: str, content: bytes, tmp_path: Path) -> None:
-    from explorer.pictures import find_pictures, read_batches
+    from explorer.models.pictures import find_pictures, read_batches
     from explorer.quality.reference import Reference
 
     (tmp_path / name).write_bytes(content)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from explorer.compile_modes import CompileMode, compile_mode
 from explorer.errors import ModelError
-from explorer.quiet import quiet_libraries
+from explorer.models.library_messages import quiet_libraries
 
 if TYPE_CHECKING:
     import torch

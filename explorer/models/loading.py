@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from explorer.errors import ModelError
-from explorer.hub import explained, fetch_files, fetch_json, listing
-from explorer.model_folders import (
+from explorer.models.folders import (
     INDEX,
     MAIN,
     PARTS,
@@ -24,12 +23,13 @@ from explorer.model_folders import (
     tensors_of,
     weight_files,
 )
-from explorer.pipeline_classes import text_to_image_class
-from explorer.quiet import quiet_libraries
-from explorer.single_files import SingleFile, is_single_file, load_single_file, read_single_file
-from explorer.true_architectures import architecture, random_pipeline, true_vae
+from explorer.models.hub import explained, fetch_files, fetch_json, listing
+from explorer.models.library_messages import quiet_libraries
+from explorer.models.pipeline_classes import text_to_image_class
+from explorer.models.single_files import SingleFile, is_single_file, load_single_file, read_single_file
+from explorer.models.true_architectures import architecture, random_pipeline, true_vae
 
-EMBEDDED = Path(__file__).parent / "embedded"
+EMBEDDED = Path(__file__).parents[1] / "embedded"
 EMOJI = "emoji"
 UNUSED = ("safety_checker", "feature_extractor", "image_encoder")
 """Optional parts that no text-to-image run reads."""

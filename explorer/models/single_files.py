@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from explorer.errors import ModelError
-from explorer.hub import explained
-from explorer.model_folders import INDEX, part_config, read_index, shapes_of
-from explorer.pipeline_classes import SD, XL, further_channels, text_to_image_class
-from explorer.quiet import quiet_libraries
-from explorer.true_architectures import architecture
+from explorer.models.folders import INDEX, part_config, read_index, shapes_of
+from explorer.models.hub import explained
+from explorer.models.library_messages import quiet_libraries
+from explorer.models.pipeline_classes import SD, XL, further_channels, text_to_image_class
+from explorer.models.true_architectures import architecture
 
 SUFFIXES = (".safetensors", ".sft", ".ckpt", ".pt", ".pth", ".bin")
 _UNET, _VAE = "model.diffusion_model.", "first_stage_model."

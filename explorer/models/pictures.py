@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from explorer.errors import ScoreError
-from explorer.prompts import Prompt, texts
+from explorer.models.prompts import Prompt, texts
 
 if TYPE_CHECKING:
     import torch

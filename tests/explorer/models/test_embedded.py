@@ -11,12 +11,12 @@ import torch
 from diffusers import DDIMScheduler
 
 from explorer import load_pipeline
-from explorer.pictures import generate
-from explorer.prompts import load_prompts
+from explorer.models.pictures import generate
+from explorer.models.prompts import load_prompts
 from explorer.quality import Reference, load_clip, load_extractor
 from explorer.unet.architecture import Architecture
 
-EMBEDDED = Path(__file__).parents[2] / "explorer" / "embedded"
+EMBEDDED = Path(__file__).parents[3] / "explorer" / "embedded"
 LIMIT_MB = 40
 
 

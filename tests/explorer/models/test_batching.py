@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 import torch
 
-from explorer import DeviceError, batching
-from explorer.batching import chosen_batch, picture_bytes, tried
+from explorer import DeviceError
+from explorer.models import batching
+from explorer.models.batching import chosen_batch, picture_bytes, tried
 from tests.conftest import make_pipeline
 
 CPU = torch.device("cpu")

@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from explorer import ModelError, load_pipeline
-from explorer.models import EMBEDDED, load_empty_unet
-from explorer.pictures import generate
-from explorer.pipeline_classes import text_to_image_class
+from explorer.models.loading import EMBEDDED, load_empty_unet
+from explorer.models.pictures import generate
+from explorer.models.pipeline_classes import text_to_image_class
 from tests.conftest import SHAPES, make_unet
 
 SD_PARTS = {"text_encoder": ["transformers", "CLIPTextModel"], "vae": ["diffusers", "AutoencoderKL"]}

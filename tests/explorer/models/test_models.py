@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from explorer import ModelError, load_pipeline
 from explorer.costs import anatomy
-from explorer.models import EMBEDDED, load_empty_unet
+from explorer.models.loading import EMBEDDED, load_empty_unet
 from explorer.unet.architecture import Architecture
 from tests.conftest import make_unet
 
@@ -152,8 +152,8 @@ def test_no_such_model(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_random_architecture_runs_without_text_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
     """The stock loop on an `arch:` pipeline, at a width that a test can afford."""
-    from explorer import true_architectures
-    from explorer.workload import random_embeds
+    from explorer.models import true_architectures
+    from explorer.models.workload import random_embeds
 
     small = {
         "sample_size": 8,

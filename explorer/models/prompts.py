@@ -9,7 +9,7 @@ from pathlib import Path
 
 from explorer.errors import PromptError, is_text
 
-_HERE = Path(__file__).parent
+_HERE = Path(__file__).parents[1]
 
 SHIPPED = {
     "emoji-search": _HERE / "embedded" / "prompts" / "search.jsonl",

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from explorer.errors import PromptError
-from explorer.prompts import SHIPPED, Prompt, load_prompts, texts
+from explorer.models.prompts import SHIPPED, Prompt, load_prompts, texts
 
 
 @pytest.mark.parametrize("name", ["hub-search", "hub-certificate"])

@@ -20,8 +20,8 @@ import pytest
 from huggingface_hub import errors
 
 from explorer import ModelError
-from explorer.hub import explained
-from explorer.models import EMBEDDED
+from explorer.models.hub import explained
+from explorer.models.loading import EMBEDDED
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 CODES = {"gated": (403, "GatedRepo"), "missing": (404, "RepoNotFound"), "broken": (503, "")}
