@@ -36,7 +36,7 @@ from explorer.models.workload import random_embeds, twin
 from explorer.plans.plan import InheritancePlan
 from explorer.plans.schedule import Segments
 from explorer.plans.strategies import strategy
-from explorer.runtime import inherit
+from explorer.runtime.inherit import inherit
 from studies.evaluator import encode
 
 WARMUPS = 3

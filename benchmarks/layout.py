@@ -124,7 +124,7 @@ def rounding(noise: torch.Tensor, reference: torch.Tensor) -> dict[str, float]:
 @torch.no_grad()
 def measure(choices: dict[str, Choice], given: dict[str, Any], device: torch.device, rounds: int) -> dict[str, Any]:
     """Every sample of each choice, how far its noise is from that of the first, and why what is left out was."""
-    from explorer.graphs import capture_graph
+    from explorer.runtime.graphs import capture_graph
 
     clock, graphs = clock_for(device), device.type == "cuda"
     noise: dict[str, torch.Tensor] = {}

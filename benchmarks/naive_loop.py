@@ -18,7 +18,7 @@ from explorer.plans.plan import InheritancePlan
 from explorer.quality.features import load_extractor
 from explorer.quality.reference import Reference
 from explorer.quality.scorer import Scorer
-from explorer.runtime import inherit
+from explorer.runtime.inherit import inherit
 from studies.session import Session
 
 

@@ -22,15 +22,15 @@ if TYPE_CHECKING:
     from explorer.models.loading import load_pipeline
     from explorer.plans.plan import InheritancePlan
     from explorer.plans.strategies import strategy
-    from explorer.runtime import Inheritance, inherit
+    from explorer.runtime.inherit import Inheritance, inherit
 
 # Torch and diffusers take seconds to import: a name is imported when it is first used.
 _LAZY = {
     "Anatomy": "explorer.costs",
-    "Inheritance": "explorer.runtime",
+    "Inheritance": "explorer.runtime.inherit",
     "InheritancePlan": "explorer.plans.plan",
     "anatomy": "explorer.costs",
-    "inherit": "explorer.runtime",
+    "inherit": "explorer.runtime.inherit",
     "load_pipeline": "explorer.models.loading",
     "strategy": "explorer.plans.strategies",
 }

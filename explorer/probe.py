@@ -8,8 +8,8 @@ from typing import Any
 from torch import Tensor
 
 from explorer.plans.plan import InheritancePlan
-from explorer.runs import Running
-from explorer.runtime import Inheritance
+from explorer.runtime.inherit import Inheritance
+from explorer.runtime.runs import Running
 from explorer.unet.architecture import Architecture
 from explorer.unet.conditions import read_conditions
 from explorer.unet.mask import FORMS, Feature, Mask

@@ -282,7 +282,7 @@ class _Keeper:
 
 def _time_loops(pipe: Any, profile: Profile, inputs: dict[str, Any], device: torch.device) -> Iterator[None]:
     """Time whole loops of the pipeline, every plan once a round, with extract steps of the bare UNet before each."""
-    from explorer.runtime import inherit
+    from explorer.runtime.inherit import inherit
 
     effort, samples, workload = profile.effort, profile.loop_samples, profile.workload
     if samples.rounds >= effort.rounds:

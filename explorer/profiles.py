@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from explorer.cache_size import peak_cache_bytes
 from explorer.cost_model import CostModel, NodeTimes, fit_loop, fit_rule, fit_steps, nodes_of
 from explorer.devices import DeviceInfo
 from explorer.errors import ScoreError
 from explorer.models.workload import Workload
 from explorer.plans.plan import InheritancePlan
 from explorer.plans.rules import Rule
+from explorer.runtime.cache_size import peak_cache_bytes
 from explorer.step_times import NodeLaps, StepSamples
 from explorer.unet.architecture import Architecture
 from explorer.unet.mask import Mask

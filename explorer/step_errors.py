@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from explorer.combining import combine
 from explorer.devices import clock_for
 from explorer.fitting import solve
 from explorer.models.pictures import run
@@ -25,6 +24,7 @@ from explorer.moments import Array, Moments
 from explorer.plans.rules import extrapolation
 from explorer.plans.strategies import STRATEGIES
 from explorer.probe import Probe, storing
+from explorer.runtime.combining import combine
 from explorer.unet.architecture import Architecture
 from explorer.unet.mask import Feature, Mask, liveness
 from explorer.unet.program import Conditions

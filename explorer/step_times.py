@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import torch
 
     from explorer.compile_modes import CompileMode
-    from explorer.runtime import Inheritance
+    from explorer.runtime.inherit import Inheritance
     from explorer.unet.program import Program
 
 BETWEEN_EXTRACTS = 5
@@ -246,7 +246,7 @@ def at_work(
     unet: Any, choices: Sequence[int], masks: Sequence[Mask] = (), compile: CompileMode = "off", rule: Rule = COPY
 ) -> Iterator[Inheritance]:
     """A plan of `masks` at work on the bare `unet`, in a run that has begun and makes `choices` one after another."""
-    from explorer.runtime import inherit
+    from explorer.runtime.inherit import inherit
     from explorer.unet.architecture import Architecture
 
     plan = InheritancePlan(Architecture.of(unet), len(choices), tuple(masks), Segments.of(choices), rule)

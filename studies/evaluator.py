@@ -26,8 +26,8 @@ from explorer.plans.schedulers import evaluations_of_plan, scheduled
 from explorer.profiles import Profile
 from explorer.quality.bootstrap import mean_estimate
 from explorer.quality.scorer import Scorer
-from explorer.replay import Recording
-from explorer.runtime import Inheritance, inherit
+from explorer.runtime.inherit import Inheritance, inherit
+from explorer.runtime.replay import Recording
 from explorer.speed_limit import speed_limit
 from explorer.unet.architecture import Architecture
 from studies.device_lock import on_device

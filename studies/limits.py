@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from explorer.cache_size import peak_cache_bytes
 from explorer.compile_modes import CompileMode
 from explorer.plans.plan import InheritancePlan, resolve_run
+from explorer.runtime.cache_size import peak_cache_bytes
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,5 @@
 """What every worker of a study needs and none should make twice: text embeddings, un-accelerated pictures, features of
-these and of a reference folder; and in a folder of their own, beginnings of runs (`explorer.replay`).
+these and of a reference folder; and in a folder of their own, beginnings of runs (`explorer.runtime.replay`).
 
 Files beside the database, `explorer-saved/<study>/<digest>/<name>.safetensors`; the digest is of all that they depend
 on. Features of a reference folder are no study's: they are read before one is made, and kept in `.references`, under a

@@ -127,9 +127,9 @@ def strategy_rows(found: Any, steps: int, sample_bytes: int, profile: Any = None
     times, otherwise None. cache_mib: the most memory that the features of a run take, by prediction;
     measured_cache_mib: what they were seen to take, where the profile is of as many samples and bytes, otherwise None.
     """
-    from explorer.cache_size import peak_cache_bytes
     from explorer.errors import PlanError
     from explorer.plans.strategies import DEEPCACHE_MODES, PAPER_MODES, PAPER_STRATEGIES, STRATEGIES, strategy
+    from explorer.runtime.cache_size import peak_cache_bytes
     from studies.commands.profile import mib
 
     if steps <= 0:

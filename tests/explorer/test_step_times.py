@@ -70,7 +70,7 @@ def test_every_mask_is_timed_in_every_round_and_an_interrupted_round_is_left_out
 
 
 def test_a_rule_reads_all_its_terms_from_the_first_sample(monkeypatch: pytest.MonkeyPatch) -> None:
-    from explorer import combining
+    from explorer.runtime import combining
 
     terms: list[int] = []
     combine = combining.combine

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from explorer import strategy
-from explorer.cache_size import peak_cache_bytes
 from explorer.compile_modes import CompileMode
+from explorer.runtime.cache_size import peak_cache_bytes
 from studies.limits import Limits
 from tests.architectures import SD15
 

@@ -13,12 +13,12 @@ from alembic import command
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from explorer.cache_size import peak_cache_bytes
 from explorer.compile_modes import CompileMode
 from explorer.errors import PlanError, ScoreError, StudyError
 from explorer.fitting import Fitter
 from explorer.plans.plan import InheritancePlan
 from explorer.plans.strategies import strategy
+from explorer.runtime.cache_size import peak_cache_bytes
 from search_spaces import make_space
 from search_spaces.joint import STEPS_OF_FIFTY
 from search_spaces.space import Setting

@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from explorer.buffers import FeatureBuffers, StaticInputs, form_of
-from explorer.compiling import Compiled, explained
 from explorer.errors import ModelError
 from explorer.plans.plan import InheritancePlan, features_read
+from explorer.runtime.buffers import FeatureBuffers, StaticInputs, form_of
+from explorer.runtime.compiling import Compiled, explained
 from explorer.unet.conditions import read_conditions
 from explorer.unet.mask import Mask
 from explorer.unet.module_walk import ModuleWalk

@@ -571,7 +571,7 @@ def test_residuals_of_a_control_network_are_live_where_a_live_node_reads_them(
 
 def test_the_page_of_pipelines_is_current() -> None:
     """It names every tested case and memory saver, and every refusal by words that the code says."""
-    root = Path(__file__).parents[2]
+    root = Path(__file__).parents[3]
     page = (root / "docs" / "pipelines.md").read_text(encoding="utf-8")
     for name in (*CASES, *SAVERS):
         missing = [word for word in name.replace(",", "").split() if word.lower() not in page.lower()]

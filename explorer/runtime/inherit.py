@@ -1,7 +1,7 @@
 """Attach a plan to a pipeline or a bare UNet, and take it off again.
 
 The stock `unet.forward` is replaced on the instance; weights, attention processors, adapters and the pipeline stay as
-they are. A run begins when a call comes from timesteps that were set anew (see `explorer.timesteps`).
+they are. A run begins when a call comes from timesteps that were set anew (see `explorer.runtime.timesteps`).
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from diffusers.utils.peft_utils import apply_lora_scale
 from torch import Tensor, device, nn
 
 from explorer.compile_modes import CompileMode, check_compiler, compile_mode, uses_compiler, uses_graphs
-from explorer.eager import EagerSteps
 from explorer.errors import CompileError, ExplorerError, ModelError, PlanError
-from explorer.graphs import StaticSteps, why_not
-from explorer.patching import Patch, clear
 from explorer.plans.plan import InheritancePlan, resolve_run
 from explorer.plans.schedulers import scheduler_for
-from explorer.replay import Recording
-from explorer.runs import Everywhere, Running, Runs
-from explorer.targets import check_scheduler, check_target, check_untouched
-from explorer.timesteps import Timesteps, Walk
+from explorer.runtime.eager import EagerSteps
+from explorer.runtime.graphs import StaticSteps, why_not
+from explorer.runtime.patching import Patch, clear
+from explorer.runtime.replay import Recording
+from explorer.runtime.runs import Everywhere, Running, Runs
+from explorer.runtime.targets import check_scheduler, check_target, check_untouched
+from explorer.runtime.timesteps import Timesteps, Walk
 from explorer.unet.architecture import Architecture
 from explorer.unet.module_walk import ModuleWalk
 from explorer.unet.program import Program

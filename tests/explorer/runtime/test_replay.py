@@ -16,12 +16,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from explorer import InheritancePlan, inherit, replay, strategy
+from explorer import InheritancePlan, inherit, strategy
 from explorer.plans.coefficients import Coefficients
 from explorer.plans.plan import resolve_run
 from explorer.plans.rules import Rule
 from explorer.plans.schedule import Segments
-from explorer.replay import Recording, beginnings, shared
+from explorer.runtime import replay
+from explorer.runtime.replay import Recording, beginnings, shared
 from explorer.unet.architecture import Architecture
 from explorer.unet.mask import Mask
 from tests.conftest import embeds, make_pipeline, make_unet

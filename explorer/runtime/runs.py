@@ -11,10 +11,10 @@ from torch import Tensor
 
 from explorer.compile_modes import CompileMode
 from explorer.errors import PlanError
-from explorer.graphs import StaticSteps
 from explorer.plans.plan import Run
-from explorer.replay import Replay
-from explorer.timesteps import Schedule, Timesteps, Walk, next_index, value_of
+from explorer.runtime.graphs import StaticSteps
+from explorer.runtime.replay import Replay
+from explorer.runtime.timesteps import Schedule, Timesteps, Walk, next_index, value_of
 from explorer.unet.mask import Feature
 
 Beginning = tuple[Walk, int]

@@ -13,11 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from explorer import InheritancePlan, inherit, strategy
-from explorer.cache_size import peak_cache_bytes
-from explorer.combining import Combining
 from explorer.costs import anatomy
 from explorer.designed_masks import designed_masks
 from explorer.plans.schedule import Segments
+from explorer.runtime.cache_size import peak_cache_bytes
+from explorer.runtime.combining import Combining
 from explorer.unet.architecture import Architecture
 from explorer.unet.mask import Feature
 from explorer.unet.program import Program
@@ -146,7 +146,7 @@ def test_what_is_really_held(name: str, rule: str, mode: str, monkeypatch: pytes
             over_buffers(handle, monkeypatch)
         else:
             monkeypatch.setattr(handle, "_usable_mode", lambda: mode)
-            monkeypatch.setattr("explorer.runtime.Compiled", lambda variant, _: variant)
+            monkeypatch.setattr("explorer.runtime.inherit.Compiled", lambda variant, _: variant)
         scale = Scale(handle, monkeypatch)
         handle.begin(len(choices))
         for _ in choices:

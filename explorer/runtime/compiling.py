@@ -29,7 +29,7 @@ class Compiled:
         self._calls: dict[Hashable, Any] = {}
 
     def __call__(self, sample: Any, at: Any, inherited: Any) -> Any:
-        from explorer.buffers import form_of
+        from explorer.runtime.buffers import form_of
 
         form = form_of((sample, vars(at)))
         call = self._calls.get(form)

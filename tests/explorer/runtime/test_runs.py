@@ -14,8 +14,8 @@ import pytest
 import torch
 
 from explorer import InheritancePlan, ModelError, PlanError, inherit
-from explorer.graphs import StaticSteps
 from explorer.plans.schedule import Segments
+from explorer.runtime.graphs import StaticSteps
 from explorer.unet.architecture import Architecture
 from explorer.unet.mask import Mask
 from tests.conftest import embeds, make_unet
@@ -71,7 +71,7 @@ def waiting(step: Callable[[], None]) -> dict[str, Any]:
 def over_buffers(handle: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let `handle` run as `cudagraphs-eager` does, without a capture."""
     monkeypatch.setattr(handle, "_usable_mode", lambda: "cudagraphs-eager")
-    monkeypatch.setattr("explorer.runtime.StaticSteps", functools.partial(StaticSteps, capture=direct))
+    monkeypatch.setattr("explorer.runtime.inherit.StaticSteps", functools.partial(StaticSteps, capture=direct))
 
 
 @pytest.mark.parametrize("captured", [False, True])

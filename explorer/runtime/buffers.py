@@ -1,6 +1,6 @@
 """Static buffers: tensors that keep their place in memory, so that a captured graph can be replayed over them.
 
-Nothing here needs a GPU; `explorer.graphs` captures what reads and writes these buffers.
+Nothing here needs a GPU; `explorer.runtime.graphs` captures what reads and writes these buffers.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ class FeatureBuffers:
 
     def combine(self, features: Iterable[Feature], evaluation: int) -> None:
         """Make ready what `read` gives for the inherit step `evaluation`. Runs before a captured graph, as the weights
-        differ from step to step; the arithmetic is that of `explorer.combining.combine`."""
+        differ from step to step; the arithmetic is that of `explorer.runtime.combining.combine`."""
         if self._rule.history == 1:
             return
         names = list(features)

@@ -16,14 +16,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from explorer import CompileError, Inheritance, InheritancePlan, ModelError, PlanError, inherit
-from explorer.buffers import FeatureBuffers, StaticInputs, form_of
-from explorer.combining import combine
 from explorer.compile_modes import COMPILE_MODES, check_compiler, check_mode, compile_mode
 from explorer.errors import DeviceError, ExplorerError
-from explorer.graphs import StaticSteps, capture_graph, why_not
 from explorer.plans.rules import FITTED_RULES, RULES, Rule
 from explorer.plans.schedule import Segments
 from explorer.plans.schedulers import evaluations_of
+from explorer.runtime.buffers import FeatureBuffers, StaticInputs, form_of
+from explorer.runtime.combining import combine
+from explorer.runtime.graphs import StaticSteps, capture_graph, why_not
 from explorer.unet.architecture import Architecture
 from explorer.unet.mask import Mask, liveness
 from explorer.unet.module_walk import ModuleWalk

@@ -13,9 +13,9 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from explorer import CompileError, InheritancePlan, ModelError, PlanError, inherit, strategy
-from explorer.combining import Combining
 from explorer.plans.schedule import Segments, parse_mode
 from explorer.plans.schedulers import SCHEDULERS
+from explorer.runtime.combining import Combining
 from explorer.unet.architecture import Architecture
 from explorer.unet.mask import Mask
 from tests.conftest import embeds, make_pipeline, make_unet
@@ -263,8 +263,8 @@ def test_only_features_that_are_read_are_held() -> None:
 @pytest.mark.parametrize("rule", ["copy", "forecast1", "forecast2"])
 def test_rules_combine_extracted_features(rule: str) -> None:
     """A feature that moves as a polynomial of the evaluation is forecast exactly by the order that it has."""
-    from explorer.combining import combine
     from explorer.plans.rules import Rule
+    from explorer.runtime.combining import combine
 
     at, sources, order = 9, (0, 3, 6), {"copy": 0, "forecast1": 1, "forecast2": 2}[rule]
     chosen = Rule.parse(rule)
@@ -410,7 +410,7 @@ def test_a_compiler_that_fails_at_a_step(fails: int, monkeypatch: pytest.MonkeyP
 def test_a_lack_of_memory_is_no_failure_of_the_compiler() -> None:
     from torch._dynamo.exc import BackendCompilerFailed
 
-    from explorer.compiling import explained
+    from explorer.runtime.compiling import explained
 
     full = torch.OutOfMemoryError("full")
     for error in (full, BackendCompilerFailed(None, full, None)):
@@ -419,7 +419,7 @@ def test_a_lack_of_memory_is_no_failure_of_the_compiler() -> None:
 
 
 def test_more_forms_than_the_compiler_recompiles_for() -> None:
-    from explorer.compiling import Compiled
+    from explorer.runtime.compiling import Compiled
     from explorer.unet.program import Conditions
 
     class Doubled:

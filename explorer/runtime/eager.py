@@ -6,11 +6,11 @@ from typing import Any
 
 from torch import Tensor
 
-from explorer.combining import Combining
 from explorer.compile_modes import uses_compiler
-from explorer.compiling import Compiled
 from explorer.plans.plan import InheritancePlan, features_read
-from explorer.runs import Running
+from explorer.runtime.combining import Combining
+from explorer.runtime.compiling import Compiled
+from explorer.runtime.runs import Running
 from explorer.unet.conditions import read_conditions
 from explorer.unet.mask import Feature, Mask
 from explorer.unet.program import Program
