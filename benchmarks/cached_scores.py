@@ -20,8 +20,8 @@ from benchmarks.work_folder import WorkFolder
 from explorer.errors import ExplorerError, PlanError, ScoreError, StudyError
 from explorer.estimate import Estimate
 from explorer.plans.plan import InheritancePlan
-from explorer.profiles import Profile
 from explorer.quality.bootstrap import mean_estimate
+from explorer.timing.profile import Profile
 from studies.scored import PREDICTED, QUALITY, Part, Scored
 from studies.session import Session
 

@@ -19,12 +19,12 @@ import plotly.graph_objects as go
 
 from benchmarks import measure, node_times
 from benchmarks.report import options, resumable, resumed, write_figure, write_result
-from explorer.designed_masks import designed_masks
 from explorer.devices import resolve_device
 from explorer.errors import PlanError
 from explorer.models.workload import twin, unet_inputs
-from explorer.profiles import Profile, Timed
-from explorer.step_times import StepSamples, time_steps
+from explorer.timing.designed_masks import designed_masks
+from explorer.timing.profile import Profile, Timed
+from explorer.timing.step_times import StepSamples, time_steps
 from explorer.unet.architecture import Architecture
 from explorer.unet.mask import FORMS, Form, Mask
 

@@ -15,8 +15,8 @@ from explorer.explained import run_explained
 from explorer.models.loading import fingerprint, load_pipeline
 
 if TYPE_CHECKING:
-    from explorer.profiler import Standing
-    from explorer.profiles import Profile
+    from explorer.timing.profile import Profile
+    from explorer.timing.profiling import Standing
     from studies.config import SearchConfig
 
 
@@ -37,7 +37,7 @@ def profiled(
     """A profile measured now, at the workload of the options; with --quick of few rounds. started: an earlier one to
     go on with, which is given back as it is where it is complete. on_round: called with it after each round."""
     from explorer.compile_modes import check_mode
-    from explorer.profiler import profile_pipeline, workload_of
+    from explorer.timing.profiling import profile_pipeline, workload_of
 
     check_mode(arguments.compile, resolve_device(arguments.device))
     work = workload_of(

@@ -17,9 +17,9 @@ import plotly.graph_objects as go
 
 from benchmarks import measure
 from benchmarks.report import options, write_figure, write_result
-from explorer.costs import anatomy
 from explorer.models.workload import latent_size, vae_factor
-from explorer.profiles import Profile
+from explorer.timing.anatomy import anatomy
+from explorer.timing.profile import Profile
 from studies.commands.profile import node_documents, over_nodes, over_sampled_nodes, strategy_documents
 
 STEPS = 50

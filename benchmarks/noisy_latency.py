@@ -27,8 +27,8 @@ import numpy as np
 from benchmarks.measure import Pace, load, run
 from benchmarks.report import options, write_figure, write_result
 from explorer.estimate import Estimate
-from explorer.latency import WARMUPS, compare, ratio_estimate
 from explorer.quality.bootstrap import RESAMPLES, interval, resample
+from explorer.timing.latency import WARMUPS, compare, ratio_estimate
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -161,7 +161,7 @@ def worth(rows: list[dict[str, Any] | None], truth: float) -> dict[str, Any]:
 def search(arguments: argparse.Namespace) -> dict[str, Any]:
     """A small search in a process of its own: its front, and what each plan of it could reach at best."""
     from explorer import InheritancePlan
-    from explorer.speed_limit import speed_limit
+    from explorer.timing.speed_limit import speed_limit
     from studies import Store
     from studies.quiet import WAIT_VARIABLE, StudyLedger
     from studies.rows import trials

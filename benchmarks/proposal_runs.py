@@ -17,7 +17,7 @@ from benchmarks.work_folder import Ticker, WorkFolder, digest
 from explorer.errors import StudyError
 from explorer.plans.plan import InheritancePlan
 from explorer.plans.strategies import baselines
-from explorer.profiles import Profile
+from explorer.timing.profile import Profile
 from studies import calibration
 from studies.calibrate import calibrate
 from studies.config import PROPOSALS, SAMPLERS, SearchConfig
@@ -101,7 +101,7 @@ def open_bench(config: SearchConfig, folder: Path, rounds: int | None = None, po
 
 
 def _profile(session: Session, rounds: int | None) -> dict[str, Any]:
-    from explorer.profiler import profile_pipeline
+    from explorer.timing.profiling import profile_pipeline
     from studies.evaluator import on_device
 
     with on_device(session.info):

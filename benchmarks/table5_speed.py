@@ -21,16 +21,16 @@ import plotly.graph_objects as go
 
 from benchmarks import measure
 from benchmarks.report import options, resumable, resumed, write_figure, write_result
-from explorer.costs import Anatomy, anatomy
 from explorer.devices import describe, resolve_device
 from explorer.errors import StudyError
-from explorer.latency import PAIRS, Latency
 from explorer.models.loading import default_guidance
 from explorer.models.workload import latent_size, random_embeds, vae_factor
 from explorer.plans.plan import InheritancePlan
 from explorer.plans.schedulers import evaluations_of
 from explorer.plans.strategies import PAPER_STRATEGIES, baselines
-from explorer.profiles import Profile
+from explorer.timing.anatomy import Anatomy, anatomy
+from explorer.timing.latency import PAIRS, Latency
+from explorer.timing.profile import Profile
 from explorer.unet.architecture import Architecture
 from studies.evaluator import CandidateEvaluator
 

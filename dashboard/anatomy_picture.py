@@ -10,8 +10,8 @@ import plotly.graph_objects as go
 
 from dashboard.palette import SEQUENTIAL, palette, style
 from dashboard.steps_picture import ROW, row_axis
-from explorer.costs import Anatomy
 from explorer.sensitivity import Sensitivity
+from explorer.timing.anatomy import Anatomy
 
 KINDS = {"res": ("residual units", "#0072B2"), "attn": ("attention units", "#E69F00")}
 OTHER = ("samplers, input, output", "#8A8A8A")

@@ -7,8 +7,8 @@ from pathlib import Path
 import streamlit as st
 
 from dashboard.step_costs import Timing
-from explorer.costs import Anatomy
 from explorer.errors import ExplorerError, ModelError, ScoreError
+from explorer.timing.anatomy import Anatomy
 from studies import findings
 from studies.profiles import newest_profile
 from studies.settings import StudySettings
@@ -27,8 +27,8 @@ def anatomy_of(store: Store, study: StudyRecord) -> Anatomy:
 @st.cache_resource(max_entries=4, show_spinner="Counting what each unit costs ...", hash_funcs={StudySettings: repr})
 def _counted(settings: StudySettings) -> Anatomy:
     """For studies of before it was kept: the model's configuration is read, and none of its weights."""
-    from explorer.costs import anatomy
     from explorer.models.loading import load_empty_unet
+    from explorer.timing.anatomy import anatomy
 
     model = settings.model
     try:

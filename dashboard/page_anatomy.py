@@ -12,8 +12,8 @@ from dashboard.costs import anatomy_of, timing_of
 from dashboard.palette import CONFIG
 from dashboard.step_costs import Timing
 from dashboard.wording import plain, say
-from explorer.costs import Anatomy
 from explorer.errors import ModelError
+from explorer.timing.anatomy import Anatomy
 from studies import findings
 from studies.store import StudyRecord
 

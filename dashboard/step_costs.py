@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from explorer.cost_model import CostModel
-from explorer.costs import Anatomy
 from explorer.plans.plan import InheritancePlan, resolve_run
+from explorer.timing.anatomy import Anatomy
+from explorer.timing.cost_model import CostModel
 from explorer.unet.mask import Mask
 
 

@@ -18,18 +18,18 @@ from explorer.errors import (
 )
 
 if TYPE_CHECKING:
-    from explorer.costs import Anatomy, anatomy
     from explorer.models.loading import load_pipeline
     from explorer.plans.plan import InheritancePlan
     from explorer.plans.strategies import strategy
     from explorer.runtime.inherit import Inheritance, inherit
+    from explorer.timing.anatomy import Anatomy, anatomy
 
 # Torch and diffusers take seconds to import: a name is imported when it is first used.
 _LAZY = {
-    "Anatomy": "explorer.costs",
+    "Anatomy": "explorer.timing.anatomy",
     "Inheritance": "explorer.runtime.inherit",
     "InheritancePlan": "explorer.plans.plan",
-    "anatomy": "explorer.costs",
+    "anatomy": "explorer.timing.anatomy",
     "inherit": "explorer.runtime.inherit",
     "load_pipeline": "explorer.models.loading",
     "strategy": "explorer.plans.strategies",

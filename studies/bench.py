@@ -15,9 +15,9 @@ from typing import Any
 
 from explorer.errors import ExplorerError
 from explorer.estimate import Estimate
-from explorer.latency import Latency
 from explorer.models.workload import twin
 from explorer.plans.plan import InheritancePlan
+from explorer.timing.latency import Latency
 from studies.session import Session
 from studies.wording import speed_words
 

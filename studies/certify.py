@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from explorer.costs import anatomy
 from explorer.errors import ExplorerError, ScoreError, StudyError
 from explorer.estimate import Estimate
 from explorer.files import write_whole
@@ -28,6 +27,7 @@ from explorer.plans.strategies import strategy
 from explorer.quality import metrics
 from explorer.quality.bootstrap import mean_estimate
 from explorer.quality.scorer import Raw, Scorer
+from explorer.timing.anatomy import anatomy
 from search_spaces.nickname import nickname
 from studies.certificate import (
     ABOVE,

@@ -20,10 +20,10 @@ from safetensors.numpy import save as save_tensors
 
 from explorer.errors import ExplorerError, ScoreError, StudyError
 from explorer.files import write_whole
-from explorer.latency import Latency
 from explorer.plans.schedulers import short
 from explorer.quality.features import Features
 from explorer.quality.scorer import Raw
+from explorer.timing.latency import Latency
 from studies.certificate import FULL, KEPT, PLAN
 from studies.documents import check_document, read_document
 from studies.settings import SamplerSettings, StudySettings, difference_words, differences, flatten

@@ -16,19 +16,19 @@ from explorer.compile_modes import CompileMode
 from explorer.devices import DeviceInfo
 from explorer.errors import ExplorerError, PlanError, ScoreError, StudyError
 from explorer.estimate import Estimate
-from explorer.latency import PAIRS, Latency
 from explorer.memory import asked_for
 from explorer.models.pictures import as_png, check_informative, generate
 from explorer.models.prompts import Prompt
 from explorer.models.workload import is_guided, twin
 from explorer.plans.plan import InheritancePlan
 from explorer.plans.schedulers import evaluations_of_plan, scheduled
-from explorer.profiles import Profile
 from explorer.quality.bootstrap import mean_estimate
 from explorer.quality.scorer import Scorer
 from explorer.runtime.inherit import Inheritance, inherit
 from explorer.runtime.replay import Recording
-from explorer.speed_limit import speed_limit
+from explorer.timing.latency import PAIRS, Latency
+from explorer.timing.profile import Profile
+from explorer.timing.speed_limit import speed_limit
 from explorer.unet.architecture import Architecture
 from studies.device_lock import on_device
 from studies.latency_meter import LatencyMeter
@@ -185,7 +185,7 @@ class CandidateEvaluator:
         return self.meter.measure(lambda: self._loop(self._stock, self.steps), lambda: self._loop(pipe, steps), limit)
 
     def speed_limit(self, plan: InheritancePlan) -> float:
-        """The largest speed-up of the plan that can be true (`explorer.speed_limit`)."""
+        """The largest speed-up of the plan that can be true (`explorer.timing.speed_limit`)."""
         plain = InheritancePlan(plan.architecture, self.steps)
         return speed_limit(plan, self.evaluations(plan), self.evaluations(plain), self.profile)
 

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from explorer.costs import Anatomy
 from explorer.errors import ModelError, ScoreError, StudyError
 from explorer.estimate import Estimate
 from explorer.sensitivity import Sensitivity
+from explorer.timing.anatomy import Anatomy
 from studies import queue
 from studies.device_lock import on_device
 from studies.store import Store, StudyRecord
@@ -64,8 +64,8 @@ def record(store: Store, study: StudyRecord, session: Session) -> list[str]:
 
 
 def _find_anatomy(session: Session) -> dict[str, Any]:
-    from explorer.costs import anatomy
     from explorer.models.workload import latent_size, vae_factor
+    from explorer.timing.anatomy import anatomy
 
     pipe = session.evaluator.pipe
     return anatomy(pipe.unet, latent_size(session.settings.resolution, vae_factor(pipe))).to_json()

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from explorer.latency import PAIRS, Latency, compare
-from explorer.speed_limit import MARGIN
+from explorer.timing.latency import PAIRS, Latency, compare
+from explorer.timing.speed_limit import MARGIN
 from studies.device_lock import on_device
 from studies.quiet import Quiet, stall_ratio
 
@@ -45,7 +45,8 @@ class LatencyMeter:
         Args:
             baseline: The un-accelerated loop.
             candidate: The other one.
-            limit: The largest speed-up that can be true (`explorer.speed_limit`); a result beyond it is unsteady.
+            limit: The largest speed-up that can be true (`explorer.timing.speed_limit`); a result beyond it is
+            unsteady.
         """
         if self._suspicious:
             self.quiet.wait()

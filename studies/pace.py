@@ -6,9 +6,9 @@ import time
 from dataclasses import dataclass
 
 from explorer.devices import clock_for
-from explorer.latency import WARMUPS
 from explorer.models.pictures import run
 from explorer.plans.plan import InheritancePlan
+from explorer.timing.latency import WARMUPS
 from studies.calibrate import BATCH, work
 from studies.device_lock import on_device
 from studies.session import Session

@@ -19,7 +19,7 @@ from sqlalchemy.engine import Connection
 from explorer.compile_modes import CompileMode
 from explorer.errors import ScoreError
 from explorer.models.workload import Workload, is_guided
-from explorer.profiles import Profile
+from explorer.timing.profile import Profile
 from studies.config import absolute
 from studies.device_lock import on_device
 from studies.store import Store
@@ -27,7 +27,7 @@ from studies.tables import profiles
 
 if TYPE_CHECKING:
     from explorer.devices import DeviceInfo
-    from explorer.profiler import Standing
+    from explorer.timing.profiling import Standing
     from studies.session import Session
 
 
@@ -120,7 +120,7 @@ def measured_profile(
     """
     from explorer.devices import describe, resolve_device
     from explorer.models.loading import fingerprint
-    from explorer.profiler import profile_pipeline
+    from explorer.timing.profiling import profile_pipeline
 
     info = describe(resolve_device(workload.device))
     started = None if again else find_profile(store, profile_key(fingerprint(pipe), workload, info))

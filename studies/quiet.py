@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from explorer.errors import StudyError
-from explorer.latency import STALLED
+from explorer.timing.latency import STALLED
 from studies import queue
 from studies.claims import PARENT_VARIABLE
 from studies.store import Store, StudyRecord
@@ -40,7 +40,8 @@ def wait_seconds() -> float:
 
 
 def stall_ratio() -> float:
-    """`EXPLORER_STALL_RATIO`, otherwise `explorer.latency.STALLED`. Raises StudyError when it is no number above 1."""
+    """`EXPLORER_STALL_RATIO`, otherwise `explorer.timing.latency.STALLED`. Raises StudyError when it is no number above
+    1."""
     return _number(STALL_VARIABLE, STALLED, 1.0, "a number of at least 1")
 
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from explorer.compile_modes import compile_mode
-from explorer.costs import anatomy
 from explorer.devices import DeviceInfo, describe, resolve_device, resolve_dtype
 from explorer.errors import PlanError, ScoreError, StudyError
 from explorer.fitting import Fitter
@@ -32,6 +31,7 @@ from explorer.quality.features import default_extractor, load_extractor
 from explorer.quality.metrics import METRICS, find_metric, resolve
 from explorer.quality.reference import load_reference
 from explorer.quality.scorer import Scorer
+from explorer.timing.anatomy import anatomy
 from explorer.unet.architecture import Architecture
 from search_spaces import make_space
 from studies.calibration import Calibration

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from explorer.unet.architecture import Architecture
 
 if TYPE_CHECKING:
-    from explorer.costs import Anatomy
+    from explorer.timing.anatomy import Anatomy
 
 SD15_CONFIG: dict[str, Any] = {
     "sample_size": 64,
@@ -72,7 +72,7 @@ def sd15_anatomy() -> Anatomy:
     import torch
     from diffusers import UNet2DConditionModel
 
-    from explorer.costs import anatomy
+    from explorer.timing.anatomy import anatomy
 
     with torch.device("meta"):
         return anatomy(UNet2DConditionModel(**SD15_CONFIG))

@@ -36,9 +36,9 @@ def models_command(as_json: bool) -> None:
 
 
 def _anatomy_of(model: str, resolution: int | None = None) -> Any:
-    from explorer.costs import anatomy
     from explorer.models.loading import load_empty_unet, pixel_factor
     from explorer.models.workload import latent_size
+    from explorer.timing.anatomy import anatomy
 
     unet = load_empty_unet(model)
     return anatomy(unet, latent_size((resolution, resolution), pixel_factor(model)) if resolution is not None else None)
@@ -61,7 +61,7 @@ def _standing_profile(model: str, found: Any, storage: str) -> Any:
 
 
 def anatomy_command(model: str, resolution: int | None, storage: str, as_json: bool) -> None:
-    from explorer.costs import TEXT_TOKENS
+    from explorer.timing.anatomy import TEXT_TOKENS
 
     found = _anatomy_of(model, resolution)
     profile = _standing_profile(model, found, storage)

@@ -13,8 +13,8 @@ from explorer.errors import PlanError, ScoreError
 from studies.commands.output import duration, out, print_json, table, words
 
 if TYPE_CHECKING:
-    from explorer.profiler import Standing
-    from explorer.profiles import Profile
+    from explorer.timing.profile import Profile
+    from explorer.timing.profiling import Standing
 
 MODE = "P5"
 """The sampling mode whose peak cache is shown beside each strategy."""
@@ -39,7 +39,7 @@ def profile_command(
     from explorer.compile_modes import check_mode, compile_mode
     from explorer.devices import describe, resolve_device, resolve_dtype
     from explorer.models.loading import load_pipeline
-    from explorer.profiler import workload_of
+    from explorer.timing.profiling import workload_of
     from studies.interrupts import interruptible
     from studies.profiles import measured_profile
     from studies.store import Store
@@ -74,8 +74,8 @@ def profile_command(
 
 
 def _costs(pipe: Any, profile: Profile) -> Any:
-    from explorer.costs import anatomy
     from explorer.models.workload import latent_size, vae_factor
+    from explorer.timing.anatomy import anatomy
 
     return anatomy(pipe.unet, latent_size(profile.workload.resolution, vae_factor(pipe)))
 

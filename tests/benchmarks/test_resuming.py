@@ -17,7 +17,7 @@ from benchmarks.report import QUICK, options, resumable, resumed, write_result
 from benchmarks.table5_speed import QUICK_ROWS, chosen, part_of
 from explorer.errors import StudyError
 from explorer.plans.strategies import baselines
-from explorer.profiles import Profile
+from explorer.timing.profile import Profile
 from explorer.unet.architecture import Architecture
 from tests.conftest import make_pipeline, make_unet
 
@@ -31,7 +31,7 @@ class Killed(Exception):
 @pytest.fixture(scope="module")
 def profile() -> Profile:
     """A profile of the tiny pipeline, complete, as the benchmarks would measure it."""
-    from explorer.profiler import profile_pipeline, workload_of
+    from explorer.timing.profiling import profile_pipeline, workload_of
 
     pipe = make_pipeline()
     return profile_pipeline(pipe, "arch:tiny", workload_of(pipe, device="cpu"), steps=4, rounds=3)

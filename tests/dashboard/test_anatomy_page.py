@@ -12,8 +12,8 @@ from streamlit.testing.v1 import AppTest
 
 from dashboard.anatomy_picture import sensitivity_figure, steady, treemap
 from dashboard.page_anatomy import measures_of
-from explorer.profiler import workload_of
 from explorer.sensitivity import Sensitivity
+from explorer.timing.profiling import workload_of
 from studies import Store
 from studies.profiles import measured_profile
 from tests.architectures import sd15_anatomy
@@ -52,8 +52,8 @@ def test_a_study_without_them_says_what_to_do(open_app: Open, tmp_path: Path) ->
 
 
 def test_an_older_study_is_counted_here(open_app: Open, tmp_path: Path) -> None:
-    from explorer.costs import anatomy
     from explorer.models.loading import load_empty_unet
+    from explorer.timing.anatomy import anatomy
 
     found = anatomy(load_empty_unet("emoji"))
     with Store.open(tmp_path / "old.db") as store:

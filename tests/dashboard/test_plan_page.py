@@ -21,10 +21,10 @@ from dashboard.steps_picture import steps_of
 from dashboard.take_home import zip_of
 from dashboard.unet_picture import places, shares
 from dashboard.wording import plain
-from explorer.cost_model import CostModel
 from explorer.errors import StudyError
 from explorer.plans.plan import InheritancePlan
 from explorer.plans.strategies import strategy
+from explorer.timing.cost_model import CostModel
 from studies import Store, tables
 from tests.architectures import ARCHITECTURES, SD15, sd15_anatomy
 from tests.dashboard.small_study import HOSTILE, PROMPTS, STEPS, fill, plan_of, psnr

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from explorer.estimate import Estimate
-from explorer.latency import Latency
+from explorer.timing.latency import Latency
 from studies import Store, bench
 from studies.cli import run
 from studies.config import SearchConfig
@@ -49,7 +49,7 @@ def test_every_contender_is_timed_against_the_stock_pipeline(
 
 def test_a_compiled_bench_compares_like_with_like(exported: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The stock pipeline against itself is about 1, compiled on both sides; the compiler's gain has its own row."""
-    from explorer.latency import compare
+    from explorer.timing.latency import compare
 
     sides: list[tuple[bool, bool]] = []
     with pytest.MonkeyPatch.context() as patch:

@@ -11,7 +11,7 @@ import pytest
 import sqlalchemy as sa
 
 from explorer import ModelError, anatomy
-from explorer.costs import Anatomy
+from explorer.timing.anatomy import Anatomy
 from explorer.unet.architecture import Architecture
 from studies import Store, StudyRecord, findings, tables
 from studies.calibration import save_part

@@ -21,8 +21,8 @@ from optuna.trial import TrialState
 from explorer.errors import StudyError
 from explorer.estimate import Estimate
 from explorer.models.workload import Workload
-from explorer.profiler import profile_pipeline
-from explorer.profiles import Profile
+from explorer.timing.profile import Profile
+from explorer.timing.profiling import profile_pipeline
 from studies import Counts, Store, calibration, counts, enqueue, findings, queue, run_worker, tables
 from studies.patience import VARIABLE, Patience
 from studies.profiles import newest_profile, save_profile

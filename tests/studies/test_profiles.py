@@ -14,7 +14,7 @@ import torch
 from explorer.models import loading as models
 from explorer.models import true_architectures
 from explorer.plans.strategies import STRATEGIES
-from explorer.profiles import Profile
+from explorer.timing.profile import Profile
 from studies import profiles
 from studies.cli import run
 from studies.config import SearchConfig
@@ -95,7 +95,7 @@ def session_of() -> Session:
 def test_a_profile_that_stands_is_shown_and_not_measured(
     folder: Path, stored: Path, small_profile: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from explorer import profiler
+    from explorer.timing import profiling as profiler
 
     monkeypatch.setattr(profiler, "time_steps", lambda *_, **__: pytest.fail("measured again"))
     command = ["profile", "--model", MODEL, "--storage", str(stored), *SMALL]

@@ -185,7 +185,7 @@ def test_a_meter_waits_at_first_and_after_what_stalled(monkeypatch: pytest.Monke
     meter = LatencyMeter(CPU, describe(CPU), pairs=3, quiet=recorded)  # type: ignore[arg-type]
     times: list[float] = []
     clock = type("Clock", (), {"time": lambda self, call: times.pop(0)})()
-    monkeypatch.setattr("explorer.latency.clock_for", lambda device: clock)
+    monkeypatch.setattr("explorer.timing.latency.clock_for", lambda device: clock)
 
     def measure(*seconds: float, limit: float | None = None) -> str | None:
         times[:] = seconds
@@ -221,7 +221,7 @@ def test_what_cannot_be_true_is_stored_as_unsteady(monkeypatch: pytest.MonkeyPat
             call()
             return times.pop(0)
 
-    monkeypatch.setattr("explorer.latency.clock_for", lambda device: Clock())
+    monkeypatch.setattr("explorer.timing.latency.clock_for", lambda device: Clock())
     scored = evaluator.score(plan)
     assert "latency" not in scored.estimates and "speedup" not in scored.estimates
     assert len(scored.samples[UNSTEADY_LATENCY]) == 3

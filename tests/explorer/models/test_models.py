@@ -12,8 +12,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from explorer import ModelError, load_pipeline
-from explorer.costs import anatomy
 from explorer.models.loading import EMBEDDED, load_empty_unet
+from explorer.timing.anatomy import anatomy
 from explorer.unet.architecture import Architecture
 from tests.conftest import make_unet
 

@@ -13,11 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from explorer import InheritancePlan, inherit, strategy
-from explorer.costs import anatomy
-from explorer.designed_masks import designed_masks
 from explorer.plans.schedule import Segments
 from explorer.runtime.cache_size import peak_cache_bytes
 from explorer.runtime.combining import Combining
+from explorer.timing.anatomy import anatomy
+from explorer.timing.designed_masks import designed_masks
 from explorer.unet.architecture import Architecture
 from explorer.unet.mask import Feature
 from explorer.unet.program import Program

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from explorer import InheritancePlan, inherit, strategy
-from explorer.cost_model import CostModel
 from explorer.models.workload import twin
-from explorer.speed_limit import MARGIN, speed_limit
+from explorer.timing.cost_model import CostModel
+from explorer.timing.speed_limit import MARGIN, speed_limit
 from explorer.unet.architecture import Architecture
 from explorer.unet.mask import Mask
 from tests.conftest import embeds, make_pipeline, make_unet

@@ -17,7 +17,7 @@ from explorer import devices
 from explorer.devices import DTYPES, clock_for, describe, resolve_device, resolve_dtype
 from explorer.errors import DeviceError, ScoreError
 from explorer.estimate import Estimate
-from explorer.latency import Latency, compare
+from explorer.timing.latency import Latency, compare
 
 CPU = torch.device("cpu")
 
@@ -27,7 +27,7 @@ class Simulated:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 0.0
-        monkeypatch.setattr("explorer.latency.clock_for", lambda device: self)
+        monkeypatch.setattr("explorer.timing.latency.clock_for", lambda device: self)
 
     def time(self, call: Callable[[], object]) -> float:
         began = self.now

@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from explorer.cost_model import CostModel, NodeTimes, fit_loop, fit_rule, fit_steps, nodes_of
 from explorer.devices import DeviceInfo
 from explorer.errors import ScoreError
 from explorer.models.workload import Workload
 from explorer.plans.plan import InheritancePlan
 from explorer.plans.rules import Rule
 from explorer.runtime.cache_size import peak_cache_bytes
-from explorer.step_times import NodeLaps, StepSamples
+from explorer.timing.cost_model import CostModel, NodeTimes, fit_loop, fit_rule, fit_steps, nodes_of
+from explorer.timing.step_times import NodeLaps, StepSamples
 from explorer.unet.architecture import Architecture
 from explorer.unet.mask import Mask
 
@@ -78,7 +78,7 @@ class Errors:
 
 @dataclass
 class Profile:
-    """Samples, and what follows from them. Made by `explorer.profiler`; times in seconds.
+    """Samples, and what follows from them. Made by `explorer.timing.profiling`; times in seconds.
 
     model, fingerprint: the model's name and its weights'. tested: strategies, that the error is told of; designed:
     masks that the cost model is fitted to; ruled: those of `tested` that are timed with `rule` too. loops: plans whose

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from benchmarks.noisy_latency import bootstrap_median
-from explorer.latency import FURTHER, Latency, compare, ratio_estimate, stalled_pairs
+from explorer.timing.latency import FURTHER, Latency, compare, ratio_estimate, stalled_pairs
 
 CPU = torch.device("cpu")
 
@@ -55,7 +55,7 @@ class Machine:
 
 
 def measured(machine: Any, monkeypatch: pytest.MonkeyPatch, baseline: float, candidate: float, **how: Any) -> Latency:
-    monkeypatch.setattr("explorer.latency.clock_for", lambda device: machine)
+    monkeypatch.setattr("explorer.timing.latency.clock_for", lambda device: machine)
     return compare(
         lambda: machine.work(baseline), lambda: machine.work(candidate), device=CPU, images=1, baseline_warm=True, **how
     )  # fmt: skip

@@ -2,7 +2,7 @@
 
 A step's time is a sum: what every evaluation pays (conditions, the runtime), each node that runs, the identity path of
 each unit that inherits its residual, and, for a rule that reads several features, their combination. Times of nodes
-taken in passing (`explorer.step_times.time_nodes`) say how the parts compare; alone they miss what the parts pay
+taken in passing (`explorer.timing.step_times.time_nodes`) say how the parts compare; alone they miss what the parts pay
 together, and too little is known of identity paths, which in a whole step run out of warm caches. So they are corrected
 by measured steps: first one factor for each kind of part, then each part by a ridge regression around that, its weight
 chosen by leaving each step out in turn. On the embedded model on one CPU core (processor time, 37 designed steps) the

@@ -15,8 +15,8 @@ from explorer.compile_modes import CompileMode, check_mode
 from explorer.devices import describe
 from explorer.models.workload import Workload, unet_inputs, vae_factor
 from explorer.plans.strategies import STRATEGIES
-from explorer.profiler import Standing, profile_pipeline, workload_of
-from explorer.profiles import FITTED_LOOPS, Profile
+from explorer.timing.profile import FITTED_LOOPS, Profile
+from explorer.timing.profiling import Standing, profile_pipeline, workload_of
 from explorer.unet.mask import liveness
 from tests.conftest import make_pipeline
 
@@ -125,7 +125,7 @@ def test_a_document_that_is_no_profile_is_refused(
 
 
 def test_too_little_memory_says_how_much_and_what_to_lower(monkeypatch: pytest.MonkeyPatch) -> None:
-    from explorer import profiler
+    from explorer.timing import profiling as profiler
 
     pipe = make_pipeline()
     monkeypatch.setattr(profiler, "free_memory", lambda _: 1000)
@@ -134,7 +134,7 @@ def test_too_little_memory_says_how_much_and_what_to_lower(monkeypatch: pytest.M
 
 
 def test_memory_that_runs_out_on_the_way_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    from explorer import profiler
+    from explorer.timing import profiling as profiler
 
     def out(*_: Any, **__: Any) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")

@@ -11,7 +11,7 @@ from explorer.plans.plan import InheritancePlan, resolve_run
 from explorer.unet.mask import Mask
 
 if TYPE_CHECKING:
-    from explorer.profiles import Profile
+    from explorer.timing.profile import Profile
 
 MARGIN = 0.3
 """By how much a measurement may exceed the bound, as a share of it. An extract step of a plan is not quite a step of

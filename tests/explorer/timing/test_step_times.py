@@ -14,12 +14,20 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from explorer import step_times
 from explorer.devices import LapTimer, WallLaps, clock_for, lap_timer
 from explorer.models.workload import Workload, unet_inputs
 from explorer.plans.rules import Rule
 from explorer.plans.strategies import STRATEGIES
-from explorer.step_times import BETWEEN_EXTRACTS, NodeLaps, StepSamples, _keep, round_order, time_nodes, time_steps
+from explorer.timing import step_times
+from explorer.timing.step_times import (
+    BETWEEN_EXTRACTS,
+    NodeLaps,
+    StepSamples,
+    _keep,
+    round_order,
+    time_nodes,
+    time_steps,
+)
 from explorer.unet.architecture import Architecture
 from explorer.unet.mask import Mask
 from tests.conftest import make_pipeline

@@ -2,7 +2,7 @@
 
 from explorer import load_pipeline
 from explorer.compile_modes import CompileMode
-from explorer.profiler import profile_pipeline, workload_of
+from explorer.timing.profiling import profile_pipeline, workload_of
 
 pipe = load_pipeline("emoji")
 profile = profile_pipeline(pipe, "emoji", workload_of(pipe), steps=50)
@@ -20,8 +20,6 @@ from typing import Any
 import torch
 
 from explorer.compile_modes import CompileMode
-from explorer.costs import Anatomy, anatomy
-from explorer.designed_masks import designed_masks
 from explorer.devices import clock_for, describe, resolve_device, resolve_dtype
 from explorer.memory import Needed, check_memory, free_memory, memory_explained, needed_for
 from explorer.models.loading import default_guidance, fingerprint
@@ -38,8 +36,10 @@ from explorer.plans.rules import Rule
 from explorer.plans.schedule import Segments
 from explorer.plans.schedulers import evaluations_of
 from explorer.plans.strategies import STRATEGIES, strategy
-from explorer.profiles import Effort, Profile
-from explorer.step_times import at_work, round_order, time_nodes, time_steps
+from explorer.timing.anatomy import Anatomy, anatomy
+from explorer.timing.designed_masks import designed_masks
+from explorer.timing.profile import Effort, Profile
+from explorer.timing.step_times import at_work, round_order, time_nodes, time_steps
 from explorer.unet.architecture import Architecture
 from explorer.unet.mask import Mask
 

@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from explorer import ScoreError, strategy
-from explorer.cost_model import CostModel, NodeTimes, fit_loop, fit_rule, fit_steps
-from explorer.designed_masks import designed_masks
 from explorer.plans.plan import InheritancePlan
 from explorer.plans.strategies import STRATEGIES
+from explorer.timing.cost_model import CostModel, NodeTimes, fit_loop, fit_rule, fit_steps
+from explorer.timing.designed_masks import designed_masks
 from explorer.unet.architecture import Architecture
 from explorer.unet.mask import Mask, liveness
 from tests.architectures import ARCHITECTURES, SD15, SDXL
