@@ -18,11 +18,11 @@ from diffusers import DDIMScheduler, PNDMScheduler
 from benchmarks.measure import load, run
 from benchmarks.report import options, write_figure, write_result
 from explorer import anatomy, inherit, strategy
-from explorer.fitting import Fitter
+from explorer.calibration.fitting import Fitter
+from explorer.calibration.moments import collect_moments
 from explorer.models.loading import default_guidance
 from explorer.models.pictures import generate
 from explorer.models.prompts import load_prompts
-from explorer.moments import collect_moments
 from explorer.plans.plan import InheritancePlan, resolve_run
 from explorer.plans.rules import FITTED_RULES, RULES
 

@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 
 from dashboard.palette import SEQUENTIAL, palette, style
 from dashboard.steps_picture import ROW, row_axis
-from explorer.sensitivity import Sensitivity
+from explorer.calibration.sensitivity import Sensitivity
 from explorer.timing.anatomy import Anatomy
 
 KINDS = {"res": ("residual units", "#0072B2"), "attn": ("attention units", "#E69F00")}

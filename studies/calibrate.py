@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from explorer.calibration.moments import Moments, collect_moments
+from explorer.calibration.step_errors import Design, measure_step_errors
 from explorer.errors import StudyError
 from explorer.models.pictures import run
-from explorer.moments import Moments, collect_moments
 from explorer.plans.schedulers import evaluations_of
-from explorer.step_errors import Design, measure_step_errors
 from search_spaces.space import Setting
 from studies import calibration
 from studies.calibration import Arrays, Calibration

@@ -26,8 +26,8 @@ from studies.settings import StudySettings
 from studies.store import Store, StudyRecord
 
 if TYPE_CHECKING:
-    from explorer.moments import Moments
-    from explorer.step_errors import Design, StepErrors
+    from explorer.calibration.moments import Moments
+    from explorer.calibration.step_errors import Design, StepErrors
 
 Arrays = dict[str, NDArray[Any]]
 SAME = ("model", "architecture", "scheduler", "steps", "guidance", "resolution", "dtype")
@@ -38,9 +38,10 @@ SAME_EXTRA = ("weights", "scheduler settings")
 class Calibration:
     """What stands of a study.
 
-    errors: by mask, step, age and rule, by node, and the effect of each step (`explorer.step_errors`), in the order of
-    `design`. moments: of the features, by step count (`explorer.moments`). plain: mean square distance of the final
-    latents of fewer plain steps from those of the study's, by step count. seconds: what all of it cost.
+    errors: by mask, step, age and rule, by node, and the effect of each step (`explorer.calibration.step_errors`), in
+    the order of `design`. moments: of the features, by step count (`explorer.calibration.moments`). plain: mean square
+    distance of the final latents of fewer plain steps from those of the study's, by step count. seconds: what all of it
+    cost.
     """
 
     design: Design
@@ -206,7 +207,7 @@ def load(store: Store, study: StudyRecord, *, with_moments: bool = True) -> Cali
 
 
 def _joined(first: Part, wanted: Mapping[str, Part], seconds: float) -> Calibration:
-    from explorer.step_errors import StepErrors
+    from explorer.calibration.step_errors import StepErrors
 
     moments: dict[int, list[Moments]] = {}
     errors: list[StepErrors] = []
@@ -241,7 +242,7 @@ def moments_arrays(moments: Moments) -> tuple[Arrays, dict[str, Any]]:
 
 
 def moments_of(part: Part) -> Moments:
-    from explorer.moments import Moments
+    from explorer.calibration.moments import Moments
 
     facts = dict(part.facts["moments"])
     features: list[Feature] = [(name, form) for name, form in facts.pop("features")]
@@ -260,7 +261,7 @@ def design_json(design: Design) -> dict[str, Any]:
 
 
 def design_of(data: Mapping[str, Any]) -> Design:
-    from explorer.step_errors import Design
+    from explorer.calibration.step_errors import Design
 
     return Design(
         evaluations=data["evaluations"],

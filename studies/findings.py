@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from explorer.calibration.sensitivity import Sensitivity
 from explorer.errors import ModelError, ScoreError, StudyError
 from explorer.estimate import Estimate
-from explorer.sensitivity import Sensitivity
 from explorer.timing.anatomy import Anatomy
 from studies import queue
 from studies.device_lock import on_device
@@ -72,9 +72,9 @@ def _find_anatomy(session: Session) -> dict[str, Any]:
 
 
 def _find_sensitivity(session: Session) -> dict[str, Any] | None:
+    from explorer.calibration.sensitivity import measure
     from explorer.models.pictures import generate
     from explorer.models.workload import twin
-    from explorer.sensitivity import measure
 
     evaluator = session.evaluator
     if evaluator.scorer is None:

@@ -16,12 +16,12 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from explorer.calibration.fitting import solve
+from explorer.calibration.moments import Moments
+from explorer.calibration.step_errors import NODE_AGE
 from explorer.errors import PlanError
-from explorer.fitting import solve
-from explorer.moments import Moments
 from explorer.plans.plan import InheritancePlan, resolve_run
 from explorer.plans.rules import extrapolation
-from explorer.step_errors import NODE_AGE
 from explorer.unet.mask import Feature, Mask
 from studies.calibration import Calibration
 from studies.scored import Prediction

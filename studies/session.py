@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
+from explorer.calibration.fitting import Fitter
 from explorer.compile_modes import compile_mode
 from explorer.devices import DeviceInfo, describe, resolve_device, resolve_dtype
 from explorer.errors import PlanError, ScoreError, StudyError
-from explorer.fitting import Fitter
 from explorer.memory import check_memory, free_memory, is_out_of_memory, needed_for, out_of_memory
 from explorer.models.batching import MOST, chosen_batch
 from explorer.models.loading import EMOJI, default_guidance, fingerprint, has_weights, load_pipeline

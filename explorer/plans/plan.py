@@ -122,7 +122,7 @@ class InheritancePlan:
             raise PlanError(
                 f"this plan's weights were fitted for {self.rule.weights.evaluations} UNet evaluations and the run has "
                 f"{evaluations}; run it with the step count and scheduler it was made for, or fit it again "
-                "(explorer.fitting.fit)."
+                "(explorer.calibration.fitting.fit)."
             )
         return self.schedule.resolve(evaluations)
 

@@ -23,7 +23,7 @@ class Rule:
     """`copy` (order 0): the feature of the last extract step, as in A-SDM. `forecast` of order 1 or 2: the polynomial
     through the last two or three extract steps, extrapolated to the current evaluation (TaylorSeer's idea on units).
     `fitted` of order 1 or 2: a linear combination of the last two or three, with `weights` of its own for each feature
-    and evaluation that were fitted by least squares (`explorer.fitting`; L2P's idea on units).
+    and evaluation that were fitted by least squares (`explorer.calibration.fitting`; L2P's idea on units).
 
     Raises:
         PlanError: for an order that the kind does not have, or `fitted` without weights.
@@ -100,7 +100,7 @@ class Rule:
 
 NEEDS_WEIGHTS = (
     "the rule {} needs weights that are fitted for the plan; make the plan with another rule and give it to "
-    "explorer.fitting.fit."
+    "explorer.calibration.fitting.fit."
 )
 _SUFFIXES = {"copy": "", "forecast1": "+f1", "forecast2": "+f2", "fitted": "+fit", "fitted3": "+fit3"}
 

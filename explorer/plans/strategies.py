@@ -154,9 +154,9 @@ def strategy(
     """The plan of a named strategy for `unet` (a UNet, or an `Architecture`).
 
     mode: `Pn`, `Pn†` (ASCII `Pnd`), or `N` for DeepCache's non-uniform schedule. rule: copy, forecast1, forecast2,
-    or fitted, which needs `fit`: what gives a plan its weights (`explorer.fitting.Fitter`, or `explorer.fitting.fit`
-    with a pipeline and prompts). `plain@n` gives the control: the un-accelerated pipeline with n steps (mode and rule
-    do not matter), and `plain@n/DPMSolverMultistep` under that scheduler.
+    or fitted, which needs `fit`: what gives a plan its weights (`explorer.calibration.fitting.Fitter`, or
+    `explorer.calibration.fitting.fit` with a pipeline and prompts). `plain@n` gives the control: the un-accelerated
+    pipeline with n steps (mode and rule do not matter), and `plain@n/DPMSolverMultistep` under that scheduler.
     A full spelling such as `DC0/P3+f2` or `DC0/P5+fit` is read too.
 
     Raises:

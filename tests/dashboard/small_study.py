@@ -14,12 +14,12 @@ from diffusers import UNet2DConditionModel
 from numpy.typing import NDArray
 from PIL import Image
 
+from explorer.calibration.sensitivity import Sensitivity
+from explorer.calibration.step_errors import Design
 from explorer.errors import PlanError
 from explorer.estimate import Estimate
 from explorer.plans.plan import InheritancePlan
 from explorer.plans.strategies import strategy
-from explorer.sensitivity import Sensitivity
-from explorer.step_errors import Design
 from explorer.timing.anatomy import anatomy
 from explorer.unet.architecture import Architecture
 from studies import Objective, Picture, Scored, Store, StudyRecord, StudySettings, calibration, enqueue, findings, queue

@@ -12,7 +12,7 @@ from streamlit.testing.v1 import AppTest
 
 from dashboard.anatomy_picture import sensitivity_figure, steady, treemap
 from dashboard.page_anatomy import measures_of
-from explorer.sensitivity import Sensitivity
+from explorer.calibration.sensitivity import Sensitivity
 from explorer.timing.profiling import workload_of
 from studies import Store
 from studies.profiles import measured_profile

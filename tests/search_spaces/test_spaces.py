@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from optuna.trial import FixedTrial
 
+from explorer.calibration.fitting import Fitter
 from explorer.errors import PlanError, StudyError
-from explorer.fitting import Fitter
 from explorer.plans.plan import InheritancePlan
 from explorer.plans.rules import RULES, Rule
 from explorer.plans.schedule import Curve, Periodic, Segments

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from explorer.calibration.step_errors import Design, StepErrors
 from explorer.estimate import Estimate
 from explorer.plans.plan import InheritancePlan, resolve_run
-from explorer.step_errors import Design, StepErrors
 from explorer.unet.architecture import Architecture
 from explorer.unet.mask import Mask, liveness
 from search_spaces import make_space

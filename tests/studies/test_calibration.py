@@ -16,12 +16,12 @@ import pytest
 import sqlalchemy as sa
 
 from explorer import InheritancePlan, StudyError, inherit, strategy
+from explorer.calibration.fitting import Fitter
+from explorer.calibration.moments import collect_moments
+from explorer.calibration.step_errors import Design
 from explorer.estimate import Estimate
-from explorer.fitting import Fitter
 from explorer.models.pictures import run as run_pipeline
-from explorer.moments import collect_moments
 from explorer.plans.schedule import Segments
-from explorer.step_errors import Design
 from studies import calibration, evaluator, tables
 from studies.calibrate import SEED, Progress, calibrate
 from studies.calibration import Calibration

@@ -13,9 +13,9 @@ from alembic import command
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from explorer.calibration.fitting import Fitter
 from explorer.compile_modes import CompileMode
 from explorer.errors import PlanError, ScoreError, StudyError
-from explorer.fitting import Fitter
 from explorer.plans.plan import InheritancePlan
 from explorer.plans.strategies import strategy
 from explorer.runtime.cache_size import peak_cache_bytes

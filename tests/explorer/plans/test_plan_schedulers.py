@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from explorer import InheritancePlan, PlanError, inherit, load_pipeline, strategy
-from explorer.fitting import Fitter, fit, fitted
-from explorer.moments import collect_moments
+from explorer.calibration.fitting import Fitter, fit, fitted
+from explorer.calibration.moments import collect_moments
 from explorer.plans.schedulers import SCHEDULERS, check_name, evaluations_of_plan, scheduled, scheduler_for, short
 from explorer.unet.architecture import Architecture
 from tests.conftest import embeds, make_pipeline, make_unet

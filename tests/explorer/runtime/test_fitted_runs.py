@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from explorer import InheritancePlan, inherit, strategy
-from explorer.fitting import Fitter, solve
+from explorer.calibration.fitting import Fitter, solve
+from explorer.calibration.moments import Moments, collect_moments
+from explorer.calibration.probe import Probe, all_features, storing
 from explorer.models.pictures import run
-from explorer.moments import Moments, collect_moments
 from explorer.plans.rules import Rule
-from explorer.probe import Probe, all_features, storing
 from explorer.unet.variant import Variant
 from tests.explorer.tiny_pipelines import BETAS, sd
 

@@ -9,8 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from explorer.calibration.probe import Probe, storing
 from explorer.errors import ScoreError
-from explorer.probe import Probe, storing
 from explorer.unet.mask import Feature
 from explorer.unet.program import Conditions
 from explorer.unet.variant import Features

@@ -15,15 +15,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from explorer.calibration.fitting import solve
+from explorer.calibration.moments import Array, Moments
+from explorer.calibration.probe import Probe, storing
 from explorer.devices import clock_for
-from explorer.fitting import solve
 from explorer.models.pictures import run
 from explorer.models.prompts import Prompt
 from explorer.models.workload import is_guided
-from explorer.moments import Array, Moments
 from explorer.plans.rules import extrapolation
 from explorer.plans.strategies import STRATEGIES
-from explorer.probe import Probe, storing
 from explorer.runtime.combining import combine
 from explorer.unet.architecture import Architecture
 from explorer.unet.mask import Feature, Mask, liveness

@@ -72,7 +72,7 @@ def measure(pipe: Any, run: Callable[[], object], pictures: int) -> Sensitivity:
         ScoreError: when `run` evaluates the UNet never, or changes its batch or size on the way.
         PlanError, ModelError: when the pipeline's UNet cannot be driven (see `explorer.inherit`).
     """
-    from explorer.recorder import Recorder
+    from explorer.calibration.recorder import Recorder
 
     start = time.perf_counter()
     recorder = Recorder(pipe)

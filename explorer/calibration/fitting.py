@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from explorer.calibration.moments import Array, Moments, collect_moments
 from explorer.errors import PlanError
 from explorer.models.prompts import Prompt
-from explorer.moments import Array, Moments, collect_moments
 from explorer.plans.coefficients import MAX_WEIGHT, Coefficients, Row
 from explorer.plans.plan import InheritancePlan, resolve_run
 from explorer.plans.rules import FITTED_RULES, Rule, extrapolation
@@ -42,7 +42,7 @@ def fit(
     """`plan` with the rule `fitted` (two terms) or `fitted3`, its weights fitted on un-accelerated runs of `pipe`.
 
     The runs are under the plan's scheduler. Eight prompts are enough. To fit many plans of one model, take the moments
-    once (`explorer.moments`) and call `fitted`.
+    once (`explorer.calibration.moments`) and call `fitted`.
 
     Raises:
         PlanError: when the plan is for another architecture.

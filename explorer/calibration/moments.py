@@ -17,11 +17,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from explorer.calibration.probe import Probe, all_features, storing
 from explorer.errors import PlanError, ScoreError
 from explorer.models.pictures import run
 from explorer.models.prompts import Prompt
 from explorer.models.workload import is_guided
-from explorer.probe import Probe, all_features, storing
 from explorer.unet.mask import Feature
 from explorer.unet.program import Conditions
 

@@ -16,14 +16,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from explorer import InheritancePlan, PlanError, ScoreError, inherit, load_pipeline, strategy
-from explorer.fitting import Fitter, fit, fitted, solve
+from explorer.calibration.fitting import Fitter, fit, fitted, solve
+from explorer.calibration.moments import Moments, collect_moments
+from explorer.calibration.probe import all_features
 from explorer.models.pictures import generate
-from explorer.moments import Moments, collect_moments
 from explorer.plans.coefficients import MAX_WEIGHT, Coefficients
 from explorer.plans.plan import resolve_run
 from explorer.plans.rules import Rule, extrapolation
 from explorer.plans.schedule import Periodic, Segments
-from explorer.probe import all_features
 from explorer.unet.architecture import Architecture
 from explorer.unet.mask import Mask
 from tests.architectures import SD15, SDXL

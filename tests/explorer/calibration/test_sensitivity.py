@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as some
 from hypothesis.extra import numpy as arrays
 
+from explorer.calibration.recorder import Recorder
+from explorer.calibration.sensitivity import Sensitivity, measure
 from explorer.errors import ScoreError
-from explorer.recorder import Recorder
-from explorer.sensitivity import Sensitivity, measure
 from explorer.unet.architecture import Architecture
 from explorer.unet.program import Program
 from tests.conftest import embeds, make_pipeline

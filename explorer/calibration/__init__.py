@@ -1,0 +1,1 @@
+"""Measures and predicts the error that inheritance makes."""
