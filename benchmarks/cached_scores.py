@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 
 from benchmarks.work_folder import WorkFolder
+from explorer.bootstrap import mean_estimate
 from explorer.errors import ExplorerError, PlanError, ScoreError, StudyError
 from explorer.estimate import Estimate
 from explorer.plans.plan import InheritancePlan
-from explorer.quality.bootstrap import mean_estimate
 from explorer.timing.profile import Profile
 from studies.scored import PREDICTED, QUALITY, Part, Scored
 from studies.session import Session

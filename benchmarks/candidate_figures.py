@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.rank_correlation import KINDS, cell, correlate, difference, document
+from explorer.bootstrap import interval, resample
 from explorer.estimate import Estimate
-from explorer.quality.bootstrap import interval, resample
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go

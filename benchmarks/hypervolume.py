@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.cached_scores import CEILING
+from explorer.bootstrap import interval, resample
 from explorer.estimate import Estimate
-from explorer.quality.bootstrap import interval, resample
 from studies.front import hypervolume, non_dominated
 
 if TYPE_CHECKING:

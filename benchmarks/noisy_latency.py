@@ -26,8 +26,8 @@ import numpy as np
 
 from benchmarks.measure import Pace, load, run
 from benchmarks.report import options, write_figure, write_result
+from explorer.bootstrap import RESAMPLES, interval, resample
 from explorer.estimate import Estimate
-from explorer.quality.bootstrap import RESAMPLES, interval, resample
 from explorer.timing.latency import WARMUPS, compare, ratio_estimate
 
 if TYPE_CHECKING:

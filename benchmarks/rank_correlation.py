@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from explorer.bootstrap import interval, resample
 from explorer.estimate import Estimate
-from explorer.quality.bootstrap import interval, resample
 
 Array = NDArray[np.float64]
 RESAMPLES = 1000

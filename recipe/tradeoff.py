@@ -11,8 +11,8 @@ import numpy as np
 import torch
 
 from explorer import InheritancePlan, inherit, strategy
+from explorer.bootstrap import mean_estimate
 from explorer.quality import Reference, frechet, kid, paired
-from explorer.quality.bootstrap import mean_estimate
 from explorer.quality.clip_score import cosines
 from explorer.unet.mask import Mask
 from recipe.drawing import Drawer

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from explorer.bootstrap import mean_estimate
 from explorer.errors import ExplorerError, ScoreError, StudyError
 from explorer.estimate import Estimate
 from explorer.files import write_whole
@@ -25,7 +26,6 @@ from explorer.models.prompts import load_prompts
 from explorer.plans.plan import InheritancePlan, plain_name
 from explorer.plans.strategies import strategy
 from explorer.quality import metrics
-from explorer.quality.bootstrap import mean_estimate
 from explorer.quality.scorer import Raw, Scorer
 from explorer.timing.anatomy import anatomy
 from search_spaces.nickname import nickname

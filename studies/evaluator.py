@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from explorer.bootstrap import mean_estimate
 from explorer.compile_modes import CompileMode
 from explorer.devices import DeviceInfo
 from explorer.errors import ExplorerError, PlanError, ScoreError, StudyError
@@ -22,7 +23,6 @@ from explorer.models.prompts import Prompt
 from explorer.models.workload import is_guided, twin
 from explorer.plans.plan import InheritancePlan
 from explorer.plans.schedulers import evaluations_of_plan, scheduled
-from explorer.quality.bootstrap import mean_estimate
 from explorer.quality.scorer import Scorer
 from explorer.runtime.inherit import Inheritance, inherit
 from explorer.runtime.replay import Recording

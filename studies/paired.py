@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from explorer.bootstrap import mean_estimate
 from explorer.estimate import Estimate
-from explorer.quality.bootstrap import mean_estimate
 from studies.choice import Paired, direction_of
 from studies.rows import TrialRow, samples
 from studies.settings import Objective

@@ -24,9 +24,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import sqlalchemy as sa
 
+from explorer.bootstrap import LEVEL, RESAMPLES, resample
 from explorer.errors import PlanError
 from explorer.plans.plan import InheritancePlan
-from explorer.quality.bootstrap import LEVEL, RESAMPLES, resample
 from explorer.quality.metrics import METRICS
 from studies.config import LATENCY
 from studies.plan_feed import PlanFeed, pieces

@@ -6,9 +6,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from explorer.bootstrap import mean_estimate
 from explorer.errors import ScoreError
 from explorer.estimate import Estimate
-from explorer.quality.bootstrap import mean_estimate
 
 if TYPE_CHECKING:
     import numpy as np

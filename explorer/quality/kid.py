@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from explorer.bootstrap import centred_interval, resample_groups
 from explorer.errors import ScoreError
 from explorer.estimate import Estimate
-from explorer.quality.bootstrap import centred_interval, resample_groups
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from explorer.quality.bootstrap import Groups
+    from explorer.bootstrap import Groups
 
     Array = NDArray[np.float64]
 

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from explorer.bootstrap import interval
 from explorer.errors import ScoreError
 from explorer.estimate import Estimate
 from explorer.models.pictures import find_pictures, read_batches
 from explorer.quality import frechet, kid
-from explorer.quality.bootstrap import interval
 from explorer.quality.features import Extractor
 
 if TYPE_CHECKING:

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from explorer.bootstrap import mean_estimate
 from explorer.errors import ScoreError
 from explorer.estimate import Estimate
 from explorer.models.prompts import Prompt, texts
 from explorer.quality import clip_score, frechet, inception_score, kid, paired
-from explorer.quality.bootstrap import mean_estimate
 from explorer.quality.clip_model import canonical_clip, load_clip
 from explorer.quality.features import Features, canonical_extractor, check_pictures, load_extractor
 from explorer.quality.metrics import METRICS, default_clip, find_metric, resolve
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
-    from explorer.quality.bootstrap import Groups
+    from explorer.bootstrap import Groups
 
     Array = NDArray[np.float64]
 

@@ -19,9 +19,9 @@ import numpy as np
 import pytest
 from safetensors import safe_open
 
+from explorer.bootstrap import mean_estimate
 from explorer.errors import PlanError, ScoreError, StudyError
 from explorer.estimate import Estimate
-from explorer.quality.bootstrap import mean_estimate
 from explorer.quality.features import Features
 from explorer.quality.scorer import Raw
 from studies import Store

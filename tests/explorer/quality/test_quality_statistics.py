@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from explorer.bootstrap import interval, mean_estimate
 from explorer.errors import ScoreError
 from explorer.quality import frechet, inception_score, kid
-from explorer.quality.bootstrap import interval, mean_estimate
 
 Array = NDArray[np.float64]
 
