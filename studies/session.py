@@ -18,14 +18,13 @@ from explorer.models.loading import EMOJI, default_guidance, fingerprint, has_we
 from explorer.models.pictures import generate
 from explorer.models.prompts import PromptSet, load_prompts
 from explorer.models.workload import (
-    evaluations_of,
     is_guided,
     latent_size,
     random_embeds,
     vae_factor,
 )
 from explorer.plans.plan import InheritancePlan
-from explorer.plans.schedulers import OWN, scheduler_for
+from explorer.plans.schedulers import OWN, evaluations_of, scheduler_for
 from explorer.plans.strategies import PAPER_MODES, baselines
 from explorer.quality.features import default_extractor, load_extractor
 from explorer.quality.metrics import METRICS, find_metric, resolve
