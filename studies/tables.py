@@ -137,7 +137,7 @@ profiles = sa.Table(
     "explorer_profiles",
     metadata,
     _id(),
-    sa.Column("key", sa.String(64), nullable=False, unique=True),  # hash of what must be equal: `studies.profiles`
+    sa.Column("key", sa.String(64), nullable=False, unique=True),  # hash of what must be equal, see Profiles
     sa.Column("model", sa.Text, nullable=False),
     sa.Column("architecture", sa.String(12), nullable=False),  # its signature
     sa.Column("complete", sa.Boolean, nullable=False),  # false: interrupted, to be gone on with

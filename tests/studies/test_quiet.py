@@ -57,7 +57,8 @@ def test_own_processes_are_no_load_and_others_are(
     monkeypatch.setenv(PARENT_VARIABLE, str(spinning.pid))  # of a worker, the command that started it
     assert key not in quiet._cpu_seconds()
     # Seen from a process that did not start it.
-    program = f"from studies.quiet import _cpu_seconds; print({key[0]} in [pid for pid, _ in _cpu_seconds()])"
+    found = f"{key[0]} in [pid for pid, _ in _cpu_seconds()]"
+    program = f"from studies.quiet import _cpu_seconds; print({found})"
     environment = {name: value for name, value in os.environ.items() if name != PARENT_VARIABLE}
     seen = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env=environment)
     assert seen.stdout.strip() == "True"
@@ -66,7 +67,8 @@ def test_own_processes_are_no_load_and_others_are(
 @pytest.mark.skipif(os.name != "posix", reason="priorities by number are POSIX")
 def test_what_runs_at_a_low_priority_gives_way(spinning: subprocess.Popen[bytes]) -> None:
     psutil.Process(spinning.pid).nice(19)
-    program = f"from studies.quiet import _cpu_seconds; print({spinning.pid} in [pid for pid, _ in _cpu_seconds()])"
+    found = f"{spinning.pid} in [pid for pid, _ in _cpu_seconds()]"
+    program = f"from studies.quiet import _cpu_seconds; print({found})"
     seen = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert seen.stdout.strip() == "False"
 
