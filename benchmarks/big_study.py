@@ -34,8 +34,8 @@ from explorer.unet.architecture import Architecture
 from search_spaces import make_space
 from studies import Objective, Store, StudyRecord, StudySettings
 from studies.config import STORAGE_VARIABLE
-from studies.facts import PlanFacts
-from studies.tables import devices, measurements, plans, workers
+from studies.storage.facts import PlanFacts
+from studies.storage.tables import devices, measurements, plans, workers
 
 STEPS, POOL, BATCH = 50, 600, 5000
 METRICS = ("latency", "speedup", "fd_emojiclip", "clip_emojiclip", "psnr", "ssim")

@@ -45,10 +45,10 @@ from studies.driver import Progress, run_worker
 from studies.preparation import prepare
 from studies.queue import counts, enqueue
 from studies.rows import trials
-from studies.saved import Saved
 from studies.scored import Part, Scored
 from studies.session import Session, open_session
-from studies.store import Store
+from studies.storage.saved import Saved
+from studies.storage.store import Store
 
 STUDY = "candidates"
 

@@ -28,13 +28,13 @@ from explorer.errors import ExplorerError, StudyError
 from explorer.plans.plan import InheritancePlan
 from studies.certify import LEAST, check_held_out, held_out
 from studies.config import STORAGE_VARIABLE, SearchConfig
-from studies.database import show_url
 from studies.front import non_dominated
 from studies.rows import TrialRow, objective_losses, trials
 from studies.session import config_of, open_session
 from studies.settings import Objective
-from studies.store import Store
-from studies.tables import DONE
+from studies.storage.database import show_url
+from studies.storage.store import Store
+from studies.storage.tables import DONE
 
 METRICS = ("fd", "kid", "clip")
 """Beside the paired drift, which every study measures."""

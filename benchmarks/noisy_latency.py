@@ -165,8 +165,8 @@ def search(arguments: argparse.Namespace) -> dict[str, Any]:
     from studies import Store
     from studies.quiet import WAIT_VARIABLE, StudyLedger
     from studies.rows import trials
+    from studies.storage.tables import UNSTEADY
     from studies.summary import front_of, plain_row
-    from studies.tables import UNSTEADY
 
     with tempfile.TemporaryDirectory() as folder:
         storage = str(Path(folder) / "noisy.db")

@@ -26,10 +26,10 @@ from studies.profiles import session_workload
 from studies.proposers import CALIBRATED
 from studies.queue import enqueue
 from studies.rows import trials
-from studies.saved import Saved
 from studies.session import Session, open_session
 from studies.settings import Objective, SamplerSettings
-from studies.store import Store
+from studies.storage.saved import Saved
+from studies.storage.store import Store
 
 OBJECTIVES = (Objective("latency", "minimize"), Objective("psnr", "maximize"))
 SAMPLER = "sampler"

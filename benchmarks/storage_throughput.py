@@ -29,9 +29,9 @@ import psutil  # noqa: E402
 import sqlalchemy as sa  # noqa: E402
 
 from studies import SamplerSettings, Store, counts, run_worker  # noqa: E402
-from studies.database import parse_url  # noqa: E402
-from studies.postgresql import is_postgresql  # noqa: E402
-from studies.tables import plans  # noqa: E402
+from studies.storage.database import parse_url  # noqa: E402
+from studies.storage.postgresql import is_postgresql  # noqa: E402
+from studies.storage.tables import plans  # noqa: E402
 from tests.studies.cluster import running_server, why_not  # noqa: E402
 from tests.studies.toy_study import ToyEvaluator, ToyPlan, ToySpace, toy_settings  # noqa: E402
 

@@ -25,7 +25,7 @@ from dashboard.context import (
 from dashboard.live import follow
 from dashboard.wording import plain, say
 from explorer.errors import ExplorerError
-from studies.command_lines import command_line
+from studies.storage.command_lines import command_line
 
 # Drawn here, as an icon by name would be fetched from the network: steps across, what they compute downwards.
 ICON = np.kron(np.array([[0, 1, 1, 0], [0, 0, 1, 0], [0, 0, 1, 0], [0, 1, 1, 0]]), np.ones((8, 8), int))

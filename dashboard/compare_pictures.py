@@ -12,9 +12,9 @@ from dashboard.palette import palette
 from dashboard.picture_views import GAP, LARGE, SMALL, fitted
 from dashboard.wording import plain, say
 from explorer.errors import StudyError
-from studies.pictures import read_picture
 from studies.rows import PictureRow, TrialRow, sample_pictures, samples
-from studies.store import Store, StudyRecord
+from studies.storage.pictures import read_picture
+from studies.storage.store import Store, StudyRecord
 
 FIRST = 6
 LETTERING = 30  # a row is so many times as wide as its words are high: they stay readable where it is shrunk

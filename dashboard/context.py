@@ -13,9 +13,9 @@ from studies.board import Board
 from studies.config import STORAGE_VARIABLE
 from studies.reading import Reading
 from studies.rows import TrialRow
-from studies.sqlite import DEFAULT_URL
-from studies.store import Store, StudyRecord
-from studies.tables import FAILED, FINISHED
+from studies.storage.sqlite import DEFAULT_URL
+from studies.storage.store import Store, StudyRecord
+from studies.storage.tables import FAILED, FINISHED
 
 STUDIES, FRONT, PLAN, COMPARE = "page_studies.py", "page_front.py", "page_plan.py", "page_compare.py"
 ANATOMY, CALIBRATION, PROGRESS = "page_anatomy.py", "page_calibration.py", "page_progress.py"

@@ -12,7 +12,7 @@ from explorer.timing.anatomy import Anatomy
 from studies import findings
 from studies.profiles import newest_profile
 from studies.settings import StudySettings
-from studies.store import Store, StudyRecord
+from studies.storage.store import Store, StudyRecord
 
 PROFILE_SECONDS = 120.0  # after which a newer profile is looked for
 PIXELS = 8  # a side of a picture for one of its latents, in every model that is known by name

@@ -17,7 +17,7 @@ from studies.board import Board, Flags
 from studies.charts import SERIES
 from studies.choice import direction_of
 from studies.front import non_dominated
-from studies.judged import judged
+from studies.storage.judged import judged
 
 # Points drawn; beyond them one stands for those that would lie on it. They are SVG, which every browser draws: it
 # stands as soon as a chart of 4,000 points in WebGL, of which browsers without a graphics card draw nothing.

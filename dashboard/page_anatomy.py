@@ -15,7 +15,7 @@ from dashboard.wording import plain, say
 from explorer.errors import ModelError
 from explorer.timing.anatomy import Anatomy
 from studies import findings
-from studies.store import StudyRecord
+from studies.storage.store import StudyRecord
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,11 @@ from dashboard.wording import axis_words, plain, say
 from studies import calibration
 from studies.board import Board
 from studies.calibration import Calibration, Standing
-from studies.command_lines import command_line
 from studies.shared import Shared, shared_drift
-from studies.store import Store, StudyRecord
+from studies.storage.command_lines import command_line
+from studies.storage.store import Store, StudyRecord
+from studies.storage.tables import DONE, SCREENED
 from studies.summary import Agreement, agreements, cost_agreement, predicted_rows
-from studies.tables import DONE, SCREENED
 
 RULES = {
     "copy": "copy", "forecast1": "forecast, order 1", "forecast2": "forecast, order 2", "fitted": "fitted",

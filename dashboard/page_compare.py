@@ -28,7 +28,7 @@ from explorer.plans.plan import InheritancePlan
 from studies.board import Board
 from studies.paired import difference
 from studies.rows import TrialRow, trial
-from studies.store import Store, StudyRecord
+from studies.storage.store import Store, StudyRecord
 
 
 def page() -> None:

@@ -28,9 +28,9 @@ from studies.board import Board, Flags
 from studies.choice import Choice
 from studies.paired import against
 from studies.settings import scheduler_words
-from studies.store import StudyRecord
+from studies.storage.store import StudyRecord
+from studies.storage.tables import UNSTEADY
 from studies.summary import AUXILIARY, LATENCIES
-from studies.tables import UNSTEADY
 from studies.wording import ratio
 
 SERIES_COLOUR = "series"

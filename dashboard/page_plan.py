@@ -30,8 +30,8 @@ from explorer.plans.schedulers import short
 from studies.board import Board
 from studies.charts import group_of
 from studies.rows import TrialRow, trial
-from studies.store import Store, StudyRecord
-from studies.tables import DONE, SCREENED, UNSTEADY, UNTIMED
+from studies.storage.store import Store, StudyRecord
+from studies.storage.tables import DONE, SCREENED, UNSTEADY, UNTIMED
 
 
 def page() -> None:

@@ -23,9 +23,9 @@ from studies.history import history, seconds_of
 from studies.importance import Effects, by_block, describe, effects
 from studies.rows import TrialRow, worker_rows
 from studies.settings import differences
-from studies.store import Store, StudyRecord
+from studies.storage.store import Store, StudyRecord
+from studies.storage.tables import FAILED, SCREENED, plans
 from studies.summary import scale_of
-from studies.tables import FAILED, SCREENED, plans
 
 # In these, studies may differ whose fronts are set against each other: they measure the same, and search otherwise.
 FREE = {"sampler", "sampler seed", "sampler arguments", "space", "calibrated"}

@@ -15,7 +15,7 @@ from studies.history import History
 from studies.queue import Counts, counts
 from studies.rows import TrialRow, WorkerRow, worker_rows
 from studies.settings import scheduler_words
-from studies.store import Store, StudyRecord
+from studies.storage.store import Store, StudyRecord
 from studies.summary import LATENCIES
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from studies.rows import PictureRow, TrialRow, sample_pictures, samples
-from studies.store import Store, StudyRecord
+from studies.storage.store import Store, StudyRecord
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ from dashboard.picture_pairs import Pair, pairs
 from dashboard.picture_views import DIFFERENCE, FLICKER, LARGE, SIDE, SMALL, VIEWS, difference, in_turn, strip
 from dashboard.wording import plain, say
 from explorer.errors import StudyError
-from studies.pictures import read_picture
 from studies.rows import PictureRow, TrialRow
-from studies.store import Store, StudyRecord
+from studies.storage.pictures import read_picture
+from studies.storage.store import Store, StudyRecord
 
 FIRST = 6  # pairs that are shown before somebody asks for all
 GAINS = (1, 2, 4, 8, 16)

@@ -12,7 +12,7 @@ from studies import findings
 from studies.lineage import lineage
 from studies.paired import Difference, difference
 from studies.rows import TrialRow
-from studies.store import Store, StudyRecord
+from studies.storage.store import Store, StudyRecord
 from studies.summary import LATENCIES
 
 VERDICTS = {"better": "↑ better", "worse": "↓ worse", "tied": "= tied"}

@@ -14,9 +14,9 @@ import streamlit as st
 from dashboard.context import storage
 from dashboard.wording import file_name
 from explorer.plans.plan import InheritancePlan
-from studies.command_lines import command_line
 from studies.rows import TrialRow
-from studies.store import Store, StudyRecord
+from studies.storage.command_lines import command_line
+from studies.storage.store import Store, StudyRecord
 
 
 def take_home(study: StudyRecord, row: TrialRow, plan: InheritancePlan) -> None:

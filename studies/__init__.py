@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from studies.rows import TrialRow, front_rows, trials
     from studies.scored import Evaluator, Picture, Scored, Space
     from studies.settings import Objective, SamplerSettings, StudySettings
-    from studies.store import Store, StudyRecord
+    from studies.storage.store import Store, StudyRecord
     from studies.workers import WorkerExit, run_workers
 
 _HOMES = {
@@ -29,8 +29,8 @@ _HOMES = {
     "SamplerSettings": "settings",
     "Scored": "scored",
     "Space": "scored",
-    "Store": "store",
-    "StudyRecord": "store",
+    "Store": "storage.store",
+    "StudyRecord": "storage.store",
     "StudySettings": "settings",
     "TrialRow": "rows",
     "WorkerExit": "workers",

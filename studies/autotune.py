@@ -37,8 +37,8 @@ from studies.pick import Candidate, bounds_within, candidates, eligible
 from studies.preparation import WORTH, prepare, proposals_of
 from studies.queue import counts, enqueue
 from studies.session import Session, open_session
-from studies.store import Store, StudyRecord
-from studies.tables import FAILED, UNSTEADY
+from studies.storage.store import Store, StudyRecord
+from studies.storage.tables import FAILED, UNSTEADY
 
 # The names on disk are those of `explorer tune`, as the command was called first, so that its folders resume.
 WORK = ".tune"

@@ -13,11 +13,11 @@ from explorer.plans.schedulers import short
 from studies.charts import group_of
 from studies.front import Array, non_dominated
 from studies.history import History, history
-from studies.judged import judged
 from studies.rows import TrialRow
 from studies.settings import Objective, StudySettings
+from studies.storage.judged import judged
+from studies.storage.tables import DONE
 from studies.summary import plain_row, scale_of, without_loss
-from studies.tables import DONE
 from studies.ties import tied
 
 Flags = npt.NDArray[np.bool_]
@@ -83,8 +83,8 @@ class Board:
 
     @cached_property
     def losses(self) -> Array:
-        """(n, k) in the objectives' order, by the numbers that count (`studies.judged`), to be minimised; NaN where a
-        plan lacks one."""
+        """(n, k) in the objectives' order, by the numbers that count (`studies.storage.judged`), to be minimised; NaN
+        where a plan lacks one."""
         return self._losses(judged)
 
     def _losses(self, of: Callable[[str, Column], Array]) -> Array:

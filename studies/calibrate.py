@@ -21,7 +21,7 @@ from studies.calibration import Arrays, Calibration
 from studies.clock import OutOfTime
 from studies.device_lock import on_device
 from studies.session import Session
-from studies.store import Store, StudyRecord
+from studies.storage.store import Store, StudyRecord
 
 PICTURES = 4
 BATCH = 2

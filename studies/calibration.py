@@ -20,10 +20,11 @@ from sqlalchemy.engine import Connection
 
 from explorer.errors import StudyError
 from explorer.unet.mask import Feature, Mask
-from studies import queue, tables
-from studies.command_lines import command_line
+from studies import queue
 from studies.settings import StudySettings
-from studies.store import Store, StudyRecord
+from studies.storage import tables
+from studies.storage.command_lines import command_line
+from studies.storage.store import Store, StudyRecord
 
 if TYPE_CHECKING:
     from explorer.calibration.moments import Moments

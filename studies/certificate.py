@@ -11,7 +11,7 @@ from explorer.errors import PlanError, ScoreError, StudyError
 from explorer.estimate import Estimate
 from explorer.plans.plan import InheritancePlan
 from studies.documents import check_document, read_document
-from studies.store import Store, StudyRecord
+from studies.storage.store import Store, StudyRecord
 
 CERTIFICATE = "certificate.json"
 PAGE = "certificate.html"

@@ -11,9 +11,9 @@ from plotly.subplots import make_subplots
 from explorer.errors import StudyError
 from explorer.files import write_whole
 from studies.front import losses, non_dominated
-from studies.judged import judged
 from studies.rows import TrialRow
 from studies.settings import Objective
+from studies.storage.judged import judged
 from studies.summary import LATENCIES, scored_rows
 
 PICTURE_FORMATS = ("png", "jpg", "jpeg", "webp", "svg", "pdf")

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field, replace
 
 from explorer.errors import StudyError
 from explorer.estimate import Estimate
-from studies.judged import judged
 from studies.rows import TrialRow
 from studies.settings import Objective
+from studies.storage.judged import judged
 from studies.summary import LATENCIES
 from studies.wording import ratio
 
@@ -202,8 +202,8 @@ def choose(
 ) -> Choice:
     """The plan of `rows` that serves the wish best.
 
-    A speed-up counts with the worse end of its interval, as a goal and in a limit (`studies.judged`). control: the
-    un-accelerated pipeline, which relative limits are held against. sure: a limit must also hold at the
+    A speed-up counts with the worse end of its interval, as a goal and in a limit (`studies.storage.judged`). control:
+    the un-accelerated pipeline, which relative limits are held against. sure: a limit must also hold at the
     worse end of the 95% interval: of the paired difference to the control where `paired` gives it
     (`studies.paired.against`), otherwise of the plan's own score. A plan that lacks a score is left out.
 

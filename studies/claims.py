@@ -16,9 +16,10 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from explorer.errors import StudyError
-from studies import postgresql, queue
-from studies.store import Store, StudyRecord
-from studies.tables import plans, workers
+from studies import queue
+from studies.storage import postgresql
+from studies.storage.store import Store, StudyRecord
+from studies.storage.tables import plans, workers
 
 ALIVE, STOPPED, DEAD = "running", "stopped", "dead"
 BEAT_SECONDS = 5.0

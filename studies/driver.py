@@ -25,8 +25,8 @@ from studies.proposers.base import Predictor, Tools
 from studies.proposers.record import Record
 from studies.queue import Claim, Counts
 from studies.scored import LATENCY, QUALITY, Evaluator, Part, Scored, Space
-from studies.store import Store, StudyRecord
-from studies.tables import FAILED, SCREENED, UNSTEADY, UNTIMED
+from studies.storage.store import Store, StudyRecord
+from studies.storage.tables import FAILED, SCREENED, UNSTEADY, UNTIMED
 
 RECOVER_SECONDS = 5.0
 POLL_SECONDS, LONGEST_POLL_SECONDS = 0.2, 2.0

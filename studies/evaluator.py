@@ -34,7 +34,6 @@ from studies.device_lock import on_device
 from studies.latency_meter import LatencyMeter
 from studies.limits import Limits
 from studies.racing import Race, rungs
-from studies.saved import Saved
 from studies.scored import (
     LATENCY,
     PREDICTED,
@@ -48,6 +47,7 @@ from studies.scored import (
 )
 from studies.screen import Screen
 from studies.sheet import Sheet, first_and_worst, shared_out
+from studies.storage.saved import Saved
 
 DRIFT = ("psnr", "ssim")
 """What every look of a race measures and keeps, whatever decides."""

@@ -16,8 +16,8 @@ from explorer.estimate import Estimate
 from explorer.timing.anatomy import Anatomy
 from studies import queue
 from studies.device_lock import on_device
-from studies.store import Store, StudyRecord
-from studies.tables import findings
+from studies.storage.store import Store, StudyRecord
+from studies.storage.tables import findings
 
 if TYPE_CHECKING:
     from studies.session import Session

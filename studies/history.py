@@ -11,7 +11,7 @@ from studies.front import hypervolume, non_dominated
 from studies.rows import TrialRow, objective_losses
 from studies.scale import Scale
 from studies.settings import Objective
-from studies.tables import DONE, FINISHED
+from studies.storage.tables import DONE, FINISHED
 
 CHECKPOINTS = 240  # a line of more points shows nothing more
 

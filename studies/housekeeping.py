@@ -15,8 +15,9 @@ import sqlalchemy as sa
 from sqlalchemy.engine import URL, Connection
 
 from explorer.errors import StudyError
-from studies import certificate, claims, optuna_tables, pictures, postgresql, queue, saved, sqlite, tables
-from studies.store import Store, StudyRecord, check_name
+from studies import certificate, claims, queue
+from studies.storage import optuna_tables, pictures, postgresql, saved, sqlite, tables
+from studies.storage.store import Store, StudyRecord, check_name
 
 FOLDERS = (pictures.FOLDER, saved.FOLDER, certificate.FOLDER)
 """What a study has beside the storage: a folder of its own in each of these."""

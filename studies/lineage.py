@@ -8,10 +8,10 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from studies import optuna_tables
 from studies.rows import TrialRow
-from studies.store import Store, StudyRecord
-from studies.tables import PARENTS, plans
+from studies.storage import optuna_tables
+from studies.storage.store import Store, StudyRecord
+from studies.storage.tables import PARENTS, plans
 
 
 @dataclass(frozen=True)

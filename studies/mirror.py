@@ -22,8 +22,8 @@ from explorer.plans.plan import InheritancePlan
 from studies import claims, queue
 from studies.queue import Claim
 from studies.scored import LATENCY, Space
-from studies.store import Store, StudyRecord
-from studies.tables import DONE, PARENTS, RUNNING, SCREENED, UNSTEADY, UNTIMED, plans
+from studies.storage.store import Store, StudyRecord
+from studies.storage.tables import DONE, PARENTS, RUNNING, SCREENED, UNSTEADY, UNTIMED, plans
 
 ORPHAN_SECONDS = 60.0  # a trial that was asked for and never given a worker's id is left over after this
 WORKER_DIED = "worker died"

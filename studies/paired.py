@@ -16,7 +16,7 @@ from explorer.estimate import Estimate
 from studies.choice import Paired, direction_of
 from studies.rows import TrialRow, samples
 from studies.settings import Objective
-from studies.store import Store, StudyRecord
+from studies.storage.store import Store, StudyRecord
 
 BETTER, WORSE, TIED = "better", "worse", "tied"
 

@@ -16,9 +16,9 @@ from studies.choice import Asked, Bound, Choice, bounds_of, choose, keeps
 from studies.judgement import Limits, turned
 from studies.paired import against
 from studies.rows import TrialRow, trials
-from studies.store import Store, StudyRecord
+from studies.storage.store import Store, StudyRecord
+from studies.storage.tables import DONE
 from studies.summary import is_control, plain_row
-from studies.tables import DONE
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from studies.queue import Counts
-from studies.store import Store, StudyRecord
-from studies.tables import FINISHED, plans
+from studies.storage.store import Store, StudyRecord
+from studies.storage.tables import FINISHED, plans
 
 CHUNK = 500
 """Ids in one query."""

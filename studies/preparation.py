@@ -13,9 +13,9 @@ from studies.config import AUTO, SearchConfig
 from studies.pace import glance
 from studies.quiet import StudyLedger
 from studies.racing import Race
-from studies.saved import Saved
 from studies.session import Session
-from studies.store import Store, StudyRecord
+from studies.storage.saved import Saved
+from studies.storage.store import Store, StudyRecord
 
 WORTH = 20
 """Plans beyond the baselines that a calibration must be followed by. It costs as much as some fifty plans of 8 prompts,

@@ -22,8 +22,8 @@ from explorer.models.workload import Workload, is_guided
 from explorer.timing.profile import Profile
 from studies.config import absolute
 from studies.device_lock import on_device
-from studies.store import Store
-from studies.tables import profiles
+from studies.storage.store import Store
+from studies.storage.tables import profiles
 
 if TYPE_CHECKING:
     from explorer.devices import DeviceInfo

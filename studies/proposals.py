@@ -19,7 +19,7 @@ from studies.proposers.from_sampler import in_memory
 from studies.queue import Claim, Full
 from studies.queue import Standing as Duplicate
 from studies.scored import Part
-from studies.tables import DONE, FAILED, SCREENED
+from studies.storage.tables import DONE, FAILED, SCREENED
 
 PATIENCE = 6  # duplicates in a row before plans are drawn at random
 DRAWS = 500  # random draws without a new plan before the space counts as exhausted

@@ -21,13 +21,24 @@ from sqlalchemy.engine import Connection
 
 from explorer.errors import ExplorerError, StudyError
 from explorer.plans.plan import InheritancePlan
-from studies import pictures
 from studies.config import LATENCY as LATENCIES
-from studies.facts import PlanFacts
 from studies.scored import LATENCY, QUALITY, UNSTEADY_LATENCY, Part, Scored, Space
-from studies.store import Store, StudyRecord
-from studies.tables import DONE, FAILED, RUNNING, SCREENED, UNSTEADY, UNTIMED, WAITING, measurements, plans, studies
-from studies.tables import pictures as picture_rows
+from studies.storage import pictures
+from studies.storage.facts import PlanFacts
+from studies.storage.store import Store, StudyRecord
+from studies.storage.tables import (
+    DONE,
+    FAILED,
+    RUNNING,
+    SCREENED,
+    UNSTEADY,
+    UNTIMED,
+    WAITING,
+    measurements,
+    plans,
+    studies,
+)
+from studies.storage.tables import pictures as picture_rows
 
 ATTEMPTS = 3  # workers that a plan may end before it is given up
 

@@ -20,8 +20,8 @@ from explorer.errors import StudyError
 from explorer.timing.latency import STALLED
 from studies import queue
 from studies.claims import PARENT_VARIABLE
-from studies.store import Store, StudyRecord
-from studies.tables import findings
+from studies.storage.store import Store, StudyRecord
+from studies.storage.tables import findings
 
 WAIT_VARIABLE, STALL_VARIABLE = "EXPLORER_QUIET_SECONDS", "EXPLORER_STALL_RATIO"
 SECONDS = 120.0

@@ -30,8 +30,8 @@ from explorer.plans.plan import InheritancePlan
 from explorer.quality.metrics import METRICS
 from studies.config import LATENCY
 from studies.plan_feed import PlanFeed, pieces
-from studies.store import Store, StudyRecord
-from studies.tables import DONE, measurements, plans
+from studies.storage.store import Store, StudyRecord
+from studies.storage.tables import DONE, measurements, plans
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

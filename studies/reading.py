@@ -11,7 +11,7 @@ from studies.board import Board
 from studies.plan_feed import PlanFeed
 from studies.queue import Counts
 from studies.rows import TrialRow, read_rows
-from studies.store import Store, StudyRecord
+from studies.storage.store import Store, StudyRecord
 
 
 @contextmanager

@@ -11,13 +11,13 @@ from sqlalchemy.engine import Connection
 
 from explorer.errors import StudyError
 from explorer.estimate import Estimate
-from studies.command_lines import command_line
-from studies.facts import UNKNOWN_FACTS, PlanFacts
 from studies.front import Array, losses, non_dominated
-from studies.judged import judged
 from studies.settings import Objective
-from studies.store import Store, StudyRecord
-from studies.tables import DONE, devices, measurements, pictures, plans, workers
+from studies.storage.command_lines import command_line
+from studies.storage.facts import UNKNOWN_FACTS, PlanFacts
+from studies.storage.judged import judged
+from studies.storage.store import Store, StudyRecord
+from studies.storage.tables import DONE, devices, measurements, pictures, plans, workers
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +190,8 @@ def _trial(row: Any, scores: _Scores, keep_plan: bool) -> TrialRow:
 
 
 def objective_losses(rows: list[TrialRow], objectives: tuple[Objective, ...]) -> Array:
-    """(n, k) losses of scored rows, in the objectives' order, each by the number that counts (`studies.judged`)."""
+    """(n, k) losses of scored rows, in the objectives' order, each by the number that counts
+    (`studies.storage.judged`)."""
     values = [[judged(objective.name, row.scores[objective.name]) for objective in objectives] for row in rows]
     return losses(values, [objective.direction for objective in objectives])
 

@@ -39,9 +39,9 @@ from studies.device_lock import on_device
 from studies.evaluator import CandidateEvaluator
 from studies.limits import Limits
 from studies.racing import quarter
-from studies.saved import Saved
 from studies.screen import Screen
 from studies.settings import Objective, SamplerSettings, StudySettings
+from studies.storage.saved import Saved
 
 BASELINE_REFERENCE = "baseline"
 ALWAYS = ("psnr", "ssim")

@@ -11,8 +11,8 @@ import sqlalchemy as sa
 from studies.racing import PAIRED
 from studies.rows import TrialRow
 from studies.settings import Objective
-from studies.store import Store, StudyRecord
-from studies.tables import DONE, SCREENED, measurements, plans
+from studies.storage.store import Store, StudyRecord
+from studies.storage.tables import DONE, SCREENED, measurements, plans
 
 DRIFT = "psnr"
 """What every look of a race keeps, and every whole score."""

@@ -7,9 +7,9 @@ import io
 from PIL import Image, ImageDraw, ImageFont
 
 from explorer.errors import StudyError
-from studies.pictures import read_picture
 from studies.rows import PictureRow, TrialRow, sample_pictures
-from studies.store import Store, StudyRecord
+from studies.storage.pictures import read_picture
+from studies.storage.store import Store, StudyRecord
 
 COLUMNS = 6
 CELL = 128

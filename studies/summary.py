@@ -14,7 +14,7 @@ from studies.scale import Scale
 from studies.scored import PREDICTED, PREDICTED_COST, UNSTEADY_LATENCY
 from studies.settings import Objective
 from studies.shared import Shared
-from studies.tables import DONE, SCREENED, UNSTEADY
+from studies.storage.tables import DONE, SCREENED, UNSTEADY
 
 LATENCIES = ("latency", "speedup")
 AUXILIARY = ("cache_mib", "predicted_latency", PREDICTED, PREDICTED_COST, UNSTEADY_LATENCY)

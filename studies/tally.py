@@ -11,8 +11,8 @@ from studies.growth import gains
 from studies.rows import TrialRow, front_rows, objective_losses
 from studies.scale import Scale
 from studies.settings import Objective
+from studies.storage.tables import FAILED, SCREENED
 from studies.summary import scored_rows
-from studies.tables import FAILED, SCREENED
 
 BASELINE, UNKNOWN = "baseline", "unknown"
 

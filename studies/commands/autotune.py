@@ -16,7 +16,7 @@ from studies.commands.output import duration, out, print_json, words
 from studies.config import make_config
 from studies.interrupts import interruptible
 from studies.judgement import Limits
-from studies.store import Store
+from studies.storage.store import Store
 
 
 def autotune_command(

@@ -8,15 +8,16 @@ from typing import Any
 
 from explorer.estimate import Estimate
 from studies.choice import Asked, Choice
-from studies.command_lines import command_line
 from studies.commands.output import out, print_command, print_json, table
-from studies.database import show_url
 from studies.pick import answer
 from studies.queue import counts
 from studies.rows import TrialRow, trials
 from studies.settings import scheduler_words
 from studies.shared import shared_drift
-from studies.store import Store, StudyRecord
+from studies.storage.command_lines import command_line
+from studies.storage.database import show_url
+from studies.storage.store import Store, StudyRecord
+from studies.storage.tables import SCREENED, UNSTEADY
 from studies.summary import (
     agreement,
     cost_agreement,
@@ -27,7 +28,6 @@ from studies.summary import (
     scored_rows,
     without_loss,
 )
-from studies.tables import SCREENED, UNSTEADY
 from studies.tally import BASELINE, Tally, source_of, tally
 from studies.wording import ratio
 

@@ -11,13 +11,13 @@ from studies import calibration, removed
 from studies.calibrate import Progress as Standing
 from studies.calibrate import calibrate
 from studies.calibration import Calibration
-from studies.command_lines import command_line
 from studies.commands.output import duration, out, print_command, print_json, table, words
 from studies.config import check_place, make_config
 from studies.interrupts import interruptible
-from studies.saved import Saved
 from studies.session import Session, config_of, open_session
-from studies.store import Store, StudyRecord
+from studies.storage.command_lines import command_line
+from studies.storage.saved import Saved
+from studies.storage.store import Store, StudyRecord
 
 SILENT_SECONDS = 10.0
 

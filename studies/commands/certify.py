@@ -18,7 +18,7 @@ from studies.interrupts import interruptible
 from studies.judgement import Limits
 from studies.session import Session, config_of, open_session
 from studies.settings import StudySettings
-from studies.store import Store
+from studies.storage.store import Store
 from studies.wording import cut_words
 
 

@@ -26,7 +26,7 @@ from explorer.errors import StudyError, brief
 from studies.commands.output import words
 from studies.config import STORAGE_VARIABLE
 from studies.interrupts import interruptible
-from studies.store import Store
+from studies.storage.store import Store
 
 HOST = "127.0.0.1"
 START_SECONDS = 60.0

@@ -47,10 +47,10 @@ def _anatomy_of(model: str, resolution: int | None = None) -> Any:
 def _standing_profile(model: str, found: Any, storage: str) -> Any:
     """The newest profile of the model at the anatomy's latent size; None where the storage holds none, or is not."""
     from explorer.models.loading import pixel_factor
-    from studies.database import parse_url
     from studies.profiles import newest_profile
-    from studies.sqlite import is_sqlite
-    from studies.store import Store
+    from studies.storage.database import parse_url
+    from studies.storage.sqlite import is_sqlite
+    from studies.storage.store import Store
 
     url = parse_url(storage)
     if is_sqlite(url) and not Path(str(url.database)).exists():

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from studies.commands.output import out, print_json
 from studies.export import find_trial, write_export
-from studies.store import Store
+from studies.storage.store import Store
 
 
 def export_command(study_name: str, trial: int, folder: Path, storage: str, force: bool, as_json: bool) -> None:

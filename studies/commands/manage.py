@@ -9,7 +9,7 @@ import typer
 from explorer.errors import StudyError
 from studies.commands.output import out, print_json, words
 from studies.housekeeping import contents, delete_study, rename_study
-from studies.store import Store
+from studies.storage.store import Store
 
 NOT_DONE = 1
 

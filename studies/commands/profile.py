@@ -42,7 +42,7 @@ def profile_command(
     from explorer.timing.profiling import workload_of
     from studies.interrupts import interruptible
     from studies.profiles import measured_profile
-    from studies.store import Store
+    from studies.storage.store import Store
 
     if steps < 1 or batch < 1:
         raise PlanError(f"--steps and --batch must be at least 1, got {steps} and {batch}.")

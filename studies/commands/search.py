@@ -16,7 +16,6 @@ from explorer.errors import StudyError
 from explorer.models.prompts import texts
 from studies import findings, removed
 from studies.clock import Clock, OutOfTime
-from studies.command_lines import command_line
 from studies.commands.browse import print_front, study_document
 from studies.commands.calibrate import with_progress
 from studies.commands.output import duration, print_command, print_json, words
@@ -25,16 +24,17 @@ from studies.config import STORAGE_VARIABLE, SearchConfig, check_place, make_con
 from studies.driver import TIMEOUT, Outcome, progress, run_worker, unsteady_words
 from studies.driver import Progress as Standing
 from studies.interrupts import interruptible
-from studies.pictures import FOLDER
 from studies.preparation import decided, prepare, proposals_of, use_standing
 from studies.profiles import use_profile
 from studies.queue import counts, enqueue
 from studies.quiet import Busy, StudyLedger
 from studies.racing import no_look
 from studies.reading import Reading
-from studies.saved import Saved
 from studies.session import Session, config_of, open_session
-from studies.store import Store, StudyRecord
+from studies.storage.command_lines import command_line
+from studies.storage.pictures import FOLDER
+from studies.storage.saved import Saved
+from studies.storage.store import Store, StudyRecord
 from studies.summary import without_loss
 from studies.wording import cut_words, ratio
 from studies.workers import run_workers

@@ -13,8 +13,8 @@ from studies.driver import Progress
 from studies.pace import timing
 from studies.queue import counts
 from studies.session import Session
-from studies.store import Store, StudyRecord
-from studies.tables import WAITING, plans
+from studies.storage.store import Store, StudyRecord
+from studies.storage.tables import WAITING, plans
 
 REMEDY = "take fewer of them with --baselines short in a study of another name."
 

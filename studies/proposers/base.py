@@ -15,7 +15,7 @@ from studies import samplers
 from studies.mirror import Mirror
 from studies.proposers.record import Record
 from studies.scored import Prediction, Space
-from studies.store import Store, StudyRecord
+from studies.storage.store import Store, StudyRecord
 
 Predictor = Callable[[InheritancePlan], Prediction]
 """Drift and cost of a plan without running it; `studies.screen.Screen` is the one in use."""

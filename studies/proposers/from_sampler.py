@@ -8,7 +8,7 @@ from optuna.study import StudyDirection
 
 from explorer.errors import ExplorerError, StudyError
 from studies.proposers.base import Proposal, Tools
-from studies.store import StudyRecord
+from studies.storage.store import StudyRecord
 
 
 class FromSampler:

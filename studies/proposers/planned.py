@@ -24,7 +24,7 @@ from studies.outlook import MOST, Outlook, behind_front
 from studies.proposers.base import Proposal, Tools
 from studies.proposers.pool import Candidate, Pool
 from studies.proposers.seeds import seeds
-from studies.tables import FAILED, SCREENED
+from studies.storage.tables import FAILED, SCREENED
 
 if TYPE_CHECKING:
     from studies.screen import Screen

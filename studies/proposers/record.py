@@ -10,11 +10,11 @@ import numpy as np
 import sqlalchemy as sa
 
 from studies.front import Array, losses
-from studies.judged import COLUMNS, judged
 from studies.plan_feed import PlanFeed
 from studies.scale import Scale
-from studies.store import Store, StudyRecord
-from studies.tables import DONE, FINISHED, WAITING, measurements, plans
+from studies.storage.judged import COLUMNS, judged
+from studies.storage.store import Store, StudyRecord
+from studies.storage.tables import DONE, FINISHED, WAITING, measurements, plans
 
 _COLUMNS = [plans.c[name] for name in ("id", "key", "state", "origin", "proposed_by", "trial_number")]
 

@@ -21,7 +21,7 @@ from studies import Objective, Store, trials
 from studies.commands.search import run_search
 from studies.evaluator import CandidateEvaluator
 from studies.rows import TrialRow
-from studies.tables import DONE
+from studies.storage.tables import DONE
 from tests.studies.scored_study import emoji_architecture, fill
 
 OBJECTIVES = (Objective("latency", "minimize"), Objective("psnr", "maximize"))

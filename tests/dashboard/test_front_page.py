@@ -17,8 +17,9 @@ from dashboard.front_filters import in_order
 from dashboard.front_wish import templates
 from dashboard.page_front import chart_words, clicked, front_table
 from dashboard.wording import plain
-from studies import Objective, Store, tables, trials
+from studies import Objective, Store, trials
 from studies.board import Board
+from studies.storage import tables
 from tests.dashboard.small_study import PLANS, fill, settings
 from tests.dashboard.test_pages import texts, whole
 from tests.studies.test_summary import row

@@ -13,8 +13,9 @@ from PIL import Image
 from dashboard.picture_pairs import pairs
 from dashboard.wording import file_name, plain
 from explorer.errors import StudyError
-from studies import Store, tables, trials
-from studies.pictures import FOLDER, MAX_BYTES, read_picture
+from studies import Store, trials
+from studies.storage import tables
+from studies.storage.pictures import FOLDER, MAX_BYTES, read_picture
 from studies.summary import plain_row
 from tests.dashboard.small_study import PROMPTS, STEPS
 

@@ -25,7 +25,8 @@ from explorer.errors import StudyError
 from explorer.plans.plan import InheritancePlan
 from explorer.plans.strategies import strategy
 from explorer.timing.cost_model import CostModel
-from studies import Store, tables
+from studies import Store
+from studies.storage import tables
 from tests.architectures import ARCHITECTURES, SD15, sd15_anatomy
 from tests.dashboard.small_study import HOSTILE, PROMPTS, STEPS, fill, plan_of, psnr
 from tests.dashboard.test_pages import texts, whole

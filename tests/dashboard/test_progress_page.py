@@ -20,7 +20,7 @@ from studies import SamplerSettings, Store, trials
 from studies.board import Board
 from studies.history import History
 from studies.importance import effects
-from studies.tables import plans
+from studies.storage.tables import plans
 from studies.tally import tally
 from tests.dashboard.small_study import PLANS, fill
 from tests.dashboard.test_pages import texts, whole

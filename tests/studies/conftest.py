@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy.engine import URL
 
 from studies import Store
-from studies.store import PICTURES_VARIABLE
+from studies.storage.store import PICTURES_VARIABLE
 from tests.studies.cluster import Server, running_server, why_not
 
 KINDS = ("sqlite", "postgresql")

@@ -36,12 +36,12 @@ from studies.certify import FRESH_SEED, held_out
 from studies.choice import Asked, Bound, choose
 from studies.cli import run
 from studies.config import SearchConfig
-from studies.facts import PlanFacts
 from studies.judgement import FAILS, HOLDS, OPEN, PAIRS, PICTURES, Limits
 from studies.pace import Speed
 from studies.pick import Candidate, bounds_within, candidates, eligible, fastest_plain, just_beyond
 from studies.preparation import WORTH
 from studies.session import Session, open_session
+from studies.storage.facts import PlanFacts
 from tests.studies.scored_study import emoji_architecture, fill
 
 SPEED = Speed(loop=0.4, picture=0.5, scoring=0.02, calibration=60.0)

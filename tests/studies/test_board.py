@@ -17,15 +17,16 @@ from explorer.errors import StudyError
 from explorer.plans.plan import InheritancePlan
 from explorer.plans.schedule import Curve, Segments
 from explorer.plans.strategies import STRATEGIES, strategy
-from studies import Store, enqueue, tables, trials
+from studies import Store, enqueue, trials
 from studies.board import Board
 from studies.charts import front_figure, group_of
 from studies.commands.browse import print_front
-from studies.facts import PlanFacts
 from studies.history import history
 from studies.importance import FEWER_STEPS, by_block, describe, effects, given_up
 from studies.reading import Reading
 from studies.rows import trial
+from studies.storage import tables
+from studies.storage.facts import PlanFacts
 from studies.summary import front_of, gain, scale_of, without_loss
 from studies.ties import tied
 from tests.dashboard.small_study import ARCHITECTURE, PLANS, OutsideSpace, fill, plan_of, settings

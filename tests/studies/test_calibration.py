@@ -22,7 +22,7 @@ from explorer.calibration.step_errors import Design
 from explorer.estimate import Estimate
 from explorer.models.pictures import run as run_pipeline
 from explorer.plans.schedule import Segments
-from studies import calibration, evaluator, tables
+from studies import calibration, evaluator
 from studies.calibrate import SEED, Progress, calibrate
 from studies.calibration import Calibration
 from studies.cli import run
@@ -32,7 +32,8 @@ from studies.scored import PREDICTED
 from studies.screen import Screen
 from studies.session import Session, config_of, open_session
 from studies.settings import Objective
-from studies.store import Store
+from studies.storage import tables
+from studies.storage.store import Store
 from studies.summary import agreement
 from tests.architectures import SD15
 from tests.studies.test_summary import row as trial_row

@@ -24,7 +24,7 @@ from studies.cli import run
 from studies.config import SearchConfig
 from studies.profiles import standing_profile
 from studies.session import Session, config_of, open_session
-from studies.store import Store
+from studies.storage.store import Store
 from studies.wording import cut_words
 from tests.conftest import make_unet
 from tests.studies import scored_study

@@ -17,7 +17,7 @@ from explorer.plans.strategies import STRATEGIES, strategy
 from explorer.unet.mask import Mask
 from search_spaces import make_space
 from search_spaces.nickname import mask_nickname, nickname
-from studies.facts import LONG, PlanFacts
+from studies.storage.facts import LONG, PlanFacts
 from tests.architectures import ARCHITECTURES, SD15
 from tests.search_spaces.trials import DrawnTrial
 

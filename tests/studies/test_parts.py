@@ -16,10 +16,11 @@ import sqlalchemy as sa
 from optuna.trial import TrialState
 
 from explorer.errors import StudyError
-from studies import Counts, Objective, Store, StudyRecord, claims, counts, enqueue, queue, run_worker, tables, trials
+from studies import Counts, Objective, Store, StudyRecord, claims, counts, enqueue, queue, run_worker, trials
 from studies.mirror import Mirror
 from studies.rows import sample_pictures
 from studies.scored import QUALITY
+from studies.storage import tables
 from tests.studies.test_queue import dead_worker, mirror, worker_row
 from tests.studies.toy_study import ToyEvaluator, ToyPlan, ToySpace, toy_settings
 

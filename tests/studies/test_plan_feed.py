@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from studies import Store, StudyRecord, counts, enqueue, queue, run_worker, tables, trials
+from studies import Store, StudyRecord, counts, enqueue, queue, run_worker, trials
 from studies.claims import Worker
 from studies.plan_feed import PlanFeed
 from studies.proposers.record import Record
@@ -19,6 +19,7 @@ from studies.racing import Race
 from studies.reading import Reading
 from studies.rows import TrialRow, read_rows
 from studies.settings import Objective
+from studies.storage import tables
 from tests.studies.test_racing import Racing
 from tests.studies.toy_study import ToyEvaluator, ToyPlan, ToySpace, toy_settings
 

@@ -20,7 +20,7 @@ from studies.rows import TrialRow, trials
 from studies.scored import PREDICTED, PREDICTED_COST
 from studies.session import config_of, open_session
 from studies.settings import scheduler_words
-from studies.store import Store
+from studies.storage.store import Store
 
 DPM = "DPMSolverMultistepScheduler"
 SMALL = ["--steps", "4", "--prompt-count", "4", "--batch", "4", "--pairs", "3", "--objectives", "latency,psnr"]

@@ -16,7 +16,7 @@ from studies.config import SearchConfig, make_config
 from studies.pace import glance
 from studies.preparation import WORTH, decided, proposals_of
 from studies.session import Session, open_session
-from studies.store import Store
+from studies.storage.store import Store
 
 CONFIG = SearchConfig(
     steps=4, prompt_count=2, objectives=("latency", "psnr"), reference="baseline", baselines="none", batch=2

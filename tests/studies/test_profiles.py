@@ -20,7 +20,7 @@ from studies.cli import run
 from studies.config import SearchConfig
 from studies.profiles import find_profile, newest_profile, standing_profile, use_profile
 from studies.session import Session, open_session
-from studies.store import Store
+from studies.storage.store import Store
 from tests.conftest import make_pipeline
 
 SMALL = ["--steps", "4", "--rounds", "3", "--device", "cpu"]

@@ -22,10 +22,9 @@ from explorer.runtime.cache_size import peak_cache_bytes
 from search_spaces import make_space
 from search_spaces.joint import STEPS_OF_FIFTY
 from search_spaces.space import Setting
-from studies import Store, enqueue, run_worker, tables, trials
+from studies import Store, enqueue, run_worker, trials
 from studies.commands.browse import study_document
 from studies.config import PROPOSALS, SearchConfig
-from studies.database import parse_url, writing_engine
 from studies.front import hypervolume
 from studies.growth import gains
 from studies.limits import Limits, age, variants
@@ -34,9 +33,11 @@ from studies.proposers import KINDS, planned
 from studies.proposers.planned import room
 from studies.proposers.record import Record
 from studies.proposers.seeds import seeds
-from studies.schema import config
 from studies.scored import Prediction
 from studies.screen import Screen
+from studies.storage import tables
+from studies.storage.database import parse_url, writing_engine
+from studies.storage.schema import config
 from studies.tally import tally
 from tests.architectures import ARCHITECTURES, SD15, TINY
 from tests.explorer.test_fitting import moments_of

@@ -11,8 +11,9 @@ import pytest
 import sqlalchemy as sa
 from optuna.trial import TrialState
 
-from studies import Counts, Store, StudyRecord, claims, counts, enqueue, queue, run_worker, samplers, tables, trials
+from studies import Counts, Store, StudyRecord, claims, counts, enqueue, queue, run_worker, samplers, trials
 from studies.mirror import WORKER_DIED, Mirror
+from studies.storage import tables
 from tests.studies.toy_study import ToyEvaluator, ToyPlan, ToySpace, toy_settings
 
 PLANS = [ToyPlan(period, 3) for period in range(2, 8)]

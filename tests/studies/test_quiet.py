@@ -22,7 +22,7 @@ from studies.evaluator import CandidateEvaluator
 from studies.latency_meter import LatencyMeter
 from studies.quiet import Busy, Load, Quiet, StudyLedger, load_of_others, stall_ratio
 from studies.scored import UNSTEADY_LATENCY
-from studies.store import Store
+from studies.storage.store import Store
 from tests.conftest import embeds, make_pipeline
 from tests.studies.toy_study import toy_settings
 

@@ -16,7 +16,7 @@ from optuna.trial import TrialState
 
 from explorer import InheritancePlan, strategy
 from explorer.estimate import Estimate
-from studies import Scored, Store, counts, enqueue, front_rows, queue, run_worker, tables, trials
+from studies import Scored, Store, counts, enqueue, front_rows, queue, run_worker, trials
 from studies.commands.search import _tell_no_look
 from studies.config import SearchConfig
 from studies.history import history
@@ -25,6 +25,7 @@ from studies.rows import samples
 from studies.scored import Part
 from studies.session import Session, open_session
 from studies.settings import Objective
+from studies.storage import tables
 from studies.summary import gain, scale_of
 from tests.studies.toy_study import ToyEvaluator, ToyPlan, ToySpace, toy_settings
 

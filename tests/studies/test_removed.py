@@ -13,7 +13,7 @@ from studies.cli import run
 from studies.commands.certify import certificate_config
 from studies.lineage import lineage
 from studies.removed import PROXY_VARIABLE, SAMPLER
-from studies.tables import PARENTS
+from studies.storage.tables import PARENTS
 from tests.studies.scored_study import fill
 from tests.studies.toy_study import ToyEvaluator, ToyPlan, ToySpace, toy_settings
 

@@ -21,7 +21,7 @@ from studies.commands.time_words import Pace, foretold
 from studies.config import SearchConfig
 from studies.driver import Progress
 from studies.session import Session, open_session
-from studies.store import Store
+from studies.storage.store import Store
 
 OPTIONS = ["--study", "s", "--steps", "4", "--prompt-count", "8", "--batch", "8", "--pairs", "3", "--space", "layer"]
 OPTIONS += ["--objectives", "latency,psnr"]

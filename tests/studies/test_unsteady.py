@@ -18,9 +18,9 @@ from studies.export import find_trial
 from studies.queue import Counts, counts, enqueue
 from studies.rows import samples, trials
 from studies.scored import LATENCY, UNSTEADY_LATENCY, Part, Scored
-from studies.store import Store, StudyRecord
+from studies.storage.store import Store, StudyRecord
+from studies.storage.tables import DONE, UNSTEADY
 from studies.summary import front_of, scored_rows, without_loss
-from studies.tables import DONE, UNSTEADY
 from tests.studies.toy_study import ToyEvaluator, ToyPlan, ToySpace, toy_settings
 
 SPACE = ToySpace()

@@ -11,8 +11,8 @@ from optuna.exceptions import StorageInternalError
 from sqlalchemy.engine import URL
 
 from explorer.errors import StudyError
-from studies.postgresql import PASSING, is_postgresql
-from studies.sqlite import BUSY_SECONDS, DEFAULT_URL
+from studies.storage.postgresql import PASSING, is_postgresql
+from studies.storage.sqlite import BUSY_SECONDS, DEFAULT_URL
 
 _SECRETS = ("password", "passfile", "sslpassword", "sslkey")
 

@@ -16,28 +16,17 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 from explorer.errors import StudyError
-from studies import (
-    Objective,
-    SamplerSettings,
-    Store,
-    StudySettings,
-    counts,
-    enqueue,
-    run_worker,
-    schema,
-    sqlite,
-    tables,
-    trials,
-)
-from studies.database import parse_url, show_url, writing_engine
-from studies.facts import PlanFacts
+from studies import Objective, SamplerSettings, Store, StudySettings, counts, enqueue, run_worker, trials
 from studies.reading import Reading
+from studies.storage import schema, sqlite, tables
+from studies.storage.database import parse_url, show_url, writing_engine
+from studies.storage.facts import PlanFacts
 from tests.dashboard.small_study import plan_of
 from tests.studies.toy_study import ToyEvaluator, ToyPlan, ToySpace, toy_settings
 
 FACTS = [field.name for field in fields(PlanFacts)]
 LATER = ("attempts", "proposed_by", *FACTS)  # columns of the plans that the first schema did not have
-DATA = Path(__file__).parent / "data"
+DATA = Path(__file__).parents[1] / "data"
 
 
 @pytest.mark.parametrize("url", ["sqlite"], indirect=True)

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from explorer.errors import StudyError
 from studies.interrupts import released
-from studies.troubles import StorageGone
+from studies.storage.troubles import StorageGone
 
 VARIABLE = "EXPLORER_STORAGE_PATIENCE"
 SECONDS = 300.0  # a database server that is started again, or a short cut in the network

@@ -12,12 +12,13 @@ import pytest
 import sqlalchemy as sa
 
 from explorer.errors import StudyError
-from studies import Counts, Store, StudyRecord, counts, enqueue, run_worker, tables, trials
+from studies import Counts, Store, StudyRecord, counts, enqueue, run_worker, trials
 from studies.claims import Worker
 from studies.cli import run
 from studies.housekeeping import FOLDERS, contents, delete_study, rename_study
 from studies.rows import sample_pictures
-from studies.saved import Saved
+from studies.storage import tables
+from studies.storage.saved import Saved
 from tests.studies.toy_study import ToyEvaluator, ToyPlan, ToySpace, toy_settings
 
 PLANS = [ToyPlan(1, name="plain@50"), ToyPlan(5, 9, name="DC0/P5"), ToyPlan(3, 4, 1, name="CO6/P3")]

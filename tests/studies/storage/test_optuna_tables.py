@@ -14,9 +14,9 @@ from explorer.errors import StudyError
 from studies import Store
 from studies.cli import run
 from studies.lineage import lineage
-from studies.optuna_tables import attribute, known_versions
 from studies.rows import trial
-from studies.tables import PARENTS
+from studies.storage.optuna_tables import attribute, known_versions
+from studies.storage.tables import PARENTS
 from tests.studies.scored_study import fill
 
 VERSIONS = {

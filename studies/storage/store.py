@@ -23,11 +23,12 @@ from optuna.study import StudyDirection
 from sqlalchemy.engine import URL, Connection, Engine
 
 from explorer.errors import StudyError, brief
-from studies import database, optuna_tables, postgresql, removed, schema, sqlite, tables
+from studies import removed
 from studies.interrupts import held
-from studies.patience import Patience, patience_seconds
 from studies.settings import StudySettings, check_elsewhere, check_same
-from studies.troubles import in_words, shown
+from studies.storage import database, optuna_tables, postgresql, schema, sqlite, tables
+from studies.storage.patience import Patience, patience_seconds
+from studies.storage.troubles import in_words, shown
 
 PICTURES_VARIABLE = "EXPLORER_PICTURES"
 T = TypeVar("T")

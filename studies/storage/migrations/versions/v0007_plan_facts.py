@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-from studies.facts import PlanFacts
+from studies.storage.facts import PlanFacts
 
 revision = "0007"
 down_revision = "0006"

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import sqlalchemy as sa
 
-from studies.tables import measurements
+from studies.storage.tables import measurements
 
 
 class Interval(Protocol):

@@ -7,11 +7,11 @@ import pytest
 from explorer.estimate import Estimate
 from studies.board import Board
 from studies.choice import Limit, Wish, choose
-from studies.judged import judged
 from studies.rows import TrialRow
 from studies.settings import Objective
+from studies.storage.judged import judged
+from studies.storage.tables import UNSTEADY
 from studies.summary import front_of, without_loss
-from studies.tables import UNSTEADY
 from tests.studies.toy_study import toy_settings
 
 OBJECTIVES = (Objective("latency", "minimize"), Objective("clip", "maximize"))

@@ -12,10 +12,10 @@ import torch
 from explorer import StudyError, strategy
 from explorer.models.pictures import as_png, generate
 from explorer.quality.features import default_extractor, load_extractor
-from studies import saved as saved_module
 from studies.config import SearchConfig
-from studies.saved import Saved
 from studies.session import Session, open_session
+from studies.storage import saved as saved_module
+from studies.storage.saved import Saved
 from tests.studies.toy_study import toy_settings
 
 CONFIG = SearchConfig(steps=3, prompt_count=3, objectives=("latency", "psnr"), baselines="none", batch=2, pairs=3)

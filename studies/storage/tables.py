@@ -79,7 +79,8 @@ plans = sa.Table(
     sa.Column("claimed", sa.Double, nullable=True),
     sa.Column("finished", sa.Double, nullable=True),
     sa.Column("proposed_by", sa.String(40), nullable=True),  # a kind of `studies.proposers`; null: a baseline
-    # `studies.facts.PlanFacts`. The defaults serve workers of earlier versions that still run after a migration.
+    # `studies.storage.facts.PlanFacts`. The defaults serve workers of earlier versions that still run after a
+    # migration.
     sa.Column("nickname", sa.Text, nullable=True),
     sa.Column("mode", sa.String(20), nullable=False, server_default="other"),
     sa.Column("form", sa.String(20), nullable=False, server_default="other"),

@@ -15,14 +15,14 @@ from rich.console import Console
 
 from studies import Store
 from studies.cli import run
-from studies.command_lines import command_line
 from studies.commands.output import out, print_command, table
 from studies.config import STORAGE_VARIABLE
-from studies.database import parse_url
 from studies.export import find_trial, write_export
+from studies.storage.command_lines import command_line
+from studies.storage.database import parse_url
 from tests.studies.scored_study import fill
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 NASTY = ["my study", "it's", "$HOME", "`id`", "a;b", "a&b", '"x"', "*", "~", "#x", "a\\b", "[red]", ":smile:", "é"]
 
 

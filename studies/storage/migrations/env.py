@@ -1,11 +1,11 @@
-"""Alembic's entry: runs on the connection, inside the transaction, that `studies.schema` hands over."""
+"""Alembic's entry: runs on the connection, inside the transaction, that `studies.storage.schema` hands over."""
 
 from __future__ import annotations
 
 from alembic import context
 
-from studies.schema import VERSION_TABLE
-from studies.tables import metadata
+from studies.storage.schema import VERSION_TABLE
+from studies.storage.tables import metadata
 
 context.configure(
     connection=context.config.attributes["connection"],

@@ -14,8 +14,8 @@ from optuna.storages import RDBStorage
 from sqlalchemy.engine import URL, Engine, make_url
 
 from explorer.errors import StudyError, brief
-from studies import postgresql, sqlite
-from studies.troubles import in_words, shown
+from studies.storage import postgresql, sqlite
+from studies.storage.troubles import in_words, shown
 
 ATTEMPTS = 8
 

@@ -23,12 +23,13 @@ from explorer.estimate import Estimate
 from explorer.models.workload import Workload
 from explorer.timing.profile import Profile
 from explorer.timing.profiling import profile_pipeline
-from studies import Counts, Store, calibration, counts, enqueue, findings, queue, run_worker, tables
-from studies.patience import VARIABLE, Patience
+from studies import Counts, Store, calibration, counts, enqueue, findings, queue, run_worker
 from studies.profiles import newest_profile, save_profile
 from studies.rows import worker_rows
-from studies.store import StudyRecord
-from studies.troubles import StorageGone
+from studies.storage import tables
+from studies.storage.patience import VARIABLE, Patience
+from studies.storage.store import StudyRecord
+from studies.storage.troubles import StorageGone
 from tests.conftest import make_pipeline
 from tests.studies.cluster import Server
 from tests.studies.conftest import text_of
@@ -37,7 +38,7 @@ from tests.studies.test_profiles import TINY
 from tests.studies.test_queue import worker_row
 from tests.studies.toy_study import ToyEvaluator, ToyPlan, ToySpace, toy_settings
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 PATIENCE = 600.0  # seconds for a process to end, on a machine that has other things to do
 
@@ -241,7 +242,9 @@ def test_patience_ends_once_and_for_all(capsys: pytest.CaptureFixture[str], monk
 
     with pytest.raises(StudyError, match=r"did not come back in 0 s \(the storage is gone\)"):
         patience.keep_trying(gone)
-    monkeypatch.setattr("studies.patience.time.sleep", lambda seconds: pytest.fail(f"it waited {seconds} s more"))
+    monkeypatch.setattr(
+        "studies.storage.patience.time.sleep", lambda seconds: pytest.fail(f"it waited {seconds} s more")
+    )
     with pytest.raises(StorageGone):
         patience.keep_trying(gone)
     assert capsys.readouterr().err.count("\n") == 1

@@ -8,9 +8,9 @@ import shlex
 from sqlalchemy.engine import URL
 
 from studies.config import STORAGE_VARIABLE
-from studies.database import parse_url
-from studies.sqlite import DEFAULT_URL
-from studies.troubles import has_secret
+from studies.storage.database import parse_url
+from studies.storage.sqlite import DEFAULT_URL
+from studies.storage.troubles import has_secret
 
 
 def command_line(*words: object, storage: str | os.PathLike[str] | URL | None = None) -> str:

@@ -1,1 +1,0 @@
-"""Alembic migrations of the explorer's tables; `studies.schema` runs them."""

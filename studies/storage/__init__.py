@@ -1,0 +1,1 @@
+"""Bytes and SQL: the database, its schema, and the files beside it."""

@@ -1,0 +1,1 @@
+"""Alembic migrations of the explorer's tables; `studies.storage.schema` runs them."""
