@@ -28,7 +28,7 @@ from explorer.errors import ExplorerError, StudyError
 from explorer.plans.plan import InheritancePlan
 from studies.certify import LEAST, check_held_out, held_out
 from studies.config import STORAGE_VARIABLE, SearchConfig
-from studies.front import non_dominated
+from studies.pareto.front import non_dominated
 from studies.rows import TrialRow, objective_losses, trials
 from studies.session import config_of, open_session
 from studies.settings import Objective

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from benchmarks.cached_scores import CEILING
 from explorer.bootstrap import interval, resample
 from explorer.estimate import Estimate
-from studies.front import hypervolume, non_dominated
+from studies.pareto.front import hypervolume, non_dominated
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go

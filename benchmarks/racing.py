@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from studies import Store, StudyRecord
 from studies.config import LATENCY
-from studies.front import hypervolume
+from studies.pareto.front import hypervolume
 from studies.racing import DEFAULT, Race, Rival, beaten_by, losses_of, rungs
 from studies.rows import TrialRow, front_rows, objective_losses, samples, trials
 from studies.settings import Objective

@@ -16,7 +16,7 @@ from dashboard.wording import axis_words, number
 from studies.board import Board, Flags
 from studies.charts import SERIES
 from studies.choice import direction_of
-from studies.front import non_dominated
+from studies.pareto.front import non_dominated
 from studies.storage.judged import judged
 
 # Points drawn; beyond them one stands for those that would lie on it. They are SVG, which every browser draws: it

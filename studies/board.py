@@ -11,14 +11,14 @@ import numpy.typing as npt
 
 from explorer.plans.schedulers import short
 from studies.charts import group_of
-from studies.front import Array, non_dominated
 from studies.history import History, history
+from studies.pareto.front import Array, non_dominated
+from studies.pareto.ties import tied
 from studies.rows import TrialRow
 from studies.settings import Objective, StudySettings
 from studies.storage.judged import judged
 from studies.storage.tables import DONE
 from studies.summary import plain_row, scale_of, without_loss
-from studies.ties import tied
 
 Flags = npt.NDArray[np.bool_]
 Labels = npt.NDArray[np.object_]

@@ -10,7 +10,7 @@ from plotly.subplots import make_subplots
 
 from explorer.errors import StudyError
 from explorer.files import write_whole
-from studies.front import losses, non_dominated
+from studies.pareto.front import losses, non_dominated
 from studies.rows import TrialRow
 from studies.settings import Objective
 from studies.storage.judged import judged

@@ -21,7 +21,7 @@ from explorer.errors import PlanError
 from explorer.plans.plan import InheritancePlan
 from explorer.plans.schedule import Segments
 from explorer.unet.mask import liveness
-from studies.front import Array
+from studies.pareto.front import Array
 
 FEWER_STEPS = "fewer steps"
 DRAWS, FOLDS, LEAST = 200, 5, 20

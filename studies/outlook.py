@@ -17,8 +17,8 @@ from scipy.special import ndtr
 
 from studies.config import LATENCY
 from studies.descriptors import LEAST_DRIFT, LENGTHS
-from studies.front import Array
-from studies.scale import Scale
+from studies.pareto.front import Array
+from studies.pareto.scale import Scale
 from studies.settings import Objective
 from studies.surrogate import Surrogate
 

@@ -11,7 +11,7 @@ from sqlalchemy.engine import Connection
 
 from explorer.errors import StudyError
 from explorer.estimate import Estimate
-from studies.front import Array, losses, non_dominated
+from studies.pareto.front import Array, losses, non_dominated
 from studies.settings import Objective
 from studies.storage.command_lines import command_line
 from studies.storage.facts import UNKNOWN_FACTS, PlanFacts

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from scipy.stats import spearmanr
 
-from studies.front import dominates, hypervolume
+from studies.pareto.front import dominates, hypervolume
+from studies.pareto.scale import Scale
 from studies.rows import TrialRow, front_rows, objective_losses
-from studies.scale import Scale
 from studies.scored import PREDICTED, PREDICTED_COST, UNSTEADY_LATENCY
 from studies.settings import Objective
 from studies.shared import Shared

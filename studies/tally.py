@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from studies.growth import gains
+from studies.pareto.growth import gains
+from studies.pareto.scale import Scale
 from studies.rows import TrialRow, front_rows, objective_losses
-from studies.scale import Scale
 from studies.settings import Objective
 from studies.storage.tables import FAILED, SCREENED
 from studies.summary import scored_rows

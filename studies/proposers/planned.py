@@ -19,8 +19,8 @@ from explorer.errors import ExplorerError
 from explorer.plans.plan import InheritancePlan
 from search_spaces.moves import neighbour
 from studies.descriptors import LENGTHS
-from studies.front import Array
 from studies.outlook import MOST, Outlook, behind_front
+from studies.pareto.front import Array
 from studies.proposers.base import Proposal, Tools
 from studies.proposers.pool import Candidate, Pool
 from studies.proposers.seeds import seeds

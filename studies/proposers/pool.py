@@ -11,7 +11,7 @@ import numpy as np
 from explorer.errors import ExplorerError, StudyError
 from explorer.plans.plan import InheritancePlan
 from studies.descriptors import LENGTHS, describe
-from studies.front import Array
+from studies.pareto.front import Array
 
 if TYPE_CHECKING:
     from studies.screen import Screen

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import sqlalchemy as sa
 
-from studies.front import Array, losses
+from studies.pareto.front import Array, losses
+from studies.pareto.scale import Scale
 from studies.plan_feed import PlanFeed
-from studies.scale import Scale
 from studies.storage.judged import COLUMNS, judged
 from studies.storage.store import Store, StudyRecord
 from studies.storage.tables import DONE, FINISHED, WAITING, measurements, plans

@@ -23,12 +23,12 @@ from studies.charts import front_figure, group_of
 from studies.commands.browse import print_front
 from studies.history import history
 from studies.importance import FEWER_STEPS, by_block, describe, effects, given_up
+from studies.pareto.ties import tied
 from studies.reading import Reading
 from studies.rows import trial
 from studies.storage import tables
 from studies.storage.facts import PlanFacts
 from studies.summary import front_of, gain, scale_of, without_loss
-from studies.ties import tied
 from tests.dashboard.small_study import ARCHITECTURE, PLANS, OutsideSpace, fill, plan_of, settings
 from tests.studies.test_summary import CLOSE, OBJECTIVES, PLAIN, ROWS, row
 

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from studies import Objective
 from studies.descriptors import LENGTHS
-from studies.front import hypervolume
 from studies.outlook import MOST, Outlook, staircase
-from studies.scale import Scale
+from studies.pareto.front import hypervolume
+from studies.pareto.scale import Scale
 from studies.surrogate import ALIKE, LINE, NOISE, SMOOTH, Surrogate
 
 LATENCY, SPEEDUP = Objective("latency", "minimize"), Objective("speedup", "maximize")

@@ -25,10 +25,10 @@ from search_spaces.space import Setting
 from studies import Store, enqueue, run_worker, trials
 from studies.commands.browse import study_document
 from studies.config import PROPOSALS, SearchConfig
-from studies.front import hypervolume
-from studies.growth import gains
 from studies.limits import Limits, age, variants
 from studies.lineage import lineage
+from studies.pareto.front import hypervolume
+from studies.pareto.growth import gains
 from studies.proposers import KINDS, planned
 from studies.proposers.planned import room
 from studies.proposers.record import Record

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from studies.front import Array, hypervolume
+from studies.pareto.front import Array, hypervolume
 
 
 class Growth:

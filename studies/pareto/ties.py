@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from studies.front import Array
+from studies.pareto.front import Array
 
 CHUNK = 2_000_000  # comparisons held in memory at once
 

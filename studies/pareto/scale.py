@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from studies.front import Array
+from studies.pareto.front import Array
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from optuna._hypervolume import compute_hypervolume
 
 from explorer.errors import StudyError
-from studies.front import dominates, hypervolume, losses, non_dominated
+from studies.pareto.front import dominates, hypervolume, losses, non_dominated
 
 # Few distinct values, so that ties and equal points are common.
 points_of = st.integers(1, 4).flatmap(

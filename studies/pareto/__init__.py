@@ -1,0 +1,1 @@
+"""Pareto fronts and hypervolumes, in numpy alone."""
