@@ -43,7 +43,7 @@ from studies.certify import check_held_out, held_out
 from studies.config import SearchConfig
 from studies.driver import Progress, run_worker
 from studies.preparation import prepare
-from studies.queue import counts, enqueue
+from studies.queue.queue import counts, enqueue
 from studies.rows import trials
 from studies.scored import Part, Scored
 from studies.session import Session, open_session

@@ -163,7 +163,7 @@ def search(arguments: argparse.Namespace) -> dict[str, Any]:
     from explorer import InheritancePlan
     from explorer.timing.speed_limit import speed_limit
     from studies import Store
-    from studies.quiet import WAIT_VARIABLE, StudyLedger
+    from studies.queue.quiet_machine import WAIT_VARIABLE, StudyLedger
     from studies.rows import trials
     from studies.storage.tables import UNSTEADY
     from studies.summary import front_of, plain_row

@@ -12,7 +12,7 @@ from dashboard.context import CALIBRATION, PROGRESS, STUDIES, chosen_study, open
 from dashboard.wording import plain
 from explorer.errors import ExplorerError
 from studies import calibration
-from studies.queue import Counts, counts
+from studies.queue.queue import Counts, counts
 
 SECONDS = 5.0
 AT_ONCE = (STUDIES, PROGRESS)

@@ -18,9 +18,9 @@ from dashboard.proposed import proposal_table
 from dashboard.wording import axis_words, plain, say
 from studies.board import Board
 from studies.choice import direction_of
-from studies.claims import ALIVE
 from studies.history import history, seconds_of
 from studies.importance import Effects, by_block, describe, effects
+from studies.queue.heartbeats import ALIVE
 from studies.rows import TrialRow, worker_rows
 from studies.settings import differences
 from studies.storage.store import Store, StudyRecord

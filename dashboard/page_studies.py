@@ -10,9 +10,9 @@ import streamlit as st
 
 from dashboard.context import FRONT, PROGRESS, board_of, go, open_store, set_study
 from dashboard.wording import plain
-from studies.claims import ALIVE, STALE_SECONDS
 from studies.history import History
-from studies.queue import Counts, counts
+from studies.queue.heartbeats import ALIVE, STALE_SECONDS
+from studies.queue.queue import Counts, counts
 from studies.rows import TrialRow, WorkerRow, worker_rows
 from studies.settings import scheduler_words
 from studies.storage.store import Store, StudyRecord

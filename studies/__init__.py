@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from studies.driver import Outcome, Progress, run_worker
     from studies.interrupts import interruptible
-    from studies.queue import Counts, counts, enqueue
+    from studies.queue.queue import Counts, counts, enqueue
     from studies.rows import TrialRow, front_rows, trials
     from studies.scored import Evaluator, Picture, Scored, Space
     from studies.settings import Objective, SamplerSettings, StudySettings
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from studies.workers import WorkerExit, run_workers
 
 _HOMES = {
-    "Counts": "queue",
+    "Counts": "queue.queue",
     "Evaluator": "scored",
     "Objective": "settings",
     "Outcome": "driver",
@@ -34,8 +34,8 @@ _HOMES = {
     "StudySettings": "settings",
     "TrialRow": "rows",
     "WorkerExit": "workers",
-    "counts": "queue",
-    "enqueue": "queue",
+    "counts": "queue.queue",
+    "enqueue": "queue.queue",
     "front_rows": "rows",
     "interruptible": "interrupts",
     "run_worker": "driver",

@@ -35,7 +35,7 @@ from studies.judgement import FAILS, HOLDS, Limits
 from studies.pace import Speed, probe
 from studies.pick import Candidate, bounds_within, candidates, eligible
 from studies.preparation import WORTH, prepare, proposals_of
-from studies.queue import counts, enqueue
+from studies.queue.queue import counts, enqueue
 from studies.session import Session, open_session
 from studies.storage.store import Store, StudyRecord
 from studies.storage.tables import FAILED, UNSTEADY

@@ -20,7 +20,7 @@ from sqlalchemy.engine import Connection
 
 from explorer.errors import StudyError
 from explorer.unet.mask import Feature, Mask
-from studies import queue
+from studies.queue import queue
 from studies.settings import StudySettings
 from studies.storage import tables
 from studies.storage.command_lines import command_line

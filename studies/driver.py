@@ -15,15 +15,16 @@ from typing import Any
 
 from explorer.errors import ExplorerError, StudyError
 from explorer.plans.plan import InheritancePlan
-from studies import claims, queue, samplers
-from studies.claims import Worker
 from studies.config import LATENCY as LATENCIES
 from studies.interrupts import held, released
-from studies.mirror import Mirror
 from studies.proposals import Exhausted, Proposer
 from studies.proposers.base import Predictor, Tools
 from studies.proposers.record import Record
-from studies.queue import Claim, Counts
+from studies.queue import heartbeats as claims
+from studies.queue import queue, samplers
+from studies.queue.heartbeats import Worker
+from studies.queue.optuna_mirror import Mirror
+from studies.queue.queue import Claim, Counts
 from studies.scored import LATENCY, QUALITY, Evaluator, Part, Scored, Space
 from studies.storage.store import Store, StudyRecord
 from studies.storage.tables import FAILED, SCREENED, UNSTEADY, UNTIMED

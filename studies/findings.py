@@ -14,8 +14,8 @@ from explorer.calibration.sensitivity import Sensitivity
 from explorer.errors import ModelError, ScoreError, StudyError
 from explorer.estimate import Estimate
 from explorer.timing.anatomy import Anatomy
-from studies import queue
 from studies.device_lock import on_device
+from studies.queue import queue
 from studies.storage.store import Store, StudyRecord
 from studies.storage.tables import findings
 

@@ -15,7 +15,9 @@ import sqlalchemy as sa
 from sqlalchemy.engine import URL, Connection
 
 from explorer.errors import StudyError
-from studies import certificate, claims, queue
+from studies import certificate
+from studies.queue import heartbeats as claims
+from studies.queue import queue
 from studies.storage import optuna_tables, pictures, postgresql, saved, sqlite, tables
 from studies.storage.store import Store, StudyRecord, check_name
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from explorer.timing.latency import PAIRS, Latency, compare
 from explorer.timing.speed_limit import MARGIN
 from studies.device_lock import on_device
-from studies.quiet import Quiet, stall_ratio
+from studies.queue.quiet_machine import Quiet, stall_ratio
 
 if TYPE_CHECKING:
     import torch

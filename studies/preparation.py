@@ -11,7 +11,7 @@ from studies.calibrate import work
 from studies.calibration import Calibration, load
 from studies.config import AUTO, SearchConfig
 from studies.pace import glance
-from studies.quiet import StudyLedger
+from studies.queue.quiet_machine import StudyLedger
 from studies.racing import Race
 from studies.session import Session
 from studies.storage.saved import Saved

@@ -13,11 +13,11 @@ from optuna.samplers import RandomSampler
 
 from explorer.errors import ExplorerError, StudyError
 from explorer.plans.plan import InheritancePlan
-from studies import queue
 from studies.proposers import Kind, Proposal, Tools, make_kinds
 from studies.proposers.from_sampler import in_memory
-from studies.queue import Claim, Full
-from studies.queue import Standing as Duplicate
+from studies.queue import queue
+from studies.queue.queue import Claim, Full
+from studies.queue.queue import Standing as Duplicate
 from studies.scored import Part
 from studies.storage.tables import DONE, FAILED, SCREENED
 

@@ -29,7 +29,7 @@ from explorer.errors import PlanError
 from explorer.plans.plan import InheritancePlan
 from explorer.quality.metrics import METRICS
 from studies.config import LATENCY
-from studies.plan_feed import PlanFeed, pieces
+from studies.queue.plan_feed import PlanFeed, pieces
 from studies.storage.store import Store, StudyRecord
 from studies.storage.tables import DONE, measurements, plans
 

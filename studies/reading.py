@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from studies.board import Board
-from studies.plan_feed import PlanFeed
-from studies.queue import Counts
+from studies.queue.plan_feed import PlanFeed
+from studies.queue.queue import Counts
 from studies.rows import TrialRow, read_rows
 from studies.storage.store import Store, StudyRecord
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import IO
 
 from explorer.errors import StudyError
-from studies.claims import PARENT_VARIABLE
+from studies.queue.heartbeats import PARENT_VARIABLE
 
 INTERRUPTED = 130
 GRACE_SECONDS = 60.0  # for the plan in hand to be given back after Ctrl-C

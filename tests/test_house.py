@@ -46,7 +46,7 @@ def test_no_import_climbs() -> None:
         ("explorer__unet__mask", "from explorer.plans.plan import x"),
         ("explorer__unet__mask", "def late():\n    import explorer.plans.plan"),
         ("explorer__errors", "from explorer.plans import plan"),
-        ("search_spaces__unit", "from studies.queue import queue"),
+        ("search_spaces__unit", "from studies.queue.queue import queue"),
     ],
 )
 def test_an_import_that_climbs_is_found(source: str, text: str, tmp_path: Path) -> None:

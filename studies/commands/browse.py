@@ -10,7 +10,7 @@ from explorer.estimate import Estimate
 from studies.choice import Asked, Choice
 from studies.commands.output import out, print_command, print_json, table
 from studies.pick import answer
-from studies.queue import counts
+from studies.queue.queue import counts
 from studies.rows import TrialRow, trials
 from studies.settings import scheduler_words
 from studies.shared import shared_drift

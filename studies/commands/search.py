@@ -26,8 +26,8 @@ from studies.driver import Progress as Standing
 from studies.interrupts import interruptible
 from studies.preparation import decided, prepare, proposals_of, use_standing
 from studies.profiles import use_profile
-from studies.queue import counts, enqueue
-from studies.quiet import Busy, StudyLedger
+from studies.queue.queue import counts, enqueue
+from studies.queue.quiet_machine import Busy, StudyLedger
 from studies.racing import no_look
 from studies.reading import Reading
 from studies.session import Session, config_of, open_session

@@ -11,7 +11,7 @@ from studies.commands.output import duration
 from studies.config import SearchConfig
 from studies.driver import Progress
 from studies.pace import timing
-from studies.queue import counts
+from studies.queue.queue import counts
 from studies.session import Session
 from studies.storage.store import Store, StudyRecord
 from studies.storage.tables import WAITING, plans

@@ -11,9 +11,9 @@ import optuna
 from explorer.errors import ExplorerError, StudyError
 from explorer.plans.plan import InheritancePlan
 from search_spaces.space import BaseSpace, Setting
-from studies import samplers
-from studies.mirror import Mirror
 from studies.proposers.record import Record
+from studies.queue import samplers
+from studies.queue.optuna_mirror import Mirror
 from studies.scored import Prediction, Space
 from studies.storage.store import Store, StudyRecord
 
@@ -47,7 +47,7 @@ class Kind(Protocol):
 @dataclass
 class Tools:
     """What kinds are made from. screen: why a plan need not be measured. predictor: None without a calibration.
-    worker, standing: what makes a worker's stream of random numbers its own (`studies.samplers.make`)."""
+    worker, standing: what makes a worker's stream of random numbers its own (`studies.queue.samplers.make`)."""
 
     store: Store
     study: StudyRecord

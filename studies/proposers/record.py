@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from studies.pareto.front import Array, losses
 from studies.pareto.scale import Scale
-from studies.plan_feed import PlanFeed
+from studies.queue.plan_feed import PlanFeed
 from studies.storage.judged import COLUMNS, judged
 from studies.storage.store import Store, StudyRecord
 from studies.storage.tables import DONE, FINISHED, WAITING, measurements, plans

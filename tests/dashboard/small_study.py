@@ -22,8 +22,9 @@ from explorer.plans.plan import InheritancePlan
 from explorer.plans.strategies import strategy
 from explorer.timing.anatomy import anatomy
 from explorer.unet.architecture import Architecture
-from studies import Objective, Picture, Scored, Store, StudyRecord, StudySettings, calibration, enqueue, findings, queue
-from studies.claims import Worker
+from studies import Objective, Picture, Scored, Store, StudyRecord, StudySettings, calibration, enqueue, findings
+from studies.queue import queue
+from studies.queue.heartbeats import Worker
 from studies.scored import PREDICTED
 
 STEPS = 20

@@ -12,8 +12,8 @@ from streamlit.testing.v1 import AppTest
 from dashboard.live import words
 from dashboard.page_studies import ago, overview, table, workers_alive
 from studies import Store
-from studies.claims import STALE_SECONDS
-from studies.queue import Counts
+from studies.queue.heartbeats import STALE_SECONDS
+from studies.queue.queue import Counts
 from studies.rows import WorkerRow
 from tests.dashboard.small_study import fill
 from tests.dashboard.test_pages import texts, whole

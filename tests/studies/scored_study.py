@@ -16,8 +16,9 @@ from explorer.plans.plan import InheritancePlan
 from explorer.plans.strategies import strategy
 from explorer.unet.architecture import Architecture
 from search_spaces import make_space
-from studies import Objective, Picture, Scored, Store, StudyRecord, StudySettings, enqueue, queue
-from studies.claims import Worker
+from studies import Objective, Picture, Scored, Store, StudyRecord, StudySettings, enqueue
+from studies.queue import queue
+from studies.queue.heartbeats import Worker
 
 STEPS = 4
 NAMES = ("plain@4", "DC0/P2", "DC0/P3+f2", "CO6/P2")

@@ -16,8 +16,10 @@ import sqlalchemy as sa
 from optuna.trial import TrialState
 
 from explorer.errors import StudyError
-from studies import Counts, Objective, Store, StudyRecord, claims, counts, enqueue, queue, run_worker, trials
-from studies.mirror import Mirror
+from studies import Counts, Objective, Store, StudyRecord, counts, enqueue, run_worker, trials
+from studies.queue import heartbeats as claims
+from studies.queue import queue
+from studies.queue.optuna_mirror import Mirror
 from studies.rows import sample_pictures
 from studies.scored import QUALITY
 from studies.storage import tables

@@ -16,10 +16,11 @@ from optuna.trial import TrialState
 
 from explorer import InheritancePlan, strategy
 from explorer.estimate import Estimate
-from studies import Scored, Store, counts, enqueue, front_rows, queue, run_worker, trials
+from studies import Scored, Store, counts, enqueue, front_rows, run_worker, trials
 from studies.commands.search import _tell_no_look
 from studies.config import SearchConfig
 from studies.history import history
+from studies.queue import queue
 from studies.racing import FEW, Race, Rival, beaten_by, losses_of, no_look, quarter, rungs
 from studies.rows import samples
 from studies.scored import Part
@@ -232,7 +233,7 @@ def test_a_race_leaves_the_front_as_it_is(store: Store, tmp_path: Path) -> None:
 
 
 def test_a_trial_left_running_by_a_dead_worker_is_pruned(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    from studies.mirror import Mirror
+    from studies.queue.optuna_mirror import Mirror
 
     with monkeypatch.context() as patched, pytest.raises(KeyError):
         patched.setattr(Mirror, "prune", lambda *_: (_ for _ in ()).throw(KeyError("killed here")))

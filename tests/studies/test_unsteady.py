@@ -15,7 +15,7 @@ from studies.board import Board
 from studies.commands.browse import study_document
 from studies.driver import Outcome, run_worker
 from studies.export import find_trial
-from studies.queue import Counts, counts, enqueue
+from studies.queue.queue import Counts, counts, enqueue
 from studies.rows import samples, trials
 from studies.scored import LATENCY, UNSTEADY_LATENCY, Part, Scored
 from studies.storage.store import Store, StudyRecord

@@ -13,9 +13,9 @@ import sqlalchemy as sa
 
 from explorer.errors import StudyError
 from studies import Counts, Store, StudyRecord, counts, enqueue, run_worker, trials
-from studies.claims import Worker
 from studies.cli import run
 from studies.housekeeping import FOLDERS, contents, delete_study, rename_study
+from studies.queue.heartbeats import Worker
 from studies.rows import sample_pictures
 from studies.storage import tables
 from studies.storage.saved import Saved

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from explorer.estimate import Estimate
-from studies import Store, enqueue, queue, trials
+from studies import Store, enqueue, trials
 from studies.cli import run
+from studies.queue import queue
 from studies.scored import PREDICTED, PREDICTED_COST, Scored
 from studies.settings import Objective
 from studies.shared import shared_drift

@@ -6,7 +6,7 @@ import pytest
 from explorer.errors import StudyError
 from studies import SamplerSettings, Store, enqueue, run_worker
 from studies.config import SAMPLERS
-from studies.samplers import make, stream
+from studies.queue.samplers import make, stream
 from tests.studies.toy_study import ToyEvaluator, ToyPlan, ToySpace, toy_settings
 
 

@@ -18,8 +18,8 @@ from sqlalchemy.engine import Connection
 
 from explorer.errors import StudyError
 from explorer.timing.latency import STALLED
-from studies import queue
-from studies.claims import PARENT_VARIABLE
+from studies.queue import queue
+from studies.queue.heartbeats import PARENT_VARIABLE
 from studies.storage.store import Store, StudyRecord
 from studies.storage.tables import findings
 

@@ -15,7 +15,7 @@ from typing import Any, Generic, Protocol, TypeVar
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from studies.queue import Counts
+from studies.queue.queue import Counts
 from studies.storage.store import Store, StudyRecord
 from studies.storage.tables import FINISHED, plans
 

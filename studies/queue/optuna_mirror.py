@@ -19,8 +19,9 @@ from optuna.trial import FixedTrial, FrozenTrial, TrialState, create_trial
 
 from explorer.errors import ExplorerError
 from explorer.plans.plan import InheritancePlan
-from studies import claims, queue
-from studies.queue import Claim
+from studies.queue import heartbeats as claims
+from studies.queue import queue
+from studies.queue.queue import Claim
 from studies.scored import LATENCY, Space
 from studies.storage.store import Store, StudyRecord
 from studies.storage.tables import DONE, PARENTS, RUNNING, SCREENED, UNSTEADY, UNTIMED, plans

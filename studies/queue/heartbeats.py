@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from explorer.errors import StudyError
-from studies import queue
+from studies.queue import queue
 from studies.storage import postgresql
 from studies.storage.store import Store, StudyRecord
 from studies.storage.tables import plans, workers

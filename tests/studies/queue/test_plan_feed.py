@@ -11,10 +11,11 @@ import sqlalchemy as sa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from studies import Store, StudyRecord, counts, enqueue, queue, run_worker, trials
-from studies.claims import Worker
-from studies.plan_feed import PlanFeed
+from studies import Store, StudyRecord, counts, enqueue, run_worker, trials
 from studies.proposers.record import Record
+from studies.queue import queue
+from studies.queue.heartbeats import Worker
+from studies.queue.plan_feed import PlanFeed
 from studies.racing import Race
 from studies.reading import Reading
 from studies.rows import TrialRow, read_rows

@@ -11,8 +11,10 @@ import pytest
 import sqlalchemy as sa
 from optuna.trial import TrialState
 
-from studies import Counts, Store, StudyRecord, claims, counts, enqueue, queue, run_worker, samplers, trials
-from studies.mirror import WORKER_DIED, Mirror
+from studies import Counts, Store, StudyRecord, counts, enqueue, run_worker, trials
+from studies.queue import heartbeats as claims
+from studies.queue import queue, samplers
+from studies.queue.optuna_mirror import WORKER_DIED, Mirror
 from studies.storage import tables
 from tests.studies.toy_study import ToyEvaluator, ToyPlan, ToySpace, toy_settings
 
@@ -204,7 +206,7 @@ def test_a_trial_that_was_asked_for_and_left_is_settled_after_a_while(
     optuna_study = store.optuna_study(study)
     optuna_study.ask()
     assert mirror(store, study, 1).reconcile() == 0
-    monkeypatch.setattr("studies.mirror.ORPHAN_SECONDS", -1.0)
+    monkeypatch.setattr("studies.queue.optuna_mirror.ORPHAN_SECONDS", -1.0)
     assert mirror(store, study, 1).reconcile() == 1
     assert optuna_study.trials[0].state == TrialState.FAIL
 

@@ -16,11 +16,11 @@ import torch
 from explorer import strategy
 from explorer.devices import describe
 from explorer.errors import StudyError
-from studies import quiet
-from studies.claims import PARENT_VARIABLE
 from studies.evaluator import CandidateEvaluator
 from studies.latency_meter import LatencyMeter
-from studies.quiet import Busy, Load, Quiet, StudyLedger, load_of_others, stall_ratio
+from studies.queue import quiet_machine as quiet
+from studies.queue.heartbeats import PARENT_VARIABLE
+from studies.queue.quiet_machine import Busy, Load, Quiet, StudyLedger, load_of_others, stall_ratio
 from studies.scored import UNSTEADY_LATENCY
 from studies.storage.store import Store
 from tests.conftest import embeds, make_pipeline
@@ -58,7 +58,7 @@ def test_own_processes_are_no_load_and_others_are(
     assert key not in quiet._cpu_seconds()
     # Seen from a process that did not start it.
     found = f"{key[0]} in [pid for pid, _ in _cpu_seconds()]"
-    program = f"from studies.quiet import _cpu_seconds; print({found})"
+    program = f"from studies.queue.quiet_machine import _cpu_seconds; print({found})"
     environment = {name: value for name, value in os.environ.items() if name != PARENT_VARIABLE}
     seen = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env=environment)
     assert seen.stdout.strip() == "True"
@@ -68,7 +68,7 @@ def test_own_processes_are_no_load_and_others_are(
 def test_what_runs_at_a_low_priority_gives_way(spinning: subprocess.Popen[bytes]) -> None:
     psutil.Process(spinning.pid).nice(19)
     found = f"{spinning.pid} in [pid for pid, _ in _cpu_seconds()]"
-    program = f"from studies.quiet import _cpu_seconds; print({found})"
+    program = f"from studies.queue.quiet_machine import _cpu_seconds; print({found})"
     seen = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert seen.stdout.strip() == "False"
 
@@ -91,7 +91,7 @@ class Neighbours:
 
 @pytest.fixture()
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The time of `studies.quiet`, which passes in its sleeps alone."""
+    """The time of `studies.queue.quiet_machine`, which passes in its sleeps alone."""
     now = [0.0]
 
     class Time:

@@ -20,7 +20,7 @@ from studies import Counts, Store, counts, enqueue, run_worker, run_workers, tri
 from studies.rows import worker_rows
 from tests.studies.toy_study import ToyEvaluator, ToyPlan, ToySpace, toy_settings
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 SPACE = ToySpace()
 PATIENCE = 900.0  # seconds; on a busy machine eight processes get little of it
 
