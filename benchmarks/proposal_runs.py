@@ -18,10 +18,10 @@ from explorer.errors import StudyError
 from explorer.plans.plan import InheritancePlan
 from explorer.plans.strategies import baselines
 from explorer.timing.profile import Profile
-from studies import calibration
 from studies.calibrate import calibrate
 from studies.config import PROPOSALS, SAMPLERS, SearchConfig
 from studies.driver import run_worker
+from studies.predicting import calibration
 from studies.profiles import session_workload
 from studies.proposers import CALIBRATED
 from studies.queue.queue import enqueue

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from dashboard.palette import SEQUENTIAL, palette, style
 from dashboard.steps_picture import ROW, row_axis
 from dashboard.wording import axis_words, number
-from studies.calibration import Calibration
 from studies.charts import SERIES, group_of
+from studies.predicting.calibration import Calibration
 from studies.rows import TrialRow
 from studies.scored import PREDICTED
 

@@ -11,7 +11,7 @@ import streamlit as st
 from dashboard.context import CALIBRATION, PROGRESS, STUDIES, chosen_study, open_store
 from dashboard.wording import plain
 from explorer.errors import ExplorerError
-from studies import calibration
+from studies.predicting import calibration
 from studies.queue.queue import Counts, counts
 
 SECONDS = 5.0

@@ -11,9 +11,9 @@ from dashboard.page_front import clicked
 from dashboard.page_progress import duration
 from dashboard.palette import CONFIG
 from dashboard.wording import axis_words, plain, say
-from studies import calibration
 from studies.board import Board
-from studies.calibration import Calibration, Standing
+from studies.predicting import calibration
+from studies.predicting.calibration import Calibration, Standing
 from studies.shared import Shared, shared_drift
 from studies.storage.command_lines import command_line
 from studies.storage.store import Store, StudyRecord

@@ -22,7 +22,6 @@ from explorer.plans.strategies import PLAIN_STEPS, strategy
 from explorer.unet.architecture import Architecture
 from studies.calibrate import Progress as CalibrationProgress
 from studies.calibrate import calibrate
-from studies.calibration import Calibration
 from studies.certificate import certificate_folder
 from studies.certify import LEAST, certify, check_held_out, clip_metric
 from studies.choice import Bound
@@ -34,6 +33,7 @@ from studies.export import exported_plan, set_aside, write_export
 from studies.judgement import FAILS, HOLDS, Limits
 from studies.pace import Speed, probe
 from studies.pick import Candidate, bounds_within, candidates, eligible
+from studies.predicting.calibration import Calibration
 from studies.preparation import WORTH, prepare, proposals_of
 from studies.queue.queue import counts, enqueue
 from studies.session import Session, open_session

@@ -16,10 +16,10 @@ from explorer.errors import StudyError
 from explorer.models.pictures import run
 from explorer.plans.schedulers import evaluations_of
 from search_spaces.space import Setting
-from studies import calibration
-from studies.calibration import Arrays, Calibration
 from studies.clock import OutOfTime
 from studies.device_lock import on_device
+from studies.predicting import calibration
+from studies.predicting.calibration import Arrays, Calibration
 from studies.session import Session
 from studies.storage.store import Store, StudyRecord
 

@@ -11,7 +11,7 @@ from explorer.plans.plan import InheritancePlan, resolve_run
 from explorer.plans.rules import FITTED_RULES, RULES
 
 if TYPE_CHECKING:
-    from studies.screen import Screen
+    from studies.predicting.drift_model import Screen
 
 LEAST_DRIFT = 1e-3
 """Drift below which pictures of 8 bits are the same."""

@@ -33,6 +33,7 @@ from explorer.unet.architecture import Architecture
 from studies.device_lock import on_device
 from studies.latency_meter import LatencyMeter
 from studies.limits import Limits
+from studies.predicting.drift_model import Screen
 from studies.racing import Race, rungs
 from studies.scored import (
     LATENCY,
@@ -45,7 +46,6 @@ from studies.scored import (
     Scored,
     together,
 )
-from studies.screen import Screen
 from studies.sheet import Sheet, first_and_worst, shared_out
 from studies.storage.saved import Saved
 

@@ -8,9 +8,9 @@ from dataclasses import replace
 
 from search_spaces.space import BaseSpace
 from studies.calibrate import work
-from studies.calibration import Calibration, load
 from studies.config import AUTO, SearchConfig
 from studies.pace import glance
+from studies.predicting.calibration import Calibration, load
 from studies.queue.quiet_machine import StudyLedger
 from studies.racing import Race
 from studies.session import Session

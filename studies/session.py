@@ -33,13 +33,13 @@ from explorer.quality.scorer import Scorer
 from explorer.timing.anatomy import anatomy
 from explorer.unet.architecture import Architecture
 from search_spaces import make_space
-from studies.calibration import Calibration
 from studies.config import LATENCY, SearchConfig
 from studies.device_lock import on_device
 from studies.evaluator import CandidateEvaluator
 from studies.limits import Limits
+from studies.predicting.calibration import Calibration
+from studies.predicting.drift_model import Screen
 from studies.racing import quarter
-from studies.screen import Screen
 from studies.settings import Objective, SamplerSettings, StudySettings
 from studies.storage.saved import Saved
 

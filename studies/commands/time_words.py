@@ -5,12 +5,12 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 from explorer.plans.plan import InheritancePlan
-from studies import calibration
 from studies.clock import Clock, fitting, tells
 from studies.commands.output import duration
 from studies.config import SearchConfig
 from studies.driver import Progress
 from studies.pace import timing
+from studies.predicting import calibration
 from studies.queue.queue import counts
 from studies.session import Session
 from studies.storage.store import Store, StudyRecord

@@ -18,7 +18,7 @@ from studies.scored import Prediction, Space
 from studies.storage.store import Store, StudyRecord
 
 Predictor = Callable[[InheritancePlan], Prediction]
-"""Drift and cost of a plan without running it; `studies.screen.Screen` is the one in use."""
+"""Drift and cost of a plan without running it; `studies.predicting.drift_model.Screen` is the one in use."""
 
 
 @dataclass(frozen=True)

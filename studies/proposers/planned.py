@@ -27,7 +27,7 @@ from studies.proposers.seeds import seeds
 from studies.storage.tables import FAILED, SCREENED
 
 if TYPE_CHECKING:
-    from studies.screen import Screen
+    from studies.predicting.drift_model import Screen
 
 SEEDS, MOVES = "seeds", "moves"
 """Who thinks of plans, as the study records it."""

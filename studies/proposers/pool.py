@@ -14,7 +14,7 @@ from studies.descriptors import LENGTHS, describe
 from studies.pareto.front import Array
 
 if TYPE_CHECKING:
-    from studies.screen import Screen
+    from studies.predicting.drift_model import Screen
 
 
 @dataclass

@@ -15,7 +15,8 @@ from streamlit.testing.v1 import AppTest
 from dashboard.calibration_picture import ends_of, error_map, percent, prediction_chart
 from explorer.errors import StudyError
 from explorer.estimate import Estimate
-from studies import Store, calibration, trials
+from studies import Store, trials
+from studies.predicting import calibration
 from studies.storage import tables
 from studies.summary import agreements, predicted_rows
 from tests.dashboard.small_study import calibrated, fill

@@ -330,7 +330,8 @@ def test_a_calibrated_search_proposes_races_and_saves(tmp_path: Path, monkeypatc
 
 def test_a_calibration_leaves_time_for_plans_or_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """And where the command is given again with more time, it goes on with the parts that stand."""
-    from studies import autotune, calibrate, calibration
+    from studies import autotune, calibrate
+    from studies.predicting import calibration
 
     monkeypatch.setattr(autotune, "LEAST_PLANS", 1)
     monkeypatch.setattr(calibrate, "PICTURES", 1)

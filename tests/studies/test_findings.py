@@ -14,8 +14,8 @@ from explorer import ModelError, anatomy
 from explorer.timing.anatomy import Anatomy
 from explorer.unet.architecture import Architecture
 from studies import Store, StudyRecord, findings
-from studies.calibration import save_part
 from studies.config import make_config
+from studies.predicting.calibration import save_part
 from studies.session import Session, open_session
 from studies.storage import tables
 from tests.architectures import sd15_anatomy

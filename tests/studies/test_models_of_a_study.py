@@ -19,9 +19,9 @@ from explorer import load_pipeline, strategy
 from explorer.errors import ScoreError, StudyError
 from explorer.models.loading import EMBEDDED
 from explorer.models.pictures import generate
-from studies import calibration
 from studies.cli import run
 from studies.config import SearchConfig
+from studies.predicting import calibration
 from studies.profiles import standing_profile
 from studies.session import Session, config_of, open_session
 from studies.storage.store import Store

@@ -29,12 +29,12 @@ from studies.limits import Limits, age, variants
 from studies.lineage import lineage
 from studies.pareto.front import hypervolume
 from studies.pareto.growth import gains
+from studies.predicting.drift_model import Screen
 from studies.proposers import KINDS, planned
 from studies.proposers.planned import room
 from studies.proposers.record import Record
 from studies.proposers.seeds import seeds
 from studies.scored import Prediction
-from studies.screen import Screen
 from studies.storage import tables
 from studies.storage.database import parse_url, writing_engine
 from studies.storage.schema import config

@@ -12,7 +12,7 @@ import pytest
 
 from explorer.estimate import Estimate
 from explorer.plans.plan import InheritancePlan
-from studies import calibration, counts, enqueue
+from studies import counts, enqueue
 from studies.calibrate import calibrate
 from studies.cli import run
 from studies.clock import Clock, OutOfTime, fitting, tells
@@ -20,6 +20,7 @@ from studies.commands import search
 from studies.commands.time_words import Pace, foretold
 from studies.config import SearchConfig
 from studies.driver import Progress
+from studies.predicting import calibration
 from studies.session import Session, open_session
 from studies.storage.store import Store
 

@@ -23,7 +23,8 @@ from explorer.estimate import Estimate
 from explorer.models.workload import Workload
 from explorer.timing.profile import Profile
 from explorer.timing.profiling import profile_pipeline
-from studies import Counts, Store, calibration, counts, enqueue, findings, run_worker
+from studies import Counts, Store, counts, enqueue, findings, run_worker
+from studies.predicting import calibration
 from studies.profiles import newest_profile, save_profile
 from studies.queue import queue
 from studies.rows import worker_rows

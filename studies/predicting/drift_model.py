@@ -23,7 +23,7 @@ from explorer.errors import PlanError
 from explorer.plans.plan import InheritancePlan, resolve_run
 from explorer.plans.rules import extrapolation
 from explorer.unet.mask import Feature, Mask
-from studies.calibration import Calibration
+from studies.predicting.calibration import Calibration
 from studies.scored import Prediction
 
 Array = NDArray[np.float64]

@@ -1,0 +1,1 @@
+"""Scores of plans that are not run."""
