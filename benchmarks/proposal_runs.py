@@ -102,7 +102,7 @@ def open_bench(config: SearchConfig, folder: Path, rounds: int | None = None, po
 
 def _profile(session: Session, rounds: int | None) -> dict[str, Any]:
     from explorer.timing.profiling import profile_pipeline
-    from studies.evaluator import on_device
+    from studies.scoring.evaluator import on_device
 
     with on_device(session.info):
         made = profile_pipeline(

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from studies import Store, StudyRecord
 from studies.config import LATENCY
 from studies.pareto.front import hypervolume
-from studies.racing import DEFAULT, Race, Rival, beaten_by, losses_of, rungs
 from studies.rows import TrialRow, front_rows, objective_losses, samples, trials
+from studies.scoring.racing import DEFAULT, Race, Rival, beaten_by, losses_of, rungs
 from studies.settings import Objective
 from studies.summary import scale_of, scored_rows
 

@@ -32,7 +32,7 @@ from explorer.timing.anatomy import Anatomy, anatomy
 from explorer.timing.latency import PAIRS, Latency
 from explorer.timing.profile import Profile
 from explorer.unet.architecture import Architecture
-from studies.evaluator import CandidateEvaluator
+from studies.scoring.evaluator import CandidateEvaluator
 
 NAME = "table5-speed"
 QUICK_ROWS = 12

@@ -12,7 +12,7 @@ from studies.config import AUTO, SearchConfig
 from studies.pace import glance
 from studies.predicting.calibration import Calibration, load
 from studies.queue.quiet_machine import StudyLedger
-from studies.racing import Race
+from studies.scoring.racing import Race
 from studies.session import Session
 from studies.storage.saved import Saved
 from studies.storage.store import Store, StudyRecord

@@ -35,11 +35,11 @@ from explorer.unet.architecture import Architecture
 from search_spaces import make_space
 from studies.config import LATENCY, SearchConfig
 from studies.device_lock import on_device
-from studies.evaluator import CandidateEvaluator
-from studies.limits import Limits
 from studies.predicting.calibration import Calibration
 from studies.predicting.drift_model import Screen
-from studies.racing import quarter
+from studies.scoring.evaluator import CandidateEvaluator
+from studies.scoring.limits import Limits
+from studies.scoring.racing import quarter
 from studies.settings import Objective, SamplerSettings, StudySettings
 from studies.storage.saved import Saved
 

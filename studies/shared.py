@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import sqlalchemy as sa
 
-from studies.racing import PAIRED
 from studies.rows import TrialRow
+from studies.scoring.racing import PAIRED
 from studies.settings import Objective
 from studies.storage.store import Store, StudyRecord
 from studies.storage.tables import DONE, SCREENED, measurements, plans

@@ -28,8 +28,8 @@ from studies.preparation import decided, prepare, proposals_of, use_standing
 from studies.profiles import use_profile
 from studies.queue.queue import counts, enqueue
 from studies.queue.quiet_machine import Busy, StudyLedger
-from studies.racing import no_look
 from studies.reading import Reading
+from studies.scoring.racing import no_look
 from studies.session import Session, config_of, open_session
 from studies.storage.command_lines import command_line
 from studies.storage.pictures import FOLDER

@@ -13,7 +13,7 @@ import pytest
 from benchmarks import candidate_cost
 from benchmarks.candidate_figures import figures_of, ratio
 from benchmarks.naive_loop import NaiveLoop
-from studies.evaluator import CandidateEvaluator
+from studies.scoring.evaluator import CandidateEvaluator
 
 SMALL = ["--plans", "4", "--steps", "3", "--count", "8", "--truth", "8", "--repeats", "1", "--pictures-batch", "4"]
 ALL_STANDING = candidate_cost.standing_plans

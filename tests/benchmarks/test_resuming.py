@@ -51,7 +51,7 @@ def tiny(monkeypatch: pytest.MonkeyPatch, profile: Profile) -> None:
     monkeypatch.setattr(measure, "load", lambda _: pipe)
     monkeypatch.setattr(measure, "profiled", standing)
     # other processes' measurements are not waited for: no time is looked at here
-    monkeypatch.setattr("studies.evaluator.on_device", lambda *_, **__: contextlib.nullcontext())
+    monkeypatch.setattr("studies.scoring.evaluator.on_device", lambda *_, **__: contextlib.nullcontext())
     monkeypatch.setattr(table5_speed, "write_figure", lambda *_: None)
     monkeypatch.setattr(cost_model_error, "write_figure", lambda *_: None)
 

@@ -13,7 +13,7 @@ from benchmarks import search_cost
 from benchmarks.cached_scores import CEILING
 from benchmarks.proposal_runs import methods, usual_methods
 from studies.config import PROPOSALS, SAMPLERS
-from studies.evaluator import CandidateEvaluator
+from studies.scoring.evaluator import CandidateEvaluator
 
 METHODS = "random,planned"
 SMALL = ["--seeds", "2", "--plans", "3", "--steps", "4", "--count", "2", "--rounds", "2", "--points", "2"]

@@ -15,10 +15,10 @@ from explorer.unet.architecture import Architecture
 from explorer.unet.mask import Mask, liveness
 from search_spaces import make_space
 from studies import Objective, Scored, Store, StudyRecord, StudySettings, run_worker
-from studies.limits import Limits
 from studies.predicting.calibration import Calibration
 from studies.predicting.drift_model import Screen
 from studies.scored import Part, Prediction
+from studies.scoring.limits import Limits
 from tests.architectures import TINY
 from tests.explorer.test_fitting import moments_of
 from tests.studies.toy_study import toy_settings

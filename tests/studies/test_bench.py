@@ -66,7 +66,7 @@ def test_a_compiled_bench_compares_like_with_like(exported: Path, capsys: pytest
             sides.append((ran(baseline), ran(candidate)))
             return compare(baseline, candidate, **options)
 
-        patch.setattr("studies.latency_meter.compare", watched)
+        patch.setattr("studies.scoring.latency_meter.compare", watched)
         capsys.readouterr()
         assert run(["bench", str(exported), *SMALL, "--compile", "default", "--json"]) == 0
         document = json.loads(capsys.readouterr().out)

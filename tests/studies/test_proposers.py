@@ -25,7 +25,6 @@ from search_spaces.space import Setting
 from studies import Store, enqueue, run_worker, trials
 from studies.commands.browse import study_document
 from studies.config import PROPOSALS, SearchConfig
-from studies.limits import Limits, age, variants
 from studies.lineage import lineage
 from studies.pareto.front import hypervolume
 from studies.pareto.growth import gains
@@ -35,6 +34,7 @@ from studies.proposers.planned import room
 from studies.proposers.record import Record
 from studies.proposers.seeds import seeds
 from studies.scored import Prediction
+from studies.scoring.limits import Limits, age, variants
 from studies.storage import tables
 from studies.storage.database import parse_url, writing_engine
 from studies.storage.schema import config

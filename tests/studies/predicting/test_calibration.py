@@ -22,7 +22,6 @@ from explorer.calibration.step_errors import Design
 from explorer.estimate import Estimate
 from explorer.models.pictures import run as run_pipeline
 from explorer.plans.schedule import Segments
-from studies import evaluator
 from studies.calibrate import SEED, Progress, calibrate
 from studies.cli import run
 from studies.config import SearchConfig
@@ -31,6 +30,7 @@ from studies.predicting.calibration import Calibration
 from studies.predicting.drift_model import Screen
 from studies.proposers.seeds import seeds
 from studies.scored import PREDICTED
+from studies.scoring import evaluator
 from studies.session import Session, config_of, open_session
 from studies.settings import Objective
 from studies.storage import tables

@@ -16,9 +16,9 @@ from studies.proposers.record import Record
 from studies.queue import queue
 from studies.queue.heartbeats import Worker
 from studies.queue.plan_feed import PlanFeed
-from studies.racing import Race
 from studies.reading import Reading
 from studies.rows import TrialRow, read_rows
+from studies.scoring.racing import Race
 from studies.settings import Objective
 from studies.storage import tables
 from tests.studies.test_racing import Racing

@@ -16,12 +16,12 @@ import torch
 from explorer import strategy
 from explorer.devices import describe
 from explorer.errors import StudyError
-from studies.evaluator import CandidateEvaluator
-from studies.latency_meter import LatencyMeter
 from studies.queue import quiet_machine as quiet
 from studies.queue.heartbeats import PARENT_VARIABLE
 from studies.queue.quiet_machine import Busy, Load, Quiet, StudyLedger, load_of_others, stall_ratio
 from studies.scored import UNSTEADY_LATENCY
+from studies.scoring.evaluator import CandidateEvaluator
+from studies.scoring.latency_meter import LatencyMeter
 from studies.storage.store import Store
 from tests.conftest import embeds, make_pipeline
 from tests.studies.toy_study import toy_settings

@@ -21,9 +21,9 @@ from studies.commands.search import _tell_no_look
 from studies.config import SearchConfig
 from studies.history import history
 from studies.queue import queue
-from studies.racing import FEW, Race, Rival, beaten_by, losses_of, no_look, quarter, rungs
 from studies.rows import samples
 from studies.scored import Part
+from studies.scoring.racing import FEW, Race, Rival, beaten_by, losses_of, no_look, quarter, rungs
 from studies.session import Session, open_session
 from studies.settings import Objective
 from studies.storage import tables

@@ -25,9 +25,9 @@ from explorer.unet.architecture import Architecture
 from explorer.unet.mask import Mask
 from studies.config import SearchConfig, make_config
 from studies.device_lock import lock_path, on_device
-from studies.evaluator import CandidateEvaluator
+from studies.scoring.evaluator import CandidateEvaluator
+from studies.scoring.sheet import shared_out
 from studies.session import config_of, open_session
-from studies.sheet import shared_out
 from tests.conftest import embeds, make_pipeline
 
 CPU = torch.device("cpu")

@@ -7,7 +7,7 @@ import pytest
 from explorer import strategy
 from explorer.compile_modes import CompileMode
 from explorer.runtime.cache_size import peak_cache_bytes
-from studies.limits import Limits
+from studies.scoring.limits import Limits
 from tests.architectures import SD15
 
 SIZES = dict.fromkeys((node.name for node in SD15.nodes), 2**20)

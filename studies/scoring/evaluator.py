@@ -31,10 +31,7 @@ from explorer.timing.profile import Profile
 from explorer.timing.speed_limit import speed_limit
 from explorer.unet.architecture import Architecture
 from studies.device_lock import on_device
-from studies.latency_meter import LatencyMeter
-from studies.limits import Limits
 from studies.predicting.drift_model import Screen
-from studies.racing import Race, rungs
 from studies.scored import (
     LATENCY,
     PREDICTED,
@@ -46,7 +43,10 @@ from studies.scored import (
     Scored,
     together,
 )
-from studies.sheet import Sheet, first_and_worst, shared_out
+from studies.scoring.latency_meter import LatencyMeter
+from studies.scoring.limits import Limits
+from studies.scoring.racing import Race, rungs
+from studies.scoring.sheet import Sheet, first_and_worst, shared_out
 from studies.storage.saved import Saved
 
 DRIFT = ("psnr", "ssim")
