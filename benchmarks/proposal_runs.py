@@ -23,7 +23,7 @@ from studies.config import PROPOSALS, SAMPLERS, SearchConfig
 from studies.driver import run_worker
 from studies.predicting import calibration
 from studies.profiles import session_workload
-from studies.proposers import CALIBRATED
+from studies.proposing.proposers import CALIBRATED
 from studies.queue.queue import enqueue
 from studies.rows import trials
 from studies.session import Session, open_session

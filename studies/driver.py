@@ -17,9 +17,9 @@ from explorer.errors import ExplorerError, StudyError
 from explorer.plans.plan import InheritancePlan
 from studies.config import LATENCY as LATENCIES
 from studies.interrupts import held, released
-from studies.proposals import Exhausted, Proposer
-from studies.proposers.base import Predictor, Tools
-from studies.proposers.record import Record
+from studies.proposing.proposers.base import Predictor, Tools
+from studies.proposing.proposers.record import Record
+from studies.proposing.source import Exhausted, Proposer
 from studies.queue import heartbeats as claims
 from studies.queue import queue, samplers
 from studies.queue.heartbeats import Worker
@@ -115,8 +115,8 @@ def run_worker(
     or screened out, that the study is to have in the end, the enqueued ones and those of earlier runs included.
     timeout: seconds, after which no further plan is begun. device: facts of the device that is measured on.
     quality_only: this is not the study's device, so plans' quality is measured alone and their latency left to a worker
-    that has it. proposals: a kind of `studies.proposers`. predictor: of a calibrated study, drift and cost of a plan
-    that was not run.
+    that has it. proposals: a kind of `studies.proposing.proposers`. predictor: of a calibrated study, drift and cost of
+    a plan that was not run.
 
     A plan that a race drops (`Scored.screened`) is recorded as screened, with what was measured, its trial as pruned.
     One whose timings were disturbed (`Scored.unsteady`) is recorded as unsteady. Its latency is measured again once

@@ -127,7 +127,7 @@ def row_of(
     proposed_by: str | None = None,
 ) -> dict[str, Any]:
     """A plan's row; its UNet evaluations are kept with it, as its key alone would not give them back. proposed_by: a
-    kind of `studies.proposers`."""
+    kind of `studies.proposing.proposers`."""
     document, description = plan.to_json(), plan.describe()
     return PlanFacts.of(document, plan.name, description).columns() | {
         "study_id": study.id,

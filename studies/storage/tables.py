@@ -78,7 +78,7 @@ plans = sa.Table(
     sa.Column("worker_id", sa.Integer, sa.ForeignKey("explorer_workers.id"), nullable=True),
     sa.Column("claimed", sa.Double, nullable=True),
     sa.Column("finished", sa.Double, nullable=True),
-    sa.Column("proposed_by", sa.String(40), nullable=True),  # a kind of `studies.proposers`; null: a baseline
+    sa.Column("proposed_by", sa.String(40), nullable=True),  # a kind of `studies.proposing.proposers`; null: a baseline
     # `studies.storage.facts.PlanFacts`. The defaults serve workers of earlier versions that still run after a
     # migration.
     sa.Column("nickname", sa.Text, nullable=True),

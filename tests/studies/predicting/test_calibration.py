@@ -28,7 +28,7 @@ from studies.config import SearchConfig
 from studies.predicting import calibration
 from studies.predicting.calibration import Calibration
 from studies.predicting.drift_model import Screen
-from studies.proposers.seeds import seeds
+from studies.proposing.proposers.seeds import seeds
 from studies.scored import PREDICTED
 from studies.scoring import evaluator
 from studies.session import Session, config_of, open_session

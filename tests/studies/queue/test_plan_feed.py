@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from studies import Store, StudyRecord, counts, enqueue, run_worker, trials
-from studies.proposers.record import Record
+from studies.proposing.proposers.record import Record
 from studies.queue import queue
 from studies.queue.heartbeats import Worker
 from studies.queue.plan_feed import PlanFeed

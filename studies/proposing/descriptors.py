@@ -17,7 +17,7 @@ LEAST_DRIFT = 1e-3
 """Drift below which pictures of 8 bits are the same."""
 _KINDS = (*RULES, *FITTED_RULES)
 LENGTHS = (1.5, 0.3, 0.3, 0.15, 0.15, 0.15, 0.15, *(1.0 for _ in _KINDS))
-"""Of each of the features of `describe`: how far apart plans have little in common (`studies.surrogate`)."""
+"""Of each of the features of `describe`: how far apart plans have little in common (`studies.proposing.surrogate`)."""
 
 
 def describe(plan: InheritancePlan, screen: Screen) -> list[float]:

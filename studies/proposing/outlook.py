@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from scipy.special import ndtr
 
 from studies.config import LATENCY
-from studies.descriptors import LEAST_DRIFT, LENGTHS
 from studies.pareto.front import Array
 from studies.pareto.scale import Scale
+from studies.proposing.descriptors import LEAST_DRIFT, LENGTHS
+from studies.proposing.surrogate import Surrogate
 from studies.settings import Objective
-from studies.surrogate import Surrogate
 
 ENOUGH = 2
 MOST = 300
@@ -28,8 +28,8 @@ MOST = 300
 
 
 class Outlook:
-    """rows: (n, k) features of the measured plans (`studies.descriptors`); losses: (n, objectives). dropped: (m, k) of
-    those that a race dropped; each is behind the front, however well it was foretold.
+    """rows: (n, k) features of the measured plans (`studies.proposing.descriptors`); losses: (n, objectives). dropped:
+    (m, k) of those that a race dropped; each is behind the front, however well it was foretold.
 
     `corner`: of the points' hypervolume. `points`: (n, 2) of the measured plans, the luck of their scores evened out.
     """

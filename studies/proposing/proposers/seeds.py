@@ -16,7 +16,7 @@ from explorer.plans.strategies import STRATEGIES
 from explorer.unet.mask import Mask
 from search_spaces.joint import STEPS_OF_FIFTY
 from search_spaces.space import Setting, plan_of
-from studies.proposers.base import Proposal, Tools
+from studies.proposing.proposers.base import Proposal, Tools
 
 FEW = 3
 NAMED = ("CO6", "RI", "CO3")

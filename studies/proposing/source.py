@@ -13,8 +13,8 @@ from optuna.samplers import RandomSampler
 
 from explorer.errors import ExplorerError, StudyError
 from explorer.plans.plan import InheritancePlan
-from studies.proposers import Kind, Proposal, Tools, make_kinds
-from studies.proposers.from_sampler import in_memory
+from studies.proposing.proposers import Kind, Proposal, Tools, make_kinds
+from studies.proposing.proposers.from_sampler import in_memory
 from studies.queue import queue
 from studies.queue.queue import Claim, Full
 from studies.queue.queue import Standing as Duplicate

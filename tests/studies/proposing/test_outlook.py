@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from studies import Objective
-from studies.descriptors import LENGTHS
-from studies.outlook import MOST, Outlook, staircase
 from studies.pareto.front import hypervolume
 from studies.pareto.scale import Scale
-from studies.surrogate import ALIKE, LINE, NOISE, SMOOTH, Surrogate
+from studies.proposing.descriptors import LENGTHS
+from studies.proposing.outlook import MOST, Outlook, staircase
+from studies.proposing.surrogate import ALIKE, LINE, NOISE, SMOOTH, Surrogate
 
 LATENCY, SPEEDUP = Objective("latency", "minimize"), Objective("speedup", "maximize")
 PSNR, CLIP, FD = (Objective(*each) for each in (("psnr", "maximize"), ("clip", "maximize"), ("fd", "minimize")))

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from explorer.errors import StudyError
-from studies.proposers.base import Kind, Proposal, Tools
-from studies.proposers.from_sampler import FromSampler
-from studies.proposers.planned import Planned
-from studies.proposers.seeds import Seeds
+from studies.proposing.proposers.base import Kind, Proposal, Tools
+from studies.proposing.proposers.from_sampler import FromSampler
+from studies.proposing.proposers.planned import Planned
+from studies.proposing.proposers.seeds import Seeds
 from studies.storage.command_lines import command_line
 
 _KINDS: dict[str, Callable[[Tools], Kind]] = {kind.name: kind for kind in (Planned, Seeds, FromSampler)}

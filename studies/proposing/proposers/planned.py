@@ -1,10 +1,10 @@
 """Plans that are searched for in predictions: thousands looked at there cost less than one measurement.
 
 Seeds are kept in mind at first, and whatever the study has; then neighbours of those that are expected to stand on the
-front, generation after generation. Predictions are corrected by all that has been measured (`studies.outlook`), anew
-before every proposal, and the plan from which most hypervolume is expected is proposed. (Greedy masks by the predicted
-error for the time saved and the sampler's suggestions, kept in mind as well, were never the best of 60:
-docs/searching.md.)
+front, generation after generation. Predictions are corrected by all that has been measured
+(`studies.proposing.outlook`), anew before every proposal, and the plan from which most hypervolume is expected is
+proposed. (Greedy masks by the predicted error for the time saved and the sampler's suggestions, kept in mind as well,
+were never the best of 60: docs/searching.md.)
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ import numpy as np
 from explorer.errors import ExplorerError
 from explorer.plans.plan import InheritancePlan
 from search_spaces.moves import neighbour
-from studies.descriptors import LENGTHS
-from studies.outlook import MOST, Outlook, behind_front
 from studies.pareto.front import Array
-from studies.proposers.base import Proposal, Tools
-from studies.proposers.pool import Candidate, Pool
-from studies.proposers.seeds import seeds
+from studies.proposing.descriptors import LENGTHS
+from studies.proposing.outlook import MOST, Outlook, behind_front
+from studies.proposing.proposers.base import Proposal, Tools
+from studies.proposing.proposers.pool import Candidate, Pool
+from studies.proposing.proposers.seeds import seeds
 from studies.storage.tables import FAILED, SCREENED
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from optuna.samplers import BaseSampler
 from optuna.study import StudyDirection
 
 from explorer.errors import ExplorerError, StudyError
-from studies.proposers.base import Proposal, Tools
+from studies.proposing.proposers.base import Proposal, Tools
 from studies.storage.store import StudyRecord
 
 

@@ -10,8 +10,8 @@ import numpy as np
 
 from explorer.errors import ExplorerError, StudyError
 from explorer.plans.plan import InheritancePlan
-from studies.descriptors import LENGTHS, describe
 from studies.pareto.front import Array
+from studies.proposing.descriptors import LENGTHS, describe
 
 if TYPE_CHECKING:
     from studies.predicting.drift_model import Screen
@@ -41,7 +41,7 @@ class Pool:
 
     @property
     def features(self) -> Array:
-        """(n, k) of `studies.descriptors.describe`."""
+        """(n, k) of `studies.proposing.descriptors.describe`."""
         return np.array([each.features for each in self.candidates]).reshape(len(self), len(LENGTHS))
 
     def add(self, plan: InheritancePlan, kind: str, parents: tuple[int, ...] = ()) -> Candidate | None:

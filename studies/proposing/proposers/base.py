@@ -11,7 +11,7 @@ import optuna
 from explorer.errors import ExplorerError, StudyError
 from explorer.plans.plan import InheritancePlan
 from search_spaces.space import BaseSpace, Setting
-from studies.proposers.record import Record
+from studies.proposing.proposers.record import Record
 from studies.queue import samplers
 from studies.queue.optuna_mirror import Mirror
 from studies.scored import Prediction, Space

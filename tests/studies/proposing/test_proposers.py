@@ -29,10 +29,10 @@ from studies.lineage import lineage
 from studies.pareto.front import hypervolume
 from studies.pareto.growth import gains
 from studies.predicting.drift_model import Screen
-from studies.proposers import KINDS, planned
-from studies.proposers.planned import room
-from studies.proposers.record import Record
-from studies.proposers.seeds import seeds
+from studies.proposing.proposers import KINDS, planned
+from studies.proposing.proposers.planned import room
+from studies.proposing.proposers.record import Record
+from studies.proposing.proposers.seeds import seeds
 from studies.scored import Prediction
 from studies.scoring.limits import Limits, age, variants
 from studies.storage import tables
