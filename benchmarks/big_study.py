@@ -147,8 +147,8 @@ def server_times(path: Path) -> dict[str, float]:
     """Seconds of the server's part, by Streamlit's own test runner; the first run reads everything."""
     from streamlit.testing.v1 import AppTest
 
-    from studies.board import Board
-    from studies.reading import Reading
+    from studies.results.board import Board
+    from studies.results.reading import Reading
 
     found: dict[str, float] = {}
 

@@ -44,7 +44,7 @@ from studies.config import SearchConfig
 from studies.driver import Progress, run_worker
 from studies.preparation import prepare
 from studies.queue.queue import counts, enqueue
-from studies.rows import trials
+from studies.results.rows import trials
 from studies.scored import Part, Scored
 from studies.session import Session, open_session
 from studies.storage.saved import Saved

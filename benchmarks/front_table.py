@@ -9,9 +9,9 @@ from __future__ import annotations
 import argparse
 
 from benchmarks.measure import run
-from studies.rows import TrialRow, trials
+from studies.results.rows import TrialRow, trials
+from studies.results.summary import scored_rows, without_loss
 from studies.storage.store import Store
-from studies.summary import scored_rows, without_loss
 
 STEPS_OF_SPEED = (1.25, 1.5, 2.0, 2.5, 3.0, 3.6, 4.4, 5.5, 8.0)
 

@@ -164,9 +164,9 @@ def search(arguments: argparse.Namespace) -> dict[str, Any]:
     from explorer.timing.speed_limit import speed_limit
     from studies import Store
     from studies.queue.quiet_machine import WAIT_VARIABLE, StudyLedger
-    from studies.rows import trials
+    from studies.results.rows import trials
+    from studies.results.summary import front_of, plain_row
     from studies.storage.tables import UNSTEADY
-    from studies.summary import front_of, plain_row
 
     with tempfile.TemporaryDirectory() as folder:
         storage = str(Path(folder) / "noisy.db")

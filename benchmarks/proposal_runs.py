@@ -25,7 +25,7 @@ from studies.predicting import calibration
 from studies.profiles import session_workload
 from studies.proposing.proposers import CALIBRATED
 from studies.queue.queue import enqueue
-from studies.rows import trials
+from studies.results.rows import trials
 from studies.session import Session, open_session
 from studies.settings import Objective, SamplerSettings
 from studies.storage.saved import Saved

@@ -17,10 +17,10 @@ from dataclasses import dataclass
 from studies import Store, StudyRecord
 from studies.config import LATENCY
 from studies.pareto.front import hypervolume
-from studies.rows import TrialRow, front_rows, objective_losses, samples, trials
+from studies.results.rows import TrialRow, front_rows, objective_losses, samples, trials
+from studies.results.summary import scale_of, scored_rows
 from studies.scoring.racing import DEFAULT, Race, Rival, beaten_by, losses_of, rungs
 from studies.settings import Objective
-from studies.summary import scale_of, scored_rows
 
 
 @dataclass(frozen=True)

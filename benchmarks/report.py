@@ -161,7 +161,7 @@ def finite(value: Any) -> Any:
 def write_figure(figure: go.Figure, result: Path) -> Path:
     """Draw `figure` beside the JSON file `result`: a PNG, or a page where there is no Chrome or Chromium. That of a
     quick result says so."""
-    from studies.charts import write_html, write_png
+    from studies.results.charts import write_html, write_png
 
     if json.loads(result.read_text(encoding="utf-8"))["quick"]:
         figure.add_annotation(text=QUICK, xref="paper", yref="paper", x=1, y=1.08, showarrow=False)

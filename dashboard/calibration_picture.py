@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from dashboard.palette import SEQUENTIAL, palette, style
 from dashboard.steps_picture import ROW, row_axis
 from dashboard.wording import axis_words, number
-from studies.charts import SERIES, group_of
 from studies.predicting.calibration import Calibration
-from studies.rows import TrialRow
+from studies.results.charts import SERIES, group_of
+from studies.results.rows import TrialRow
 from studies.scored import PREDICTED
 
 Array = NDArray[np.float64]

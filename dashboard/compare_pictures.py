@@ -12,7 +12,7 @@ from dashboard.palette import palette
 from dashboard.picture_views import GAP, LARGE, SMALL, fitted
 from dashboard.wording import plain, say
 from explorer.errors import StudyError
-from studies.rows import PictureRow, TrialRow, sample_pictures, samples
+from studies.results.rows import PictureRow, TrialRow, sample_pictures, samples
 from studies.storage.pictures import read_picture
 from studies.storage.store import Store, StudyRecord
 

@@ -14,9 +14,9 @@ from dashboard.plan_scores import VERDICTS, difference_words
 from dashboard.wording import axis_words, score_words
 from studies.choice import direction_of
 from studies.paired import Difference
-from studies.rows import TrialRow
+from studies.results.rows import TrialRow
+from studies.results.summary import AUXILIARY
 from studies.settings import Objective
-from studies.summary import AUXILIARY
 
 COLOURS = {"better": "#0072B2", "worse": "#D55E00", "tied": "#8A8A8A"}
 SYMBOLS = {"better": "triangle-up", "worse": "triangle-down", "tied": "circle"}

@@ -9,10 +9,10 @@ from typing import NoReturn
 import streamlit as st
 
 from explorer.errors import StudyError, brief
-from studies.board import Board
 from studies.config import STORAGE_VARIABLE
-from studies.reading import Reading
-from studies.rows import TrialRow
+from studies.results.board import Board
+from studies.results.reading import Reading
+from studies.results.rows import TrialRow
 from studies.storage.sqlite import DEFAULT_URL
 from studies.storage.store import Store, StudyRecord
 from studies.storage.tables import FAILED, FINISHED

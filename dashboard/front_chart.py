@@ -13,10 +13,10 @@ import plotly.graph_objects as go
 from dashboard.palette import SEQUENTIAL, Palette, palette, style
 from dashboard.proposed import mark
 from dashboard.wording import axis_words, number
-from studies.board import Board, Flags
-from studies.charts import SERIES
 from studies.choice import direction_of
 from studies.pareto.front import non_dominated
+from studies.results.board import Board, Flags
+from studies.results.charts import SERIES
 from studies.storage.judged import judged
 
 # Points drawn; beyond them one stands for those that would lie on it. They are SVG, which every browser draws: it

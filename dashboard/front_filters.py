@@ -10,8 +10,8 @@ import numpy as np
 import streamlit as st
 
 from dashboard.wording import axis_words, plain
-from studies.board import Board, Flags, Labels
-from studies.charts import SERIES
+from studies.results.board import Board, Flags, Labels
+from studies.results.charts import SERIES
 
 
 def in_order(labels: Iterable[str]) -> list[str]:

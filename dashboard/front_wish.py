@@ -9,9 +9,9 @@ import streamlit as st
 from dashboard.context import PLAN, choose_trial, go
 from dashboard.wording import plain
 from explorer.errors import StudyError
-from studies.board import Board
 from studies.choice import Choice, Limit, Paired, Wish, choose, direction_of
-from studies.summary import AUXILIARY, LATENCIES
+from studies.results.board import Board
+from studies.results.summary import AUXILIARY, LATENCIES
 
 # What compares with the un-accelerated pictures themselves is perfect for these: a loss in per cent says nothing.
 PAIRED = ("psnr", "ssim", "lpips")

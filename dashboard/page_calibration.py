@@ -11,14 +11,14 @@ from dashboard.page_front import clicked
 from dashboard.page_progress import duration
 from dashboard.palette import CONFIG
 from dashboard.wording import axis_words, plain, say
-from studies.board import Board
 from studies.predicting import calibration
 from studies.predicting.calibration import Calibration, Standing
-from studies.shared import Shared, shared_drift
+from studies.results.board import Board
+from studies.results.shared import Shared, shared_drift
+from studies.results.summary import Agreement, agreements, cost_agreement, predicted_rows
 from studies.storage.command_lines import command_line
 from studies.storage.store import Store, StudyRecord
 from studies.storage.tables import DONE, SCREENED
-from studies.summary import Agreement, agreements, cost_agreement, predicted_rows
 
 RULES = {
     "copy": "copy", "forecast1": "forecast, order 1", "forecast2": "forecast, order 2", "fitted": "fitted",

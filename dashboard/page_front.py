@@ -24,13 +24,13 @@ from dashboard.front_filters import filters
 from dashboard.front_wish import wish
 from dashboard.palette import CONFIG
 from dashboard.wording import axis_words, metric_words, number, plain, say
-from studies.board import Board, Flags
 from studies.choice import Choice
 from studies.paired import against
+from studies.results.board import Board, Flags
+from studies.results.summary import AUXILIARY, LATENCIES
 from studies.settings import scheduler_words
 from studies.storage.store import StudyRecord
 from studies.storage.tables import UNSTEADY
-from studies.summary import AUXILIARY, LATENCIES
 from studies.wording import ratio
 
 SERIES_COLOUR = "series"

@@ -27,9 +27,9 @@ from dashboard.wording import plain, say
 from explorer.errors import ModelError, PlanError, StudyError
 from explorer.plans.plan import InheritancePlan
 from explorer.plans.schedulers import short
-from studies.board import Board
-from studies.charts import group_of
-from studies.rows import TrialRow, trial
+from studies.results.board import Board
+from studies.results.charts import group_of
+from studies.results.rows import TrialRow, trial
 from studies.storage.store import Store, StudyRecord
 from studies.storage.tables import DONE, SCREENED, UNSTEADY, UNTIMED
 

@@ -16,16 +16,16 @@ from dashboard.palette import CONFIG
 from dashboard.progress_charts import Line, effects_chart, growth_chart
 from dashboard.proposed import proposal_table
 from dashboard.wording import axis_words, plain, say
-from studies.board import Board
 from studies.choice import direction_of
-from studies.history import history, seconds_of
-from studies.importance import Effects, by_block, describe, effects
 from studies.queue.heartbeats import ALIVE
-from studies.rows import TrialRow, worker_rows
+from studies.results.board import Board
+from studies.results.history import history, seconds_of
+from studies.results.importance import Effects, by_block, describe, effects
+from studies.results.rows import TrialRow, worker_rows
+from studies.results.summary import scale_of
 from studies.settings import differences
 from studies.storage.store import Store, StudyRecord
 from studies.storage.tables import FAILED, SCREENED, plans
-from studies.summary import scale_of
 
 # In these, studies may differ whose fronts are set against each other: they measure the same, and search otherwise.
 FREE = {"sampler", "sampler seed", "sampler arguments", "space", "calibrated"}

@@ -10,13 +10,13 @@ import streamlit as st
 
 from dashboard.context import FRONT, PROGRESS, board_of, go, open_store, set_study
 from dashboard.wording import plain
-from studies.history import History
 from studies.queue.heartbeats import ALIVE, STALE_SECONDS
 from studies.queue.queue import Counts, counts
-from studies.rows import TrialRow, WorkerRow, worker_rows
+from studies.results.history import History
+from studies.results.rows import TrialRow, WorkerRow, worker_rows
+from studies.results.summary import LATENCIES
 from studies.settings import scheduler_words
 from studies.storage.store import Store, StudyRecord
-from studies.summary import LATENCIES
 
 
 @dataclass(frozen=True)

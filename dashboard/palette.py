@@ -8,7 +8,7 @@ from typing import Any
 import plotly.graph_objects as go
 import streamlit as st
 
-from studies.charts import SERIES
+from studies.results.charts import SERIES
 
 # Okabe and Ito 2008: colour-blind people can tell these apart.
 OKABE_ITO = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#F0E442", "#000000")
@@ -32,7 +32,7 @@ class Palette:
     accent: str
 
     def series(self, name: str) -> tuple[str, str]:
-        """Colour and symbol of a series of `studies.charts.SERIES`."""
+        """Colour and symbol of a series of `studies.results.charts.SERIES`."""
         colour, symbol = SERIES[name]
         return self.shade(colour), symbol
 

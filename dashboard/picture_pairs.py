@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from studies.rows import PictureRow, TrialRow, sample_pictures, samples
+from studies.results.rows import PictureRow, TrialRow, sample_pictures, samples
 from studies.storage.store import Store, StudyRecord
 
 

@@ -9,7 +9,7 @@ from dashboard.picture_pairs import Pair, pairs
 from dashboard.picture_views import DIFFERENCE, FLICKER, LARGE, SIDE, SMALL, VIEWS, difference, in_turn, strip
 from dashboard.wording import plain, say
 from explorer.errors import StudyError
-from studies.rows import PictureRow, TrialRow
+from studies.results.rows import PictureRow, TrialRow
 from studies.storage.pictures import read_picture
 from studies.storage.store import Store, StudyRecord
 

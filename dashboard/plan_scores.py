@@ -9,11 +9,11 @@ import streamlit as st
 from dashboard.wording import interval, metric_words, number, plain, score_words
 from explorer.estimate import Estimate
 from studies import findings
-from studies.lineage import lineage
 from studies.paired import Difference, difference
-from studies.rows import TrialRow
+from studies.results.lineage import lineage
+from studies.results.rows import TrialRow
+from studies.results.summary import LATENCIES
 from studies.storage.store import Store, StudyRecord
-from studies.summary import LATENCIES
 
 VERDICTS = {"better": "↑ better", "worse": "↓ worse", "tied": "= tied"}
 

@@ -11,8 +11,8 @@ import plotly.graph_objects as go
 
 from dashboard.palette import OKABE_ITO, palette, style
 from dashboard.wording import axis_words
-from studies.history import History
-from studies.importance import Effects
+from studies.results.history import History
+from studies.results.importance import Effects
 
 DASHES = ("solid", "dash", "dot", "dashdot")
 

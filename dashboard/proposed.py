@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from dashboard.palette import Palette
-from studies.board import Board
-from studies.rows import TrialRow
-from studies.tally import BASELINE, UNKNOWN, source_of, tally
+from studies.results.board import Board
+from studies.results.rows import TrialRow
+from studies.results.tally import BASELINE, UNKNOWN, source_of, tally
 
 # Okabe and Ito's, one for each kind; a kind of a newer version has the text's own.
 _COLOURS = {

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from studies.board import Board
-from studies.rows import TrialRow
+from studies.results.board import Board
+from studies.results.rows import TrialRow
 
 
 def rival(row: TrialRow, board: Board) -> TrialRow | None:

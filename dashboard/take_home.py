@@ -14,7 +14,7 @@ import streamlit as st
 from dashboard.context import storage
 from dashboard.wording import file_name
 from explorer.plans.plan import InheritancePlan
-from studies.rows import TrialRow
+from studies.results.rows import TrialRow
 from studies.storage.command_lines import command_line
 from studies.storage.store import Store, StudyRecord
 

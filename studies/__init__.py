@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from studies.driver import Outcome, Progress, run_worker
     from studies.interrupts import interruptible
     from studies.queue.queue import Counts, counts, enqueue
-    from studies.rows import TrialRow, front_rows, trials
+    from studies.results.rows import TrialRow, front_rows, trials
     from studies.scored import Evaluator, Picture, Scored, Space
     from studies.settings import Objective, SamplerSettings, StudySettings
     from studies.storage.store import Store, StudyRecord
@@ -32,15 +32,15 @@ _HOMES = {
     "Store": "storage.store",
     "StudyRecord": "storage.store",
     "StudySettings": "settings",
-    "TrialRow": "rows",
+    "TrialRow": "results.rows",
     "WorkerExit": "workers",
     "counts": "queue.queue",
     "enqueue": "queue.queue",
-    "front_rows": "rows",
+    "front_rows": "results.rows",
     "interruptible": "interrupts",
     "run_worker": "driver",
     "run_workers": "workers",
-    "trials": "rows",
+    "trials": "results.rows",
 }
 
 __all__ = [

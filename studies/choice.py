@@ -13,10 +13,10 @@ from dataclasses import dataclass, field, replace
 
 from explorer.errors import StudyError
 from explorer.estimate import Estimate
-from studies.rows import TrialRow
+from studies.results.rows import TrialRow
+from studies.results.summary import LATENCIES
 from studies.settings import Objective
 from studies.storage.judged import judged
-from studies.summary import LATENCIES
 from studies.wording import ratio
 
 Paired = Callable[[TrialRow, str], Estimate | None]

@@ -20,11 +20,11 @@ from explorer.plans.plan_files import PLAN_FILE
 from studies.card import STRIP, card_text
 from studies.certificate import CERTIFICATE, KEPT, PAGE, certificate_folder, certificate_of, read_certificate
 from studies.documents import Shape, check_document, read_document
-from studies.rows import TrialRow, trials
+from studies.results.rows import TrialRow, trials
+from studies.results.summary import plain_row
 from studies.storage.store import Store, StudyRecord
 from studies.storage.tables import DONE, FAILED, SCREENED, UNSTEADY
 from studies.strip import picture_strip
-from studies.summary import plain_row
 
 METRICS = "metrics.json"
 CARD = "README.md"

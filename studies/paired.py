@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from explorer.bootstrap import mean_estimate
 from explorer.estimate import Estimate
 from studies.choice import Paired, direction_of
-from studies.rows import TrialRow, samples
+from studies.results.rows import TrialRow, samples
 from studies.settings import Objective
 from studies.storage.store import Store, StudyRecord
 

@@ -15,10 +15,10 @@ from explorer.estimate import Estimate
 from studies.choice import Asked, Bound, Choice, bounds_of, choose, keeps
 from studies.judgement import Limits, turned
 from studies.paired import against
-from studies.rows import TrialRow, trials
+from studies.results.rows import TrialRow, trials
+from studies.results.summary import is_control, plain_row
 from studies.storage.store import Store, StudyRecord
 from studies.storage.tables import DONE
-from studies.summary import is_control, plain_row
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import io
 from PIL import Image, ImageDraw, ImageFont
 
 from explorer.errors import StudyError
-from studies.rows import PictureRow, TrialRow, sample_pictures
+from studies.results.rows import PictureRow, TrialRow, sample_pictures
 from studies.storage.pictures import read_picture
 from studies.storage.store import Store, StudyRecord
 

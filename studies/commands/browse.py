@@ -11,14 +11,9 @@ from studies.choice import Asked, Choice
 from studies.commands.output import out, print_command, print_json, table
 from studies.pick import answer
 from studies.queue.queue import counts
-from studies.rows import TrialRow, trials
-from studies.settings import scheduler_words
-from studies.shared import shared_drift
-from studies.storage.command_lines import command_line
-from studies.storage.database import show_url
-from studies.storage.store import Store, StudyRecord
-from studies.storage.tables import SCREENED, UNSTEADY
-from studies.summary import (
+from studies.results.rows import TrialRow, trials
+from studies.results.shared import shared_drift
+from studies.results.summary import (
     agreement,
     cost_agreement,
     dominated_baselines,
@@ -28,7 +23,12 @@ from studies.summary import (
     scored_rows,
     without_loss,
 )
-from studies.tally import BASELINE, Tally, source_of, tally
+from studies.results.tally import BASELINE, Tally, source_of, tally
+from studies.settings import scheduler_words
+from studies.storage.command_lines import command_line
+from studies.storage.database import show_url
+from studies.storage.store import Store, StudyRecord
+from studies.storage.tables import SCREENED, UNSTEADY
 from studies.wording import ratio
 
 
@@ -75,7 +75,7 @@ def show_command(
         study = store.study(name)
         choice = answer(store, study, asked) if asked else None
         if html is not None or png is not None:
-            from studies.charts import front_figure, write_html, write_png
+            from studies.results.charts import front_figure, write_html, write_png
 
             settings = study.settings
             title = f"{name}: {settings.model}, {settings.steps} steps, {settings.device}"

@@ -28,14 +28,14 @@ from studies.preparation import decided, prepare, proposals_of, use_standing
 from studies.profiles import use_profile
 from studies.queue.queue import counts, enqueue
 from studies.queue.quiet_machine import Busy, StudyLedger
-from studies.reading import Reading
+from studies.results.reading import Reading
+from studies.results.summary import without_loss
 from studies.scoring.racing import no_look
 from studies.session import Session, config_of, open_session
 from studies.storage.command_lines import command_line
 from studies.storage.pictures import FOLDER
 from studies.storage.saved import Saved
 from studies.storage.store import Store, StudyRecord
-from studies.summary import without_loss
 from studies.wording import cut_words, ratio
 from studies.workers import run_workers
 

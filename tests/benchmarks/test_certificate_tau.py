@@ -19,7 +19,7 @@ from explorer.plans.plan import InheritancePlan
 from explorer.plans.strategies import strategy
 from studies import Objective, Store, trials
 from studies.commands.search import run_search
-from studies.rows import TrialRow
+from studies.results.rows import TrialRow
 from studies.scoring.evaluator import CandidateEvaluator
 from studies.storage.tables import DONE
 from tests.studies.scored_study import emoji_architecture, fill

@@ -170,6 +170,6 @@ def test_a_quick_result_says_that_it_is_not_to_be_quoted(
     def no_browser(*_: object) -> None:
         raise StudyError("no browser")
 
-    monkeypatch.setattr("studies.charts.write_png", no_browser)
+    monkeypatch.setattr("studies.results.charts.write_png", no_browser)
     figure = go.Figure()
     assert "not to be quoted" in report.write_figure(figure, path).read_text()

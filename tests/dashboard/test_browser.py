@@ -22,7 +22,7 @@ import pytest
 from PIL import Image
 
 from studies import Store, trials
-from studies.rows import sample_pictures
+from studies.results.rows import sample_pictures
 from tests.dashboard.small_study import HOSTILE
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or ""

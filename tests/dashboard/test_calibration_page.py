@@ -17,8 +17,8 @@ from explorer.errors import StudyError
 from explorer.estimate import Estimate
 from studies import Store, trials
 from studies.predicting import calibration
+from studies.results.summary import agreements, predicted_rows
 from studies.storage import tables
-from studies.summary import agreements, predicted_rows
 from tests.dashboard.small_study import calibrated, fill
 from tests.dashboard.test_pages import texts, whole
 

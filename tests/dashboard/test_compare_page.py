@@ -18,7 +18,7 @@ from dashboard.steps_picture import COMPUTED, NOT_RUN, Steps, steps_of
 from dashboard.wording import plain
 from explorer.plans.strategies import strategy
 from studies import Store, trials
-from studies.summary import plain_row
+from studies.results.summary import plain_row
 from tests.dashboard.small_study import ARCHITECTURE, HOSTILE, PROMPTS, STEPS, fill
 from tests.dashboard.test_pages import texts, whole
 

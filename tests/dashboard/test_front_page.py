@@ -18,7 +18,7 @@ from dashboard.front_wish import templates
 from dashboard.page_front import chart_words, clicked, front_table
 from dashboard.wording import plain
 from studies import Objective, Store, trials
-from studies.board import Board
+from studies.results.board import Board
 from studies.storage import tables
 from tests.dashboard.small_study import PLANS, fill, settings
 from tests.dashboard.test_pages import texts, whole
@@ -250,7 +250,7 @@ def test_the_line_is_the_front_of_the_axes(board: Board) -> None:
 
 
 def test_beats_counts_dominated_baselines(board: Board) -> None:
-    from studies.summary import dominated_baselines
+    from studies.results.summary import dominated_baselines
 
     table = front_table(board, ["fd_toy", "clip"])
     for line, i in zip(table, board.front, strict=True):

@@ -14,9 +14,9 @@ from dashboard.picture_pairs import pairs
 from dashboard.wording import file_name, plain
 from explorer.errors import StudyError
 from studies import Store, trials
+from studies.results.summary import plain_row
 from studies.storage import tables
 from studies.storage.pictures import FOLDER, MAX_BYTES, read_picture
-from studies.summary import plain_row
 from tests.dashboard.small_study import PROMPTS, STEPS
 
 

@@ -17,11 +17,11 @@ from dashboard.palette import DARK, LIGHT
 from dashboard.progress_charts import Line, effects_chart, growth_chart
 from dashboard.proposed import mark
 from studies import SamplerSettings, Store, trials
-from studies.board import Board
-from studies.history import History
-from studies.importance import effects
+from studies.results.board import Board
+from studies.results.history import History
+from studies.results.importance import effects
+from studies.results.tally import tally
 from studies.storage.tables import plans
-from studies.tally import tally
 from tests.dashboard.small_study import PLANS, fill
 from tests.dashboard.test_pages import texts, whole
 from tests.studies.test_summary import row

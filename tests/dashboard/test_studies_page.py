@@ -14,7 +14,7 @@ from dashboard.page_studies import ago, overview, table, workers_alive
 from studies import Store
 from studies.queue.heartbeats import STALE_SECONDS
 from studies.queue.queue import Counts
-from studies.rows import WorkerRow
+from studies.results.rows import WorkerRow
 from tests.dashboard.small_study import fill
 from tests.dashboard.test_pages import texts, whole
 

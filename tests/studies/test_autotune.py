@@ -127,7 +127,7 @@ def test_losses_are_paired_with_the_un_accelerated_pictures(store: Store) -> Non
 
 
 def candidate(name: str, speedup: float, loss: float, psnr: float, drift: float = 0.1) -> Candidate:
-    from studies.rows import TrialRow
+    from studies.results.rows import TrialRow
 
     values = {"speedup": speedup, "clip": 80.0 - loss, "ssim": 1 - drift, "psnr": psnr}
     scores = {metric: Estimate(value, value, value, 8) for metric, value in values.items()}

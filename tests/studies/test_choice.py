@@ -7,7 +7,7 @@ import pytest
 from explorer.errors import StudyError
 from explorer.estimate import Estimate
 from studies.choice import Asked, Limit, Wish, choose, direction_of, parse_bound
-from studies.rows import TrialRow
+from studies.results.rows import TrialRow
 from tests.studies.test_summary import CLOSE, FASTEST, FEWER, PLAIN, ROWS, WORSE, row
 
 METRICS = ["latency", "speedup", "fd_x", "clip", "psnr"]

@@ -18,7 +18,7 @@ from explorer.models.loading import MODELS
 from explorer.plans.strategies import PAPER_MODES, PAPER_STRATEGIES
 from studies.cli import app, run
 from studies.config import STORAGE_VARIABLE
-from studies.rows import trials
+from studies.results.rows import trials
 from studies.storage.store import Store
 
 SMALL = ["--steps", "4", "--prompt-count", "8", "--baselines", "short", "--batch", "8"]

@@ -12,7 +12,7 @@ from optuna.trial import TrialState
 from explorer.errors import PlanError, StudyError
 from explorer.estimate import Estimate
 from studies import Counts, Progress, Scored, Store, StudyRecord, counts, enqueue, front_rows, run_worker, trials
-from studies.rows import objective_losses, sample_pictures, samples, worker_rows
+from studies.results.rows import objective_losses, sample_pictures, samples, worker_rows
 from studies.scored import Part
 from studies.storage import tables
 from tests.studies.toy_study import ToyEvaluator, ToyPlan, ToySpace, toy_settings

@@ -20,7 +20,7 @@ from studies import Counts, Objective, Store, StudyRecord, counts, enqueue, run_
 from studies.queue import heartbeats as claims
 from studies.queue import queue
 from studies.queue.optuna_mirror import Mirror
-from studies.rows import sample_pictures
+from studies.results.rows import sample_pictures
 from studies.scored import QUALITY
 from studies.storage import tables
 from tests.studies.test_queue import dead_worker, mirror, worker_row

@@ -16,7 +16,7 @@ from explorer.models.pictures import generate
 from explorer.plans.schedulers import scheduled
 from studies.cli import run
 from studies.config import SearchConfig, make_config
-from studies.rows import TrialRow, trials
+from studies.results.rows import TrialRow, trials
 from studies.scored import PREDICTED, PREDICTED_COST
 from studies.session import config_of, open_session
 from studies.settings import scheduler_words

@@ -141,7 +141,7 @@ def test_a_search_calibrates_by_itself_and_a_standing_study_stays(
         return status, capsys.readouterr().err
 
     def facts(study: str) -> tuple[bool, set[str | None]]:
-        from studies.rows import trials
+        from studies.results.rows import trials
 
         with Store.open(tmp_path / "explorer.db", read_only=True) as store:
             record = store.study(study)

@@ -11,8 +11,8 @@ from explorer.errors import StudyError
 from studies import SamplerSettings, Store, run_worker, trials
 from studies.cli import run
 from studies.commands.certify import certificate_config
-from studies.lineage import lineage
 from studies.removed import PROXY_VARIABLE, SAMPLER
+from studies.results.lineage import lineage
 from studies.storage.tables import PARENTS
 from tests.studies.scored_study import fill
 from tests.studies.toy_study import ToyEvaluator, ToyPlan, ToySpace, toy_settings

@@ -29,13 +29,13 @@ from studies.predicting import calibration
 from studies.predicting.calibration import Calibration
 from studies.predicting.drift_model import Screen
 from studies.proposing.proposers.seeds import seeds
+from studies.results.summary import agreement
 from studies.scored import PREDICTED
 from studies.scoring import evaluator
 from studies.session import Session, config_of, open_session
 from studies.settings import Objective
 from studies.storage import tables
 from studies.storage.store import Store
-from studies.summary import agreement
 from tests.architectures import SD15
 from tests.studies.test_summary import row as trial_row
 

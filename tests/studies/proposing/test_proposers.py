@@ -25,7 +25,6 @@ from search_spaces.space import Setting
 from studies import Store, enqueue, run_worker, trials
 from studies.commands.browse import study_document
 from studies.config import PROPOSALS, SearchConfig
-from studies.lineage import lineage
 from studies.pareto.front import hypervolume
 from studies.pareto.growth import gains
 from studies.predicting.drift_model import Screen
@@ -33,12 +32,13 @@ from studies.proposing.proposers import KINDS, planned
 from studies.proposing.proposers.planned import room
 from studies.proposing.proposers.record import Record
 from studies.proposing.proposers.seeds import seeds
+from studies.results.lineage import lineage
+from studies.results.tally import tally
 from studies.scored import Prediction
 from studies.scoring.limits import Limits, age, variants
 from studies.storage import tables
 from studies.storage.database import parse_url, writing_engine
 from studies.storage.schema import config
-from studies.tally import tally
 from tests.architectures import ARCHITECTURES, SD15, TINY
 from tests.explorer.test_fitting import moments_of
 from tests.studies.plan_problem import (

@@ -11,10 +11,10 @@ from explorer.estimate import Estimate
 from studies import Store, enqueue, trials
 from studies.cli import run
 from studies.queue import queue
+from studies.results.shared import shared_drift
+from studies.results.summary import agreement, agreements, cost_agreement
 from studies.scored import PREDICTED, PREDICTED_COST, Scored
 from studies.settings import Objective
-from studies.shared import shared_drift
-from studies.summary import agreement, agreements, cost_agreement
 from tests.studies.test_parts import plans
 from tests.studies.test_queue import worker_row
 from tests.studies.toy_study import ToyEvaluator, ToySpace, toy_settings

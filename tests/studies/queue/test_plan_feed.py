@@ -16,8 +16,8 @@ from studies.proposing.proposers.record import Record
 from studies.queue import queue
 from studies.queue.heartbeats import Worker
 from studies.queue.plan_feed import PlanFeed
-from studies.reading import Reading
-from studies.rows import TrialRow, read_rows
+from studies.results.reading import Reading
+from studies.results.rows import TrialRow, read_rows
 from studies.scoring.racing import Race
 from studies.settings import Objective
 from studies.storage import tables

@@ -17,7 +17,7 @@ from optuna.trial import TrialState
 
 from explorer.errors import StudyError
 from studies import Counts, Store, counts, enqueue, run_worker, run_workers, trials
-from studies.rows import worker_rows
+from studies.results.rows import worker_rows
 from tests.studies.toy_study import ToyEvaluator, ToyPlan, ToySpace, toy_settings
 
 ROOT = Path(__file__).parents[3]

@@ -19,15 +19,15 @@ from explorer.estimate import Estimate
 from studies import Scored, Store, counts, enqueue, front_rows, run_worker, trials
 from studies.commands.search import _tell_no_look
 from studies.config import SearchConfig
-from studies.history import history
 from studies.queue import queue
-from studies.rows import samples
+from studies.results.history import history
+from studies.results.rows import samples
+from studies.results.summary import gain, scale_of
 from studies.scored import Part
 from studies.scoring.racing import FEW, Race, Rival, beaten_by, losses_of, no_look, quarter, rungs
 from studies.session import Session, open_session
 from studies.settings import Objective
 from studies.storage import tables
-from studies.summary import gain, scale_of
 from tests.studies.toy_study import ToyEvaluator, ToyPlan, ToySpace, toy_settings
 
 RANDOM = np.random.default_rng(0)

@@ -140,7 +140,7 @@ def test_a_trial_that_is_not_there_is_told_with_a_command_that_runs(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from explorer.errors import StudyError
-    from studies.rows import trial
+    from studies.results.rows import trial
 
     with Store.open(tmp_path / "a b.db") as store:
         study = fill(store, name="my study")

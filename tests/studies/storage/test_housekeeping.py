@@ -16,7 +16,7 @@ from studies import Counts, Store, StudyRecord, counts, enqueue, run_worker, tri
 from studies.cli import run
 from studies.housekeeping import FOLDERS, contents, delete_study, rename_study
 from studies.queue.heartbeats import Worker
-from studies.rows import sample_pictures
+from studies.results.rows import sample_pictures
 from studies.storage import tables
 from studies.storage.saved import Saved
 from tests.studies.toy_study import ToyEvaluator, ToyPlan, ToySpace, toy_settings

@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 
 from explorer.estimate import Estimate
-from studies.board import Board
 from studies.choice import Limit, Wish, choose
-from studies.rows import TrialRow
+from studies.results.board import Board
+from studies.results.rows import TrialRow
+from studies.results.summary import front_of, without_loss
 from studies.settings import Objective
 from studies.storage.judged import judged
 from studies.storage.tables import UNSTEADY
-from studies.summary import front_of, without_loss
 from tests.studies.toy_study import toy_settings
 
 OBJECTIVES = (Objective("latency", "minimize"), Objective("clip", "maximize"))

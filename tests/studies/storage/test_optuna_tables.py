@@ -13,8 +13,8 @@ import sqlalchemy as sa
 from explorer.errors import StudyError
 from studies import Store
 from studies.cli import run
-from studies.lineage import lineage
-from studies.rows import trial
+from studies.results.lineage import lineage
+from studies.results.rows import trial
 from studies.storage.optuna_tables import attribute, known_versions
 from studies.storage.tables import PARENTS
 from tests.studies.scored_study import fill

@@ -27,7 +27,7 @@ from studies import Counts, Store, counts, enqueue, findings, run_worker
 from studies.predicting import calibration
 from studies.profiles import newest_profile, save_profile
 from studies.queue import queue
-from studies.rows import worker_rows
+from studies.results.rows import worker_rows
 from studies.storage import tables
 from studies.storage.patience import VARIABLE, Patience
 from studies.storage.store import StudyRecord

@@ -17,7 +17,7 @@ from alembic.script import ScriptDirectory
 
 from explorer.errors import StudyError
 from studies import Objective, SamplerSettings, Store, StudySettings, counts, enqueue, run_worker, trials
-from studies.reading import Reading
+from studies.results.reading import Reading
 from studies.storage import schema, sqlite, tables
 from studies.storage.database import parse_url, show_url, writing_engine
 from studies.storage.facts import PlanFacts

@@ -10,15 +10,15 @@ import numpy as np
 import numpy.typing as npt
 
 from explorer.plans.schedulers import short
-from studies.charts import group_of
-from studies.history import History, history
 from studies.pareto.front import Array, non_dominated
 from studies.pareto.ties import tied
-from studies.rows import TrialRow
+from studies.results.charts import group_of
+from studies.results.history import History, history
+from studies.results.rows import TrialRow
+from studies.results.summary import plain_row, scale_of, without_loss
 from studies.settings import Objective, StudySettings
 from studies.storage.judged import judged
 from studies.storage.tables import DONE
-from studies.summary import plain_row, scale_of, without_loss
 
 Flags = npt.NDArray[np.bool_]
 Labels = npt.NDArray[np.object_]
@@ -36,8 +36,8 @@ class Column:
 @dataclass(frozen=True)
 class Board:
     """rows: every plan of the study. measured: the n that have a measured speed-up, in the same order; all columns are
-    theirs. columns: by metric. series, modes, forms, rules: (n,) labels, `studies.charts.SERIES` and `PlanFacts`.
-    schedulers: (n,) what each ran under, `PNDM` or `DPMSolverMultistep`."""
+    theirs. columns: by metric. series, modes, forms, rules: (n,) labels, `studies.results.charts.SERIES` and
+    `PlanFacts`. schedulers: (n,) what each ran under, `PNDM` or `DPMSolverMultistep`."""
 
     settings: StudySettings
     rows: list[TrialRow]
@@ -125,7 +125,7 @@ class Board:
 
     @cached_property
     def lossless(self) -> list[TrialRow]:
-        """`studies.summary.without_loss`: the fastest first."""
+        """`studies.results.summary.without_loss`: the fastest first."""
         return without_loss(self.measured, self.objectives, self.settings.steps)
 
     @cached_property

@@ -11,10 +11,10 @@ from plotly.subplots import make_subplots
 from explorer.errors import StudyError
 from explorer.files import write_whole
 from studies.pareto.front import losses, non_dominated
-from studies.rows import TrialRow
+from studies.results.rows import TrialRow
+from studies.results.summary import LATENCIES, scored_rows
 from studies.settings import Objective
 from studies.storage.judged import judged
-from studies.summary import LATENCIES, scored_rows
 
 PICTURE_FORMATS = ("png", "jpg", "jpeg", "webp", "svg", "pdf")
 # Colour tells where a plan comes from, the symbol its family. Okabe and Ito's palette, which colour-blind people can

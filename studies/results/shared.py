@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import sqlalchemy as sa
 
-from studies.rows import TrialRow
+from studies.results.rows import TrialRow
 from studies.scoring.racing import PAIRED
 from studies.settings import Objective
 from studies.storage.store import Store, StudyRecord

@@ -10,10 +10,10 @@ from scipy.stats import spearmanr
 
 from studies.pareto.front import dominates, hypervolume
 from studies.pareto.scale import Scale
-from studies.rows import TrialRow, front_rows, objective_losses
+from studies.results.rows import TrialRow, front_rows, objective_losses
+from studies.results.shared import Shared
 from studies.scored import PREDICTED, PREDICTED_COST, UNSTEADY_LATENCY
 from studies.settings import Objective
-from studies.shared import Shared
 from studies.storage.tables import DONE, SCREENED, UNSTEADY
 
 LATENCIES = ("latency", "speedup")

@@ -9,11 +9,11 @@ import pytest
 
 from explorer.errors import StudyError
 from explorer.estimate import Estimate
-from studies.charts import front_figure, group_of, write_html
-from studies.rows import TrialRow
+from studies.results.charts import front_figure, group_of, write_html
+from studies.results.rows import TrialRow
+from studies.results.summary import dominated_baselines, front_of, gain, plain_row, without_loss
 from studies.settings import Objective
 from studies.storage.facts import PlanFacts
-from studies.summary import dominated_baselines, front_of, gain, plain_row, without_loss
 
 OBJECTIVES = (Objective("latency", "minimize"), Objective("fd_x", "minimize"), Objective("clip", "maximize"))
 

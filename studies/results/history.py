@@ -9,7 +9,7 @@ import numpy as np
 
 from studies.pareto.front import hypervolume, non_dominated
 from studies.pareto.scale import Scale
-from studies.rows import TrialRow, objective_losses
+from studies.results.rows import TrialRow, objective_losses
 from studies.settings import Objective
 from studies.storage.tables import DONE, FINISHED
 

@@ -7,10 +7,10 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from studies.board import Board
 from studies.queue.plan_feed import PlanFeed
 from studies.queue.queue import Counts
-from studies.rows import TrialRow, read_rows
+from studies.results.board import Board
+from studies.results.rows import TrialRow, read_rows
 from studies.storage.store import Store, StudyRecord
 
 

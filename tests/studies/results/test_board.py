@@ -18,17 +18,17 @@ from explorer.plans.plan import InheritancePlan
 from explorer.plans.schedule import Curve, Segments
 from explorer.plans.strategies import STRATEGIES, strategy
 from studies import Store, enqueue, trials
-from studies.board import Board
-from studies.charts import front_figure, group_of
 from studies.commands.browse import print_front
-from studies.history import history
-from studies.importance import FEWER_STEPS, by_block, describe, effects, given_up
 from studies.pareto.ties import tied
-from studies.reading import Reading
-from studies.rows import trial
+from studies.results.board import Board
+from studies.results.charts import front_figure, group_of
+from studies.results.history import history
+from studies.results.importance import FEWER_STEPS, by_block, describe, effects, given_up
+from studies.results.reading import Reading
+from studies.results.rows import trial
+from studies.results.summary import front_of, gain, scale_of, without_loss
 from studies.storage import tables
 from studies.storage.facts import PlanFacts
-from studies.summary import front_of, gain, scale_of, without_loss
 from tests.dashboard.small_study import ARCHITECTURE, PLANS, OutsideSpace, fill, plan_of, settings
 from tests.studies.test_summary import CLOSE, OBJECTIVES, PLAIN, ROWS, row
 
@@ -106,7 +106,7 @@ def test_growth_of_many_plans_has_few_points() -> None:
 
 
 def test_only_what_changed_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import studies.reading as module
+    import studies.results.reading as module
 
     asked: list[int] = []
     real = module.read_rows

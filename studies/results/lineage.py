@@ -8,7 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from studies.rows import TrialRow
+from studies.results.rows import TrialRow
 from studies.storage import optuna_tables
 from studies.storage.store import Store, StudyRecord
 from studies.storage.tables import PARENTS, plans

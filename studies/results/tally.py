@@ -9,10 +9,10 @@ import numpy as np
 
 from studies.pareto.growth import gains
 from studies.pareto.scale import Scale
-from studies.rows import TrialRow, front_rows, objective_losses
+from studies.results.rows import TrialRow, front_rows, objective_losses
+from studies.results.summary import scored_rows
 from studies.settings import Objective
 from studies.storage.tables import FAILED, SCREENED
-from studies.summary import scored_rows
 
 BASELINE, UNKNOWN = "baseline", "unknown"
 
@@ -20,7 +20,7 @@ BASELINE, UNKNOWN = "baseline", "unknown"
 @dataclass(frozen=True)
 class Tally:
     """scored, failed, screened (out on few prompts), on_front: plans of the kind. hypervolume_gain: what they added to
-    the front when they were finished, summed, in the scale of `studies.summary.Gain`."""
+    the front when they were finished, summed, in the scale of `studies.results.summary.Gain`."""
 
     kind: str
     scored: int

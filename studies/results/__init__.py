@@ -1,0 +1,1 @@
+"""Reads a study: rows, columns, summaries, charts."""
