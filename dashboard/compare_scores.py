@@ -12,8 +12,8 @@ from plotly.subplots import make_subplots
 from dashboard.palette import palette, style
 from dashboard.plan_scores import VERDICTS, difference_words
 from dashboard.wording import axis_words, score_words
-from studies.choice import direction_of
-from studies.paired import Difference
+from studies.choosing.choice import direction_of
+from studies.choosing.paired import Difference
 from studies.results.rows import TrialRow
 from studies.results.summary import AUXILIARY
 from studies.settings import Objective

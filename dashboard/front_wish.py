@@ -9,7 +9,7 @@ import streamlit as st
 from dashboard.context import PLAN, choose_trial, go
 from dashboard.wording import plain
 from explorer.errors import StudyError
-from studies.choice import Choice, Limit, Paired, Wish, choose, direction_of
+from studies.choosing.choice import Choice, Limit, Paired, Wish, choose, direction_of
 from studies.results.board import Board
 from studies.results.summary import AUXILIARY, LATENCIES
 

@@ -25,7 +25,7 @@ from dashboard.steps_picture import Steps, evaluations_of, steps_of
 from dashboard.wording import plain, say
 from explorer.errors import PlanError
 from explorer.plans.plan import InheritancePlan
-from studies.paired import difference
+from studies.choosing.paired import difference
 from studies.results.board import Board
 from studies.results.rows import TrialRow, trial
 from studies.storage.store import Store, StudyRecord

@@ -24,8 +24,8 @@ from dashboard.front_filters import filters
 from dashboard.front_wish import wish
 from dashboard.palette import CONFIG
 from dashboard.wording import axis_words, metric_words, number, plain, say
-from studies.choice import Choice
-from studies.paired import against
+from studies.choosing.choice import Choice
+from studies.choosing.paired import against
 from studies.results.board import Board, Flags
 from studies.results.summary import AUXILIARY, LATENCIES
 from studies.settings import scheduler_words

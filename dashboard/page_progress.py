@@ -16,7 +16,7 @@ from dashboard.palette import CONFIG
 from dashboard.progress_charts import Line, effects_chart, growth_chart
 from dashboard.proposed import proposal_table
 from dashboard.wording import axis_words, plain, say
-from studies.choice import direction_of
+from studies.choosing.choice import direction_of
 from studies.queue.heartbeats import ALIVE
 from studies.results.board import Board
 from studies.results.history import history, seconds_of

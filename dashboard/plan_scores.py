@@ -9,7 +9,7 @@ import streamlit as st
 from dashboard.wording import interval, metric_words, number, plain, score_words
 from explorer.estimate import Estimate
 from studies import findings
-from studies.paired import Difference, difference
+from studies.choosing.paired import Difference, difference
 from studies.results.lineage import lineage
 from studies.results.rows import TrialRow
 from studies.results.summary import LATENCIES

@@ -24,15 +24,15 @@ from studies.calibrate import Progress as CalibrationProgress
 from studies.calibrate import calibrate
 from studies.certificate import certificate_folder
 from studies.certify import LEAST, certify, check_held_out, clip_metric
-from studies.choice import Bound
+from studies.choosing.choice import Bound
+from studies.choosing.judgement import FAILS, HOLDS, Limits
+from studies.choosing.pick import Candidate, bounds_within, candidates, eligible
 from studies.clock import OutOfTime
 from studies.config import SearchConfig
 from studies.documents import read_document
 from studies.driver import Progress, run_worker
 from studies.export import exported_plan, set_aside, write_export
-from studies.judgement import FAILS, HOLDS, Limits
 from studies.pace import Speed, probe
-from studies.pick import Candidate, bounds_within, candidates, eligible
 from studies.predicting.calibration import Calibration
 from studies.preparation import WORTH, prepare, proposals_of
 from studies.queue.queue import counts, enqueue

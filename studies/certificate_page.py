@@ -8,7 +8,7 @@ from html import escape
 from typing import Any
 
 from studies.certificate import FULL, PLAN
-from studies.judgement import HOLDS, OPEN
+from studies.choosing.judgement import HOLDS, OPEN
 from studies.wording import interval, others_words, pictures, speed_of
 
 ReadPicture = Callable[[int, str], bytes | None]

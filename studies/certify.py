@@ -42,9 +42,9 @@ from studies.certificate import (
 )
 from studies.certificate_page import page_html
 from studies.certify_data import CertificateData, Run
+from studies.choosing.judgement import Limits, Rival, judge
 from studies.config import SearchConfig
 from studies.export import shareable, versions
-from studies.judgement import Limits, Rival, judge
 from studies.session import Session
 from studies.settings import StudySettings
 

@@ -240,9 +240,9 @@ def show(
 ) -> None:
     """A study's Pareto front: plans by name, speed-up and scores with intervals, which baselines each dominates."""
     from studies.budget import parse_share
-    from studies.choice import Asked, parse_bound
+    from studies.choosing.choice import Asked, parse_bound
+    from studies.choosing.judgement import check_drift
     from studies.commands.browse import show_command
-    from studies.judgement import check_drift
 
     check_drift(max_drift)
     asked = Asked(
@@ -334,8 +334,8 @@ def certify(
     names = ("prompts", "model", "device", "dtype", "guidance", "resolution", "clip_model", "reference", "batch")
     given = {name: value for name, value in locals().items() if name in (*names, "variant", "pairs", "compile")}
     from studies.budget import parse_share
+    from studies.choosing.judgement import Limits
     from studies.commands.certify import certify_command
-    from studies.judgement import Limits
 
     limits = Limits(parse_share("--max-clip-loss", max_clip_loss), max_drift)
     certify_command(target, trial, storage, out, count, limits, again, given, as_json)
@@ -396,8 +396,8 @@ def autotune(
     names = ("model", "steps", "prompts", "seed", "device", "dtype", "guidance", "resolution", "batch", "clip_model")
     given = {name: value for name, value in locals().items() if name in (*names, "variant", "compile", "schedulers")}
     from studies.budget import parse_share
+    from studies.choosing.judgement import Limits
     from studies.commands.autotune import autotune_command
-    from studies.judgement import Limits
 
     limits = Limits(parse_share("--max-clip-loss", max_clip_loss), max_drift)
     autotune_command(budget, limits, out, certificate_prompts, given, as_json, began)

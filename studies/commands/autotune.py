@@ -12,10 +12,10 @@ from studies.autotune import OBJECTIVES, STUDY, Tuning, begin, finish, search
 from studies.autotune_words import outcome_words
 from studies.budget import parse_budget
 from studies.certify import held_out
+from studies.choosing.judgement import Limits
 from studies.commands.output import duration, out, print_json, words
 from studies.config import make_config
 from studies.interrupts import interruptible
-from studies.judgement import Limits
 from studies.storage.store import Store
 
 

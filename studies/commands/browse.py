@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from explorer.estimate import Estimate
-from studies.choice import Asked, Choice
+from studies.choosing.choice import Asked, Choice
+from studies.choosing.pick import answer
 from studies.commands.output import out, print_command, print_json, table
-from studies.pick import answer
 from studies.queue.queue import counts
 from studies.results.rows import TrialRow, trials
 from studies.results.shared import shared_drift

@@ -144,7 +144,7 @@ def test_a_wish_that_none_keeps_says_what_comes_nearest(open_app: Open, small_st
 
 
 def test_every_sentence_offered_has_an_answer(board: Board) -> None:
-    from studies.choice import choose
+    from studies.choosing.choice import choose
 
     known = templates(board)
     assert len(known) >= 5

@@ -33,12 +33,12 @@ from studies.autotune import (
 )  # fmt: skip
 from studies.autotune_words import outcome_words, pictures_needed
 from studies.certify import FRESH_SEED, held_out
-from studies.choice import Asked, Bound, choose
+from studies.choosing.choice import Asked, Bound, choose
+from studies.choosing.judgement import FAILS, HOLDS, OPEN, PAIRS, PICTURES, Limits
+from studies.choosing.pick import Candidate, bounds_within, candidates, eligible, fastest_plain, just_beyond
 from studies.cli import run
 from studies.config import SearchConfig
-from studies.judgement import FAILS, HOLDS, OPEN, PAIRS, PICTURES, Limits
 from studies.pace import Speed
-from studies.pick import Candidate, bounds_within, candidates, eligible, fastest_plain, just_beyond
 from studies.preparation import WORTH
 from studies.session import Session, open_session
 from studies.storage.facts import PlanFacts

@@ -31,11 +31,11 @@ from studies.certificate import read_certificate
 from studies.certificate_page import page_html
 from studies.certify import FRESH_SEED, held_out
 from studies.certify_data import CertificateData
+from studies.choosing.judgement import FAILS, HOLDS, OPEN, PAIRS, PICTURES, PROMPTS, Limits, Rival, judge
 from studies.cli import run
 from studies.commands.certify import _of_export
 from studies.config import SearchConfig
 from studies.export import exported_plan, find_trial, read_export, write_card, write_export
-from studies.judgement import FAILS, HOLDS, OPEN, PAIRS, PICTURES, PROMPTS, Limits, Rival, judge
 from studies.settings import StudySettings
 from studies.wording import figures, interval, percent, pictures, ratio, speed_words
 from tests.studies.scored_study import STEPS, fill, settings

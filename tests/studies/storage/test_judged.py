@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from explorer.estimate import Estimate
-from studies.choice import Limit, Wish, choose
+from studies.choosing.choice import Limit, Wish, choose
 from studies.results.board import Board
 from studies.results.rows import TrialRow
 from studies.results.summary import front_of, without_loss

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from explorer.estimate import Estimate
-from studies.choice import Asked, Bound, Choice, bounds_of, choose, keeps
-from studies.judgement import Limits, turned
-from studies.paired import against
+from studies.choosing.choice import Asked, Bound, Choice, bounds_of, choose, keeps
+from studies.choosing.judgement import Limits, turned
+from studies.choosing.paired import against
 from studies.results.rows import TrialRow, trials
 from studies.results.summary import is_control, plain_row
 from studies.storage.store import Store, StudyRecord

@@ -12,7 +12,7 @@ from hypothesis import strategies as some
 
 from explorer.estimate import Estimate
 from studies import Objective, Store, trials
-from studies.paired import BETTER, TIED, WORSE, difference, independent, verdict
+from studies.choosing.paired import BETTER, TIED, WORSE, difference, independent, verdict
 from studies.results.lineage import lineage
 from studies.storage import tables
 from tests.dashboard.small_study import PLANS, PROMPTS, fill, psnr

@@ -205,7 +205,7 @@ def choose(
     A speed-up counts with the worse end of its interval, as a goal and in a limit (`studies.storage.judged`). control:
     the un-accelerated pipeline, which relative limits are held against. sure: a limit must also hold at the
     worse end of the 95% interval: of the paired difference to the control where `paired` gives it
-    (`studies.paired.against`), otherwise of the plan's own score. A plan that lacks a score is left out.
+    (`studies.choosing.paired.against`), otherwise of the plan's own score. A plan that lacks a score is left out.
 
     Raises:
         StudyError: when a relative limit has nothing to be held against.

@@ -6,7 +6,7 @@ import pytest
 
 from explorer.errors import StudyError
 from explorer.estimate import Estimate
-from studies.choice import Asked, Limit, Wish, choose, direction_of, parse_bound
+from studies.choosing.choice import Asked, Limit, Wish, choose, direction_of, parse_bound
 from studies.results.rows import TrialRow
 from tests.studies.test_summary import CLOSE, FASTEST, FEWER, PLAIN, ROWS, WORSE, row
 

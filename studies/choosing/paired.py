@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from explorer.bootstrap import mean_estimate
 from explorer.estimate import Estimate
-from studies.choice import Paired, direction_of
+from studies.choosing.choice import Paired, direction_of
 from studies.results.rows import TrialRow, samples
 from studies.settings import Objective
 from studies.storage.store import Store, StudyRecord
@@ -45,7 +45,8 @@ def difference(store: Store, study: StudyRecord, row: TrialRow, other: TrialRow,
 
 
 def against(store: Store, study: StudyRecord, control: TrialRow) -> Paired:
-    """What `studies.choice.choose` asks to be sure of a relative limit: a plan less the un-accelerated pipeline."""
+    """What `studies.choosing.choice.choose` asks to be sure of a relative limit: a plan less the un-accelerated
+    pipeline."""
 
     def less_control(row: TrialRow, metric: str) -> Estimate | None:
         found = difference(store, study, row, control, metric)
