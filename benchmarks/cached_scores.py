@@ -23,7 +23,7 @@ from explorer.estimate import Estimate
 from explorer.plans.plan import InheritancePlan
 from explorer.timing.profile import Profile
 from studies.scored import PREDICTED, QUALITY, Part, Scored
-from studies.session import Session
+from studies.searching.session import Session
 
 CEILING = 60.0
 """dB at which a picture's PSNR is cut: beyond, 8-bit pictures look the same, and an equal one has no PSNR at all."""

@@ -38,15 +38,15 @@ from explorer.plans.plan import InheritancePlan
 from explorer.plans.strategies import PAPER_STRATEGIES, baselines
 from search_spaces.moves import neighbour
 from search_spaces.space import Setting
-from studies.calibrate import calibrate
 from studies.certify import check_held_out, held_out
 from studies.config import SearchConfig
-from studies.driver import Progress, run_worker
-from studies.preparation import prepare
 from studies.queue.queue import counts, enqueue
 from studies.results.rows import trials
 from studies.scored import Part, Scored
-from studies.session import Session, open_session
+from studies.searching.calibrate import calibrate
+from studies.searching.driver import Progress, run_worker
+from studies.searching.preparation import prepare
+from studies.searching.session import Session, open_session
 from studies.storage.saved import Saved
 from studies.storage.store import Store
 

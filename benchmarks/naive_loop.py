@@ -19,7 +19,7 @@ from explorer.quality.features import load_extractor
 from explorer.quality.reference import Reference
 from explorer.quality.scorer import Scorer
 from explorer.runtime.inherit import inherit
-from studies.session import Session
+from studies.searching.session import Session
 
 
 @dataclass(frozen=True)

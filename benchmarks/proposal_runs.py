@@ -18,15 +18,15 @@ from explorer.errors import StudyError
 from explorer.plans.plan import InheritancePlan
 from explorer.plans.strategies import baselines
 from explorer.timing.profile import Profile
-from studies.calibrate import calibrate
 from studies.config import PROPOSALS, SAMPLERS, SearchConfig
-from studies.driver import run_worker
 from studies.predicting import calibration
-from studies.profiles import session_workload
 from studies.proposing.proposers import CALIBRATED
 from studies.queue.queue import enqueue
 from studies.results.rows import trials
-from studies.session import Session, open_session
+from studies.searching.calibrate import calibrate
+from studies.searching.driver import run_worker
+from studies.searching.profiles import session_workload
+from studies.searching.session import Session, open_session
 from studies.settings import Objective, SamplerSettings
 from studies.storage.saved import Saved
 from studies.storage.store import Store
@@ -68,7 +68,7 @@ def usual_methods() -> list[str]:
 @dataclass(frozen=True)
 class Bench:
     """What all runs share: the model without and with its calibration, and what has been measured of it. points: of
-    the calibration, as `studies.calibrate` takes them."""
+    the calibration, as `studies.searching.calibrate` takes them."""
 
     plain: Session
     calibrated: Session

@@ -15,7 +15,7 @@ from explorer.quality.scorer import Raw, Scores
 from studies.certificate import FULL, PLAN
 from studies.certify import prompt_of
 from studies.certify_data import CertificateData
-from studies.session import Session
+from studies.searching.session import Session
 from studies.settings import Objective
 from studies.storage.saved import Saved
 

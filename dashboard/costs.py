@@ -9,8 +9,8 @@ import streamlit as st
 from dashboard.step_costs import Timing
 from explorer.errors import ExplorerError, ModelError, ScoreError
 from explorer.timing.anatomy import Anatomy
-from studies import findings
-from studies.profiles import newest_profile
+from studies.searching import findings
+from studies.searching.profiles import newest_profile
 from studies.settings import StudySettings
 from studies.storage.store import Store, StudyRecord
 

@@ -14,7 +14,7 @@ from dashboard.step_costs import Timing
 from dashboard.wording import plain, say
 from explorer.errors import ModelError
 from explorer.timing.anatomy import Anatomy
-from studies import findings
+from studies.searching import findings
 from studies.storage.store import StudyRecord
 
 

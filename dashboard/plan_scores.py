@@ -8,11 +8,11 @@ import streamlit as st
 
 from dashboard.wording import interval, metric_words, number, plain, score_words
 from explorer.estimate import Estimate
-from studies import findings
 from studies.choosing.paired import Difference, difference
 from studies.results.lineage import lineage
 from studies.results.rows import TrialRow
 from studies.results.summary import LATENCIES
+from studies.searching import findings
 from studies.storage.store import Store, StudyRecord
 
 VERDICTS = {"better": "↑ better", "worse": "↓ worse", "tied": "= tied"}

@@ -10,22 +10,22 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from studies.driver import Outcome, Progress, run_worker
     from studies.interrupts import interruptible
     from studies.queue.queue import Counts, counts, enqueue
     from studies.results.rows import TrialRow, front_rows, trials
     from studies.scored import Evaluator, Picture, Scored, Space
+    from studies.searching.driver import Outcome, Progress, run_worker
+    from studies.searching.processes import WorkerExit, run_workers
     from studies.settings import Objective, SamplerSettings, StudySettings
     from studies.storage.store import Store, StudyRecord
-    from studies.workers import WorkerExit, run_workers
 
 _HOMES = {
     "Counts": "queue.queue",
     "Evaluator": "scored",
     "Objective": "settings",
-    "Outcome": "driver",
+    "Outcome": "searching.driver",
     "Picture": "scored",
-    "Progress": "driver",
+    "Progress": "searching.driver",
     "SamplerSettings": "settings",
     "Scored": "scored",
     "Space": "scored",
@@ -33,13 +33,13 @@ _HOMES = {
     "StudyRecord": "storage.store",
     "StudySettings": "settings",
     "TrialRow": "results.rows",
-    "WorkerExit": "workers",
+    "WorkerExit": "searching.processes",
     "counts": "queue.queue",
     "enqueue": "queue.queue",
     "front_rows": "results.rows",
     "interruptible": "interrupts",
-    "run_worker": "driver",
-    "run_workers": "workers",
+    "run_worker": "searching.driver",
+    "run_workers": "searching.processes",
     "trials": "results.rows",
 }
 

@@ -20,8 +20,6 @@ from explorer.plans.plan import InheritancePlan, plain_name
 from explorer.plans.plan_files import PLAN_FILE
 from explorer.plans.strategies import PLAIN_STEPS, strategy
 from explorer.unet.architecture import Architecture
-from studies.calibrate import Progress as CalibrationProgress
-from studies.calibrate import calibrate
 from studies.certificate import certificate_folder
 from studies.certify import LEAST, certify, check_held_out, clip_metric
 from studies.choosing.choice import Bound
@@ -30,13 +28,15 @@ from studies.choosing.pick import Candidate, bounds_within, candidates, eligible
 from studies.clock import OutOfTime
 from studies.config import SearchConfig
 from studies.documents import read_document
-from studies.driver import Progress, run_worker
 from studies.export import exported_plan, set_aside, write_export
-from studies.pace import Speed, probe
 from studies.predicting.calibration import Calibration
-from studies.preparation import WORTH, prepare, proposals_of
 from studies.queue.queue import counts, enqueue
-from studies.session import Session, open_session
+from studies.searching.calibrate import Progress as CalibrationProgress
+from studies.searching.calibrate import calibrate
+from studies.searching.driver import Progress, run_worker
+from studies.searching.pace import Speed, probe
+from studies.searching.preparation import WORTH, prepare, proposals_of
+from studies.searching.session import Session, open_session
 from studies.storage.store import Store, StudyRecord
 from studies.storage.tables import FAILED, UNSTEADY
 

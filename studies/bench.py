@@ -18,7 +18,7 @@ from explorer.estimate import Estimate
 from explorer.models.workload import twin
 from explorer.plans.plan import InheritancePlan
 from explorer.timing.latency import Latency
-from studies.session import Session
+from studies.searching.session import Session
 from studies.wording import speed_words
 
 STOCK, EAGER, PLAN = "stock", "eager", "plan"

@@ -45,7 +45,7 @@ from studies.certify_data import CertificateData, Run
 from studies.choosing.judgement import Limits, Rival, judge
 from studies.config import SearchConfig
 from studies.export import shareable, versions
-from studies.session import Session
+from studies.searching.session import Session
 from studies.settings import StudySettings
 
 FRESH_SEED = 1_000_000_000

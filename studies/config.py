@@ -37,8 +37,8 @@ class SearchConfig:
     guidance, as in diffusers. variant: which weight files to read (`explorer.load_pipeline`). prompt_count: the first
     so many prompts. compile: a mode of
     `explorer.compile_modes`; a file may say true (default) or false (off). calibrate: begin with a calibration, and let
-    the space have the rule `fitted`; None: where that pays in a new study (`studies.preparation`). proposals: a kind of
-    `studies.proposing.proposers`, or `auto`.
+    the space have the rule `fitted`; None: where that pays in a new study (`studies.searching.preparation`). proposals:
+    a kind of `studies.proposing.proposers`, or `auto`.
     max_cache_mib, max_variants, max_age: limits on what is proposed (`studies.scoring.limits`). schedulers: what a plan
     of the space `joint` may run under, `own` (the pipeline's) first among them; each has its plain controls. racing:
     `drift`, a proposed plan is measured on few prompts first and dropped once a standing plan that is at least as fast

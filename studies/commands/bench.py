@@ -13,7 +13,7 @@ from studies.commands.output import counted, out, print_json, table, words
 from studies.config import SearchConfig, make_config
 from studies.export import read_export, versions
 from studies.interrupts import interruptible
-from studies.session import open_session
+from studies.searching.session import open_session
 from studies.wording import ratio
 
 

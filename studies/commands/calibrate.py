@@ -8,14 +8,14 @@ import numpy as np
 from rich.progress import BarColumn, Progress, TextColumn
 
 from studies import removed
-from studies.calibrate import Progress as Standing
-from studies.calibrate import calibrate
 from studies.commands.output import duration, out, print_command, print_json, table, words
 from studies.config import check_place, make_config
 from studies.interrupts import interruptible
 from studies.predicting import calibration
 from studies.predicting.calibration import Calibration
-from studies.session import Session, config_of, open_session
+from studies.searching.calibrate import Progress as Standing
+from studies.searching.calibrate import calibrate
+from studies.searching.session import Session, config_of, open_session
 from studies.storage.command_lines import command_line
 from studies.storage.saved import Saved
 from studies.storage.store import Store, StudyRecord

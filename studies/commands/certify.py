@@ -16,7 +16,7 @@ from studies.commands.output import counted, out, print_json, words
 from studies.config import SearchConfig, make_config
 from studies.export import exported_plan, find_trial, read_export, write_card
 from studies.interrupts import interruptible
-from studies.session import Session, config_of, open_session
+from studies.searching.session import Session, config_of, open_session
 from studies.settings import StudySettings
 from studies.storage.store import Store
 from studies.wording import cut_words

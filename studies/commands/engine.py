@@ -47,7 +47,7 @@ def _anatomy_of(model: str, resolution: int | None = None) -> Any:
 def _standing_profile(model: str, found: Any, storage: str) -> Any:
     """The newest profile of the model at the anatomy's latent size; None where the storage holds none, or is not."""
     from explorer.models.loading import pixel_factor
-    from studies.profiles import newest_profile
+    from studies.searching.profiles import newest_profile
     from studies.storage.database import parse_url
     from studies.storage.sqlite import is_sqlite
     from studies.storage.store import Store

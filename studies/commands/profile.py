@@ -41,7 +41,7 @@ def profile_command(
     from explorer.models.loading import load_pipeline
     from explorer.timing.profiling import workload_of
     from studies.interrupts import interruptible
-    from studies.profiles import measured_profile
+    from studies.searching.profiles import measured_profile
     from studies.storage.store import Store
 
     if steps < 1 or batch < 1:

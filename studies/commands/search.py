@@ -14,30 +14,31 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from explorer.errors import StudyError
 from explorer.models.prompts import texts
-from studies import findings, removed
+from studies import removed
 from studies.clock import Clock, OutOfTime
 from studies.commands.browse import print_front, study_document
 from studies.commands.calibrate import with_progress
 from studies.commands.output import duration, print_command, print_json, words
 from studies.commands.time_words import Pace, foretold, unscored
 from studies.config import STORAGE_VARIABLE, SearchConfig, check_place, make_config
-from studies.driver import TIMEOUT, Outcome, progress, run_worker, unsteady_words
-from studies.driver import Progress as Standing
 from studies.interrupts import interruptible
-from studies.preparation import decided, prepare, proposals_of, use_standing
-from studies.profiles import use_profile
 from studies.queue.queue import counts, enqueue
 from studies.queue.quiet_machine import Busy, StudyLedger
 from studies.results.reading import Reading
 from studies.results.summary import without_loss
 from studies.scoring.racing import no_look
-from studies.session import Session, config_of, open_session
+from studies.searching import findings
+from studies.searching.driver import TIMEOUT, Outcome, progress, run_worker, unsteady_words
+from studies.searching.driver import Progress as Standing
+from studies.searching.preparation import decided, prepare, proposals_of, use_standing
+from studies.searching.processes import run_workers
+from studies.searching.profiles import use_profile
+from studies.searching.session import Session, config_of, open_session
 from studies.storage.command_lines import command_line
 from studies.storage.pictures import FOLDER
 from studies.storage.saved import Saved
 from studies.storage.store import Store, StudyRecord
 from studies.wording import cut_words, ratio
-from studies.workers import run_workers
 
 CALIBRATES = (
     "this study begins with a calibration, once: it measures what inheriting does to single steps, so that plans are "

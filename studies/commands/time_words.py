@@ -8,11 +8,11 @@ from explorer.plans.plan import InheritancePlan
 from studies.clock import Clock, fitting, tells
 from studies.commands.output import duration
 from studies.config import SearchConfig
-from studies.driver import Progress
-from studies.pace import timing
 from studies.predicting import calibration
 from studies.queue.queue import counts
-from studies.session import Session
+from studies.searching.driver import Progress
+from studies.searching.pace import timing
+from studies.searching.session import Session
 from studies.storage.store import Store, StudyRecord
 from studies.storage.tables import WAITING, plans
 

@@ -1,4 +1,5 @@
-"""A study's calibration: what its un-accelerated runs tell of any plan. Read here, made by `studies.calibrate`.
+"""A study's calibration: what its un-accelerated runs tell of any plan. Read here, made by
+`studies.searching.calibrate`.
 
 It stands in the storage, in parts, so that every worker of the study has it and a killed calibration goes on.
 """

@@ -24,7 +24,7 @@ from studies.storage.tables import plans, workers
 ALIVE, STOPPED, DEAD = "running", "stopped", "dead"
 BEAT_SECONDS = 5.0
 STALE_SECONDS = 120.0  # of a worker on another host, where a pid says nothing
-PARENT_VARIABLE = "EXPLORER_PARENT_PID"  # set by `studies.workers`: a worker ends when this process is gone
+PARENT_VARIABLE = "EXPLORER_PARENT_PID"  # set by `studies.searching.processes`: a worker ends when this process is gone
 
 
 def host() -> str:

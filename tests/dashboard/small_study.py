@@ -22,11 +22,12 @@ from explorer.plans.plan import InheritancePlan
 from explorer.plans.strategies import strategy
 from explorer.timing.anatomy import anatomy
 from explorer.unet.architecture import Architecture
-from studies import Objective, Picture, Scored, Store, StudyRecord, StudySettings, enqueue, findings
+from studies import Objective, Picture, Scored, Store, StudyRecord, StudySettings, enqueue
 from studies.predicting import calibration
 from studies.queue import queue
 from studies.queue.heartbeats import Worker
 from studies.scored import PREDICTED
+from studies.searching import findings
 
 STEPS = 20
 UNET = {

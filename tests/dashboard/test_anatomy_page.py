@@ -15,7 +15,7 @@ from dashboard.page_anatomy import measures_of
 from explorer.calibration.sensitivity import Sensitivity
 from explorer.timing.profiling import workload_of
 from studies import Store
-from studies.profiles import measured_profile
+from studies.searching.profiles import measured_profile
 from tests.architectures import sd15_anatomy
 from tests.conftest import make_pipeline
 from tests.dashboard.small_study import ARCHITECTURE, fill, found

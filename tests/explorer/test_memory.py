@@ -140,8 +140,8 @@ def test_another_error_is_none() -> None:
 
 
 def test_a_session_says_what_its_loops_need(monkeypatch: pytest.MonkeyPatch) -> None:
-    from studies import session
     from studies.config import SearchConfig
+    from studies.searching import session
 
     monkeypatch.setattr(session, "free_memory", lambda _: 2**20)
     config = SearchConfig(model="emoji", device="cpu", latency_batch=64, prompt_count=2, objectives=("latency", "psnr"))
@@ -151,8 +151,8 @@ def test_a_session_says_what_its_loops_need(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_a_session_that_runs_out_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    from studies import session
     from studies.config import SearchConfig
+    from studies.searching import session
 
     def out(*_: Any, **__: Any) -> None:
         raise torch.OutOfMemoryError(CUDA)

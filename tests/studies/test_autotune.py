@@ -38,9 +38,9 @@ from studies.choosing.judgement import FAILS, HOLDS, OPEN, PAIRS, PICTURES, Limi
 from studies.choosing.pick import Candidate, bounds_within, candidates, eligible, fastest_plain, just_beyond
 from studies.cli import run
 from studies.config import SearchConfig
-from studies.pace import Speed
-from studies.preparation import WORTH
-from studies.session import Session, open_session
+from studies.searching.pace import Speed
+from studies.searching.preparation import WORTH
+from studies.searching.session import Session, open_session
 from studies.storage.facts import PlanFacts
 from tests.studies.scored_study import emoji_architecture, fill
 
@@ -293,7 +293,8 @@ def test_the_command_line_chooses_as_autotune_does(
 
 def test_a_calibrated_search_proposes_races_and_saves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Interrupted on its way and begun again, as `explorer search` would do with the same study."""
-    from studies import autotune, calibrate
+    from studies import autotune
+    from studies.searching import calibrate
 
     monkeypatch.setattr(autotune, "LEAST_PLANS", 1)
     monkeypatch.setattr(calibrate, "PICTURES", 1)
@@ -330,8 +331,9 @@ def test_a_calibrated_search_proposes_races_and_saves(tmp_path: Path, monkeypatc
 
 def test_a_calibration_leaves_time_for_plans_or_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """And where the command is given again with more time, it goes on with the parts that stand."""
-    from studies import autotune, calibrate
+    from studies import autotune
     from studies.predicting import calibration
+    from studies.searching import calibrate
 
     monkeypatch.setattr(autotune, "LEAST_PLANS", 1)
     monkeypatch.setattr(calibrate, "PICTURES", 1)

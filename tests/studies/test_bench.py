@@ -14,7 +14,7 @@ from studies import Store, bench
 from studies.cli import run
 from studies.config import SearchConfig
 from studies.export import find_trial, write_export
-from studies.session import open_session
+from studies.searching.session import open_session
 from tests.studies.scored_study import fill
 
 SMALL = ["--pairs", "3", "--device", "cpu"]

@@ -97,7 +97,7 @@ def test_the_studys_device_times_what_waits_before_it_scores_plans_whole(store: 
 def test_no_more_is_proposed_than_the_studys_device_may_time_soon(
     store: Store, study: StudyRecord, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("studies.driver.UNTIMED_MOST", 3)
+    monkeypatch.setattr("studies.searching.driver.UNTIMED_MOST", 3)
     for _ in range(30):  # a busy machine needs more than one go until as many wait as may
         assert run(store, None, quality_only=True, timeout=1.0).stopped == "timeout"
         if counts(store, study).untimed >= 3:

@@ -22,7 +22,6 @@ from explorer.calibration.step_errors import Design
 from explorer.estimate import Estimate
 from explorer.models.pictures import run as run_pipeline
 from explorer.plans.schedule import Segments
-from studies.calibrate import SEED, Progress, calibrate
 from studies.cli import run
 from studies.config import SearchConfig
 from studies.predicting import calibration
@@ -32,7 +31,8 @@ from studies.proposing.proposers.seeds import seeds
 from studies.results.summary import agreement
 from studies.scored import PREDICTED
 from studies.scoring import evaluator
-from studies.session import Session, config_of, open_session
+from studies.searching.calibrate import SEED, Progress, calibrate
+from studies.searching.session import Session, config_of, open_session
 from studies.settings import Objective
 from studies.storage import tables
 from studies.storage.store import Store
@@ -84,7 +84,7 @@ def calibrated(session: Session, tmp_path_factory: pytest.TempPathFactory) -> It
             return evaluator.on_device(info, shared=shared)
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("studies.calibrate.on_device", on_device)
+            patch.setattr("studies.searching.calibrate.on_device", on_device)
             made = calibrate(store, study, session, on_progress=reports.append, **SMALL)
         assert holds == [True] * (4 + len(made.plain))  # what is timed has the device alone, and is done
         left = (6 + 5 + 4 + 3) + 9 + (7 + 6 + 5 + 4 + 3)  # evaluations of PNDM: features, the full run, fewer steps

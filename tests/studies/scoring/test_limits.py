@@ -25,7 +25,7 @@ def test_the_limit_is_of_the_mode_that_is_timed(compile: CompileMode) -> None:
 
 def test_a_session_has_the_limit_of_its_mode() -> None:
     from studies.config import SearchConfig
-    from studies.session import open_session
+    from studies.searching.session import open_session
 
     session = open_session(
         SearchConfig(steps=3, prompt_count=8, batch=8, objectives=("latency",), compile="default", max_cache_mib=1.0)

@@ -25,7 +25,7 @@ from studies.results.rows import samples
 from studies.results.summary import gain, scale_of
 from studies.scored import Part
 from studies.scoring.racing import FEW, Race, Rival, beaten_by, losses_of, no_look, quarter, rungs
-from studies.session import Session, open_session
+from studies.searching.session import Session, open_session
 from studies.settings import Objective
 from studies.storage import tables
 from tests.studies.toy_study import ToyEvaluator, ToyPlan, ToySpace, toy_settings
@@ -403,7 +403,7 @@ def test_a_batch_of_auto_leaves_a_race_its_looks(
     session: Session, racing: str, prompts: int, most: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given: list[Any] = []
-    monkeypatch.setattr("studies.session.chosen_batch", lambda *args: given.append(args[-1]) or 1)
+    monkeypatch.setattr("studies.searching.session.chosen_batch", lambda *args: given.append(args[-1]) or 1)
     config = replace(session.config, batch=None, racing=racing, prompt_count=prompts)
     open_session(config, session.evaluator.pipe)
     assert given == [most]

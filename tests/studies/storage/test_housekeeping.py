@@ -189,8 +189,8 @@ def test_a_worker_that_died_holds_nothing_up(store: Store) -> None:
 
 def test_a_process_that_still_has_a_deleted_study_stops_with_a_sentence(store_file: Store) -> None:
     """Its id may be a new study's by then, which must get none of it."""
-    from studies import findings
     from studies.predicting.calibration import save_part
+    from studies.searching import findings
 
     study = filled(store_file, "s")
     delete_study(store_file, study)

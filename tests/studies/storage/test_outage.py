@@ -23,11 +23,12 @@ from explorer.estimate import Estimate
 from explorer.models.workload import Workload
 from explorer.timing.profile import Profile
 from explorer.timing.profiling import profile_pipeline
-from studies import Counts, Store, counts, enqueue, findings, run_worker
+from studies import Counts, Store, counts, enqueue, run_worker
 from studies.predicting import calibration
-from studies.profiles import newest_profile, save_profile
 from studies.queue import queue
 from studies.results.rows import worker_rows
+from studies.searching import findings
+from studies.searching.profiles import newest_profile, save_profile
 from studies.storage import tables
 from studies.storage.patience import VARIABLE, Patience
 from studies.storage.store import StudyRecord

@@ -13,7 +13,7 @@ from explorer import StudyError, strategy
 from explorer.models.pictures import as_png, generate
 from explorer.quality.features import default_extractor, load_extractor
 from studies.config import SearchConfig
-from studies.session import Session, open_session
+from studies.searching.session import Session, open_session
 from studies.storage import saved as saved_module
 from studies.storage.saved import Saved
 from tests.studies.toy_study import toy_settings

@@ -18,7 +18,7 @@ from studies.cli import run
 from studies.config import SearchConfig, make_config
 from studies.results.rows import TrialRow, trials
 from studies.scored import PREDICTED, PREDICTED_COST
-from studies.session import config_of, open_session
+from studies.searching.session import config_of, open_session
 from studies.settings import scheduler_words
 from studies.storage.store import Store
 
@@ -158,7 +158,7 @@ def test_what_a_plan_may_not_run_under_is_refused_before_anything_is_stored(tmp_
 
 def test_a_prediction_of_another_scheduler_is_refused(folder: Path, pipe: Any) -> None:
     """As it is for a number of steps that was not calibrated, and a plan is scored without it."""
-    from studies.calibrate import calibrate
+    from studies.searching.calibrate import calibrate
 
     session = open_session(small(schedulers=("own", DPM), calibrate=True), pipe)
     with Store.open(f"sqlite:///{folder / 'calibrated.db'}") as store:

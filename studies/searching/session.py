@@ -100,7 +100,7 @@ class Session:
 
 def open_session(config: SearchConfig, pipe: Any = None, references: Saved | None = None) -> Session:
     """Load and check everything that `config` names, before anything is measured or stored. Nothing is calibrated where
-    `config` leaves that open (`studies.preparation.decided`).
+    `config` leaves that open (`studies.searching.preparation.decided`).
 
     pipe: the model, where it is loaded already on the device and with the dtype that `config` names. references: where
     features of a reference folder are kept, so that only the study's first process reads its pictures.

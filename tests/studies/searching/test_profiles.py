@@ -15,11 +15,11 @@ from explorer.models import loading as models
 from explorer.models import true_architectures
 from explorer.plans.strategies import STRATEGIES
 from explorer.timing.profile import Profile
-from studies import profiles
 from studies.cli import run
 from studies.config import SearchConfig
-from studies.profiles import find_profile, newest_profile, standing_profile, use_profile
-from studies.session import Session, open_session
+from studies.searching import profiles
+from studies.searching.profiles import find_profile, newest_profile, standing_profile, use_profile
+from studies.searching.session import Session, open_session
 from studies.storage.store import Store
 from tests.conftest import make_pipeline
 

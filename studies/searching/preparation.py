@@ -7,13 +7,13 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from search_spaces.space import BaseSpace
-from studies.calibrate import work
 from studies.config import AUTO, SearchConfig
-from studies.pace import glance
 from studies.predicting.calibration import Calibration, load
 from studies.queue.quiet_machine import StudyLedger
 from studies.scoring.racing import Race
-from studies.session import Session
+from studies.searching.calibrate import work
+from studies.searching.pace import glance
+from studies.searching.session import Session
 from studies.storage.saved import Saved
 from studies.storage.store import Store, StudyRecord
 

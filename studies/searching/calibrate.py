@@ -20,7 +20,7 @@ from studies.clock import OutOfTime
 from studies.device_lock import on_device
 from studies.predicting import calibration
 from studies.predicting.calibration import Arrays, Calibration
-from studies.session import Session
+from studies.searching.session import Session
 from studies.storage.store import Store, StudyRecord
 
 PICTURES = 4

@@ -22,8 +22,8 @@ from explorer.models.pictures import generate
 from studies.cli import run
 from studies.config import SearchConfig
 from studies.predicting import calibration
-from studies.profiles import standing_profile
-from studies.session import Session, config_of, open_session
+from studies.searching.profiles import standing_profile
+from studies.searching.session import Session, config_of, open_session
 from studies.storage.store import Store
 from studies.wording import cut_words
 from tests.conftest import make_unet

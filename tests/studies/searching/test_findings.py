@@ -13,10 +13,11 @@ import sqlalchemy as sa
 from explorer import ModelError, anatomy
 from explorer.timing.anatomy import Anatomy
 from explorer.unet.architecture import Architecture
-from studies import Store, StudyRecord, findings
+from studies import Store, StudyRecord
 from studies.config import make_config
 from studies.predicting.calibration import save_part
-from studies.session import Session, open_session
+from studies.searching import findings
+from studies.searching.session import Session, open_session
 from studies.storage import tables
 from tests.architectures import sd15_anatomy
 from tests.studies.toy_study import toy_settings

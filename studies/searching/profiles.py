@@ -28,7 +28,7 @@ from studies.storage.tables import profiles
 if TYPE_CHECKING:
     from explorer.devices import DeviceInfo
     from explorer.timing.profiling import Standing
-    from studies.session import Session
+    from studies.searching.session import Session
 
 
 def profile_key(fingerprint: str, workload: Workload, info: DeviceInfo) -> str:

@@ -9,9 +9,9 @@ from explorer.devices import clock_for
 from explorer.models.pictures import run
 from explorer.plans.plan import InheritancePlan
 from explorer.timing.latency import WARMUPS
-from studies.calibrate import BATCH, work
 from studies.device_lock import on_device
-from studies.session import Session
+from studies.searching.calibrate import BATCH, work
+from studies.searching.session import Session
 
 AVERAGE_COST = 0.6
 """Of a run, or an evaluation, that inherits over a full one: what is worth trying, or measuring, lies around it."""

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from studies import calibrate, preparation
 from studies.cli import run
 from studies.config import SearchConfig, make_config
-from studies.pace import glance
-from studies.preparation import WORTH, decided, proposals_of
-from studies.session import Session, open_session
+from studies.searching import calibrate, preparation
+from studies.searching.pace import glance
+from studies.searching.preparation import WORTH, decided, proposals_of
+from studies.searching.session import Session, open_session
 from studies.storage.store import Store
 
 CONFIG = SearchConfig(

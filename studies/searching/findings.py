@@ -20,7 +20,7 @@ from studies.storage.store import Store, StudyRecord
 from studies.storage.tables import findings
 
 if TYPE_CHECKING:
-    from studies.session import Session
+    from studies.searching.session import Session
 
 ANATOMY, SENSITIVITY, FLOOR = "anatomy", "sensitivity", "floor"
 PICTURES = 4

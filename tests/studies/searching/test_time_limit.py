@@ -13,15 +13,15 @@ import pytest
 from explorer.estimate import Estimate
 from explorer.plans.plan import InheritancePlan
 from studies import counts, enqueue
-from studies.calibrate import calibrate
 from studies.cli import run
 from studies.clock import Clock, OutOfTime, fitting, tells
 from studies.commands import search
 from studies.commands.time_words import Pace, foretold
 from studies.config import SearchConfig
-from studies.driver import Progress
 from studies.predicting import calibration
-from studies.session import Session, open_session
+from studies.searching.calibrate import calibrate
+from studies.searching.driver import Progress
+from studies.searching.session import Session, open_session
 from studies.storage.store import Store
 
 OPTIONS = ["--study", "s", "--steps", "4", "--prompt-count", "8", "--batch", "8", "--pairs", "3", "--space", "layer"]
@@ -103,7 +103,7 @@ def test_a_calibration_keeps_its_parts_and_every_run_gets_on(session: Session, s
 def test_a_part_in_hand_is_given_up(session: Session, store_file: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """The second of a run: its time is over while it is made."""
     study, now = store_file.create_study("s", session.settings), [0.0]
-    monkeypatch.setattr("studies.calibrate.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("studies.searching.calibrate.time.monotonic", lambda: now[0])
 
     def show(standing: Any) -> None:
         now[0] += 40.0 * standing.words.startswith("errors")
