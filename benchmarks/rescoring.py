@@ -12,9 +12,9 @@ from benchmarks.work_folder import digest
 from explorer.errors import StudyError
 from explorer.plans.plan import InheritancePlan
 from explorer.quality.scorer import Raw, Scores
-from studies.certificate import FULL, PLAN
-from studies.certify import prompt_of
-from studies.certify_data import CertificateData
+from studies.certificates.certify import prompt_of
+from studies.certificates.data import CertificateData
+from studies.certificates.document import FULL, PLAN
 from studies.searching.session import Session
 from studies.settings import Objective
 from studies.storage.saved import Saved

@@ -65,7 +65,7 @@ def zip_of(url: str, study: str, number: int, folder: str) -> Callable[[], bytes
     """
 
     def make() -> bytes:
-        from studies.export import find_trial, write_export
+        from studies.certificates.export import find_trial, write_export
 
         with Store.open(url, read_only=True) as store, tempfile.TemporaryDirectory() as place:
             record = store.study(study)

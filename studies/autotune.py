@@ -20,15 +20,15 @@ from explorer.plans.plan import InheritancePlan, plain_name
 from explorer.plans.plan_files import PLAN_FILE
 from explorer.plans.strategies import PLAIN_STEPS, strategy
 from explorer.unet.architecture import Architecture
-from studies.certificate import certificate_folder
-from studies.certify import LEAST, certify, check_held_out, clip_metric
+from studies.certificates.certify import LEAST, certify, check_held_out, clip_metric
+from studies.certificates.document import certificate_folder
+from studies.certificates.export import exported_plan, set_aside, write_export
 from studies.choosing.choice import Bound
 from studies.choosing.judgement import FAILS, HOLDS, Limits
 from studies.choosing.pick import Candidate, bounds_within, candidates, eligible
 from studies.clock import OutOfTime
 from studies.config import SearchConfig
 from studies.documents import read_document
-from studies.export import exported_plan, set_aside, write_export
 from studies.predicting.calibration import Calibration
 from studies.queue.queue import counts, enqueue
 from studies.searching.calibrate import Progress as CalibrationProgress

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from studies.autotune import GOOD_PLANS, Result
-from studies.certificate import PLAN
+from studies.certificates.document import PLAN
 from studies.choosing.judgement import HOLDS, LEAST_PROMPTS, OPEN, PAIRS, PICTURES, PROMPTS, Limits
 from studies.choosing.pick import Candidate, fastest_plain, just_beyond
 from studies.wording import figures, others_words, percent, times

@@ -11,7 +11,7 @@ from explorer.models.loading import has_weights
 from studies.autotune import OBJECTIVES, STUDY, Tuning, begin, finish, search
 from studies.autotune_words import outcome_words
 from studies.budget import parse_budget
-from studies.certify import held_out
+from studies.certificates.certify import held_out
 from studies.choosing.judgement import Limits
 from studies.commands.output import duration, out, print_json, words
 from studies.config import make_config

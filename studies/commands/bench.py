@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from explorer.errors import StudyError
-from studies.bench import INSTALL, bench, compiler_words, contenders
+from studies.certificates.bench import INSTALL, bench, compiler_words, contenders
+from studies.certificates.export import read_export, versions
 from studies.commands.certify import export_settings, model_of
 from studies.commands.output import counted, out, print_json, table, words
 from studies.config import SearchConfig, make_config
-from studies.export import read_export, versions
 from studies.interrupts import interruptible
 from studies.searching.session import open_session
 from studies.wording import ratio

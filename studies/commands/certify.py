@@ -9,12 +9,12 @@ from typing import Any
 from explorer.errors import ExplorerError, StudyError
 from explorer.models.prompts import texts
 from explorer.plans.plan import InheritancePlan
-from studies.certificate import CERTIFICATE, PAGE, certificate_folder
-from studies.certify import LEAST, certify, check_held_out, held_out
+from studies.certificates.certify import LEAST, certify, check_held_out, held_out
+from studies.certificates.document import CERTIFICATE, PAGE, certificate_folder
+from studies.certificates.export import exported_plan, find_trial, read_export, write_card
 from studies.choosing.judgement import Limits
 from studies.commands.output import counted, out, print_json, words
 from studies.config import SearchConfig, make_config
-from studies.export import exported_plan, find_trial, read_export, write_card
 from studies.interrupts import interruptible
 from studies.searching.session import Session, config_of, open_session
 from studies.settings import StudySettings

@@ -32,7 +32,7 @@ from studies.autotune import (
     split_budget,
 )  # fmt: skip
 from studies.autotune_words import outcome_words, pictures_needed
-from studies.certify import FRESH_SEED, held_out
+from studies.certificates.certify import FRESH_SEED, held_out
 from studies.choosing.choice import Asked, Bound, choose
 from studies.choosing.judgement import FAILS, HOLDS, OPEN, PAIRS, PICTURES, Limits
 from studies.choosing.pick import Candidate, bounds_within, candidates, eligible, fastest_plain, just_beyond

@@ -13,8 +13,8 @@ import sqlalchemy as sa
 
 from explorer.errors import StudyError
 from studies import Counts, Store, StudyRecord, counts, enqueue, run_worker, trials
+from studies.certificates.housekeeping import FOLDERS, contents, delete_study, rename_study
 from studies.cli import run
-from studies.housekeeping import FOLDERS, contents, delete_study, rename_study
 from studies.queue.heartbeats import Worker
 from studies.results.rows import sample_pictures
 from studies.storage import tables

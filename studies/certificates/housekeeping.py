@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import URL, Connection
 
 from explorer.errors import StudyError
-from studies import certificate
+from studies.certificates import document as certificate
 from studies.queue import heartbeats as claims
 from studies.queue import queue
 from studies.storage import optuna_tables, pictures, postgresql, saved, sqlite, tables

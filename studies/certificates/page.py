@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from html import escape
 from typing import Any
 
-from studies.certificate import FULL, PLAN
+from studies.certificates.document import FULL, PLAN
 from studies.choosing.judgement import HOLDS, OPEN
 from studies.wording import interval, others_words, pictures, speed_of
 

@@ -17,14 +17,14 @@ from explorer.errors import PlanError, StudyError
 from explorer.files import write_whole
 from explorer.plans.plan import InheritancePlan, MadeFor
 from explorer.plans.plan_files import PLAN_FILE
-from studies.card import STRIP, card_text
-from studies.certificate import CERTIFICATE, KEPT, PAGE, certificate_folder, certificate_of, read_certificate
+from studies.certificates.card import STRIP, card_text
+from studies.certificates.document import CERTIFICATE, KEPT, PAGE, certificate_folder, certificate_of, read_certificate
+from studies.certificates.strip import picture_strip
 from studies.documents import Shape, check_document, read_document
 from studies.results.rows import TrialRow, trials
 from studies.results.summary import plain_row
 from studies.storage.store import Store, StudyRecord
 from studies.storage.tables import DONE, FAILED, SCREENED, UNSTEADY
-from studies.strip import picture_strip
 
 METRICS = "metrics.json"
 CARD = "README.md"

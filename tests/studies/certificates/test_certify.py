@@ -26,16 +26,16 @@ from explorer.quality.features import Features
 from explorer.quality.scorer import Raw
 from studies import Store
 from studies.budget import parse_budget, parse_share
-from studies.card import card_text
-from studies.certificate import read_certificate
-from studies.certificate_page import page_html
-from studies.certify import FRESH_SEED, held_out
-from studies.certify_data import CertificateData
+from studies.certificates.card import card_text
+from studies.certificates.certify import FRESH_SEED, held_out
+from studies.certificates.data import CertificateData
+from studies.certificates.document import read_certificate
+from studies.certificates.export import exported_plan, find_trial, read_export, write_card, write_export
+from studies.certificates.page import page_html
 from studies.choosing.judgement import FAILS, HOLDS, OPEN, PAIRS, PICTURES, PROMPTS, Limits, Rival, judge
 from studies.cli import run
 from studies.commands.certify import _of_export
 from studies.config import SearchConfig
-from studies.export import exported_plan, find_trial, read_export, write_card, write_export
 from studies.settings import StudySettings
 from studies.wording import figures, interval, percent, pictures, ratio, speed_words
 from tests.studies.scored_study import STEPS, fill, settings
@@ -525,7 +525,7 @@ def test_a_killed_certificate_goes_on(tmp_path: Path, monkeypatch: pytest.Monkey
     (tmp_path / "mine.txt").write_text("bee, flat style\nlion, 3d style\n")
     command = [sys.executable, "-m", "studies.cli", "certify", "plan", "--prompts", "mine.txt", *SMALL[:-2]]
     # A folder for temporary files of its own: the device's lock in it is not shared with what else runs here.
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2]), "TMPDIR": str(tmp_path)}
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[3]), "TMPDIR": str(tmp_path)}
     process = subprocess.Popen(
         [*command, "--count", "400"], stderr=subprocess.PIPE, text=True, cwd=tmp_path, env=environment
     )

@@ -10,10 +10,11 @@ import pytest
 
 from explorer.estimate import Estimate
 from explorer.timing.latency import Latency
-from studies import Store, bench
+from studies import Store
+from studies.certificates import bench
+from studies.certificates.export import find_trial, write_export
 from studies.cli import run
 from studies.config import SearchConfig
-from studies.export import find_trial, write_export
 from studies.searching.session import open_session
 from tests.studies.scored_study import fill
 
@@ -120,7 +121,7 @@ def test_without_deepcache_it_says_how_to_install_it(
     import importlib.util
 
     real = importlib.util.find_spec
-    for module in ("studies.bench", "studies.commands.bench"):
+    for module in ("studies.certificates.bench", "studies.commands.bench"):
         monkeypatch.setattr(
             f"{module}.find_spec", lambda name, *more: None if name == "DeepCache" else real(name, *more)
         )

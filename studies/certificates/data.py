@@ -24,7 +24,7 @@ from explorer.plans.schedulers import short
 from explorer.quality.features import Features
 from explorer.quality.scorer import Raw
 from explorer.timing.latency import Latency
-from studies.certificate import FULL, KEPT, PLAN
+from studies.certificates.document import FULL, KEPT, PLAN
 from studies.documents import check_document, read_document
 from studies.settings import SamplerSettings, StudySettings, difference_words, differences, flatten
 

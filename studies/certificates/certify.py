@@ -29,7 +29,8 @@ from explorer.quality import metrics
 from explorer.quality.scorer import Raw, Scorer
 from explorer.timing.anatomy import anatomy
 from search_spaces.nickname import nickname
-from studies.certificate import (
+from studies.certificates.data import CertificateData, Run
+from studies.certificates.document import (
     ABOVE,
     CERTIFICATE,
     FULL,
@@ -40,11 +41,10 @@ from studies.certificate import (
     SCHEMA,
     plain_document,
 )
-from studies.certificate_page import page_html
-from studies.certify_data import CertificateData, Run
+from studies.certificates.export import shareable, versions
+from studies.certificates.page import page_html
 from studies.choosing.judgement import Limits, Rival, judge
 from studies.config import SearchConfig
-from studies.export import shareable, versions
 from studies.searching.session import Session
 from studies.settings import StudySettings
 

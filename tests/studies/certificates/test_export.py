@@ -16,8 +16,8 @@ from PIL import Image
 from explorer import InheritancePlan, StudyError, inherit, load_pipeline
 from explorer.models.loading import EMBEDDED
 from studies import Store
+from studies.certificates.export import find_trial, public_name, read_export, write_export
 from studies.cli import run
-from studies.export import find_trial, public_name, read_export, write_export
 from tests.studies.scored_study import STEPS, fill
 
 FILES = {"inheritance.json", "metrics.json", "README.md", "reproduce.sh", "pipeline.py", "pictures.png"}

@@ -1,0 +1,1 @@
+"""Proof of a plan on held-out prompts, and taking it home."""
