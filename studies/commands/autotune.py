@@ -8,8 +8,8 @@ from typing import Any
 
 from explorer.errors import StudyError
 from explorer.models.loading import has_weights
-from studies.autotune import OBJECTIVES, STUDY, Tuning, begin, finish, search
-from studies.autotune_words import outcome_words
+from studies.autotune.autotune import OBJECTIVES, STUDY, Tuning, begin, finish, search
+from studies.autotune.words import outcome_words
 from studies.budget import parse_budget
 from studies.certificates.certify import held_out
 from studies.choosing.judgement import Limits

@@ -18,7 +18,7 @@ from explorer import InheritancePlan, PlanError, StudyError
 from explorer.estimate import Estimate
 from explorer.plans.strategies import strategy
 from studies import Store, trials
-from studies.autotune import (
+from studies.autotune.autotune import (
     LEAST_PLANS,
     OBJECTIVES,
     TRY_SEEDS,
@@ -31,7 +31,7 @@ from studies.autotune import (
     search,
     split_budget,
 )  # fmt: skip
-from studies.autotune_words import outcome_words, pictures_needed
+from studies.autotune.words import outcome_words, pictures_needed
 from studies.certificates.certify import FRESH_SEED, held_out
 from studies.choosing.choice import Asked, Bound, choose
 from studies.choosing.judgement import FAILS, HOLDS, OPEN, PAIRS, PICTURES, Limits
@@ -293,7 +293,7 @@ def test_the_command_line_chooses_as_autotune_does(
 
 def test_a_calibrated_search_proposes_races_and_saves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Interrupted on its way and begun again, as `explorer search` would do with the same study."""
-    from studies import autotune
+    from studies.autotune import autotune
     from studies.searching import calibrate
 
     monkeypatch.setattr(autotune, "LEAST_PLANS", 1)
@@ -331,7 +331,7 @@ def test_a_calibrated_search_proposes_races_and_saves(tmp_path: Path, monkeypatc
 
 def test_a_calibration_leaves_time_for_plans_or_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """And where the command is given again with more time, it goes on with the parts that stand."""
-    from studies import autotune
+    from studies.autotune import autotune
     from studies.predicting import calibration
     from studies.searching import calibrate
 
@@ -363,7 +363,7 @@ def test_an_autotune_from_beginning_to_end(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A generous limit, so that something is chosen from few pictures; then the same command again."""
-    from studies import autotune
+    from studies.autotune import autotune
 
     monkeypatch.setattr(autotune, "LEAST_PLANS", 2)
     out = tmp_path / "mine"
@@ -437,7 +437,7 @@ def test_every_try_has_seeds_of_its_own_and_keeps_them(
         made.append((session.settings.seed, session.evaluator.seed, named["also_certified"]))
         return {"claim": {"verdict": FAILS}}
 
-    monkeypatch.setattr("studies.autotune.certify", certify)
+    monkeypatch.setattr("studies.autotune.autotune.certify", certify)
     split = Split(8, 3, 6, 1.0, 10.0, 8, 1.0)
 
     def go_on(*chosen: int) -> None:

@@ -1,0 +1,1 @@
+"""One command from a model and a limit to a certified export."""
