@@ -13,10 +13,9 @@ import pytest
 from explorer.estimate import Estimate
 from explorer.plans.plan import InheritancePlan
 from studies import counts, enqueue
-from studies.cli import run
+from studies.cli import run, search
+from studies.cli.time_words import Pace, foretold
 from studies.clock import Clock, OutOfTime, fitting, tells
-from studies.commands import search
-from studies.commands.time_words import Pace, foretold
 from studies.config import SearchConfig
 from studies.predicting import calibration
 from studies.searching.calibrate import calibrate

@@ -5,8 +5,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 from explorer.plans.plan import InheritancePlan
+from studies.cli.output import duration
 from studies.clock import Clock, fitting, tells
-from studies.commands.output import duration
 from studies.config import SearchConfig
 from studies.predicting import calibration
 from studies.queue.queue import counts

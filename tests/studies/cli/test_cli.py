@@ -38,7 +38,7 @@ def document(capsys: pytest.CaptureFixture[str], *arguments: str) -> Any:
 def test_help_imports_nothing_slow() -> None:
     """What makes `explorer --help` take seconds instead of a fifth of one."""
     slow = "('torch', 'optuna', 'sqlalchemy', 'diffusers', 'plotly')"
-    code = f"import sys, studies.cli; studies.cli.run(['--help']); print([m for m in {slow} if m in sys.modules])"
+    code = f"import sys, studies.cli.app; studies.cli.run(['--help']); print([m for m in {slow} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "search" in done.stdout and done.stdout.endswith("[]\n")
 
@@ -165,7 +165,7 @@ def test_a_worker_of_another_device_scores_quality_and_the_study_adds_latency(
 
 def test_interrupting_leaves_the_study_whole(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = [sys.executable, "-m", "studies.cli", "search", "--study", "cut", "--trials", "30", *SMALL]
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[3])}
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=tmp_path, env=environment)
     assert process.stderr is not None
     for line in process.stderr:
@@ -288,6 +288,6 @@ def test_too_little_memory_is_one_sentence(
     def fail(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr("studies.commands.engine.models_command", fail)
+    monkeypatch.setattr("studies.cli.engine.models_command", fail)
     assert run(["models"]) == 1
     assert "out of memory" in capsys.readouterr().err

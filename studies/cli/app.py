@@ -143,7 +143,7 @@ def search(
     """Search plans: the baselines first, then what is proposed. Resumes; Ctrl-C leaves the study whole."""
     given = {name: value for name, value in locals().items() if name not in ("file", "as_json")}
     started = time.monotonic()
-    from studies.commands.search import run_search
+    from studies.cli.search import run_search
 
     run_search(given, file, as_json=as_json, started=started)
 
@@ -166,7 +166,7 @@ def worker(
 ) -> None:
     """One more process on a study, from any machine that reaches the storage."""
     started = time.monotonic()
-    from studies.commands.search import run_one_worker
+    from studies.cli.search import run_one_worker
 
     run_one_worker(study, storage, device, trials, timeout, quality_only, proposals, racing, replay, started)
 
@@ -204,7 +204,7 @@ def calibrate(
     """
     own = ("pictures", "points", "again", "as_json")
     given = {name: value for name, value in locals().items() if name not in (*own, "own")}
-    from studies.commands.calibrate import run_calibrate
+    from studies.cli.calibrate import run_calibrate
 
     run_calibrate(given, pictures=pictures, points=points, again=again, as_json=as_json)
 
@@ -212,7 +212,7 @@ def calibrate(
 @app.command("list")
 def list_studies(storage: Storage = DEFAULT_STORAGE, as_json: Json = False) -> None:
     """The studies of a storage."""
-    from studies.commands.browse import list_command
+    from studies.cli.browse import list_command
 
     list_command(storage, as_json)
 
@@ -242,7 +242,7 @@ def show(
     from studies.budget import parse_share
     from studies.choosing.choice import Asked, parse_bound
     from studies.choosing.judgement import check_drift
-    from studies.commands.browse import show_command
+    from studies.cli.browse import show_command
 
     check_drift(max_drift)
     asked = Asked(
@@ -262,7 +262,7 @@ def rename(
     as_json: Json = False,
 ) -> None:
     """Give a study another name. Refused while a worker is searching it."""
-    from studies.commands.manage import rename_command
+    from studies.cli.manage import rename_command
 
     rename_command(study, new, storage, as_json)
 
@@ -278,7 +278,7 @@ def delete(
 
     Other studies and profiles stay. Refused while a worker is searching the study.
     """
-    from studies.commands.manage import delete_command
+    from studies.cli.manage import delete_command
 
     delete_command(study, storage, yes, as_json)
 
@@ -293,7 +293,7 @@ def export(
     as_json: Json = False,
 ) -> None:
     """Take a trial home: the plan, its numbers, a card, a script that measures it again, a pipeline for diffusers."""
-    from studies.commands.export import export_command
+    from studies.cli.export import export_command
 
     export_command(study, trial, out, storage, force, as_json)
 
@@ -335,7 +335,7 @@ def certify(
     given = {name: value for name, value in locals().items() if name in (*names, "variant", "pairs", "compile")}
     from studies.budget import parse_share
     from studies.choosing.judgement import Limits
-    from studies.commands.certify import certify_command
+    from studies.cli.certify import certify_command
 
     limits = Limits(parse_share("--max-clip-loss", max_clip_loss), max_drift)
     certify_command(target, trial, storage, out, count, limits, again, given, as_json)
@@ -360,7 +360,7 @@ def bench(
 ) -> None:
     """Time an exported plan against the stock pipeline and DeepCache on this machine, in turn, in one process."""
     given = {name: value for name, value in locals().items() if name not in ("folder", "as_json", "batch")}
-    from studies.commands.bench import bench_command
+    from studies.cli.bench import bench_command
 
     bench_command(folder, given | {"latency_batch": batch}, as_json)
 
@@ -397,7 +397,7 @@ def autotune(
     given = {name: value for name, value in locals().items() if name in (*names, "variant", "compile", "schedulers")}
     from studies.budget import parse_share
     from studies.choosing.judgement import Limits
-    from studies.commands.autotune import autotune_command
+    from studies.cli.autotune import autotune_command
 
     limits = Limits(parse_share("--max-clip-loss", max_clip_loss), max_drift)
     autotune_command(budget, limits, out, certificate_prompts, given, as_json, began)
@@ -406,7 +406,7 @@ def autotune(
 @app.command()
 def models(as_json: Json = False) -> None:
     """The models that can be named without a path."""
-    from studies.commands.engine import models_command
+    from studies.cli.engine import models_command
 
     models_command(as_json)
 
@@ -419,7 +419,7 @@ def anatomy(
     as_json: Json = False,
 ) -> None:
     """What each unit of a model costs: parameters and MACs, and its time where a profile stands."""
-    from studies.commands.engine import anatomy_command
+    from studies.cli.engine import anatomy_command
 
     anatomy_command(model, resolution, storage, as_json)
 
@@ -436,7 +436,7 @@ def strategies(
 ) -> None:
     """The named strategies on a model: units inherited, MACs of an inherit step, the speed-up that MACs and a profile
     predict, and the memory of their features."""
-    from studies.commands.engine import strategies_command
+    from studies.cli.engine import strategies_command
 
     strategies_command(model, steps, resolution, batch, dtype, storage, as_json)
 
@@ -457,7 +457,7 @@ def profile(
     as_json: Json = False,
 ) -> None:
     """Measure every node and every strategy's step on this device, and how well a plan's time is predicted."""
-    from studies.commands.profile import profile_command
+    from studies.cli.profile import profile_command
 
     profile_command(
         model, device=device, dtype=dtype, variant=variant, batch=batch, resolution=resolution, steps=steps,
@@ -479,7 +479,7 @@ def dashboard(
     ] = "127.0.0.1",
 ) -> None:
     """Look at the studies of a storage in the browser: fronts, pictures, plans, progress. Prints the address."""
-    from studies.commands.dashboard import dashboard_command
+    from studies.cli.dashboard import dashboard_command
 
     dashboard_command(storage, port, study, host)
 
