@@ -61,7 +61,7 @@ def without_savings(config: SearchConfig) -> SearchConfig:
 
 def tell() -> Callable[[Standing], None]:
     """One line on stderr at each tenth of a stage."""
-    from studies.cli.output import duration
+    from studies.cli.commands.output import duration
 
     seen: set[int] = set()
 
@@ -83,7 +83,7 @@ class Pace:
 
     def tell(self, words: str, count: int = 1) -> None:
         """`count` more are done."""
-        from studies.cli.output import duration
+        from studies.cli.commands.output import duration
 
         self.done += count
         each = (time.monotonic() - self._start) / (self.done - self._before)

@@ -20,7 +20,7 @@ from benchmarks.report import options, write_figure, write_result
 from explorer.models.workload import latent_size, vae_factor
 from explorer.timing.anatomy import anatomy
 from explorer.timing.profile import Profile
-from studies.cli.profile import node_documents, over_nodes, over_sampled_nodes, strategy_documents
+from studies.cli.commands.profile import node_documents, over_nodes, over_sampled_nodes, strategy_documents
 
 STEPS = 50
 

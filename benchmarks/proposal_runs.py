@@ -132,7 +132,7 @@ def calibrate_bench(bench: Bench) -> float:
 
 def _each_tenth(words: str) -> Callable[[Any], None]:
     """A line on stderr at each tenth of what a search or a calibration tells of its progress."""
-    from studies.cli.output import duration
+    from studies.cli.commands.output import duration
 
     seen: set[int] = set()
 

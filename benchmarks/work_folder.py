@@ -92,7 +92,7 @@ class Ticker:
 
     def tell(self, words: str, *, count: int = 1, worked: bool = True) -> None:
         """`count` more are done. worked: False for what stood already, which says nothing of the rate."""
-        from studies.cli.output import duration
+        from studies.cli.commands.output import duration
 
         if not worked:
             self.total -= count

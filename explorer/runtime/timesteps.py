@@ -43,11 +43,11 @@ class Walk:
         """Index of the call in the complete schedule; None where `timestep` is no view of these timesteps."""
         if timestep.untyped_storage()._cdata != self._storage.cdata:
             return None
-        return (timestep.storage_offset() - self._offset) // self._stride + self.first
+        return int(timestep.storage_offset() - self._offset) // int(self._stride) + self.first
 
     def is_on(self, other: Walk) -> bool:
         """Whether both are over the same timesteps."""
-        return self._storage.cdata == other._storage.cdata and self._offset == other._offset
+        return bool(self._storage.cdata == other._storage.cdata and self._offset == other._offset)
 
     def is_over(self) -> bool:
         """Whether nobody holds these timesteps any more, so that no further call can come from them."""

@@ -15,13 +15,12 @@ import sqlalchemy as sa
 from sqlalchemy.engine import URL, Connection
 
 from explorer.errors import StudyError
-from studies.certificates import document as certificate
-from studies.queue import heartbeats as claims
-from studies.queue import queue
+from studies.certificates import document
+from studies.queue import heartbeats, queue
 from studies.storage import optuna_tables, pictures, postgresql, saved, sqlite, tables
 from studies.storage.store import Store, StudyRecord, check_name
 
-FOLDERS = (pictures.FOLDER, saved.FOLDER, certificate.FOLDER)
+FOLDERS = (pictures.FOLDER, saved.FOLDER, document.FOLDER)
 """What a study has beside the storage: a folder of its own in each of these."""
 _OF_PLANS = (tables.measurements, tables.pictures)
 _SQLITE = b"SQLite format 3\0"
@@ -129,10 +128,12 @@ def _counted(count: int, what: str) -> str:
 
 def _check_idle(connection: Connection, store: Store, study: StudyRecord, done: str) -> None:
     """Raises StudyError while a worker is searching the study. The caller holds the study's lock."""
-    here, now = claims.host(), postgresql.now(connection)
-    mine = (tables.workers.c.study_id == study.id, tables.workers.c.state == claims.ALIVE)
+    here, now = heartbeats.host(), postgresql.now(connection)
+    mine = (tables.workers.c.study_id == study.id, tables.workers.c.state == heartbeats.ALIVE)
     alive = [
-        row for row in connection.execute(sa.select(tables.workers).where(*mine)) if not claims.is_dead(row, here, now)
+        row
+        for row in connection.execute(sa.select(tables.workers).where(*mine))
+        if not heartbeats.is_dead(row, here, now)
     ]
     if alive:
         named = ", ".join(f"worker {row.number} (process {row.pid} on {row.host.split()[0]})" for row in alive[:3])
@@ -172,7 +173,9 @@ def _names(path: Path, folder: str) -> bool:
             inspector, name = sa.inspect(connection), tables.studies.name
             if not inspector.has_table(name):
                 return False
-            column = tables.studies.c.name  # of an earlier version, where the name was the folder's
+            column: sa.ColumnElement[str] = (
+                tables.studies.c.name
+            )  # of an earlier version, where the name was the folder's
             if tables.studies.c.folder.name in {each["name"] for each in inspector.get_columns(name)}:
                 column = sa.func.coalesce(sa.func.nullif(tables.studies.c.folder, ""), tables.studies.c.name)
             return connection.execute(sa.select(tables.studies.c.id).where(column == folder)).first() is not None

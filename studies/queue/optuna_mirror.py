@@ -19,8 +19,7 @@ from optuna.trial import FixedTrial, FrozenTrial, TrialState, create_trial
 
 from explorer.errors import ExplorerError
 from explorer.plans.plan import InheritancePlan
-from studies.queue import heartbeats as claims
-from studies.queue import queue
+from studies.queue import heartbeats, queue
 from studies.queue.queue import Claim
 from studies.scored import LATENCY, Space
 from studies.storage.store import Store, StudyRecord
@@ -164,7 +163,7 @@ class Mirror:
         running = self.store.with_optuna(lambda: self.optuna.get_trials(deepcopy=False, states=(TrialState.RUNNING,)))
         if not running:
             return 0
-        gone = claims.gone_workers(self.store, self.study)
+        gone = heartbeats.gone_workers(self.store, self.study)
         settled = 0
         for trial in running:
             owner = trial.user_attrs.get("worker")

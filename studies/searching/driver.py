@@ -20,8 +20,7 @@ from studies.interrupts import held, released
 from studies.proposing.proposers.base import Predictor, Tools
 from studies.proposing.proposers.record import Record
 from studies.proposing.source import Exhausted, Proposer
-from studies.queue import heartbeats as claims
-from studies.queue import queue, samplers
+from studies.queue import heartbeats, queue, samplers
 from studies.queue.heartbeats import Worker
 from studies.queue.optuna_mirror import Mirror
 from studies.queue.queue import Claim, Counts
@@ -151,7 +150,7 @@ def run_worker(
         finally:
             with suppress(StudyError):  # in trouble with the storage, whoever opens it next finds this worker gone
                 worker.stop()
-                claims.recover(store, study)
+                heartbeats.recover(store, study)
                 if run is not None:
                     run.mirror.reconcile()  # an error may have come between a plan's record and its trial's
 
@@ -230,7 +229,7 @@ class _Run:
         now = time.monotonic()
         if now - self.recovered >= RECOVER_SECONDS:
             self.recovered = now
-            claims.recover(self.store, self.study)
+            heartbeats.recover(self.store, self.study)
             self.mirror.reconcile()
 
     def _may_propose(self, counts: Counts, total: int | None) -> bool:

@@ -18,7 +18,7 @@ from explorer.estimate import Estimate
 from explorer.plans.plan import InheritancePlan
 from explorer.plans.strategies import strategy
 from studies import Objective, Store, trials
-from studies.cli.search import run_search
+from studies.cli.commands.search import run_search
 from studies.results.rows import TrialRow
 from studies.scoring.evaluator import CandidateEvaluator
 from studies.storage.tables import DONE

@@ -19,7 +19,7 @@ from explorer.memory import (
     needed_for,
     out_of_memory,
 )
-from explorer.models import loading as models
+from explorer.models import loading
 from explorer.models.loading import load_pipeline, weight_bytes
 
 GIB = 2**30
@@ -67,7 +67,7 @@ def test_weights_that_do_not_fit_are_said_before_they_are_loaded(
     model: str, device: str, dtype: str, half: bool, free: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     free(2**20)
-    monkeypatch.setattr(models, "_loaded", lambda *_: pytest.fail("loaded"))
+    monkeypatch.setattr(loading, "_loaded", lambda *_: pytest.fail("loaded"))
     with pytest.raises(DeviceError) as refused:
         load_pipeline(model, device=device, dtype=dtype)
     said = str(refused.value)
@@ -80,7 +80,7 @@ def test_weights_that_run_out_on_the_way_are_said(monkeypatch: pytest.MonkeyPatc
     def out(*_: Any) -> None:
         raise torch.OutOfMemoryError(CUDA)
 
-    monkeypatch.setattr(models, "_loaded", out)
+    monkeypatch.setattr(loading, "_loaded", out)
     with pytest.raises(DeviceError, match=r"loading emoji in float32 ran out of memory on cpu: 2 GiB more were wanted"):
         load_pipeline("emoji")
 

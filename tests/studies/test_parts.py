@@ -17,8 +17,7 @@ from optuna.trial import TrialState
 
 from explorer.errors import StudyError
 from studies import Counts, Objective, Store, StudyRecord, counts, enqueue, run_worker, trials
-from studies.queue import heartbeats as claims
-from studies.queue import queue
+from studies.queue import heartbeats, queue
 from studies.queue.optuna_mirror import Mirror
 from studies.results.rows import sample_pictures
 from studies.scored import QUALITY
@@ -143,7 +142,7 @@ def test_the_part_of_a_dead_worker_returns_to_the_queue(store: Store, study: Stu
     assert claim is not None and claim.part == part
     number = mirror(store, study, worker_id).begin(claim)
     assert (number == claim.number) == (part == "latency")
-    assert claims.recover(store, study) == claims.Found(1, 1)
+    assert heartbeats.recover(store, study) == heartbeats.Found(1, 1)
     assert counts(store, study) == (Counts(waiting=2) if part == "quality" else Counts(untimed=2))
     assert mirror(store, study, worker_row(store, study)).reconcile() == (1 if part == "quality" else 0)
     run(store, 2)
@@ -160,7 +159,7 @@ def test_a_latency_part_that_was_taken_from_a_worker_leaves_the_trial_to_its_new
         def score(self, plan: ToyPlan, part: Any = None) -> Any:
             with store.begin() as connection:  # it is taken for dead, and another one claims the part
                 connection.execute(sa.update(tables.workers).values(state="dead"))
-            claims.recover(store, study)
+            heartbeats.recover(store, study)
             other.append(queue.claim_waiting(store, study, worker_row(store, study), None))
             return super().score(plan, part)
 

@@ -125,22 +125,22 @@ def test_a_document_that_is_no_profile_is_refused(
 
 
 def test_too_little_memory_says_how_much_and_what_to_lower(monkeypatch: pytest.MonkeyPatch) -> None:
-    from explorer.timing import profiling as profiler
+    from explorer.timing import profiling
 
     pipe = make_pipeline()
-    monkeypatch.setattr(profiler, "free_memory", lambda _: 1000)
+    monkeypatch.setattr(profiling, "free_memory", lambda _: 1000)
     with pytest.raises(DeviceError, match=r"needs about .* GiB .* lower --batch or --resolution"):
         profile_pipeline(pipe, "tiny", workload_of(pipe, device="cpu"), steps=4)
 
 
 def test_memory_that_runs_out_on_the_way_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    from explorer.timing import profiling as profiler
+    from explorer.timing import profiling
 
     def out(*_: Any, **__: Any) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     pipe = make_pipeline()
-    monkeypatch.setattr(profiler, "time_steps", out)
+    monkeypatch.setattr(profiling, "time_steps", out)
     with pytest.raises(DeviceError, match=r"ran out of memory on cpu.* lower --batch"):
         profile_pipeline(pipe, "tiny", workload_of(pipe, device="cpu"), steps=4, rounds=3)
 

@@ -121,7 +121,7 @@ def test_without_deepcache_it_says_how_to_install_it(
     import importlib.util
 
     real = importlib.util.find_spec
-    for module in ("studies.certificates.bench", "studies.cli.bench"):
+    for module in ("studies.certificates.bench", "studies.cli.commands.bench"):
         monkeypatch.setattr(
             f"{module}.find_spec", lambda name, *more: None if name == "DeepCache" else real(name, *more)
         )

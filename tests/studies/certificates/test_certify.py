@@ -34,7 +34,7 @@ from studies.certificates.export import exported_plan, find_trial, read_export, 
 from studies.certificates.page import page_html
 from studies.choosing.judgement import FAILS, HOLDS, OPEN, PAIRS, PICTURES, PROMPTS, Limits, Rival, judge
 from studies.cli import run
-from studies.cli.certify import _of_export
+from studies.cli.commands.certify import _of_export
 from studies.config import SearchConfig
 from studies.settings import StudySettings
 from studies.wording import figures, interval, percent, pictures, ratio, speed_words

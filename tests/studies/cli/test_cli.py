@@ -288,6 +288,6 @@ def test_too_little_memory_is_one_sentence(
     def fail(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr("studies.cli.engine.models_command", fail)
+    monkeypatch.setattr("studies.cli.commands.engine.models_command", fail)
     assert run(["models"]) == 1
     assert "out of memory" in capsys.readouterr().err

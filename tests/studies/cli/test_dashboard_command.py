@@ -14,7 +14,7 @@ import pytest
 
 from explorer.errors import StudyError
 from studies import Store
-from studies.cli.dashboard import HOST, dashboard_command, flags
+from studies.cli.commands.dashboard import HOST, dashboard_command, flags
 from studies.config import STORAGE_VARIABLE
 
 ROOT = Path(__file__).parents[3]
@@ -124,7 +124,7 @@ def test_the_address_is_printed_and_nothing_is_left_running(storage: Path) -> No
     with socket.socket() as free:
         free.bind((HOST, 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "-c", "from studies.cli.dashboard import dashboard_command as d; "
+    command = [sys.executable, "-c", "from studies.cli.commands.dashboard import dashboard_command as d; "
                f"d({str(storage)!r}, {port}, 'toy')"]  # fmt: skip
     process = subprocess.Popen(
         command, cwd=ROOT, stderr=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": "."}

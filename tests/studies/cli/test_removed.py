@@ -10,7 +10,7 @@ import pytest
 from explorer.errors import StudyError
 from studies import SamplerSettings, Store, run_worker, trials
 from studies.cli import run
-from studies.cli.certify import certificate_config
+from studies.cli.commands.certify import certificate_config
 from studies.removed import PROXY_VARIABLE, SAMPLER
 from studies.results.lineage import lineage
 from studies.storage.tables import PARENTS

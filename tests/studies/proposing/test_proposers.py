@@ -23,7 +23,7 @@ from search_spaces import make_space
 from search_spaces.joint import STEPS_OF_FIFTY
 from search_spaces.space import Setting
 from studies import Store, enqueue, run_worker, trials
-from studies.cli.browse import study_document
+from studies.cli.commands.browse import study_document
 from studies.config import PROPOSALS, SearchConfig
 from studies.pareto.front import hypervolume
 from studies.pareto.growth import gains

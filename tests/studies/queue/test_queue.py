@@ -12,8 +12,7 @@ import sqlalchemy as sa
 from optuna.trial import TrialState
 
 from studies import Counts, Store, StudyRecord, counts, enqueue, run_worker, trials
-from studies.queue import heartbeats as claims
-from studies.queue import queue, samplers
+from studies.queue import heartbeats, queue, samplers
 from studies.queue.optuna_mirror import WORKER_DIED, Mirror
 from studies.storage import tables
 from tests.studies.toy_study import ToyEvaluator, ToyPlan, ToySpace, toy_settings
@@ -34,7 +33,7 @@ def worker_row(store: Store, study: StudyRecord, **change: object) -> int:
     me = psutil.Process()
     row = {
         "study_id": study.id,
-        "host": claims.host(),
+        "host": heartbeats.host(),
         "pid": me.pid,
         "process_started": me.create_time(),
         "heartbeat": time.time(),
@@ -52,7 +51,7 @@ def dead_worker(store: Store, study: StudyRecord) -> int:
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
         started = psutil.Process(process.pid).create_time()
         worker_id = worker_row(store, study, pid=process.pid, process_started=started)
-        assert claims.recover(store, study) == claims.Found(0, 0)
+        assert heartbeats.recover(store, study) == heartbeats.Found(0, 0)
         process.kill()
     return worker_id
 
@@ -103,7 +102,7 @@ def test_only_the_holder_of_a_claim_can_finish_it(store: Store, study: StudyReco
     worker_id = dead_worker(store, study)
     lost = queue.claim_waiting(store, study, worker_id, None)
     assert lost is not None
-    assert claims.recover(store, study) == claims.Found(1, 1)
+    assert heartbeats.recover(store, study) == heartbeats.Found(1, 1)
     again = queue.claim_waiting(store, study, worker_row(store, study), None)
     assert again is not None and again.key == lost.key
     assert not queue.finish(store, study, lost, SCORED)
@@ -117,13 +116,13 @@ def test_only_the_holder_of_a_claim_can_finish_it(store: Store, study: StudyReco
 def test_two_finders_put_a_dead_workers_plan_back_once(store: Store, study: StudyRecord) -> None:
     claim = queue.claim_waiting(store, study, dead_worker(store, study), None)
     assert claim is not None
-    found: list[claims.Found] = []
-    threads = [threading.Thread(target=lambda: found.append(claims.recover(store, study))) for _ in range(4)]
+    found: list[heartbeats.Found] = []
+    threads = [threading.Thread(target=lambda: found.append(heartbeats.recover(store, study))) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert sorted(found, key=lambda f: f.dead) == [claims.Found(0, 0)] * 3 + [claims.Found(1, 1)]
+    assert sorted(found, key=lambda f: f.dead) == [heartbeats.Found(0, 0)] * 3 + [heartbeats.Found(1, 1)]
     assert counts(store, study) == Counts(waiting=6)
 
 
@@ -140,26 +139,26 @@ def test_two_finders_put_a_dead_workers_plan_back_once(store: Store, study: Stud
 )
 def test_who_counts_as_dead(store: Store, study: StudyRecord, change: dict[str, object], dead: bool) -> None:
     worker_row(store, study, **change)
-    assert claims.recover(store, study).dead == dead
+    assert heartbeats.recover(store, study).dead == dead
 
 
 def test_a_killed_process_that_nobody_has_waited_for_is_dead(store: Store, study: StudyRecord) -> None:
     process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     started = psutil.Process(process.pid).create_time()
-    worker = claims.Worker.start(store, study)
+    worker = heartbeats.Worker.start(store, study)
     with store.begin() as connection:
         connection.execute(sa.update(tables.workers).values(pid=process.pid, process_started=started))
     process.kill()
     while psutil.Process(process.pid).status() != psutil.STATUS_ZOMBIE:
         time.sleep(0.01)
-    assert claims.recover(store, study).dead == 1
+    assert heartbeats.recover(store, study).dead == 1
     process.communicate()
     worker.stop()
 
 
 def test_the_heart_beats(store: Store, study: StudyRecord, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(claims, "BEAT_SECONDS", 0.05)
-    worker = claims.Worker.start(store, study)
+    monkeypatch.setattr(heartbeats, "BEAT_SECONDS", 0.05)
+    worker = heartbeats.Worker.start(store, study)
     with store.begin() as connection:
         connection.execute(sa.update(tables.workers).values(heartbeat=0.0, state="dead"))  # taken for dead elsewhere
     query = sa.select(tables.workers.c.heartbeat, tables.workers.c.state)
@@ -212,6 +211,6 @@ def test_a_trial_that_was_asked_for_and_left_is_settled_after_a_while(
 
 
 def test_hosts_are_told_apart_by_more_than_their_name() -> None:
-    assert claims.host() == claims.host()
+    assert heartbeats.host() == heartbeats.host()
     if os.path.exists("/proc/self/ns/pid"):
-        assert "pid:" in claims.host()
+        assert "pid:" in heartbeats.host()

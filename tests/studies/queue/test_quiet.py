@@ -16,7 +16,7 @@ import torch
 from explorer import strategy
 from explorer.devices import describe
 from explorer.errors import StudyError
-from studies.queue import quiet_machine as quiet
+from studies.queue import quiet_machine
 from studies.queue.heartbeats import PARENT_VARIABLE
 from studies.queue.quiet_machine import Busy, Load, Quiet, StudyLedger, load_of_others, stall_ratio
 from studies.scored import UNSTEADY_LATENCY
@@ -52,10 +52,10 @@ def test_own_processes_are_no_load_and_others_are(
 ) -> None:
     usage_of(spinning.pid)  # until it has started
     key = (spinning.pid, psutil.Process(spinning.pid).create_time())
-    assert key not in quiet._cpu_seconds()
-    assert (os.getpid(), psutil.Process().create_time()) not in quiet._cpu_seconds()
+    assert key not in quiet_machine._cpu_seconds()
+    assert (os.getpid(), psutil.Process().create_time()) not in quiet_machine._cpu_seconds()
     monkeypatch.setenv(PARENT_VARIABLE, str(spinning.pid))  # of a worker, the command that started it
-    assert key not in quiet._cpu_seconds()
+    assert key not in quiet_machine._cpu_seconds()
     # Seen from a process that did not start it.
     found = f"{key[0]} in [pid for pid, _ in _cpu_seconds()]"
     program = f"from studies.queue.quiet_machine import _cpu_seconds; print({found})"
@@ -102,9 +102,9 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
         def sleep(seconds: float) -> None:
             now[0] += seconds
 
-    monkeypatch.setattr(quiet, "time", Time)
+    monkeypatch.setattr(quiet_machine, "time", Time)
     monkeypatch.setattr(psutil, "cpu_count", lambda: 2)
-    monkeypatch.delenv(quiet.WAIT_VARIABLE)
+    monkeypatch.delenv(quiet_machine.WAIT_VARIABLE)
     return now
 
 
@@ -149,25 +149,27 @@ def test_a_study_waits_two_minutes_in_all_of_its_runs(clock: list[float], tmp_pa
     with Store.open(tmp_path / "explorer.db") as store:  # another run of it
         again = StudyLedger(store, store.study("s"))
         Quiet(2, again, look=Neighbours(2.0)).wait()
-        assert clock[0] == pytest.approx(quiet.SECONDS) and again.spent() == pytest.approx(quiet.SECONDS)
+        assert clock[0] == pytest.approx(quiet_machine.SECONDS) and again.spent() == pytest.approx(
+            quiet_machine.SECONDS
+        )
         neighbours = Neighbours(2.0)
         Quiet(2, again, look=neighbours).wait()
-        assert clock[0] == pytest.approx(quiet.SECONDS) and neighbours.looks == 0
+        assert clock[0] == pytest.approx(quiet_machine.SECONDS) and neighbours.looks == 0
 
 
 @pytest.mark.parametrize(
     ("variable", "wrong"),
     [
-        (quiet.WAIT_VARIABLE, "long"),
-        (quiet.WAIT_VARIABLE, "-1"),
-        (quiet.STALL_VARIABLE, "0.9"),
-        (quiet.STALL_VARIABLE, "inf"),
+        (quiet_machine.WAIT_VARIABLE, "long"),
+        (quiet_machine.WAIT_VARIABLE, "-1"),
+        (quiet_machine.STALL_VARIABLE, "0.9"),
+        (quiet_machine.STALL_VARIABLE, "inf"),
     ],
 )
 def test_variables_that_are_no_numbers_are_refused(variable: str, wrong: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(variable, wrong)
     with pytest.raises(StudyError, match=f"{variable} must be a number .* got '{wrong}'"):
-        stall_ratio() if variable == quiet.STALL_VARIABLE else quiet.wait_seconds()
+        stall_ratio() if variable == quiet_machine.STALL_VARIABLE else quiet_machine.wait_seconds()
 
 
 class Recorded:
@@ -183,7 +185,7 @@ class Recorded:
 
 def test_a_meter_waits_at_first_and_after_what_stalled(monkeypatch: pytest.MonkeyPatch) -> None:
     recorded = Recorded()
-    monkeypatch.delenv(quiet.STALL_VARIABLE)
+    monkeypatch.delenv(quiet_machine.STALL_VARIABLE)
     meter = LatencyMeter(CPU, describe(CPU), pairs=3, quiet=recorded)  # type: ignore[arg-type]
     times: list[float] = []
     clock = type("Clock", (), {"time": lambda self, call: times.pop(0)})()

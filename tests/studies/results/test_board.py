@@ -18,7 +18,7 @@ from explorer.plans.plan import InheritancePlan
 from explorer.plans.schedule import Curve, Segments
 from explorer.plans.strategies import STRATEGIES, strategy
 from studies import Store, enqueue, trials
-from studies.cli.browse import print_front
+from studies.cli.commands.browse import print_front
 from studies.pareto.ties import tied
 from studies.results.board import Board
 from studies.results.charts import front_figure, group_of

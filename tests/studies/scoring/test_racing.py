@@ -17,7 +17,7 @@ from optuna.trial import TrialState
 from explorer import InheritancePlan, strategy
 from explorer.estimate import Estimate
 from studies import Scored, Store, counts, enqueue, front_rows, run_worker, trials
-from studies.cli.search import _tell_no_look
+from studies.cli.commands.search import _tell_no_look
 from studies.config import SearchConfig
 from studies.queue import queue
 from studies.results.history import history

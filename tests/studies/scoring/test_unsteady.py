@@ -12,7 +12,7 @@ import pytest
 
 from explorer.errors import StudyError
 from studies.certificates.export import find_trial
-from studies.cli.browse import study_document
+from studies.cli.commands.browse import study_document
 from studies.queue.queue import Counts, counts, enqueue
 from studies.results.board import Board
 from studies.results.rows import samples, trials

@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from explorer.models import loading as models
-from explorer.models import true_architectures
+from explorer.models import loading, true_architectures
 from explorer.plans.strategies import STRATEGIES
 from explorer.timing.profile import Profile
 from studies.cli import run
@@ -55,7 +54,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A folder for storages, while a tiny architecture can be named."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(true_architectures.ARCHITECTURES, MODEL, (TINY, "epsilon"))
-        patch.setattr(models, "random_pipeline", tiny_pipeline)
+        patch.setattr(loading, "random_pipeline", tiny_pipeline)
         yield tmp_path_factory.mktemp("profiles")
 
 
@@ -95,9 +94,9 @@ def session_of() -> Session:
 def test_a_profile_that_stands_is_shown_and_not_measured(
     folder: Path, stored: Path, small_profile: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from explorer.timing import profiling as profiler
+    from explorer.timing import profiling
 
-    monkeypatch.setattr(profiler, "time_steps", lambda *_, **__: pytest.fail("measured again"))
+    monkeypatch.setattr(profiling, "time_steps", lambda *_, **__: pytest.fail("measured again"))
     command = ["profile", "--model", MODEL, "--storage", str(stored), *SMALL]
     assert run([*command, "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == small_profile
@@ -247,7 +246,7 @@ def test_too_little_memory_is_said_before_loading(
     from explorer import memory
 
     monkeypatch.setattr(memory, "free_memory", lambda _: 2**30)
-    monkeypatch.setattr(models, "random_pipeline", lambda *_, **__: pytest.fail("loaded"))
+    monkeypatch.setattr(loading, "random_pipeline", lambda *_, **__: pytest.fail("loaded"))
     assert run(["profile", "--model", "arch:sd15", "--storage", str(folder / "refused.db"), *SMALL]) == 1
     said = capsys.readouterr().err
     assert "arch:sd15 in float32 needs about 4.4 GiB (unet 3.2, vae 0.31 and headroom) and 1.0 GiB are free" in said

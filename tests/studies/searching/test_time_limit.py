@@ -14,7 +14,7 @@ from explorer.estimate import Estimate
 from explorer.plans.plan import InheritancePlan
 from studies import counts, enqueue
 from studies.cli import run, search
-from studies.cli.time_words import Pace, foretold
+from studies.cli.commands.time_words import Pace, foretold
 from studies.clock import Clock, OutOfTime, fitting, tells
 from studies.config import SearchConfig
 from studies.predicting import calibration

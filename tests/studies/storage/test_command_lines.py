@@ -16,7 +16,7 @@ from rich.console import Console
 from studies import Store
 from studies.certificates.export import find_trial, write_export
 from studies.cli import run
-from studies.cli.output import out, print_command, table
+from studies.cli.commands.output import out, print_command, table
 from studies.config import STORAGE_VARIABLE
 from studies.storage.command_lines import command_line
 from studies.storage.database import parse_url

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import sqlalchemy as sa
 from alembic import op
 
@@ -14,7 +16,7 @@ ROWS = 500
 
 
 def upgrade() -> None:
-    columns: list[sa.Column[str]] = [
+    columns: list[sa.Column[Any]] = [
         sa.Column("nickname", sa.Text, nullable=True),
         sa.Column("mode", sa.String(20), nullable=False, server_default="other"),
         sa.Column("form", sa.String(20), nullable=False, server_default="other"),
@@ -29,9 +31,14 @@ def upgrade() -> None:
     _backfill([column.name for column in columns], columns)
 
 
-def _backfill(names: list[str], columns: list[sa.Column[str]]) -> None:
+def _backfill(names: list[str], columns: list[sa.Column[Any]]) -> None:
     """Facts of the stored plans. `PlanFacts` may have more of them by now: only these columns exist yet."""
-    stored = (sa.column("id"), sa.column("plan", sa.JSON), sa.column("name"), sa.column("words"))
+    stored: tuple[sa.ColumnClause[Any], ...] = (
+        sa.column("id"),
+        sa.column("plan", sa.JSON),
+        sa.column("name"),
+        sa.column("words"),
+    )
     plans = sa.table("explorer_plans", *stored, *(sa.column(column.name, column.type) for column in columns))
     change = sa.update(plans).where(plans.c.id == sa.bindparam("row"))
     change = change.values({name: sa.bindparam(f"new_{name}", type_=plans.c[name].type) for name in names})

@@ -8,7 +8,7 @@ import typer
 
 from explorer.errors import StudyError
 from studies.certificates.housekeeping import contents, delete_study, rename_study
-from studies.cli.output import out, print_json, words
+from studies.cli.commands.output import out, print_json, words
 from studies.storage.store import Store
 
 NOT_DONE = 1

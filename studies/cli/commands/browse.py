@@ -9,7 +9,7 @@ from typing import Any
 from explorer.estimate import Estimate
 from studies.choosing.choice import Asked, Choice
 from studies.choosing.pick import answer
-from studies.cli.output import out, print_command, print_json, table
+from studies.cli.commands.output import out, print_command, print_json, table
 from studies.queue.queue import counts
 from studies.results.rows import TrialRow, trials
 from studies.results.shared import shared_drift

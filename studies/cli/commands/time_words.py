@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 from explorer.plans.plan import InheritancePlan
-from studies.cli.output import duration
+from studies.cli.commands.output import duration
 from studies.clock import Clock, fitting, tells
 from studies.config import SearchConfig
 from studies.predicting import calibration

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
 from explorer.errors import PlanError, ScoreError
-from studies.cli.output import duration, out, print_json, table, words
+from studies.cli.commands.output import duration, out, print_json, table, words
 
 if TYPE_CHECKING:
     from explorer.timing.profile import Profile

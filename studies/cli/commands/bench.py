@@ -9,8 +9,8 @@ from typing import Any
 from explorer.errors import StudyError
 from studies.certificates.bench import INSTALL, bench, compiler_words, contenders
 from studies.certificates.export import read_export, versions
-from studies.cli.certify import export_settings, model_of
-from studies.cli.output import counted, out, print_json, table, words
+from studies.cli.commands.certify import export_settings, model_of
+from studies.cli.commands.output import counted, out, print_json, table, words
 from studies.config import SearchConfig, make_config
 from studies.interrupts import interruptible
 from studies.searching.session import open_session

@@ -8,7 +8,7 @@ import numpy as np
 from rich.progress import BarColumn, Progress, TextColumn
 
 from studies import removed
-from studies.cli.output import duration, out, print_command, print_json, table, words
+from studies.cli.commands.output import duration, out, print_command, print_json, table, words
 from studies.config import check_place, make_config
 from studies.interrupts import interruptible
 from studies.predicting import calibration

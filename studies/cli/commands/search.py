@@ -15,10 +15,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from explorer.errors import StudyError
 from explorer.models.prompts import texts
 from studies import removed
-from studies.cli.browse import print_front, study_document
-from studies.cli.calibrate import with_progress
-from studies.cli.output import duration, print_command, print_json, words
-from studies.cli.time_words import Pace, foretold, unscored
+from studies.cli.commands.browse import print_front, study_document
+from studies.cli.commands.calibrate import with_progress
+from studies.cli.commands.output import duration, print_command, print_json, words
+from studies.cli.commands.time_words import Pace, foretold, unscored
 from studies.clock import Clock, OutOfTime
 from studies.config import STORAGE_VARIABLE, SearchConfig, check_place, make_config
 from studies.interrupts import interruptible

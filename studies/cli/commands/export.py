@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from studies.certificates.export import find_trial, write_export
-from studies.cli.output import out, print_json
+from studies.cli.commands.output import out, print_json
 from studies.storage.store import Store
 
 

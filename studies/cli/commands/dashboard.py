@@ -23,7 +23,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from explorer.errors import StudyError, brief
-from studies.cli.output import words
+from studies.cli.commands.output import words
 from studies.config import STORAGE_VARIABLE
 from studies.interrupts import interruptible
 from studies.storage.store import Store

@@ -13,7 +13,7 @@ from studies.autotune.words import outcome_words
 from studies.budget import parse_budget
 from studies.certificates.certify import held_out
 from studies.choosing.judgement import Limits
-from studies.cli.output import duration, out, print_json, words
+from studies.cli.commands.output import duration, out, print_json, words
 from studies.config import make_config
 from studies.interrupts import interruptible
 from studies.storage.store import Store

@@ -13,7 +13,7 @@ from studies.certificates.certify import LEAST, certify, check_held_out, held_ou
 from studies.certificates.document import CERTIFICATE, PAGE, certificate_folder
 from studies.certificates.export import exported_plan, find_trial, read_export, write_card
 from studies.choosing.judgement import Limits
-from studies.cli.output import counted, out, print_json, words
+from studies.cli.commands.output import counted, out, print_json, words
 from studies.config import SearchConfig, make_config
 from studies.interrupts import interruptible
 from studies.searching.session import Session, config_of, open_session

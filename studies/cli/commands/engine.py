@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from explorer.errors import ModelError
-from studies.cli.output import out, print_json, table
+from studies.cli.commands.output import out, print_json, table
 
 
 def models_command(as_json: bool) -> None:
@@ -130,7 +130,7 @@ def strategy_rows(found: Any, steps: int, sample_bytes: int, profile: Any = None
     from explorer.errors import PlanError
     from explorer.plans.strategies import DEEPCACHE_MODES, PAPER_MODES, PAPER_STRATEGIES, STRATEGIES, strategy
     from explorer.runtime.cache_size import peak_cache_bytes
-    from studies.cli.profile import mib
+    from studies.cli.commands.profile import mib
 
     if steps <= 0:
         raise PlanError(f"--steps must be more than zero, got {steps}.")
@@ -194,7 +194,7 @@ def strategies_command(
     if as_json:
         print_json(rows)
         return
-    from studies.cli.profile import mib_words
+    from studies.cli.commands.profile import mib_words
 
     timed = (">by time",) if profile else ()
     measured = (">measured",) if any(row["measured_cache_mib"] is not None for row in rows) else ()
