@@ -38,7 +38,7 @@ from explorer.plans.plan import InheritancePlan
 from explorer.plans.strategies import PAPER_STRATEGIES, baselines
 from search_spaces.moves import neighbour
 from search_spaces.space import Setting
-from studies.certificates.certify import check_held_out, held_out
+from studies.certificates.held_out import check_held_out, held_out
 from studies.config import SearchConfig
 from studies.queue.queue import counts, enqueue
 from studies.results.rows import trials

@@ -26,7 +26,8 @@ from benchmarks.rescoring import Rescoring
 from benchmarks.work_folder import Ticker
 from explorer.errors import ExplorerError, StudyError
 from explorer.plans.plan import InheritancePlan
-from studies.certificates.certify import LEAST, check_held_out, held_out
+from studies.certificates.certify import LEAST
+from studies.certificates.held_out import check_held_out, held_out
 from studies.config import STORAGE_VARIABLE, SearchConfig
 from studies.pareto.front import non_dominated
 from studies.results.rows import TrialRow, objective_losses, trials

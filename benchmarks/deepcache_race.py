@@ -37,7 +37,7 @@ from explorer.plans.plan import InheritancePlan
 from explorer.plans.schedule import Segments
 from explorer.plans.strategies import strategy
 from explorer.runtime.inherit import inherit
-from studies.scoring.evaluator import encode
+from studies.scoring.running import encode
 
 WARMUPS = 3
 ROUNDING = 0.02

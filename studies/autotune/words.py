@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from studies.autotune.autotune import GOOD_PLANS, Result
+from studies.autotune.autotune import Result
+from studies.autotune.sharing import GOOD_PLANS
 from studies.certificates.document import PLAN
 from studies.choosing.judgement import HOLDS, LEAST_PROMPTS, OPEN, PAIRS, PICTURES, PROMPTS, Limits
 from studies.choosing.pick import Candidate, fastest_plain, just_beyond

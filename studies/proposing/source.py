@@ -15,7 +15,7 @@ from explorer.errors import ExplorerError, StudyError
 from explorer.plans.plan import InheritancePlan
 from studies.proposing.proposers import Kind, Proposal, Tools, make_kinds
 from studies.proposing.proposers.from_sampler import in_memory
-from studies.queue import queue
+from studies.queue import finishing, queue
 from studies.queue.queue import Claim, Full
 from studies.queue.queue import Standing as Duplicate
 from studies.scored import Part
@@ -104,7 +104,7 @@ class Proposer:
     def _tell_duplicate(self, number: int, standing: Duplicate) -> None:
         mirror = self.tools.mirror
         if standing.state == DONE:
-            values = queue.values_of(self.tools.store, self.tools.study, standing.id)
+            values = finishing.values_of(self.tools.store, self.tools.study, standing.id)
             mirror.tell(number, values, standing.number)
         elif standing.state == SCREENED:
             mirror.prune(number, "the plan was screened out already", standing.number)

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from explorer.errors import StudyError
-from studies.queue import queue
+from studies.queue import finishing, queue
 from studies.storage import postgresql
 from studies.storage.store import Store, StudyRecord
 from studies.storage.tables import plans, workers
@@ -137,7 +137,7 @@ def recover(store: Store, study: StudyRecord) -> Found:
         if dead:
             connection.execute(sa.update(workers).where(workers.c.id.in_(dead)).values(state=DEAD))
         gone = sa.select(workers.c.id).where(mine, workers.c.state != ALIVE)
-        requeued = queue.requeue(connection, plans.c.study_id == study.id, plans.c.worker_id.in_(gone))
+        requeued = finishing.requeue(connection, plans.c.study_id == study.id, plans.c.worker_id.in_(gone))
         return Found(len(dead), requeued)
 
     return store.transact(find)

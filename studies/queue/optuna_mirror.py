@@ -19,7 +19,7 @@ from optuna.trial import FixedTrial, FrozenTrial, TrialState, create_trial
 
 from explorer.errors import ExplorerError
 from explorer.plans.plan import InheritancePlan
-from studies.queue import heartbeats, queue
+from studies.queue import finishing, heartbeats
 from studies.queue.queue import Claim
 from studies.scored import LATENCY, Space
 from studies.storage.store import Store, StudyRecord
@@ -89,7 +89,7 @@ class Mirror:
             return storage.get_trial(trial_id).number
 
         number = self.store.with_optuna(create)
-        queue.set_number(self.store, claim, number)
+        finishing.set_number(self.store, claim, number)
         return number
 
     def _take_over(self, number: int) -> bool:
@@ -178,7 +178,7 @@ class Mirror:
         if row is not None and row.state in (UNTIMED, UNSTEADY, RUNNING):
             return False
         if row is not None and row.state == DONE:
-            self.tell(trial.number, queue.values_of(self.store, self.study, row.id))
+            self.tell(trial.number, finishing.values_of(self.store, self.study, row.id))
         elif row is not None and row.state == SCREENED:
             self.prune(trial.number, row.reason)
         else:

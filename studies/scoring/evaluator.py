@@ -15,9 +15,8 @@ import torch
 from explorer.bootstrap import mean_estimate
 from explorer.compile_modes import CompileMode
 from explorer.devices import DeviceInfo
-from explorer.errors import ExplorerError, PlanError, ScoreError, StudyError
+from explorer.errors import PlanError, ScoreError, StudyError
 from explorer.estimate import Estimate
-from explorer.memory import asked_for
 from explorer.models.pictures import as_png, check_informative, generate
 from explorer.models.prompts import Prompt
 from explorer.models.workload import is_guided, twin
@@ -46,6 +45,7 @@ from studies.scored import (
 from studies.scoring.latency_meter import LatencyMeter
 from studies.scoring.limits import Limits
 from studies.scoring.racing import Race, rungs
+from studies.scoring.running import _explained, encode
 from studies.scoring.sheet import Sheet, first_and_worst, shared_out
 from studies.storage.saved import Saved
 
@@ -401,35 +401,3 @@ class CandidateEvaluator:
 def _best_costs(race: Race, latency: Scored) -> dict[str, float] | None:
     """What a timed plan could cost at best; None where its timings are unsteady."""
     return race.at_best(latency.estimates) if latency.unsteady is None else None
-
-
-@contextlib.contextmanager
-def _explained() -> Iterator[None]:
-    """Turn what diffusers and the compiler raise for a run that cannot be, of many types, into one sentence."""
-    try:
-        yield
-    except torch.cuda.OutOfMemoryError as error:
-        # Smaller batches would fit, and give other pictures than those of the plans that stand (by rounding).
-        raise ScoreError(
-            "the GPU's memory does not hold the plan's pictures and features at the study's batch"
-            f"{_amounts(error)}; begin a new study with a smaller --batch, or end what else runs on the GPU and search "
-            "again."
-        ) from error
-    except (ExplorerError, RuntimeError):
-        raise
-    except Exception as error:
-        first = (str(error).strip() or "no message").splitlines()[0]
-        raise ScoreError(f"the plan cannot run ({type(error).__name__}: {first})") from error
-
-
-def _amounts(error: BaseException) -> str:
-    asked = asked_for(error)
-    return f" ({asked / 2**30:.2g} GiB more were wanted)" if asked else ""
-
-
-@torch.no_grad()
-def encode(pipe: Any, words: list[str], device: torch.device, guided: bool = True) -> dict[str, Any]:
-    """Prompt embeddings, with guidance negative ones as well, as the pipeline itself makes them, SD and SDXL."""
-    made = pipe.encode_prompt(words, device=device, num_images_per_prompt=1, do_classifier_free_guidance=guided)
-    names = ["prompt_embeds", "negative_prompt_embeds", "pooled_prompt_embeds", "negative_pooled_prompt_embeds"]
-    return {name: value for name, value in zip(names, made, strict=False) if value is not None}

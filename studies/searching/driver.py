@@ -20,7 +20,7 @@ from studies.interrupts import held, released
 from studies.proposing.proposers.base import Predictor, Tools
 from studies.proposing.proposers.record import Record
 from studies.proposing.source import Exhausted, Proposer
-from studies.queue import heartbeats, queue, samplers
+from studies.queue import finishing, heartbeats, queue, samplers
 from studies.queue.heartbeats import Worker
 from studies.queue.optuna_mirror import Mirror
 from studies.queue.queue import Claim, Counts
@@ -270,17 +270,17 @@ class _Run:
                 number = self.mirror.begin(claim)
             scored = self._try(claim, plan)
             if isinstance(scored, str):
-                held = queue.fail(self.store, claim, scored)
+                held = finishing.fail(self.store, claim, scored)
             else:
-                held = queue.finish(self.store, self.study, claim, scored, self.worker.device_id)
+                held = finishing.finish(self.store, self.study, claim, scored, self.worker.device_id)
         except (KeyboardInterrupt, StudyError):
             with suppress(StudyError):  # in trouble with the storage, whoever opens it next does this
-                queue.release(self.store, claim)
+                finishing.release(self.store, claim)
                 self._end_trial(claim, number, "interrupted")
             raise
         except BaseException as error:
             with suppress(StudyError):
-                queue.give_up(self.store, claim)
+                finishing.give_up(self.store, claim)
                 self._end_trial(claim, number, f"{type(error).__name__}: {error}")
             raise
         if not held:  # this worker was taken for dead, and the plan is another one's
@@ -294,7 +294,7 @@ class _Run:
             self.screened += 1
             self.mirror.prune(number, scored.screened)
             return {"state": SCREENED, "reason": scored.screened}
-        state = queue.state_of(claim, scored)
+        state = finishing.state_of(claim, scored)
         if state == UNSTEADY:
             self.quiet_since = None
             return {"state": UNSTEADY, "reason": scored.unsteady}
@@ -302,7 +302,7 @@ class _Run:
         if state == UNTIMED:
             return {"state": UNTIMED, "reason": None}
         self.quiet_since = self.quiet_since or time.time()
-        self.mirror.tell(number, queue.values_of(self.store, self.study, claim.id))
+        self.mirror.tell(number, finishing.values_of(self.store, self.study, claim.id))
         return {"state": state, "reason": None}
 
     def _end_trial(self, claim: Claim, number: int | None, reason: str) -> None:

@@ -24,7 +24,7 @@ from explorer.timing.anatomy import anatomy
 from explorer.unet.architecture import Architecture
 from studies import Objective, Picture, Scored, Store, StudyRecord, StudySettings, enqueue
 from studies.predicting import calibration
-from studies.queue import queue
+from studies.queue import finishing, queue
 from studies.queue.heartbeats import Worker
 from studies.scored import PREDICTED
 from studies.searching import findings
@@ -160,12 +160,12 @@ def fill(store: Store, name: str, names: Iterable[str] = PLANS, *, broken: bool 
     keys = {plan_of(key, made).key(evaluations(plan_of(key, made))): key for key, (_, _, made) in chosen.items()}
     number = queue.counts(store, study).finished
     while (claim := queue.claim_waiting(store, study, worker.id, None)) is not None:
-        queue.set_number(store, claim, number)
+        finishing.set_number(store, claim, number)
         if broken:
-            queue.fail(store, claim, f"plan {number} ran out of memory")
+            finishing.fail(store, claim, f"plan {number} ran out of memory")
         else:
             speedup, noise, _ = PLANS[keys[claim.key]]
-            queue.finish(store, study, claim, scored(speedup, noise), worker.device_id)
+            finishing.finish(store, study, claim, scored(speedup, noise), worker.device_id)
         number += 1
     worker.stop()
     return study

@@ -17,7 +17,7 @@ from explorer.plans.strategies import strategy
 from explorer.unet.architecture import Architecture
 from search_spaces import make_space
 from studies import Objective, Picture, Scored, Store, StudyRecord, StudySettings, enqueue
-from studies.queue import queue
+from studies.queue import finishing, queue
 from studies.queue.heartbeats import Worker
 
 STEPS = 4
@@ -87,10 +87,10 @@ def fill(store: Store, name: str = "small", *, fail: str | None = None, **change
     for place, plan in enumerate(plans[:-1]):
         claim = queue.claim_waiting(store, study, worker.id, None)
         assert claim is not None
-        queue.set_number(store, claim, place)
+        finishing.set_number(store, claim, place)
         if plan.name == fail:
-            queue.fail(store, claim, "it ran out of memory")
+            finishing.fail(store, claim, "it ran out of memory")
         else:
-            queue.finish(store, study, claim, scored(plan, place), worker.device_id)
+            finishing.finish(store, study, claim, scored(plan, place), worker.device_id)
     worker.stop()
     return study

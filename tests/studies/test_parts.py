@@ -17,7 +17,7 @@ from optuna.trial import TrialState
 
 from explorer.errors import StudyError
 from studies import Counts, Objective, Store, StudyRecord, counts, enqueue, run_worker, trials
-from studies.queue import heartbeats, queue
+from studies.queue import finishing, heartbeats, queue
 from studies.queue.optuna_mirror import Mirror
 from studies.results.rows import sample_pictures
 from studies.scored import QUALITY
@@ -172,8 +172,8 @@ def test_a_latency_part_that_was_taken_from_a_worker_leaves_the_trial_to_its_new
     hand: Mirror = mirror(store, study, claim.worker_id)
     number = hand.begin(claim)
     assert number == claim.number
-    assert queue.finish(store, study, claim, ToyEvaluator().score(plans(1)[0], "latency"))
-    hand.tell(number, queue.values_of(store, study, claim.id))
+    assert finishing.finish(store, study, claim, ToyEvaluator().score(plans(1)[0], "latency"))
+    hand.tell(number, finishing.values_of(store, study, claim.id))
     whole(store, study, 1)
 
 

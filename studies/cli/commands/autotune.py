@@ -11,7 +11,7 @@ from explorer.models.loading import has_weights
 from studies.autotune.autotune import OBJECTIVES, STUDY, Tuning, begin, finish, search
 from studies.autotune.words import outcome_words
 from studies.budget import parse_budget
-from studies.certificates.certify import held_out
+from studies.certificates.held_out import held_out
 from studies.choosing.judgement import Limits
 from studies.cli.commands.output import duration, out, print_json, words
 from studies.config import make_config

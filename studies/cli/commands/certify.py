@@ -9,9 +9,10 @@ from typing import Any
 from explorer.errors import ExplorerError, StudyError
 from explorer.models.prompts import texts
 from explorer.plans.plan import InheritancePlan
-from studies.certificates.certify import LEAST, certify, check_held_out, held_out
+from studies.certificates.certify import LEAST, certify
 from studies.certificates.document import CERTIFICATE, PAGE, certificate_folder
 from studies.certificates.export import exported_plan, find_trial, read_export, write_card
+from studies.certificates.held_out import check_held_out, held_out
 from studies.choosing.judgement import Limits
 from studies.cli.commands.output import counted, out, print_json, words
 from studies.config import SearchConfig, make_config

@@ -18,21 +18,19 @@ from explorer import InheritancePlan, PlanError, StudyError
 from explorer.estimate import Estimate
 from explorer.plans.strategies import strategy
 from studies import Store, trials
-from studies.autotune.autotune import (
-    LEAST_PLANS,
+from studies.autotune import sharing
+from studies.autotune.autotune import (  # fmt: skip
     OBJECTIVES,
     TRY_SEEDS,
     Result,
-    Split,
     Tuning,
     _certificate,
-    baseline_count,
     first_plans,
     search,
-    split_budget,
-)  # fmt: skip
+)
+from studies.autotune.sharing import LEAST_PLANS, Split, baseline_count, split_budget
 from studies.autotune.words import outcome_words, pictures_needed
-from studies.certificates.certify import FRESH_SEED, held_out
+from studies.certificates.held_out import FRESH_SEED, held_out
 from studies.choosing.choice import Asked, Bound, choose
 from studies.choosing.judgement import FAILS, HOLDS, OPEN, PAIRS, PICTURES, Limits
 from studies.choosing.pick import Candidate, bounds_within, candidates, eligible, fastest_plain, just_beyond
@@ -293,10 +291,9 @@ def test_the_command_line_chooses_as_autotune_does(
 
 def test_a_calibrated_search_proposes_races_and_saves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Interrupted on its way and begun again, as `explorer search` would do with the same study."""
-    from studies.autotune import autotune
     from studies.searching import calibrate
 
-    monkeypatch.setattr(autotune, "LEAST_PLANS", 1)
+    monkeypatch.setattr(sharing, "LEAST_PLANS", 1)
     monkeypatch.setattr(calibrate, "PICTURES", 1)
     monkeypatch.setattr(calibrate, "POINTS", 2)
     said: list[str] = []
@@ -335,7 +332,7 @@ def test_a_calibration_leaves_time_for_plans_or_is_given_up(tmp_path: Path, monk
     from studies.predicting import calibration
     from studies.searching import calibrate
 
-    monkeypatch.setattr(autotune, "LEAST_PLANS", 1)
+    monkeypatch.setattr(sharing, "LEAST_PLANS", 1)
     monkeypatch.setattr(calibrate, "PICTURES", 1)
     monkeypatch.setattr(calibrate, "POINTS", 2)
     said: list[str] = []
@@ -363,9 +360,8 @@ def test_an_autotune_from_beginning_to_end(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A generous limit, so that something is chosen from few pictures; then the same command again."""
-    from studies.autotune import autotune
 
-    monkeypatch.setattr(autotune, "LEAST_PLANS", 2)
+    monkeypatch.setattr(sharing, "LEAST_PLANS", 2)
     out = tmp_path / "mine"
     command = ["autotune", "--steps", "4", "--max-clip-loss", "95%", "--out", str(out), "--json"]
     command += ["--schedulers", "own,DPMSolverMultistep", "--budget"]

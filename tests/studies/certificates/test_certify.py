@@ -27,10 +27,10 @@ from explorer.quality.scorer import Raw
 from studies import Store
 from studies.budget import parse_budget, parse_share
 from studies.certificates.card import card_text
-from studies.certificates.certify import FRESH_SEED, held_out
 from studies.certificates.data import CertificateData
 from studies.certificates.document import read_certificate
 from studies.certificates.export import exported_plan, find_trial, read_export, write_card, write_export
+from studies.certificates.held_out import FRESH_SEED, held_out
 from studies.certificates.page import page_html
 from studies.choosing.judgement import FAILS, HOLDS, OPEN, PAIRS, PICTURES, PROMPTS, Limits, Rival, judge
 from studies.cli import run

@@ -10,7 +10,7 @@ import pytest
 from explorer.estimate import Estimate
 from studies import Store, enqueue, trials
 from studies.cli import run
-from studies.queue import queue
+from studies.queue import finishing, queue
 from studies.results.shared import shared_drift
 from studies.results.summary import agreement, agreements, cost_agreement
 from studies.scored import PREDICTED, PREDICTED_COST, Scored
@@ -52,7 +52,7 @@ def raced(store_file: Store) -> Store:
     me = worker_row(store_file, study)
     for rank, looks in enumerate([None, None, None, None, 8, 12, 8]):
         claim = queue.claim_waiting(store_file, study, me, None)
-        assert claim is not None and queue.finish(store_file, study, claim, scored(rank, looks=looks))
+        assert claim is not None and finishing.finish(store_file, study, claim, scored(rank, looks=looks))
     return store_file
 
 

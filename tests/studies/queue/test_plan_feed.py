@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from studies import Store, StudyRecord, counts, enqueue, run_worker, trials
 from studies.proposing.proposers.record import Record
-from studies.queue import queue
+from studies.queue import finishing, queue
 from studies.queue.heartbeats import Worker
 from studies.queue.plan_feed import PlanFeed
 from studies.results.reading import Reading
@@ -59,20 +59,22 @@ def first(study: StudyRecord, *states: str) -> sa.ColumnElement[bool]:
 def claim_and(store: Store, study: StudyRecord, worker: int, end: Callable[[queue.Claim], Any]) -> None:
     claim = queue.claim_waiting(store, study, worker, None)
     if claim is not None:
-        queue.set_number(store, claim, claim.id)
+        finishing.set_number(store, claim, claim.id)
         end(claim)
 
 
 OPERATIONS: dict[str, Callable[[Store, StudyRecord, int], None]] = {
     "enqueue": lambda store, study, worker: add(store, study, counts(store, study).begun + 3),
     "finish": lambda store, study, worker: claim_and(
-        store, study, worker, lambda claim: queue.finish(store, study, claim, EVALUATOR.score(ToyPlan(3, 3)))
+        store, study, worker, lambda claim: finishing.finish(store, study, claim, EVALUATOR.score(ToyPlan(3, 3)))
     ),
     "fail": lambda store, study, worker: claim_and(
-        store, study, worker, lambda claim: queue.fail(store, claim, "it broke")
+        store, study, worker, lambda claim: finishing.fail(store, claim, "it broke")
     ),
     "begin": lambda store, study, worker: claim_and(store, study, worker, lambda claim: None),
-    "release": lambda store, study, worker: claim_and(store, study, worker, lambda claim: queue.release(store, claim)),
+    "release": lambda store, study, worker: claim_and(
+        store, study, worker, lambda claim: finishing.release(store, claim)
+    ),
     "put back": lambda store, study, worker: by_hand(
         store, sa.update(plans).where(first(study, *tables.FINISHED)).values(state="waiting")
     ),
@@ -138,7 +140,7 @@ def test_a_worker_that_takes_over_a_plan_is_seen(store_file: Store) -> None:
         assert claim is not None
         reading.refresh(store_file)
         assert [(row.state, row.worker) for row in reading.rows] == [("running", worker.number)]
-        queue.release(store_file, claim)
+        finishing.release(store_file, claim)
     for worker in workers:
         worker.stop()
 

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from optuna.trial import TrialState
 
 from studies import Counts, Store, StudyRecord, counts, enqueue, run_worker, trials
-from studies.queue import heartbeats, queue, samplers
+from studies.queue import finishing, heartbeats, queue, samplers
 from studies.queue.optuna_mirror import WORKER_DIED, Mirror
 from studies.storage import tables
 from tests.studies.toy_study import ToyEvaluator, ToyPlan, ToySpace, toy_settings
@@ -105,11 +105,11 @@ def test_only_the_holder_of_a_claim_can_finish_it(store: Store, study: StudyReco
     assert heartbeats.recover(store, study) == heartbeats.Found(1, 1)
     again = queue.claim_waiting(store, study, worker_row(store, study), None)
     assert again is not None and again.key == lost.key
-    assert not queue.finish(store, study, lost, SCORED)
-    assert not queue.fail(store, lost, "too late")
-    assert not queue.release(store, lost)
-    assert queue.finish(store, study, again, SCORED)
-    assert not queue.finish(store, study, again, SCORED)
+    assert not finishing.finish(store, study, lost, SCORED)
+    assert not finishing.fail(store, lost, "too late")
+    assert not finishing.release(store, lost)
+    assert finishing.finish(store, study, again, SCORED)
+    assert not finishing.finish(store, study, again, SCORED)
     assert counts(store, study) == Counts(waiting=5, done=1)
 
 
@@ -188,9 +188,9 @@ def test_trials_of_a_dead_worker_are_settled_and_its_plan_runs_once(
     assert claim is not None
     number = mirror(store, study, worker_id).begin(claim)
     if moment == "recorded":
-        assert queue.finish(store, study, claim, SCORED)
+        assert finishing.finish(store, study, claim, SCORED)
     if moment == "failed":
-        assert queue.fail(store, claim, "too wide")
+        assert finishing.fail(store, claim, "too wide")
     run_worker(store, "s", ToySpace(), ToyEvaluator(), ToyPlan.from_json, total_trials=6)
     trial = store.optuna_study(study).trials[number]
     assert (trial.state, trial.user_attrs.get("reason")) == (state, reason)

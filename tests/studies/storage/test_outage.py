@@ -25,7 +25,7 @@ from explorer.timing.profile import Profile
 from explorer.timing.profiling import profile_pipeline
 from studies import Counts, Store, counts, enqueue, run_worker
 from studies.predicting import calibration
-from studies.queue import queue
+from studies.queue import finishing, queue
 from studies.results.rows import worker_rows
 from studies.searching import findings
 from studies.searching.profiles import newest_profile, save_profile
@@ -162,11 +162,11 @@ def test_what_was_committed_unknown_to_its_caller_is_not_done_twice(store: Store
     claim = cut_after(store, lambda: queue.claim_waiting(store, study, me, 2))
     assert claim is not None and counts(store, study) == Counts(waiting=1, running=1)
     scored = ToyEvaluator().score(plans(1)[0])
-    assert cut_after(store, lambda: queue.finish(store, study, claim, scored)) is True
+    assert cut_after(store, lambda: finishing.finish(store, study, claim, scored)) is True
     row = queue.row_of(study, ToyPlan(7, 7), 51, None, "search")
     new = cut_after(store, lambda: queue.claim_new(store, study, me, 3, row, 5))
     assert isinstance(new, queue.Claim) and new.key == row["key"]
-    assert cut_after(store, lambda: queue.fail(store, new, "too wide")) is True
+    assert cut_after(store, lambda: finishing.fail(store, new, "too wide")) is True
     assert counts(store, study) == Counts(waiting=1, done=1, failed=1)
 
 

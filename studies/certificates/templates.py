@@ -1,0 +1,86 @@
+"""The texts that an export writes for others to run: a script that measures again, and a pipeline for diffusers."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Mapping
+from pprint import pformat
+from typing import Any
+
+from explorer.plans.plan import InheritancePlan
+
+BUILT_IN_PROMPTS = ("emoji-search", "hub-search")  # of which a held-out set is known
+
+
+def script_text(metrics: Mapping[str, Any]) -> str:
+    """The commands that measure the plan again, with the study's settings."""
+    settings = metrics["settings"]
+    extra = settings["extra"]
+    model = settings["model"]
+    known = model == "emoji" or "/" in model
+    given = (
+        f"MODEL=${{MODEL:-{shlex.quote(model)}}}"  # no quotes around it, within which those of `quote` were text
+        if known
+        else ': "${MODEL:?set MODEL to the folder of the model that the plan was made for}"'
+    )
+    measured = {
+        "--device": settings["device"].partition(":")[0],
+        "--dtype": settings["dtype"],
+        "--guidance": f"{settings['guidance']:g}",
+        "--resolution": str(settings["resolution"][0]),
+    }
+    bench = measured | {"--batch": str(extra.get("latency batch", 1)), "--pairs": str(extra.get("timed pairs", 7))}
+    certify = measured | {"--clip-model": extra.get("CLIP model"), "--out": "reproduced"}
+    own = metrics["prompts"]["name"] not in BUILT_IN_PROMPTS
+    prompts = ' --prompts "${PROMPTS:?set PROMPTS to a file of held-out prompts}"' if own else ""
+    compiled = f" --compile {shlex.quote(str(settings['compile']))}" if settings.get("compile", "off") != "off" else ""
+    return f"""#!/bin/sh
+# Measures this plan again: its speed against the un-accelerated pipeline, then its quality on held-out prompts.
+# Needs the package inheritance-explorer; MODEL=... names another copy of the model, COUNT=... the pictures.
+set -eu
+cd "$(dirname "$0")"
+{given}
+explorer bench . --model "$MODEL" {_options(bench)}{compiled}
+explorer certify . --model "$MODEL" --count "${{COUNT:-256}}" {_options(certify)}{prompts}{compiled}
+"""
+
+
+def _options(options: Mapping[str, str | None]) -> str:
+    return " ".join(f"{name} {shlex.quote(value)}" for name, value in options.items() if value is not None)
+
+
+def pipeline_text(plan: InheritancePlan) -> str:
+    """A module for `DiffusionPipeline.from_pretrained(MODEL, custom_pipeline=FOLDER, trust_remote_code=True)`.
+
+    diffusers copies this file alone into its cache, so the plan is in it; and loads every such file under one module
+    name whose globals the next one replaces, so the plan is an attribute of the class. The class has the name of the
+    stock one: `AutoPipeline*.from_pipe` looks that up, and `save_pretrained` writes it for `from_pretrained` to load.
+    """
+    base = "StableDiffusionXLPipeline" if plan.architecture.context == 2048 else "StableDiffusionPipeline"
+    data = pformat(json.loads(json.dumps(plan.to_json())), width=110, sort_dicts=False).replace("\n", "\n    ")
+    return f'''"""{base} with an inheritance plan applied. Written by `explorer export`; needs inheritance-explorer.
+
+DiffusionPipeline.from_pretrained(MODEL, custom_pipeline=THIS_FOLDER, trust_remote_code=True)
+"""
+
+import functools
+
+import diffusers
+
+from explorer import InheritancePlan, inherit
+
+
+class {base}(diffusers.{base}):
+    """The plan is at work from the start; `pipe.inheritance.remove()` takes it off.
+
+    Pipelines made by `AutoPipeline*.from_pipe` share the UNet, and so the plan. `save_pretrained` saves no plan.
+    """
+
+    plan = {data}
+
+    @functools.wraps(diffusers.{base}.__init__)
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.inheritance = inherit(self, InheritancePlan.from_json(self.plan))
+'''

@@ -1,0 +1,44 @@
+"""What runs of a plan need and raise: embeddings of prompts, and errors in one sentence."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+from explorer.errors import ExplorerError, ScoreError
+from explorer.memory import asked_for
+
+
+@contextlib.contextmanager
+def _explained() -> Iterator[None]:
+    """Turn what diffusers and the compiler raise for a run that cannot be, of many types, into one sentence."""
+    try:
+        yield
+    except torch.cuda.OutOfMemoryError as error:
+        # Smaller batches would fit, and give other pictures than those of the plans that stand (by rounding).
+        raise ScoreError(
+            "the GPU's memory does not hold the plan's pictures and features at the study's batch"
+            f"{_amounts(error)}; begin a new study with a smaller --batch, or end what else runs on the GPU and search "
+            "again."
+        ) from error
+    except (ExplorerError, RuntimeError):
+        raise
+    except Exception as error:
+        first = (str(error).strip() or "no message").splitlines()[0]
+        raise ScoreError(f"the plan cannot run ({type(error).__name__}: {first})") from error
+
+
+def _amounts(error: BaseException) -> str:
+    asked = asked_for(error)
+    return f" ({asked / 2**30:.2g} GiB more were wanted)" if asked else ""
+
+
+@torch.no_grad()
+def encode(pipe: Any, words: list[str], device: torch.device, guided: bool = True) -> dict[str, Any]:
+    """Prompt embeddings, with guidance negative ones as well, as the pipeline itself makes them, SD and SDXL."""
+    made = pipe.encode_prompt(words, device=device, num_images_per_prompt=1, do_classifier_free_guidance=guided)
+    names = ["prompt_embeds", "negative_prompt_embeds", "pooled_prompt_embeds", "negative_pooled_prompt_embeds"]
+    return {name: value for name, value in zip(names, made, strict=False) if value is not None}
