@@ -17,8 +17,13 @@ from studies.storage.sqlite import DEFAULT_URL
 from studies.storage.store import Store, StudyRecord
 from studies.storage.tables import FAILED, FINISHED
 
-STUDIES, FRONT, PLAN, COMPARE = "page_studies.py", "page_front.py", "page_plan.py", "page_compare.py"
-ANATOMY, CALIBRATION, PROGRESS = "page_anatomy.py", "page_calibration.py", "page_progress.py"
+STUDIES, FRONT, PLAN, COMPARE = (
+    "pages/page_studies.py",
+    "pages/page_front.py",
+    "pages/page_plan.py",
+    "pages/page_compare.py",
+)
+ANATOMY, CALIBRATION, PROGRESS = "pages/page_anatomy.py", "pages/page_calibration.py", "pages/page_progress.py"
 COMPARED = 4  # plans that are set side by side at most
 DIGITS = 9  # of the largest trial number that an address may name
 

@@ -15,7 +15,7 @@ from streamlit.testing.v1 import AppTest
 from dashboard.front_chart import View, front_chart, front_line, thinned
 from dashboard.front_filters import in_order
 from dashboard.front_wish import templates
-from dashboard.page_front import chart_words, clicked, front_table
+from dashboard.pages.page_front import chart_words, clicked, front_table
 from dashboard.wording import plain
 from studies import Objective, Store, trials
 from studies.results.board import Board
@@ -25,7 +25,7 @@ from tests.dashboard.test_pages import texts, whole
 from tests.studies.test_summary import row
 
 Open = Callable[..., AppTest]
-FRONT = "page_front.py"
+FRONT = "pages/page_front.py"
 VIEW = View("speedup", "fd_toy")
 
 

@@ -12,7 +12,7 @@ import pytest
 import sqlalchemy as sa
 from streamlit.testing.v1 import AppTest
 
-from dashboard.page_progress import comparable, duration, effects_words, failure_table
+from dashboard.pages.page_progress import comparable, duration, effects_words, failure_table
 from dashboard.palette import DARK, LIGHT
 from dashboard.progress_charts import Line, effects_chart, growth_chart
 from dashboard.proposed import mark
@@ -27,7 +27,7 @@ from tests.dashboard.test_pages import texts, whole
 from tests.studies.test_summary import row
 
 Open = Callable[..., AppTest]
-PROGRESS = "page_progress.py"
+PROGRESS = "pages/page_progress.py"
 
 
 def test_progress_of_one_study(open_app: Open, small_storage: Path) -> None:

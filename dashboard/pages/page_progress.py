@@ -11,7 +11,7 @@ import sqlalchemy as sa
 import streamlit as st
 
 from dashboard.context import board_of, chosen_study, open_store
-from dashboard.page_studies import ago, workers_alive
+from dashboard.pages.page_studies import ago, workers_alive
 from dashboard.palette import CONFIG
 from dashboard.progress_charts import Line, effects_chart, growth_chart
 from dashboard.proposed import proposal_table
