@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import streamlit as st
 
-from dashboard.anatomy_picture import sensitivity_figure, steady, trade_figure, treemap
 from dashboard.context import chosen_study, open_store
 from dashboard.costs import anatomy_of, timing_of
 from dashboard.palette import CONFIG
+from dashboard.pictures.anatomy import sensitivity_figure, steady, trade_figure, treemap
 from dashboard.step_costs import Timing
 from dashboard.wording import plain, say
 from explorer.errors import ModelError

@@ -18,10 +18,10 @@ from dashboard.context import (
     nothing_scored,
     open_store,
 )
-from dashboard.overlay_picture import LETTERS, overlay, overlay_figure
 from dashboard.palette import CONFIG
+from dashboard.pictures.overlay import LETTERS, overlay, overlay_figure
+from dashboard.pictures.steps import Steps, evaluations_of, steps_of
 from dashboard.rivals import rival
-from dashboard.steps_picture import Steps, evaluations_of, steps_of
 from dashboard.wording import plain, say
 from explorer.errors import PlanError
 from explorer.plans.plan import InheritancePlan

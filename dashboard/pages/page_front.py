@@ -19,10 +19,10 @@ from dashboard.context import (
     nothing_scored,
     open_store,
 )
-from dashboard.front_chart import Drawn, View, front_chart
 from dashboard.front_filters import filters
 from dashboard.front_wish import wish
 from dashboard.palette import CONFIG
+from dashboard.pictures.front_chart import Drawn, View, front_chart
 from dashboard.wording import axis_words, metric_words, number, plain, say
 from studies.choosing.choice import Choice
 from studies.choosing.paired import against

@@ -16,13 +16,13 @@ from dashboard.context import (
 )
 from dashboard.costs import anatomy_of, timing_of
 from dashboard.palette import CONFIG
+from dashboard.pictures.steps import evaluations_of, steps_figure, steps_of
+from dashboard.pictures.unet import unet_figure
 from dashboard.plan_pictures import show_pictures
 from dashboard.plan_scores import show_lineage, show_metrics, show_scores
 from dashboard.rivals import rival
 from dashboard.step_costs import StepCosts, counted, timed
-from dashboard.steps_picture import evaluations_of, steps_figure, steps_of
 from dashboard.take_home import take_home
-from dashboard.unet_picture import unet_figure
 from dashboard.wording import plain, say
 from explorer.errors import ModelError, PlanError, StudyError
 from explorer.plans.plan import InheritancePlan

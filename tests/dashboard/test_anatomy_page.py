@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from dashboard.anatomy_picture import sensitivity_figure, steady, treemap
 from dashboard.pages.page_anatomy import measures_of
+from dashboard.pictures.anatomy import sensitivity_figure, steady, treemap
 from explorer.calibration.sensitivity import Sensitivity
 from explorer.timing.profiling import workload_of
 from studies import Store

@@ -12,7 +12,7 @@ import pytest
 import sqlalchemy as sa
 from streamlit.testing.v1 import AppTest
 
-from dashboard.calibration_picture import ends_of, error_map, percent, prediction_chart
+from dashboard.pictures.calibration import ends_of, error_map, percent, prediction_chart
 from explorer.errors import StudyError
 from explorer.estimate import Estimate
 from studies import Store, trials

@@ -13,8 +13,8 @@ from PIL import Image
 from streamlit.testing.v1 import AppTest
 
 from dashboard.compare_pictures import STOCK, labelled, picture_rows
-from dashboard.overlay_picture import overlay
-from dashboard.steps_picture import COMPUTED, NOT_RUN, Steps, steps_of
+from dashboard.pictures.overlay import overlay
+from dashboard.pictures.steps import COMPUTED, NOT_RUN, Steps, steps_of
 from dashboard.wording import plain
 from explorer.plans.strategies import strategy
 from studies import Store, trials

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from dashboard.steps_picture import COMPUTED, NOT_RUN, OUTPUT, RESIDUAL, evaluations_of, steps_figure, steps_of
+from dashboard.pictures.steps import COMPUTED, NOT_RUN, OUTPUT, RESIDUAL, evaluations_of, steps_figure, steps_of
 from explorer.errors import PlanError
 from explorer.plans.plan import InheritancePlan
 from explorer.plans.schedule import Segments

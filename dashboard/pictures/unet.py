@@ -9,7 +9,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from dashboard.palette import palette, style
-from dashboard.steps_picture import COMPUTED, OUTPUT, RESIDUAL, Steps
+from dashboard.pictures.steps import COMPUTED, OUTPUT, RESIDUAL, Steps
 from explorer.unet.architecture import Architecture, Node
 
 LETTERS = {"conv_in": "in", "res": "R", "attn": "A", "down": "↓", "up": "↑", "out": "out"}

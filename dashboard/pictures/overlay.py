@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 from numpy.typing import NDArray
 
 from dashboard.palette import style
-from dashboard.steps_picture import COMPUTED, ROW, Steps, row_axis, stepped
+from dashboard.pictures.steps import COMPUTED, ROW, Steps, row_axis, stepped
 
 LETTERS = "ABCD"
 ALL, NONE, SOME = "all compute", "none computes", "some compute"

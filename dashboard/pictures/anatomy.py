@@ -9,7 +9,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from dashboard.palette import SEQUENTIAL, palette, style
-from dashboard.steps_picture import ROW, row_axis
+from dashboard.pictures.steps import ROW, row_axis
 from explorer.calibration.sensitivity import Sensitivity
 from explorer.timing.anatomy import Anatomy
 

@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 from numpy.typing import NDArray
 
 from dashboard.palette import SEQUENTIAL, palette, style
-from dashboard.steps_picture import ROW, row_axis
+from dashboard.pictures.steps import ROW, row_axis
 from dashboard.wording import axis_words, number
 from studies.predicting.calibration import Calibration
 from studies.results.charts import SERIES, group_of
