@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import streamlit as st
 
-from dashboard.compare_pictures import show_grid
-from dashboard.compare_scores import Differences, compare_table, difference_figure, metrics_of
 from dashboard.context import (
     COMPARED,
     PLAN,
@@ -19,9 +17,11 @@ from dashboard.context import (
     open_store,
 )
 from dashboard.palette import CONFIG
+from dashboard.parts.compare_pictures import show_grid
+from dashboard.parts.compare_scores import Differences, compare_table, difference_figure, metrics_of
+from dashboard.parts.rivals import rival
 from dashboard.pictures.overlay import LETTERS, overlay, overlay_figure
 from dashboard.pictures.steps import Steps, evaluations_of, steps_of
-from dashboard.rivals import rival
 from dashboard.wording import plain, say
 from explorer.errors import PlanError
 from explorer.plans.plan import InheritancePlan

@@ -19,9 +19,9 @@ from dashboard.context import (
     nothing_scored,
     open_store,
 )
-from dashboard.front_filters import filters
-from dashboard.front_wish import wish
 from dashboard.palette import CONFIG
+from dashboard.parts.front_filters import filters
+from dashboard.parts.front_wish import wish
 from dashboard.pictures.front_chart import Drawn, View, front_chart
 from dashboard.wording import axis_words, metric_words, number, plain, say
 from studies.choosing.choice import Choice

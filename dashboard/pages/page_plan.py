@@ -16,13 +16,13 @@ from dashboard.context import (
 )
 from dashboard.costs import anatomy_of, timing_of
 from dashboard.palette import CONFIG
+from dashboard.parts.plan_pictures import show_pictures
+from dashboard.parts.plan_scores import show_lineage, show_metrics, show_scores
+from dashboard.parts.rivals import rival
+from dashboard.parts.take_home import take_home
 from dashboard.pictures.steps import evaluations_of, steps_figure, steps_of
 from dashboard.pictures.unet import unet_figure
-from dashboard.plan_pictures import show_pictures
-from dashboard.plan_scores import show_lineage, show_metrics, show_scores
-from dashboard.rivals import rival
 from dashboard.step_costs import StepCosts, counted, timed
-from dashboard.take_home import take_home
 from dashboard.wording import plain, say
 from explorer.errors import ModelError, PlanError, StudyError
 from explorer.plans.plan import InheritancePlan

@@ -11,7 +11,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from dashboard.palette import SEQUENTIAL, Palette, palette, style
-from dashboard.proposed import mark
+from dashboard.parts.proposed import mark
 from dashboard.wording import axis_words, number
 from studies.choosing.choice import direction_of
 from studies.pareto.front import non_dominated

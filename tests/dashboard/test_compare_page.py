@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from streamlit.testing.v1 import AppTest
 
-from dashboard.compare_pictures import STOCK, labelled, picture_rows
+from dashboard.parts.compare_pictures import STOCK, labelled, picture_rows
 from dashboard.pictures.overlay import overlay
 from dashboard.pictures.steps import COMPUTED, NOT_RUN, Steps, steps_of
 from dashboard.wording import plain

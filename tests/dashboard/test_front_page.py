@@ -12,9 +12,9 @@ import pytest
 import sqlalchemy as sa
 from streamlit.testing.v1 import AppTest
 
-from dashboard.front_filters import in_order
-from dashboard.front_wish import templates
 from dashboard.pages.page_front import chart_words, clicked, front_table
+from dashboard.parts.front_filters import in_order
+from dashboard.parts.front_wish import templates
 from dashboard.pictures.front_chart import View, front_chart, front_line, thinned
 from dashboard.wording import plain
 from studies import Objective, Store, trials

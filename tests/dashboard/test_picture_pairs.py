@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as some
 from PIL import Image
 
-from dashboard.picture_pairs import pairs
+from dashboard.parts.picture_pairs import pairs
 from dashboard.wording import file_name, plain
 from explorer.errors import StudyError
 from studies import Store, trials

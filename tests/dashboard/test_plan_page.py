@@ -15,11 +15,11 @@ import sqlalchemy as sa
 from PIL import Image
 from streamlit.testing.v1 import AppTest
 
-from dashboard.picture_views import DIFFERENCE, FLICKER, SIDE, difference, fitted, in_turn, strip
+from dashboard.parts.picture_views import DIFFERENCE, FLICKER, SIDE, difference, fitted, in_turn, strip
+from dashboard.parts.take_home import zip_of
 from dashboard.pictures.steps import steps_of
 from dashboard.pictures.unet import places, shares
 from dashboard.step_costs import Timing, counted, timed
-from dashboard.take_home import zip_of
 from dashboard.wording import plain
 from explorer.errors import StudyError
 from explorer.plans.plan import InheritancePlan

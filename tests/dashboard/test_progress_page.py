@@ -14,8 +14,8 @@ from streamlit.testing.v1 import AppTest
 
 from dashboard.pages.page_progress import comparable, duration, effects_words, failure_table
 from dashboard.palette import DARK, LIGHT
+from dashboard.parts.proposed import mark
 from dashboard.pictures.progress_charts import Line, effects_chart, growth_chart
-from dashboard.proposed import mark
 from studies import SamplerSettings, Store, trials
 from studies.results.board import Board
 from studies.results.history import History

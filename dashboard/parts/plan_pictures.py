@@ -5,8 +5,8 @@ from __future__ import annotations
 import streamlit as st
 from PIL import Image
 
-from dashboard.picture_pairs import Pair, pairs
-from dashboard.picture_views import DIFFERENCE, FLICKER, LARGE, SIDE, SMALL, VIEWS, difference, in_turn, strip
+from dashboard.parts.picture_pairs import Pair, pairs
+from dashboard.parts.picture_views import DIFFERENCE, FLICKER, LARGE, SIDE, SMALL, VIEWS, difference, in_turn, strip
 from dashboard.wording import plain, say
 from explorer.errors import StudyError
 from studies.results.rows import PictureRow, TrialRow

@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from dashboard.palette import palette, style
-from dashboard.plan_scores import VERDICTS, difference_words
+from dashboard.parts.plan_scores import VERDICTS, difference_words
 from dashboard.wording import axis_words, score_words
 from studies.choosing.choice import direction_of
 from studies.choosing.paired import Difference

@@ -9,7 +9,7 @@ import streamlit as st
 from PIL import Image, ImageDraw, ImageFont
 
 from dashboard.palette import palette
-from dashboard.picture_views import GAP, LARGE, SMALL, fitted
+from dashboard.parts.picture_views import GAP, LARGE, SMALL, fitted
 from dashboard.wording import plain, say
 from explorer.errors import StudyError
 from studies.results.rows import PictureRow, TrialRow, sample_pictures, samples
