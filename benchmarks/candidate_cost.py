@@ -25,14 +25,14 @@ from typing import Any
 import numpy as np
 import optuna
 
-from benchmarks.cached_scores import seconds_of
-from benchmarks.candidate_figures import chart, figures_of, table
-from benchmarks.measure import run as explained
-from benchmarks.measure import without_savings
-from benchmarks.naive_loop import NaiveLoop
-from benchmarks.report import options, write_figure, write_result
-from benchmarks.rescoring import Rescoring
-from benchmarks.work_folder import Ticker, WorkFolder, digest
+from benchmarks.shared.cached_scores import seconds_of
+from benchmarks.shared.candidate_figures import chart, figures_of, table
+from benchmarks.shared.measure import run as explained
+from benchmarks.shared.measure import without_savings
+from benchmarks.shared.naive_loop import NaiveLoop
+from benchmarks.shared.report import options, write_figure, write_result
+from benchmarks.shared.rescoring import Rescoring
+from benchmarks.shared.work_folder import Ticker, WorkFolder, digest
 from explorer.errors import ExplorerError, PlanError, StudyError
 from explorer.plans.plan import InheritancePlan
 from explorer.plans.strategies import PAPER_STRATEGIES, baselines

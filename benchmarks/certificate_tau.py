@@ -18,12 +18,12 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.measure import run as explained
-from benchmarks.measure import without_savings
-from benchmarks.rank_correlation import KINDS, cell, correlate, document
-from benchmarks.report import options, write_figure, write_result
-from benchmarks.rescoring import Rescoring
-from benchmarks.work_folder import Ticker
+from benchmarks.shared.measure import run as explained
+from benchmarks.shared.measure import without_savings
+from benchmarks.shared.rank_correlation import KINDS, cell, correlate, document
+from benchmarks.shared.report import options, write_figure, write_result
+from benchmarks.shared.rescoring import Rescoring
+from benchmarks.shared.work_folder import Ticker
 from explorer.errors import ExplorerError, StudyError
 from explorer.plans.plan import InheritancePlan
 from studies.certificates.certify import LEAST

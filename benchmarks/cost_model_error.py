@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
-from benchmarks import measure, node_times
-from benchmarks.report import options, resumable, resumed, write_figure, write_result
+from benchmarks import node_times
+from benchmarks.shared import measure
+from benchmarks.shared.report import options, resumable, resumed, write_figure, write_result
 from explorer.devices import resolve_device
 from explorer.errors import PlanError
 from explorer.models.workload import twin, unet_inputs

@@ -26,8 +26,8 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-from benchmarks.measure import load, run
-from benchmarks.report import options, write_figure, write_result
+from benchmarks.shared.measure import load, run
+from benchmarks.shared.report import options, write_figure, write_result
 from explorer.compile_modes import check_mode, compile_mode
 from explorer.devices import clock_for, resolve_device, resolve_dtype
 from explorer.errors import ScoreError

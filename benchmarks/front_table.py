@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 
-from benchmarks.measure import run
+from benchmarks.shared.measure import run
 from studies.results.rows import TrialRow, trials
 from studies.results.summary import scored_rows, without_loss
 from studies.storage.store import Store

@@ -26,8 +26,8 @@ from typing import Any
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from benchmarks.measure import load, run
-from benchmarks.report import options, write_figure, write_result
+from benchmarks.shared.measure import load, run
+from benchmarks.shared.report import options, write_figure, write_result
 from explorer.devices import clock_for, resolve_device, resolve_dtype
 from explorer.memory import is_out_of_memory
 from explorer.models.workload import latent_size, text_tokens, vae_factor

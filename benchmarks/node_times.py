@@ -15,8 +15,8 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from benchmarks import measure
-from benchmarks.report import options, write_figure, write_result
+from benchmarks.shared import measure
+from benchmarks.shared.report import options, write_figure, write_result
 from explorer.models.workload import latent_size, vae_factor
 from explorer.timing.anatomy import anatomy
 from explorer.timing.profile import Profile

@@ -24,8 +24,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from benchmarks.measure import Pace, load, run
-from benchmarks.report import options, write_figure, write_result
+from benchmarks.shared.measure import Pace, load, run
+from benchmarks.shared.report import options, write_figure, write_result
 from explorer.bootstrap import RESAMPLES, interval, resample
 from explorer.estimate import Estimate
 from explorer.timing.latency import WARMUPS, compare, ratio_estimate

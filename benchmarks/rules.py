@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from diffusers import DDIMScheduler, PNDMScheduler
 
-from benchmarks.measure import load, run
-from benchmarks.report import options, write_figure, write_result
+from benchmarks.shared.measure import load, run
+from benchmarks.shared.report import options, write_figure, write_result
 from explorer import anatomy, inherit, strategy
 from explorer.calibration.fitting import Fitter
 from explorer.calibration.moments import collect_moments

@@ -16,8 +16,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks.measure import run as explained
-from benchmarks.report import options, write_figure, write_result
+from benchmarks.shared.measure import run as explained
+from benchmarks.shared.report import options, write_figure, write_result
 from explorer.errors import StudyError
 
 
@@ -42,8 +42,8 @@ def main() -> None:
 
 
 def measure(arguments: Any) -> None:
-    from benchmarks.hypervolume import chart, figures_of, table
-    from benchmarks.proposal_runs import (
+    from benchmarks.shared.hypervolume import chart, figures_of, table
+    from benchmarks.shared.proposal_runs import (
         make_runs,
         methods,
         open_bench,

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from benchmarks.report import write_result
+from benchmarks.shared.report import write_result
 from recipe.placing import copies, may_mirror
 from recipe.prepare import load_dataset
 from recipe.unet import BETAS

@@ -19,8 +19,8 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from benchmarks import measure
-from benchmarks.report import options, resumable, resumed, write_figure, write_result
+from benchmarks.shared import measure
+from benchmarks.shared.report import options, resumable, resumed, write_figure, write_result
 from explorer.devices import describe, resolve_device
 from explorer.errors import StudyError
 from explorer.models.loading import default_guidance

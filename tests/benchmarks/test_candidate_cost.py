@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from benchmarks import candidate_cost
-from benchmarks.candidate_figures import figures_of, ratio
-from benchmarks.naive_loop import NaiveLoop
+from benchmarks.shared.candidate_figures import figures_of, ratio
+from benchmarks.shared.naive_loop import NaiveLoop
 from studies.scoring.evaluator import CandidateEvaluator
 
 SMALL = ["--plans", "4", "--steps", "3", "--count", "8", "--truth", "8", "--repeats", "1", "--pictures-batch", "4"]

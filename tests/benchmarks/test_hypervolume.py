@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.cached_scores import CEILING
-from benchmarks.hypervolume import (
+from benchmarks.shared.cached_scores import CEILING
+from benchmarks.shared.hypervolume import (
     ALL,
     FLOOR,
     PUBLISHED,

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import kendalltau, spearmanr
 
-from benchmarks.rank_correlation import KINDS, cell, correlate, difference, document, kendall, spearman
+from benchmarks.shared.rank_correlation import KINDS, cell, correlate, difference, document, kendall, spearman
 
 ORDER = np.arange(12.0)
 

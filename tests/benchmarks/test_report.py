@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from benchmarks.report import command
+from benchmarks.shared.report import command
 
 
 def test_the_command_is_kept_without_a_password(monkeypatch: pytest.MonkeyPatch) -> None:

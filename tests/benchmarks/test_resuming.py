@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
-from benchmarks import cost_model_error, measure, table5_speed
-from benchmarks.report import QUICK, options, resumable, resumed, write_result
+from benchmarks import cost_model_error, table5_speed
+from benchmarks.shared import measure
+from benchmarks.shared.report import QUICK, options, resumable, resumed, write_result
 from benchmarks.table5_speed import QUICK_ROWS, chosen, part_of
 from explorer.errors import StudyError
 from explorer.plans.strategies import baselines
@@ -161,7 +162,7 @@ def test_a_quick_result_says_that_it_is_not_to_be_quoted(
 ) -> None:
     import plotly.graph_objects as go
 
-    from benchmarks import report
+    from benchmarks.shared import report
 
     monkeypatch.undo()
     path = write_result("some", {}, [], arguments_of(tmp_path / "some.json", "--quick"))

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from benchmarks import search_cost
-from benchmarks.cached_scores import CEILING
-from benchmarks.proposal_runs import methods, usual_methods
+from benchmarks.shared.cached_scores import CEILING
+from benchmarks.shared.proposal_runs import methods, usual_methods
 from studies.config import PROPOSALS, SAMPLERS
 from studies.scoring.evaluator import CandidateEvaluator
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.work_folder import Ticker, WorkFolder, digest
+from benchmarks.shared.work_folder import Ticker, WorkFolder, digest
 from explorer.errors import StudyError
 
 

@@ -170,7 +170,7 @@ def test_an_evaluator_says_what_was_wanted() -> None:
 
 
 def test_a_benchmark_that_runs_out_is_one_sentence() -> None:
-    from benchmarks import measure
+    from benchmarks.shared import measure
 
     def main() -> None:
         raise torch.OutOfMemoryError(CUDA)

@@ -13,7 +13,7 @@ import pytest
 
 from benchmarks import gpu_day
 from benchmarks.gpu_day import TASKS, Task, command, pack, run
-from benchmarks.report import finite, options
+from benchmarks.shared.report import finite, options
 
 QUICKLY = "calendar 2026 1"
 SLOWLY = "timeit -n 1 -r 1 -s \"__import__('time').sleep(60)\""

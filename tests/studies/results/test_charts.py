@@ -52,7 +52,7 @@ def test_a_place_that_cannot_be_is_told_before_a_browser_starts(
 def test_a_benchmark_draws_a_page_instead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import plotly.graph_objects as go
 
-    from benchmarks.report import write_figure
+    from benchmarks.shared.report import write_figure
 
     monkeypatch.setenv("BROWSER_PATH", str(tmp_path / "none"))
     (tmp_path / "result.json").write_text('{"quick": true}')

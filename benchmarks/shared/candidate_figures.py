@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.rank_correlation import KINDS, cell, correlate, difference, document
+from benchmarks.shared.rank_correlation import KINDS, cell, correlate, difference, document
 from explorer.bootstrap import interval, resample
 from explorer.estimate import Estimate
 

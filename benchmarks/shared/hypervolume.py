@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.cached_scores import CEILING
+from benchmarks.shared.cached_scores import CEILING
 from explorer.bootstrap import interval, resample
 from explorer.estimate import Estimate
 from studies.pareto.front import hypervolume, non_dominated

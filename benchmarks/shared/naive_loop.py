@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.cached_scores import seconds_of
+from benchmarks.shared.cached_scores import seconds_of
 from explorer.models.pictures import generate
 from explorer.models.workload import twin
 from explorer.plans.plan import InheritancePlan

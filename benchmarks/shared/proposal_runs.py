@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.cached_scores import CachedEvaluator, Entry, seconds_of
-from benchmarks.measure import tell, without_savings
-from benchmarks.work_folder import Ticker, WorkFolder, digest
+from benchmarks.shared.cached_scores import CachedEvaluator, Entry, seconds_of
+from benchmarks.shared.measure import tell, without_savings
+from benchmarks.shared.work_folder import Ticker, WorkFolder, digest
 from explorer.errors import StudyError
 from explorer.plans.plan import InheritancePlan
 from explorer.plans.strategies import baselines

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.work_folder import digest
+from benchmarks.shared.work_folder import digest
 from explorer.errors import StudyError
 from explorer.plans.plan import InheritancePlan
 from explorer.quality.scorer import Raw, Scores

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.work_folder import WorkFolder
+from benchmarks.shared.work_folder import WorkFolder
 from explorer.bootstrap import mean_estimate
 from explorer.errors import ExplorerError, PlanError, ScoreError, StudyError
 from explorer.estimate import Estimate
