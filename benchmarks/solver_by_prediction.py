@@ -17,8 +17,8 @@ import torch
 from torch.nn import functional
 
 from benchmarks.shared.report import write_result
-from recipe.placing import copies, may_mirror
-from recipe.prepare import load_dataset
+from recipe.data.placing import copies, may_mirror
+from recipe.data.prepare import load_dataset
 from recipe.unet import BETAS
 
 STEPS = (50, 20, 10, 5)

@@ -10,7 +10,7 @@ from typing import Any
 
 from explorer.devices import resolve_device
 from explorer.explained import run_explained
-from recipe.prepare import CONCEPTS
+from recipe.data.prepare import CONCEPTS
 from recipe.presets import PRESETS, Preset
 from recipe.unet import PREDICTIONS
 from training.folders import alone
@@ -80,19 +80,19 @@ def run(options: argparse.Namespace) -> None:
     preset, work, stage = PRESETS[options.preset], options.work, options.stage
     device = str(resolve_device(options.device))
     if stage.startswith("train-"):
+        from recipe.data.prepare import check_prepared
         from recipe.machine import note_device
-        from recipe.prepare import check_prepared
 
         check_prepared(work)
         with alone(work, stage):
             note_device(work, device)
             train(options, preset, work, device)
     elif stage == "fetch":
-        from recipe.fetch import fetch
+        from recipe.data.fetch import fetch
 
         fetch(work)
     elif stage == "prepare":
-        from recipe.prepare import prepare
+        from recipe.data.prepare import prepare
 
         prepare(work, options.concepts or preset.learns)
     elif stage == "pack":

@@ -10,9 +10,9 @@ from torch.nn import functional
 
 from explorer.errors import TrainingError
 from recipe.commands import stage_command
-from recipe.items import Dataset
-from recipe.placing import copies, may_mirror, real_pictures
-from recipe.prepare import load_dataset
+from recipe.data.items import Dataset
+from recipe.data.placing import copies, may_mirror, real_pictures
+from recipe.data.prepare import load_dataset
 from training.folders import digest, replace_folder
 from training.loop import Average, Budget, Training, normal, step_generator, to_device
 from training.muon import Muon
@@ -121,7 +121,7 @@ def train_autoencoder(
     gives `leg`.
 
     Half of every batch is from the generator's training pictures. `start`: the leg whose model it goes on from.
-    placings: of every picture, see `recipe.placing`; 0 takes the pictures as they are.
+    placings: of every picture, see `recipe.data.placing`; 0 takes the pictures as they are.
     """
     data: Dataset = load_dataset(work)
     known = [i for i, item in enumerate(data.items) if item.split != "held" and item.judge != "held"]

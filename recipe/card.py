@@ -8,12 +8,12 @@ from typing import Any
 
 from explorer.errors import TrainingError
 from recipe.card_text import CHOICES, DATA, DISTANCE, HEARTS, HISTORY, INTRODUCTION, LIMITS, PATHS, SOLVERS
+from recipe.data.items import Item
+from recipe.data.prepare import load_dataset
 from recipe.evaluate import RESULTS
 from recipe.export import EMBEDDED, TRAININGS
 from recipe.grids import read_losses, save_curves
-from recipe.items import Item
 from recipe.machine import folder_size
-from recipe.prepare import load_dataset
 from recipe.tradeoff import FEW
 from training.folders import digest
 

@@ -10,10 +10,10 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from recipe.captions import draw_levels, fits, numbered
-from recipe.placing import copies, copy_numbers, may_mirror
-from recipe.prepare import SIZE, load_dataset
-from recipe.tokens import LENGTH, encode, load_tokenizer, numbering
+from recipe.data.captions import draw_levels, fits, numbered
+from recipe.data.placing import copies, copy_numbers, may_mirror
+from recipe.data.prepare import SIZE, load_dataset
+from recipe.data.tokens import LENGTH, encode, load_tokenizer, numbering
 from training.folders import replace_folder
 from training.loop import Average, Budget, Training, normal, step_generator, to_device
 from training.muon import Muon
@@ -98,7 +98,7 @@ def train_clip(
     """Train on all concepts but the judge's held-out ones and its held-out styles; writes `work/clip/model`.
 
     Where pictures are placed, captions are of every level, and all pictures of a batch that a caption fits are right
-    answers. placings: of every picture, see `recipe.placing`; 0 takes the pictures as they are.
+    answers. placings: of every picture, see `recipe.data.placing`; 0 takes the pictures as they are.
     """
     data = load_dataset(work)
     rows = data.where(judge="train")

@@ -18,13 +18,13 @@ from explorer.models.pictures import generate
 from explorer.quality import Reference, frechet, kid, load_clip, load_extractor
 from recipe import judge, machine, tradeoff
 from recipe.autoencoder import psnr
-from recipe.captions import captions_of
+from recipe.data.captions import captions_of
+from recipe.data.items import Dataset, Item
+from recipe.data.placing import real_pictures
+from recipe.data.prepare import load_dataset
 from recipe.drawing import SEED, Drawer
 from recipe.export import EMBEDDED
 from recipe.grids import save_grid
-from recipe.items import Dataset, Item
-from recipe.placing import real_pictures
-from recipe.prepare import load_dataset
 from recipe.statistics import EXTRACTORS
 from training.folders import digest
 
@@ -108,8 +108,8 @@ def evaluate(
 ) -> dict[str, Any]:
     """Measure, print, and write `results` (JSON) and the card's grids.
 
-    placed: the real pictures are taken as the generator learnt to draw them, see `recipe.placing`. machine_too: time
-    this machine's processor as well.
+    placed: the real pictures are taken as the generator learnt to draw them, see `recipe.data.placing`. machine_too:
+    time this machine's processor as well.
     `repeats`: fresh processes in which loading is timed. `machine_only`: measure what depends on the machine again (on
     a quiet one, say), and keep the rest of `results`.
 

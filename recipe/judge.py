@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from recipe.captions import captions_of
-from recipe.items import Dataset, Item
-from recipe.placing import real_pictures
-from recipe.prompts import OPEN
+from recipe.data.captions import captions_of
+from recipe.data.items import Dataset, Item
+from recipe.data.placing import real_pictures
+from recipe.data.prompts import OPEN
 
 AMONG = 100
 
@@ -38,7 +38,7 @@ def top(pictures: np.ndarray, captions: np.ndarray, first: int, among: int = AMO
 def retrieval(data: Dataset, clip: Any, seed: int = 5, placed: bool = False) -> dict[str, Any]:
     """Top 1 and 5 among a hundred on real pictures: a held-out style of known concepts, and held-out concepts.
 
-    placed: the pictures at random sizes and places, see `recipe.placing`.
+    placed: the pictures at random sizes and places, see `recipe.data.placing`.
     """
     found: dict[str, Any] = {}
     for name in ("held-style", "held"):

@@ -22,8 +22,8 @@ from safetensors.torch import save
 
 from explorer.errors import TrainingError
 from recipe.autoencoder import LEGS
-from recipe.prepare import check_prepared
-from recipe.tokens import FOLDER
+from recipe.data.prepare import check_prepared
+from recipe.data.tokens import FOLDER
 from training.tensors import load_tensors, save_tensors
 
 PART = 15 * 2**20

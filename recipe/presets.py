@@ -9,7 +9,7 @@ from dataclasses import dataclass
 class Preset:
     """Sizes and budgets of a training. `legs`: steps of the autoencoder's legs, the second going on from the first.
     learns: the generator's concepts, of `prepare.CONCEPTS`. placings: of a picture, for the autoencoder, the CLIP model
-    and the UNet (see `recipe.placing`); 0 takes the pictures as they are. decay: of the UNet's average."""
+    and the UNet (see `recipe.data.placing`); 0 takes the pictures as they are. decay: of the UNet's average."""
 
     channels: tuple[int, ...]
     autoencoder: tuple[int, ...]

@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 
 from explorer.quality import Reference, load_extractor
-from recipe.placing import real_pictures
-from recipe.prepare import load_dataset
+from recipe.data.placing import real_pictures
+from recipe.data.prepare import load_dataset
 from training.tensors import load_tensors, metadata_of, save_tensors
 
 EXTRACTORS = ("emojiclip", "efficientnet")
@@ -30,7 +30,7 @@ def write_statistics(
     """`folder/<extractor>.safetensors`, in the format of `Reference`, its tensors narrowed to half precision.
 
     Half precision moves a Frechet distance by less than a thousandth of it and halves what ships. placed: of the
-    pictures as the generator learnt to draw them, see `recipe.placing`.
+    pictures as the generator learnt to draw them, see `recipe.data.placing`.
     """
     data = load_dataset(work)
     rows = data.where(split="train")

@@ -14,11 +14,11 @@ from torch import nn
 
 from explorer.errors import TrainingError
 from recipe.autoencoder import LEGS, latents_of, load_autoencoder
-from recipe.captions import draw_levels, numbered
+from recipe.data.captions import draw_levels, numbered
+from recipe.data.placing import copy, copy_numbers, may_mirror
+from recipe.data.prepare import load_dataset
+from recipe.data.tokens import LENGTH, encode, load_tokenizer, numbering
 from recipe.faster import quicker
-from recipe.placing import copy, copy_numbers, may_mirror
-from recipe.prepare import load_dataset
-from recipe.tokens import LENGTH, encode, load_tokenizer, numbering
 from training.folders import digest
 from training.loop import Average, Budget, Training, normal, step_generator, to_device
 from training.muon import Muon
@@ -211,7 +211,7 @@ def train_unet(
 ) -> Training:
     """Train on the generator's training concepts; the averaged weights lie in the checkpoint of `work/unet`.
 
-    placings: of every picture, see `recipe.placing`; 0 takes the pictures as they are. decay: of the average.
+    placings: of every picture, see `recipe.data.placing`; 0 takes the pictures as they are. decay: of the average.
     stop_at, on_save: as in `Training`.
 
     Raises:

@@ -10,10 +10,10 @@ import pytest
 
 from recipe.autoencoder import LEGS, train_autoencoder
 from recipe.clip import train_clip
+from recipe.data.fetch import fetch
+from recipe.data.prepare import prepare
 from recipe.evaluate import evaluate
 from recipe.export import export
-from recipe.fetch import fetch
-from recipe.prepare import prepare
 from recipe.statistics import write_statistics
 from recipe.unet import train_unet
 from tests.recipe.drawn import write_archives

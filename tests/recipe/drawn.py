@@ -10,8 +10,8 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw
 
-from recipe.concepts import CORE
-from recipe.fetch import PACKAGES, archive_name
+from recipe.data.concepts import CORE
+from recipe.data.fetch import PACKAGES, archive_name
 
 LISTED = CORE[:10]
 OTHERS = ["abacus", "amphora", "canoe", "compass", "elevator", "falafel", "goggles", "hamsa", "oyster", "razor"]

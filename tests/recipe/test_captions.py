@@ -6,8 +6,8 @@ import itertools
 
 import torch
 
-from recipe.captions import LEVELS, captions_of, draw_levels, fits, numbered
-from recipe.items import Item
+from recipe.data.captions import LEVELS, captions_of, draw_levels, fits, numbered
+from recipe.data.items import Item
 
 
 def item(concept: str, subcategory: str, style: str) -> Item:

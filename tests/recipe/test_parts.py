@@ -14,13 +14,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recipe import lists
-from recipe.concepts import CORE, formal_name, generator_names, pick
-from recipe.fetch import archive_name, wanted
-from recipe.items import Item
+from recipe.data import lists
+from recipe.data.concepts import CORE, formal_name, generator_names, pick
+from recipe.data.fetch import archive_name, wanted
+from recipe.data.items import Item
+from recipe.data.prompts import FULL, OPEN, choose_prompts
+from recipe.data.tokens import LENGTH, encode, train_tokenizer
 from recipe.judge import ranks, top
-from recipe.prompts import FULL, OPEN, choose_prompts
-from recipe.tokens import LENGTH, encode, train_tokenizer
 from recipe.unet import alphas_bar, stratified
 from training.loop import Average, Budget, step_generator, trapezoid
 from training.muon import Muon, orthogonal
@@ -153,8 +153,8 @@ def test_tokenizer_round_trip() -> None:
 
 # Runs in processes of their own: the trainer's hash tables are seeded once a process.
 NUMBERED = """
-from recipe.concepts import STYLES, generator_names
-from recipe.tokens import numbering, train_tokenizer
+from recipe.data.concepts import STYLES, generator_names
+from recipe.data.tokens import numbering, train_tokenizer
 captions = [f"{name}, {style}" for name in generator_names().values() for style in STYLES.values()]
 print(numbering(train_tokenizer(captions)))
 """

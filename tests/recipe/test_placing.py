@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from explorer.errors import TrainingError
-from recipe.items import Item
+from recipe.data.items import Item
+from recipe.data.placing import SMALLEST, copies, copy, copy_numbers, may_mirror, place, real_pictures
+from recipe.data.prepare import load_dataset
 from recipe.parcels import pack_data, trained_files, unpack_parcel, write_parcel
-from recipe.placing import SMALLEST, copies, copy, copy_numbers, may_mirror, place, real_pictures
-from recipe.prepare import load_dataset
 from training.tensors import load_tensors
 
 

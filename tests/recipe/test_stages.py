@@ -16,11 +16,11 @@ from explorer.errors import TrainingError
 from recipe.__main__ import STAGES, main
 from recipe.autoencoder import LEGS, latents_of, train_autoencoder
 from recipe.card import write_card
+from recipe.data.prepare import load_dataset
+from recipe.data.prompts import FULL, OPEN
+from recipe.data.tokens import load_tokenizer, numbering
 from recipe.evaluate import evaluate
 from recipe.export import TRAININGS, export
-from recipe.prepare import load_dataset
-from recipe.prompts import FULL, OPEN
-from recipe.tokens import load_tokenizer, numbering
 from recipe.tradeoff import SOLVERS
 from recipe.unet import cached_latents, train_unet
 from tests.recipe.conftest import CHANNELS, Made

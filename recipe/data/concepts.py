@@ -7,7 +7,7 @@ import random
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from recipe import lists
+from recipe.data import lists
 
 STYLES: dict[str, str] = {"google": "noto style", "twitter": "flat style", "fluent": "3d style"}
 HELD_OUT_SHARE = 0.1

@@ -11,8 +11,8 @@ import torch
 
 @dataclass(frozen=True)
 class Item:
-    """One picture: its full caption is `concept, style`, see `recipe.captions` for the others. `split`: train | held |
-    extra (for judge and autoencoder only)."""
+    """One picture: its full caption is `concept, style`, see `recipe.data.captions` for the others. `split`: train |
+    held | extra (for judge and autoencoder only)."""
 
     concept: str
     subcategory: str

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import torch
 
-from recipe.items import Item
+from recipe.data.items import Item
 
 
 @dataclass(frozen=True)

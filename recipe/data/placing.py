@@ -11,7 +11,7 @@ import re
 import torch
 from torch.nn import functional
 
-from recipe.items import Dataset, Item
+from recipe.data.items import Dataset, Item
 
 SMALLEST = 36
 """Side in pixels of the smallest placed picture; the largest is the picture itself."""

@@ -10,11 +10,11 @@ import torch
 from PIL import Image
 
 from explorer.errors import TrainingError
-from recipe.captions import captions_of
 from recipe.commands import stage_command
-from recipe.concepts import CORE, HELD_OUT_SHARE, SPLIT_SEED, STYLES, Concept, generator_names, pick, read_concepts
-from recipe.items import Dataset, Item
-from recipe.tokens import FOLDER, train_tokenizer
+from recipe.data.captions import captions_of
+from recipe.data.concepts import CORE, HELD_OUT_SHARE, SPLIT_SEED, STYLES, Concept, generator_names, pick, read_concepts
+from recipe.data.items import Dataset, Item
+from recipe.data.tokens import FOLDER, train_tokenizer
 from training.folders import replace_folder
 from training.tensors import load_tensors, save_tensors
 

@@ -8,9 +8,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from recipe.captions import LEVELS
-from recipe.items import Item
-from recipe.prepare import load_dataset
+from recipe.data.captions import LEVELS
+from recipe.data.items import Item
+from recipe.data.prepare import load_dataset
 
 SEED = 4
 SEARCH, CERTIFICATE = 64, 256

@@ -1,0 +1,1 @@
+"""Pictures, captions, splits, tokens and prompts."""
