@@ -19,7 +19,7 @@ from torch.nn import functional
 from benchmarks.shared.report import write_result
 from recipe.data.placing import copies, may_mirror
 from recipe.data.prepare import load_dataset
-from recipe.unet import BETAS
+from recipe.networks.unet import BETAS
 
 STEPS = (50, 20, 10, 5)
 WIDTH = 0.05

@@ -11,8 +11,8 @@ from typing import Any
 from explorer.devices import resolve_device
 from explorer.explained import run_explained
 from recipe.data.prepare import CONCEPTS
-from recipe.presets import PRESETS, Preset
-from recipe.unet import PREDICTIONS
+from recipe.networks.presets import PRESETS, Preset
+from recipe.networks.unet import PREDICTIONS
 from training.folders import alone
 from training.loop import Budget
 
@@ -132,7 +132,7 @@ def train(options: argparse.Namespace, preset: Preset, work: Path, device: str) 
         return Budget(minutes=options.minutes * share) if options.minutes else Budget(steps=steps)
 
     if options.stage == "train-autoencoder":
-        from recipe.autoencoder import LEGS, train_autoencoder
+        from recipe.networks.autoencoder import LEGS, train_autoencoder
 
         start = None
         for leg, steps in zip(LEGS, preset.legs, strict=True):
@@ -143,7 +143,7 @@ def train(options: argparse.Namespace, preset: Preset, work: Path, device: str) 
     elif options.stage == "train-unet":
         import torch
 
-        from recipe.unet import Fast, train_unet
+        from recipe.networks.unet import Fast, train_unet
 
         if options.workers > 1:
             torch.set_num_threads(1)
@@ -153,7 +153,7 @@ def train(options: argparse.Namespace, preset: Preset, work: Path, device: str) 
             fast=Fast(preset.half, preset.compile_seconds) if device != "cpu" else None,
         )  # fmt: skip
     else:
-        from recipe.clip import train_clip
+        from recipe.networks.clip import train_clip
 
         train_clip(work, budget(preset.clip_steps), device, batch=preset.clip_batch, placings=preset.placings[1])
 

@@ -17,7 +17,6 @@ from explorer.files import write_whole
 from explorer.models.pictures import generate
 from explorer.quality import Reference, frechet, kid, load_clip, load_extractor
 from recipe import judge, machine, tradeoff
-from recipe.autoencoder import psnr
 from recipe.data.captions import captions_of
 from recipe.data.items import Dataset, Item
 from recipe.data.placing import real_pictures
@@ -25,6 +24,7 @@ from recipe.data.prepare import load_dataset
 from recipe.drawing import SEED, Drawer
 from recipe.export import EMBEDDED
 from recipe.grids import save_grid
+from recipe.networks.autoencoder import psnr
 from recipe.statistics import EXTRACTORS
 from training.folders import digest
 

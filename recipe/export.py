@@ -11,11 +11,11 @@ import torch
 
 from explorer.errors import TrainingError
 from explorer.files import write_whole
-from recipe.autoencoder import LEGS, load_autoencoder
 from recipe.commands import stage_command
 from recipe.data.prompts import write_prompts
 from recipe.data.tokens import FOLDER, load_tokenizer, numbering
-from recipe.unet import BETAS, build_text_encoder, build_unet
+from recipe.networks.autoencoder import LEGS, load_autoencoder
+from recipe.networks.unet import BETAS, build_text_encoder, build_unet
 from training.folders import replace_folder
 from training.tensors import load_tensors, metadata_of
 

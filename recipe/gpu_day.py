@@ -16,15 +16,15 @@ import torch
 
 from explorer.devices import resolve_device
 from explorer.explained import run_explained
-from recipe.autoencoder import LEGS, train_autoencoder
-from recipe.clip import train_clip
 from recipe.evaluate import evaluate
 from recipe.export import EMBEDDED, export
 from recipe.machine import note_device
+from recipe.networks.autoencoder import LEGS, train_autoencoder
+from recipe.networks.clip import train_clip
+from recipe.networks.presets import PRESETS, Preset
+from recipe.networks.unet import PREDICTIONS, Fast, train_unet
 from recipe.parcels import folder_files, trained_files, unpack_parcel, write_parcel
-from recipe.presets import PRESETS, Preset
 from recipe.statistics import write_statistics
-from recipe.unet import PREDICTIONS, Fast, train_unet
 from training.loop import Budget
 from training.tensors import metadata_of
 

@@ -21,9 +21,9 @@ from safetensors import safe_open
 from safetensors.torch import save
 
 from explorer.errors import TrainingError
-from recipe.autoencoder import LEGS
 from recipe.data.prepare import check_prepared
 from recipe.data.tokens import FOLDER
+from recipe.networks.autoencoder import LEGS
 from training.tensors import load_tensors, save_tensors
 
 PART = 15 * 2**20

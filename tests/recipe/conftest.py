@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from recipe.autoencoder import LEGS, train_autoencoder
-from recipe.clip import train_clip
 from recipe.data.fetch import fetch
 from recipe.data.prepare import prepare
 from recipe.evaluate import evaluate
 from recipe.export import export
+from recipe.networks.autoencoder import LEGS, train_autoencoder
+from recipe.networks.clip import train_clip
+from recipe.networks.unet import train_unet
 from recipe.statistics import write_statistics
-from recipe.unet import train_unet
 from tests.recipe.drawn import write_archives
 from training.loop import Budget
 

@@ -12,10 +12,11 @@ import torch
 from safetensors import safe_open
 
 from explorer.errors import TrainingError
-from recipe import faster, gpu_day
-from recipe.faster import TookTooLongError, quicker, within
+from recipe import gpu_day
+from recipe.networks import faster
+from recipe.networks.faster import TookTooLongError, quicker, within
+from recipe.networks.unet import PREDICTIONS, target_of, train_unet, weights_of
 from recipe.parcels import pack_data, unpack_parcel
-from recipe.unet import PREDICTIONS, target_of, train_unet, weights_of
 from tests.recipe.conftest import CHANNELS
 from training.loop import Average, Budget, Training
 from training.muon import Muon

@@ -21,7 +21,7 @@ from recipe.data.items import Item
 from recipe.data.prompts import FULL, OPEN, choose_prompts
 from recipe.data.tokens import LENGTH, encode, train_tokenizer
 from recipe.judge import ranks, top
-from recipe.unet import alphas_bar, stratified
+from recipe.networks.unet import alphas_bar, stratified
 from training.loop import Average, Budget, step_generator, trapezoid
 from training.muon import Muon, orthogonal
 
@@ -137,7 +137,7 @@ def test_timesteps_are_stratified() -> None:
 def test_the_schedule_is_that_of_the_scheduler() -> None:
     from diffusers import PNDMScheduler
 
-    from recipe.unet import BETAS
+    from recipe.networks.unet import BETAS
 
     assert torch.allclose(alphas_bar(), PNDMScheduler(**BETAS).alphas_cumprod, atol=1e-5)
 

@@ -13,12 +13,12 @@ import torch
 from torch import nn
 
 from explorer.errors import TrainingError
-from recipe.autoencoder import LEGS, latents_of, load_autoencoder
 from recipe.data.captions import draw_levels, numbered
 from recipe.data.placing import copy, copy_numbers, may_mirror
 from recipe.data.prepare import load_dataset
 from recipe.data.tokens import LENGTH, encode, load_tokenizer, numbering
-from recipe.faster import quicker
+from recipe.networks.autoencoder import LEGS, latents_of, load_autoencoder
+from recipe.networks.faster import quicker
 from training.folders import digest
 from training.loop import Average, Budget, Training, normal, step_generator, to_device
 from training.muon import Muon
