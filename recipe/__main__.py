@@ -81,7 +81,7 @@ def run(options: argparse.Namespace) -> None:
     device = str(resolve_device(options.device))
     if stage.startswith("train-"):
         from recipe.data.prepare import check_prepared
-        from recipe.machine import note_device
+        from recipe.evaluation.machine import note_device
 
         check_prepared(work)
         with alone(work, stage):
@@ -108,19 +108,19 @@ def run(options: argparse.Namespace) -> None:
 
         export(work, EMBEDDED, preset.channels)
     elif stage == "statistics":
+        from recipe.evaluation.statistics import write_statistics
         from recipe.export import EMBEDDED
-        from recipe.statistics import write_statistics
 
         write_statistics(work, EMBEDDED / "statistics", placed=preset.placed, device=device)
     elif stage == "evaluate":
-        from recipe.evaluate import evaluate
+        from recipe.evaluation.evaluate import evaluate
 
         evaluate(
             work, guidance=options.guidance, count=options.count, machine_only=options.machine_only,
             placed=preset.placed, device=device,
         )  # fmt: skip
     else:
-        from recipe.card import write_card
+        from recipe.evaluation.card import write_card
 
         write_card(work)
 

@@ -20,7 +20,7 @@ from recipe.data.fetch import archive_name, wanted
 from recipe.data.items import Item
 from recipe.data.prompts import FULL, OPEN, choose_prompts
 from recipe.data.tokens import LENGTH, encode, train_tokenizer
-from recipe.judge import ranks, top
+from recipe.evaluation.judge import ranks, top
 from recipe.networks.unet import alphas_bar, stratified
 from training.loop import Average, Budget, step_generator, trapezoid
 from training.muon import Muon, orthogonal

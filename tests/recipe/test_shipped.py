@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from recipe.evaluate import RESULTS
+from recipe.evaluation.evaluate import RESULTS
 from recipe.export import EMBEDDED, TRAININGS
 from training.folders import digest
 

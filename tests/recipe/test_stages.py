@@ -14,15 +14,15 @@ from safetensors import safe_open
 
 from explorer.errors import TrainingError
 from recipe.__main__ import STAGES, main
-from recipe.card import write_card
 from recipe.data.prepare import load_dataset
 from recipe.data.prompts import FULL, OPEN
 from recipe.data.tokens import load_tokenizer, numbering
-from recipe.evaluate import evaluate
+from recipe.evaluation.card import write_card
+from recipe.evaluation.evaluate import evaluate
+from recipe.evaluation.tradeoff import SOLVERS
 from recipe.export import TRAININGS, export
 from recipe.networks.autoencoder import LEGS, latents_of, train_autoencoder
 from recipe.networks.unet import cached_latents, train_unet
-from recipe.tradeoff import SOLVERS
 from tests.recipe.conftest import CHANNELS, Made
 from tests.recipe.drawn import LISTED, OTHERS
 from training.folders import alone, digest

@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from explorer.errors import TrainingError
-from recipe.card_text import CHOICES, DATA, DISTANCE, HEARTS, HISTORY, INTRODUCTION, LIMITS, PATHS, SOLVERS
 from recipe.data.items import Item
 from recipe.data.prepare import load_dataset
-from recipe.evaluate import RESULTS
+from recipe.evaluation.card_text import CHOICES, DATA, DISTANCE, HEARTS, HISTORY, INTRODUCTION, LIMITS, PATHS, SOLVERS
+from recipe.evaluation.evaluate import RESULTS
+from recipe.evaluation.grids import read_losses, save_curves
+from recipe.evaluation.machine import folder_size
+from recipe.evaluation.tradeoff import FEW
 from recipe.export import EMBEDDED, TRAININGS
-from recipe.grids import read_losses, save_curves
-from recipe.machine import folder_size
-from recipe.tradeoff import FEW
 from training.folders import digest
 
 CURVES = dict(

@@ -15,7 +15,7 @@ from explorer.bootstrap import mean_estimate
 from explorer.quality import Reference, frechet, kid, paired
 from explorer.quality.clip_score import cosines
 from explorer.unet.mask import Mask
-from recipe.drawing import Drawer
+from recipe.evaluation.drawing import Drawer
 
 STEPS = (50, 25, 20, 10, 5)
 EVERY_UNIT = "every unit"

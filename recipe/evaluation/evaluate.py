@@ -16,19 +16,19 @@ from explorer.errors import TrainingError
 from explorer.files import write_whole
 from explorer.models.pictures import generate
 from explorer.quality import Reference, frechet, kid, load_clip, load_extractor
-from recipe import judge, machine, tradeoff
 from recipe.data.captions import captions_of
 from recipe.data.items import Dataset, Item
 from recipe.data.placing import real_pictures
 from recipe.data.prepare import load_dataset
-from recipe.drawing import SEED, Drawer
+from recipe.evaluation import judge, machine, tradeoff
+from recipe.evaluation.drawing import SEED, Drawer
+from recipe.evaluation.grids import save_grid
+from recipe.evaluation.statistics import EXTRACTORS
 from recipe.export import EMBEDDED
-from recipe.grids import save_grid
 from recipe.networks.autoencoder import psnr
-from recipe.statistics import EXTRACTORS
 from training.folders import digest
 
-RESULTS = Path(__file__).parent.parent / "benchmarks" / "results" / "embedded-model.json"
+RESULTS = Path(__file__).parents[2] / "benchmarks" / "results" / "embedded-model.json"
 GRID = 24
 SEEDS = 8
 """Pictures of one caption in the grid of placings."""

@@ -1,0 +1,1 @@
+"""What the trained model can do, measured and written down."""
