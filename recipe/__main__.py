@@ -96,20 +96,20 @@ def run(options: argparse.Namespace) -> None:
 
         prepare(work, options.concepts or preset.learns)
     elif stage == "pack":
-        from recipe.parcels import pack_data
+        from recipe.packing.parcels import pack_data
 
         pack_data(work, options.parcel)
     elif stage == "unpack":
-        from recipe.parcels import unpack_parcel
+        from recipe.packing.parcels import unpack_parcel
 
         unpack_parcel(options.parcel, work)
     elif stage == "export":
-        from recipe.export import EMBEDDED, export
+        from recipe.packing.export import EMBEDDED, export
 
         export(work, EMBEDDED, preset.channels)
     elif stage == "statistics":
         from recipe.evaluation.statistics import write_statistics
-        from recipe.export import EMBEDDED
+        from recipe.packing.export import EMBEDDED
 
         write_statistics(work, EMBEDDED / "statistics", placed=preset.placed, device=device)
     elif stage == "evaluate":

@@ -19,12 +19,12 @@ from explorer.explained import run_explained
 from recipe.evaluation.evaluate import evaluate
 from recipe.evaluation.machine import note_device
 from recipe.evaluation.statistics import write_statistics
-from recipe.export import EMBEDDED, export
 from recipe.networks.autoencoder import LEGS, train_autoencoder
 from recipe.networks.clip import train_clip
 from recipe.networks.presets import PRESETS, Preset
 from recipe.networks.unet import PREDICTIONS, Fast, train_unet
-from recipe.parcels import folder_files, trained_files, unpack_parcel, write_parcel
+from recipe.packing.export import EMBEDDED, export
+from recipe.packing.parcels import folder_files, trained_files, unpack_parcel, write_parcel
 from training.loop import Budget
 from training.tensors import metadata_of
 

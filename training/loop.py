@@ -150,7 +150,7 @@ class Training:
             )
         self.step, self.seconds = int(metadata["step"]), float(metadata["seconds"])
         for name, p in self.parameters.items():
-            # a checkpoint that has travelled holds the averages alone, see recipe.parcels
+            # a checkpoint that has travelled holds the averages alone, see recipe.packing.parcels
             p.copy_(tensors.get(f"p/{name}", tensors[f"a/{name}"]))
             self.average.values[name].copy_(tensors[f"a/{name}"])
             state = {

@@ -14,7 +14,7 @@ from recipe.evaluation.evaluate import RESULTS
 from recipe.evaluation.grids import read_losses, save_curves
 from recipe.evaluation.machine import folder_size
 from recipe.evaluation.tradeoff import FEW
-from recipe.export import EMBEDDED, TRAININGS
+from recipe.packing.export import EMBEDDED, TRAININGS
 from training.folders import digest
 
 CURVES = dict(

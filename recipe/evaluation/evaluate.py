@@ -24,8 +24,8 @@ from recipe.evaluation import judge, machine, tradeoff
 from recipe.evaluation.drawing import SEED, Drawer
 from recipe.evaluation.grids import save_grid
 from recipe.evaluation.statistics import EXTRACTORS
-from recipe.export import EMBEDDED
 from recipe.networks.autoencoder import psnr
+from recipe.packing.export import EMBEDDED
 from training.folders import digest
 
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results" / "embedded-model.json"

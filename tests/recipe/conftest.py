@@ -12,10 +12,10 @@ from recipe.data.fetch import fetch
 from recipe.data.prepare import prepare
 from recipe.evaluation.evaluate import evaluate
 from recipe.evaluation.statistics import write_statistics
-from recipe.export import export
 from recipe.networks.autoencoder import LEGS, train_autoencoder
 from recipe.networks.clip import train_clip
 from recipe.networks.unet import train_unet
+from recipe.packing.export import export
 from tests.recipe.drawn import write_archives
 from training.loop import Budget
 

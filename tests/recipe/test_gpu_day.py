@@ -16,7 +16,7 @@ from recipe import gpu_day
 from recipe.networks import faster
 from recipe.networks.faster import TookTooLongError, quicker, within
 from recipe.networks.unet import PREDICTIONS, target_of, train_unet, weights_of
-from recipe.parcels import pack_data, unpack_parcel
+from recipe.packing.parcels import pack_data, unpack_parcel
 from tests.recipe.conftest import CHANNELS
 from training.loop import Average, Budget, Training
 from training.muon import Muon
@@ -79,7 +79,7 @@ def test_a_device_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("prediction", PREDICTIONS)
 def test_a_prediction_is_trained_kept_and_exported(trained: Path, tmp_path: Path, prediction: str) -> None:
-    from recipe.export import build_pipeline
+    from recipe.packing.export import build_pipeline
 
     for name in ("data", "autoencoder2"):
         (tmp_path / name).symlink_to(trained / name)

@@ -13,7 +13,7 @@ from explorer.errors import TrainingError
 from recipe.data.items import Item
 from recipe.data.placing import SMALLEST, copies, copy, copy_numbers, may_mirror, place, real_pictures
 from recipe.data.prepare import load_dataset
-from recipe.parcels import pack_data, trained_files, unpack_parcel, write_parcel
+from recipe.packing.parcels import pack_data, trained_files, unpack_parcel, write_parcel
 from training.tensors import load_tensors
 
 

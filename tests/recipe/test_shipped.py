@@ -8,7 +8,7 @@ import json
 import pytest
 
 from recipe.evaluation.evaluate import RESULTS
-from recipe.export import EMBEDDED, TRAININGS
+from recipe.packing.export import EMBEDDED, TRAININGS
 from training.folders import digest
 
 # The weights that ship were made before captions of several levels and placed pictures, by an earlier preset.

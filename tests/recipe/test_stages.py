@@ -20,9 +20,9 @@ from recipe.data.tokens import load_tokenizer, numbering
 from recipe.evaluation.card import write_card
 from recipe.evaluation.evaluate import evaluate
 from recipe.evaluation.tradeoff import SOLVERS
-from recipe.export import TRAININGS, export
 from recipe.networks.autoencoder import LEGS, latents_of, train_autoencoder
 from recipe.networks.unet import cached_latents, train_unet
+from recipe.packing.export import TRAININGS, export
 from tests.recipe.conftest import CHANNELS, Made
 from tests.recipe.drawn import LISTED, OTHERS
 from training.folders import alone, digest
@@ -206,7 +206,7 @@ def ends(arguments: list[str], capsys: pytest.CaptureFixture[str], status: int =
 def test_a_stage_before_its_time_names_what_is_missing(
     stage: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("recipe.export.EMBEDDED", tmp_path / "embedded")  # whatever goes wrong, not what ships
+    monkeypatch.setattr("recipe.packing.export.EMBEDDED", tmp_path / "embedded")  # whatever goes wrong, not what ships
     said = ends([stage, "--work", str(tmp_path / "none"), "--parcel", str(tmp_path / "no" / "parcel")], capsys)
     assert said.startswith("error: ") and "\n" not in said.strip()
     assert ("bring all of its files" if stage == "unpack" else "run `python -m recipe ") in said
@@ -226,7 +226,7 @@ def test_a_stage_names_the_one_before_it(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("recipe.export.EMBEDDED", tmp_path / "embedded")
+    monkeypatch.setattr("recipe.packing.export.EMBEDDED", tmp_path / "embedded")
     work = tmp_path / "work"
     shutil.copytree(made.work, work, ignore=shutil.ignore_patterns("npm", "pictures", "evaluation", "embedded"))
     path = work / lacks

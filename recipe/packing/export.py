@@ -22,7 +22,7 @@ from training.tensors import load_tensors, metadata_of
 TRAININGS = (*LEGS, "unet", "clip")
 """Folders of the work folder that hold a training and its log."""
 
-EMBEDDED = Path(__file__).parent.parent / "explorer" / "embedded"
+EMBEDDED = Path(__file__).parents[2] / "explorer" / "embedded"
 
 
 def build_pipeline(work: Path, channels: tuple[int, ...], leg: str) -> Any:
