@@ -28,10 +28,10 @@ SMALLER: dict[str, dict[str, str]] = {
     "bench": {"--pairs": "3"},
 }
 LEFT_OUT = {"--workers"}
-"""One process is enough here; tests/studies/test_cli.py runs several."""
+"""One process is enough here; tests/studies/cli/test_cli.py runs several."""
 ELSEWHERE = {"dashboard", "autotune"}
 """Their options are read here. The first runs until it is stopped and the second takes minutes: tests/dashboard and
-tests/studies/test_autotune.py run them."""
+tests/studies/autotune/test_autotune.py run them."""
 
 
 @dataclass(frozen=True)
