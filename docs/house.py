@@ -36,7 +36,6 @@ ROOMS: dict[str, Room] = {
             "unet": "a UNet as a list of nodes",
             "plans": "what is inherited, and when",
             "models": "models and the pictures they make",
-            "networks": "UNets made from a UNet",
             "runtime": "run a plan",
             "timing": "measure and predict time",
             "calibration": "measure and predict error",
@@ -152,7 +151,7 @@ def climbing(found: dict[str, Module]) -> list[str]:
 
 
 def picture(found: dict[str, Module]) -> str:
-    """An SVG: each room a column of its packages, the ground below, with the number of modules and lines of each, and
+    """An SVG: each room a column of its packages, the ground below, with the number of modules of each, and
     an arrow for every package that imports another of its room."""
     width, row, gap, top = 300, 44, 90, 70
     columns: list[tuple[str, list[tuple[str, str]]]] = []
@@ -206,7 +205,7 @@ def picture(found: dict[str, Module]) -> str:
 
 def box(left: float, top: float, width: float, height: float, name: str, job: str, members: list[Module]) -> list[str]:
     """A package: its name, its job, and how much it holds."""
-    size = f"{len(members)} modules, {sum(m.lines for m in members):,} lines"
+    size = f"{len(members)} modules"
     return [
         f'<rect x="{left}" y="{top}" width="{width}" height="{height}" rx="5" fill="#eef2ff" stroke="#6366f1"/>',
         f'<text x="{left + 10}" y="{top + 16}" font-weight="bold">{escape(name)}</text>',
