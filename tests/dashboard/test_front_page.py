@@ -22,7 +22,7 @@ from studies.results.board import Board
 from studies.storage import tables
 from tests.dashboard.small_study import PLANS, fill, settings
 from tests.dashboard.test_pages import texts, whole
-from tests.studies.test_summary import row
+from tests.studies.results.test_summary import row
 
 Open = Callable[..., AppTest]
 FRONT = "pages/page_front.py"

@@ -24,7 +24,7 @@ from studies.results.tally import tally
 from studies.storage.tables import plans
 from tests.dashboard.small_study import PLANS, fill
 from tests.dashboard.test_pages import texts, whole
-from tests.studies.test_summary import row
+from tests.studies.results.test_summary import row
 
 Open = Callable[..., AppTest]
 PROGRESS = "pages/page_progress.py"

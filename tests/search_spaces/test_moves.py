@@ -19,7 +19,7 @@ from search_spaces.joint import STEPS_OF_FIFTY
 from search_spaces.moves import MOVES, move_rule, move_scheduler, neighbour
 from search_spaces.space import Setting
 from tests.architectures import ARCHITECTURES, SD15, TINY
-from tests.explorer.test_fitting import moments_of
+from tests.explorer.calibration.test_fitting import moments_of
 from tests.search_spaces.trials import DrawnTrial
 
 OTHERS = {"DPMSolverMultistepScheduler": 50, "HeunDiscreteScheduler": 99}

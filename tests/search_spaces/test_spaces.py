@@ -25,7 +25,7 @@ from search_spaces import DEFAULT_SPACE, SPACES, make_space
 from search_spaces.joint import STEPS_OF_FIFTY
 from search_spaces.space import Setting, Space
 from tests.architectures import ARCHITECTURES, SD15, SDXL, TINY
-from tests.explorer.test_fitting import moments_of
+from tests.explorer.calibration.test_fitting import moments_of
 from tests.search_spaces.trials import DrawnTrial, valid_masks
 
 few = settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck))

@@ -20,7 +20,7 @@ from studies.predicting.drift_model import Screen
 from studies.scored import Part, Prediction
 from studies.scoring.limits import Limits
 from tests.architectures import TINY
-from tests.explorer.test_fitting import moments_of
+from tests.explorer.calibration.test_fitting import moments_of
 from tests.studies.toy_study import toy_settings
 
 STEPS = 12

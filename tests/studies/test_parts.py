@@ -22,7 +22,7 @@ from studies.queue.optuna_mirror import Mirror
 from studies.results.rows import sample_pictures
 from studies.scored import QUALITY
 from studies.storage import tables
-from tests.studies.test_queue import dead_worker, mirror, worker_row
+from tests.studies.queue.test_queue import dead_worker, mirror, worker_row
 from tests.studies.toy_study import ToyEvaluator, ToyPlan, ToySpace, toy_settings
 
 HERE, ELSEWHERE = {"name": "the study's device"}, {"name": "another device"}

@@ -28,7 +28,7 @@ from explorer.unet.architecture import Architecture
 from explorer.unet.mask import Mask
 from tests.architectures import SD15, SDXL
 from tests.conftest import make_unet
-from tests.explorer.test_program import call
+from tests.explorer.unet.test_program import call
 
 CAT, RED = "a cat face", "a red heart"
 

@@ -17,7 +17,7 @@ from explorer.errors import ScoreError
 from explorer.unet.architecture import Architecture
 from explorer.unet.program import Program
 from tests.conftest import embeds, make_pipeline
-from tests.explorer.test_runtime import latents
+from tests.explorer.runtime.small_runs import latents
 
 
 def branches_of(pipe: Any, steps: int, batch: int) -> dict[str, list[torch.Tensor]]:

@@ -14,8 +14,8 @@ from explorer import ModelError, load_pipeline
 from explorer.models.loading import EMBEDDED, load_empty_unet, pixel_factor, weight_bytes
 from explorer.models.single_files import PUBLISHED, read_single_file
 from explorer.timing.anatomy import anatomy
-from tests.explorer.test_pipelines import TEXT
-from tests.explorer.test_single_files import checkpoint
+from tests.explorer.models.test_single_files import checkpoint
+from tests.explorer.runtime.counted_runs import TEXT
 from tests.explorer.tiny_pipelines import sd
 
 

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 
 from explorer import InheritancePlan, inherit
 from explorer.unet.architecture import Architecture
-from tests.explorer.test_pipelines import TEXT, plan_for
+from tests.explorer.runtime.counted_runs import TEXT, plan_for
 from tests.explorer.tiny_pipelines import sd
 
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from explorer.errors import PlanError
 from explorer.plans.plan import InheritancePlan
-from tests.explorer.test_plan import PLANS, places
+from tests.explorer.plans.test_plan import PLANS, places
 
 COUNT = int(os.environ.get("EXPLORER_MUTATIONS", "1000"))
 SECONDS = 2.0

@@ -15,7 +15,7 @@ from explorer.calibration.moments import collect_moments
 from explorer.plans.schedulers import SCHEDULERS, check_name, evaluations_of_plan, scheduled, scheduler_for, short
 from explorer.unet.architecture import Architecture
 from tests.conftest import embeds, make_pipeline, make_unet
-from tests.explorer.test_pipelines import counted, extracts
+from tests.explorer.runtime.counted_runs import counted, extracts
 
 DPM = "DPMSolverMultistepScheduler"
 STEPS = 4

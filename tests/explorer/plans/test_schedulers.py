@@ -13,7 +13,7 @@ from explorer import InheritancePlan, PlanError, inherit, strategy
 from explorer.plans.schedule import Segments
 from explorer.plans.strategies import STRATEGIES
 from explorer.unet.architecture import Architecture
-from tests.explorer.test_pipelines import counted, extracts
+from tests.explorer.runtime.counted_runs import counted, extracts
 from tests.explorer.tiny_pipelines import Case, sd
 
 SPEC = importlib.util.spec_from_file_location("scheduler_page", Path(__file__).parents[3] / "docs" / "schedulers.py")

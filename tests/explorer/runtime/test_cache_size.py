@@ -24,7 +24,7 @@ from explorer.unet.program import Program
 from tests.architectures import sd15_anatomy
 from tests.conftest import embeds, make_pipeline, make_unet
 from tests.explorer.any_rule import ALL_RULES, under
-from tests.explorer.test_buffers import over_buffers
+from tests.explorer.runtime.static_runs import over_buffers
 
 SIZE = 6
 """Latents whose sides are no multiple of the UNet's factor."""

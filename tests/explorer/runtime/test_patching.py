@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from explorer import ModelError, inherit
-from tests.explorer.test_runtime import latents, plan_for, small_pipeline, with_model_offload
+from tests.explorer.runtime.carried import with_model_offload
+from tests.explorer.runtime.small_runs import latents, plan_for, small_pipeline
 
 
 class Timer:

@@ -19,8 +19,8 @@ from explorer.runtime.graphs import StaticSteps
 from explorer.unet.architecture import Architecture
 from explorer.unet.mask import Mask
 from tests.conftest import embeds, make_unet
-from tests.explorer.test_buffers import direct
-from tests.explorer.test_runtime import BETAS, latents, plan_for, small_pipeline
+from tests.explorer.runtime.small_runs import BETAS, latents, plan_for, small_pipeline
+from tests.explorer.runtime.static_runs import direct
 
 STEPS = 6
 PATIENCE = 120

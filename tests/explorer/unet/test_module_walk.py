@@ -14,8 +14,8 @@ from explorer import InheritancePlan, ModelError, inherit
 from explorer.unet.architecture import Architecture
 from explorer.unet.module_walk import ModuleWalk
 from tests.conftest import make_unet
-from tests.explorer.test_program import call
-from tests.explorer.test_runtime import with_ip_adapter, with_lora
+from tests.explorer.runtime.carried import with_ip_adapter, with_lora
+from tests.explorer.unet.test_program import call
 
 
 class Halved(nn.Module):

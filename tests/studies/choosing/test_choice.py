@@ -8,7 +8,7 @@ from explorer.errors import StudyError
 from explorer.estimate import Estimate
 from studies.choosing.choice import Asked, Limit, Wish, choose, direction_of, parse_bound
 from studies.results.rows import TrialRow
-from tests.studies.test_summary import CLOSE, FASTEST, FEWER, PLAIN, ROWS, WORSE, row
+from tests.studies.results.test_summary import CLOSE, FASTEST, FEWER, PLAIN, ROWS, WORSE, row
 
 METRICS = ["latency", "speedup", "fd_x", "clip", "psnr"]
 

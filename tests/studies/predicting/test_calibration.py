@@ -37,7 +37,7 @@ from studies.settings import Objective
 from studies.storage import tables
 from studies.storage.store import Store
 from tests.architectures import SD15
-from tests.studies.test_summary import row as trial_row
+from tests.studies.results.test_summary import row as trial_row
 
 SMALL = {"pictures": 1, "points": 2}
 CONFIG = SearchConfig(

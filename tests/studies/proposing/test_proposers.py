@@ -40,7 +40,7 @@ from studies.storage import tables
 from studies.storage.database import parse_url, writing_engine
 from studies.storage.schema import config
 from tests.architectures import ARCHITECTURES, SD15, TINY
-from tests.explorer.test_fitting import moments_of
+from tests.explorer.calibration.test_fitting import moments_of
 from tests.studies.plan_problem import (
     STEPS,
     PlanEvaluator,

@@ -15,8 +15,8 @@ from studies.results.shared import shared_drift
 from studies.results.summary import agreement, agreements, cost_agreement
 from studies.scored import PREDICTED, PREDICTED_COST, Scored
 from studies.settings import Objective
+from tests.studies.queue.test_queue import worker_row
 from tests.studies.test_parts import plans
-from tests.studies.test_queue import worker_row
 from tests.studies.toy_study import ToyEvaluator, ToySpace, toy_settings
 
 OBJECTIVES = (Objective("latency", "minimize"), Objective("clip", "maximize"))

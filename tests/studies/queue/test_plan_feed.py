@@ -21,7 +21,7 @@ from studies.results.rows import TrialRow, read_rows
 from studies.scoring.racing import Race
 from studies.settings import Objective
 from studies.storage import tables
-from tests.studies.test_racing import Racing
+from tests.studies.scoring.test_racing import Racing
 from tests.studies.toy_study import ToyEvaluator, ToyPlan, ToySpace, toy_settings
 
 SPACE, EVALUATOR = ToySpace(9, 9), ToyEvaluator()

@@ -30,7 +30,7 @@ from studies.results.summary import front_of, gain, scale_of, without_loss
 from studies.storage import tables
 from studies.storage.facts import PlanFacts
 from tests.dashboard.small_study import ARCHITECTURE, PLANS, OutsideSpace, fill, plan_of, settings
-from tests.studies.test_summary import CLOSE, OBJECTIVES, PLAIN, ROWS, row
+from tests.studies.results.test_summary import CLOSE, OBJECTIVES, PLAIN, ROWS, row
 
 
 @pytest.fixture

@@ -13,7 +13,8 @@ import pytest
 from explorer.estimate import Estimate
 from explorer.plans.plan import InheritancePlan
 from studies import counts, enqueue
-from studies.cli import run, search
+from studies.cli import run
+from studies.cli.commands import search
 from studies.cli.commands.time_words import Pace, foretold
 from studies.clock import Clock, OutOfTime, fitting, tells
 from studies.config import SearchConfig

@@ -36,9 +36,9 @@ from studies.storage.troubles import StorageGone
 from tests.conftest import make_pipeline
 from tests.studies.cluster import Server
 from tests.studies.conftest import text_of
+from tests.studies.queue.test_queue import worker_row
+from tests.studies.searching.test_profiles import TINY
 from tests.studies.test_parts import plans, whole
-from tests.studies.test_profiles import TINY
-from tests.studies.test_queue import worker_row
 from tests.studies.toy_study import ToyEvaluator, ToyPlan, ToySpace, toy_settings
 
 ROOT = Path(__file__).parents[3]
