@@ -13,6 +13,7 @@ from explorer.unet.architecture import Architecture
 from tests.conftest import make_pipeline, make_unet
 from tests.explorer.runtime.carried import CARRIED, with_model_offload
 from tests.explorer.runtime.small_runs import plan_for
+from tests.explorer.tiny_pipelines import CASES, picture
 from tests.explorer.unet.test_program import call, two_step
 
 
@@ -137,3 +138,31 @@ def test_a_hook_of_accelerate_that_is_another_tools_is_refused() -> None:
     add_hook_to_module(pipe.unet.down_blocks[0].resnets[0], Doubles())
     with pytest.raises(ModelError, match="another tool has replaced the forward of"):
         inherit(pipe, plan)
+
+
+@pytest.mark.parametrize(("name", "first", "others"), [("EP", True, True), ("EX2", True, True), ("DC0", True, False)])
+def test_residuals_of_a_control_network_are_live_where_a_live_node_reads_them(
+    name: str, first: bool, others: bool
+) -> None:
+    """At an inherit step the residuals of that step count, also on an inherited skip and an inherited mid block. Where
+    the region that reads them is inherited they go with it: DC0's inherit step reads the first skip alone."""
+    pipe = CASES["ControlNet"].build()
+    unet = pipe.unet
+    sample, context = torch.randn(2, 4, 8, 8), torch.randn(2, 7, 16)
+    plan = strategy(name, mode="P2", steps=2, unet=unet)
+    with torch.no_grad():
+        down, mid = pipe.controlnet(sample, 500, context, picture().expand(2, -1, -1, -1), return_dict=False)
+
+    def second(of_first: float, of_others: float) -> torch.Tensor:
+        with torch.no_grad(), inherit(unet, plan) as handle:
+            handle.begin(2)
+            for one, other in ((1.0, 1.0), (of_first, of_others)):
+                residuals = (down[0] * one, *(d * other for d in down[1:]))
+                out = unet(
+                    sample, 500, context, down_block_additional_residuals=residuals,
+                    mid_block_additional_residual=mid * other,
+                ).sample  # fmt: skip
+        return out
+
+    assert torch.equal(second(3.0, 1.0), second(1.0, 1.0)) != first
+    assert torch.equal(second(1.0, 3.0), second(1.0, 1.0)) != others
