@@ -368,7 +368,7 @@ def test_the_page_of_pipelines_is_current() -> None:
     for name in (*CASES, *SAVERS):
         missing = [word for word in name.replace(",", "").split() if word.lower() not in page.lower()]
         assert not missing, f"docs/pipelines.md says nothing of {name!r}"
-    code = "".join(path.read_text(encoding="utf-8") for path in sorted((root / "explorer").glob("*.py")))
+    code = "".join(path.read_text(encoding="utf-8") for path in sorted((root / "explorer").rglob("*.py")))
     said = re.sub(r'"\s*f?"', "", code)
     rows = [
         row.split("|") for row in page.split("## What is refused")[1].split("##")[0].splitlines() if row[:2] == "| "
