@@ -193,7 +193,7 @@ def test_names_and_spellings() -> None:
     assert fitter(strategy("DC0/P5+f1", unet=SD15, steps=25)).name == "DC0/P5"  # no moments at 25 steps: a copy
     assert fitter(strategy("plain@50", unet=SD15)).rule == Rule()
     for words in ("DC0/P5+fit", "DC0/P5+fit3"):
-        with pytest.raises(PlanError, match=r"explorer\.fitting\.fit"):
+        with pytest.raises(PlanError, match=r"explorer\.calibration\.fitting\.fit"):
             strategy(words, unet=SD15)
     with pytest.raises(PlanError, match="no fitted rule"):
         fitted(strategy("DC0", unet=SD15), moments_of(SD15, 50, 51), "copy")

@@ -16,6 +16,7 @@ from explorer import InheritancePlan, inherit, strategy
 from explorer.plans.schedule import Segments
 from explorer.runtime.cache_size import peak_cache_bytes
 from explorer.runtime.combining import Combining
+from explorer.runtime.runs import Running
 from explorer.timing.anatomy import anatomy
 from explorer.timing.designed_masks import designed_masks
 from explorer.unet.architecture import Architecture
@@ -110,8 +111,8 @@ class Scale:
             return value
 
         patch.setattr(Combining, "__getitem__", watched)
-        drop = handle._drop_unread
-        patch.setattr(handle, "_drop_unread", lambda *args: (self.weigh(), drop(*args)))
+        drop = Running.drop_unread
+        patch.setattr(Running, "drop_unread", lambda run: (self.weigh(), drop(run)))
 
     def _before(self, run: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
         def weighed(*args: Any) -> torch.Tensor:
@@ -121,10 +122,14 @@ class Scale:
         return weighed
 
     def weigh(self) -> None:
-        held = [tensor for each in self.handle._cache.values() for tensor in each.values()]
+        run = self.handle._runs.latest
+        if run is None:
+            return
+        held = [tensor for each in run.cache.values() for tensor in each.values()]
         held += [tensor for each in self._combined if (tensor := each()) is not None]
-        for form in self.handle._static._forms.values() if self.handle._static else ():
-            held += [*form.features._slots.values(), *form.features._combined.values()]
+        for static in [run.static] if run.static else self.handle._idle:  # a run that has ended leaves its buffers
+            for form in static._forms.values():
+                held += [*form.features._slots.values(), *form.features._combined.values()]
         storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in held}
         self.peak = max(self.peak, sum(storages.values()))
 
@@ -146,7 +151,7 @@ def test_what_is_really_held(name: str, rule: str, mode: str, monkeypatch: pytes
             over_buffers(handle, monkeypatch)
         else:
             monkeypatch.setattr(handle, "_usable_mode", lambda: mode)
-            monkeypatch.setattr("explorer.runtime.inherit.Compiled", lambda variant, _: variant)
+            monkeypatch.setattr("explorer.runtime.eager.Compiled", lambda variant, _: variant)
         scale = Scale(handle, monkeypatch)
         handle.begin(len(choices))
         for _ in choices:

@@ -247,7 +247,11 @@ def test_the_command_says_what_is_spoilt(
     (tmp_path / "plan" / name).write_text(content)
     capsys.readouterr()
     assert run(["certify", str(tmp_path / "plan"), "--prompts", str(certified[0] / "mine.txt"), *SMALL]) == 1
-    lines = [line for line in capsys.readouterr().err.splitlines() if not line.startswith(("loading", "certifying", "note: "))]
+    lines = [
+        line
+        for line in capsys.readouterr().err.splitlines()
+        if not line.startswith(("loading", "certifying", "note: "))
+    ]
     assert len(lines) == 1 and lines[0].startswith("error:") and Path(name).name in lines[0]
 
 
@@ -320,7 +324,11 @@ def test_bad_certificates_are_one_sentence(
         fill(store)
         fill(store, "other", weights="0123456789ab")
     assert run(["certify", *arguments]) == 1
-    lines = [line for line in capsys.readouterr().err.splitlines() if not line.startswith(("loading", "certifying", "note: "))]
+    lines = [
+        line
+        for line in capsys.readouterr().err.splitlines()
+        if not line.startswith(("loading", "certifying", "note: "))
+    ]
     assert len(lines) == 1 and words in lines[0]
 
 
