@@ -16,8 +16,10 @@ both sides alike. On a CPU, seconds are processor time. All is kept in --work; a
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -36,6 +38,7 @@ from benchmarks.shared.work_folder import Ticker, WorkFolder, digest
 from explorer.errors import ExplorerError, PlanError, StudyError
 from explorer.plans.plan import InheritancePlan
 from explorer.plans.strategies import PAPER_STRATEGIES, baselines
+from explorer.timing.latency import Latency
 from search_spaces.moves import neighbour
 from search_spaces.space import Setting
 from studies.certificates.held_out import check_held_out, held_out
@@ -43,9 +46,11 @@ from studies.config import SearchConfig
 from studies.queue.queue import counts, enqueue
 from studies.results.rows import trials
 from studies.scored import Part, Scored
+from studies.scoring.evaluator import CandidateEvaluator
+from studies.scoring.latency_meter import LatencyMeter
 from studies.searching.calibrate import calibrate
 from studies.searching.driver import Progress, run_worker
-from studies.searching.preparation import prepare
+from studies.searching.preparation import prepared
 from studies.searching.session import Session, open_session
 from studies.storage.saved import Saved
 from studies.storage.store import Store
@@ -111,13 +116,37 @@ def _neighbours(plans: list[InheritancePlan], setting: Setting, random: Random) 
             yield moved
 
 
-@dataclass
+@dataclass(frozen=True, eq=False)
+class ClockedMeter(LatencyMeter):
+    """A meter that counts the seconds which it takes itself."""
+
+    clock: Callable[[], float] = time.perf_counter
+    spent: list[float] = field(default_factory=list)
+
+    def measure(self, *given: Any) -> Latency:
+        began = self.clock()
+        try:
+            return super().measure(*given)
+        finally:
+            self.spent.append(self.clock() - began)
+
+
+@dataclass(frozen=True)
 class Timed:
-    """An evaluator whose seconds are kept, by plan, in the work folder. latency: seconds of timing the loop, which are
-    not part of `seconds`."""
+    """An evaluator whose seconds are kept, by plan, in the work folder. Those of timing the loop are kept as `latency`
+    and are not part of `seconds`."""
 
     session: Session
     work: WorkFolder
+
+    @cached_property
+    def meter(self) -> ClockedMeter:
+        inner = self.session.evaluator.meter
+        return ClockedMeter(**vars(inner), clock=seconds_of(inner.device.type))
+
+    @cached_property
+    def evaluator(self) -> CandidateEvaluator:
+        return replace(self.session.evaluator, meter=self.meter)
 
     def evaluations(self, plan: InheritancePlan) -> int:
         return self.session.evaluator.evaluations(plan)
@@ -126,25 +155,10 @@ class Timed:
         return self.session.evaluator.screen(plan)
 
     def score(self, plan: InheritancePlan, part: Part | None = None) -> Scored:
-        clock = seconds_of(self.session.evaluator.device.type)
+        clock, before = self.meter.clock, sum(self.meter.spent)
         began = clock()
-        timing = 0.0
-        inner = self.session.evaluator
-        loops = inner.latency_of
-
-        def latency_of(*given: Any) -> Any:
-            nonlocal timing
-            start = clock()
-            try:
-                return loops(*given)
-            finally:
-                timing += clock() - start
-
-        vars(inner)["latency_of"] = latency_of
-        try:
-            scored = inner.score(plan) if part is None else inner.score(plan, part)
-        finally:
-            del vars(inner)["latency_of"]
+        scored = self.evaluator.score(plan, part)
+        timing = sum(self.meter.spent) - before
         spent = {"seconds": clock() - began - timing, "latency": timing}
         self.work.write(f"ours/{plan.key(self.evaluations(plan))}", spent)
         return scored
@@ -188,7 +202,7 @@ def measure_ours(config: SearchConfig, session: Session, plans: list[Inheritance
     clock = seconds_of(session.evaluator.device.type)
     with Store.open(config.storage) as store:
         study = store.create_study(STUDY, session.settings)
-        prepare(store, study, session, calibrate)
+        session = prepared(store, study, session, calibrate)
         if work.read("ours-once") is None:
             began = clock()
             session.evaluator.baseline_pictures()

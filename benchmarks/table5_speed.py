@@ -32,6 +32,7 @@ from explorer.timing.anatomy import Anatomy, anatomy
 from explorer.timing.latency import PAIRS, Latency
 from explorer.timing.profile import Profile
 from explorer.unet.architecture import Architecture
+from studies.scoring.assembly import make_evaluator
 from studies.scoring.evaluator import CandidateEvaluator
 
 NAME = "table5-speed"
@@ -99,7 +100,7 @@ def figure_of(rows: list[dict[str, Any]], title: str) -> go.Figure:
 def evaluator_of(pipe: Any, arguments: argparse.Namespace, profile: Profile) -> CandidateEvaluator:
     """Latency alone, exactly as a search measures it."""
     device = resolve_device(arguments.device)
-    return CandidateEvaluator(
+    return make_evaluator(
         pipe, steps=arguments.steps, guidance=default_guidance(arguments.model), prompts=(), scorer=None,
         device=device, info=describe(device), latency_batch=arguments.batch,
         pairs=max(3, arguments.rounds or (3 if arguments.quick else PAIRS)),

@@ -60,8 +60,7 @@ class CachedEvaluator:
 
     def __init__(self, session: Session, profile: Profile, work: WorkFolder) -> None:
         self.session, self.profile, self.work = session, profile, work
-        self.inner = session.evaluator
-        self.inner.profile = profile  # proposals are screened by it, as in a search
+        self.inner = session.evaluator.with_profile(profile)  # proposals are screened by it, as in a search
         plain = InheritancePlan(session.architecture, session.settings.steps)
         self.whole = self._seconds(plain)
         self.clock = seconds_of(self.inner.device.type)

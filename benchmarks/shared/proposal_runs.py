@@ -19,6 +19,7 @@ from explorer.plans.plan import InheritancePlan
 from explorer.plans.strategies import baselines
 from explorer.timing.profile import Profile
 from studies.config import PROPOSALS, SAMPLERS, SearchConfig
+from studies.device_lock import on_device
 from studies.predicting import calibration
 from studies.proposing.proposers import CALIBRATED
 from studies.queue.queue import enqueue
@@ -94,15 +95,14 @@ def open_bench(config: SearchConfig, folder: Path, rounds: int | None = None, po
     work = WorkFolder(folder / digest(facts))
     if work.read("settings") is None:
         work.write("settings", facts)
-    for session in (plain, calibrated):
-        session.evaluator.saved = Saved(work.folder / "saved")
+    saved = Saved(work.folder / "saved")
+    plain, calibrated = (replace(each, evaluator=each.evaluator.with_saved(saved)) for each in (plain, calibrated))
     document = work.get("profile", lambda: _profile(plain, rounds))
     return Bench(plain, calibrated, Profile.from_json(document), work, points)
 
 
 def _profile(session: Session, rounds: int | None) -> dict[str, Any]:
     from explorer.timing.profiling import profile_pipeline
-    from studies.scoring.evaluator import on_device
 
     with on_device(session.info):
         made = profile_pipeline(
@@ -112,9 +112,9 @@ def _profile(session: Session, rounds: int | None) -> dict[str, Any]:
     return made.to_json()
 
 
-def calibrate_bench(bench: Bench) -> float:
-    """Give the calibrated session the calibration that all methods share, made once; returns what it cost in seconds,
-    which every calibrated run is charged."""
+def calibrate_bench(bench: Bench) -> tuple[Session, float]:
+    """The calibrated session with the calibration that all methods share, made once; and what it cost in seconds, which
+    every calibrated run is charged."""
     session = bench.calibrated
     with bench.work.locked("calibration"), Store.open(bench.work.folder / "calibration.db") as store:
         study = store.create_study("calibration", session.settings)
@@ -126,8 +126,8 @@ def calibrate_bench(bench: Bench) -> float:
                 made = calibrate(store, study, session, points=bench.points, on_progress=_each_tenth("calibration"))
             finally:  # one that is interrupted goes on with the parts that stand
                 bench.work.write("calibration", {"seconds": spent + clock() - began})
-    session.use(made)
-    return float((bench.work.read("calibration") or {"seconds": made.seconds})["seconds"])
+    spent = float((bench.work.read("calibration") or {"seconds": made.seconds})["seconds"])
+    return session.with_calibration(made), spent
 
 
 def _each_tenth(words: str) -> Callable[[Any], None]:
@@ -180,7 +180,7 @@ def run(bench: Bench, method: Method, seed: int, plans: int) -> dict[str, Any]:
     """
     session, spent = bench.session(method), 0.0
     if method.calibrated:
-        spent = calibrate_bench(bench)
+        session, spent = calibrate_bench(bench)
     settings = replace(session.settings, objectives=OBJECTIVES, sampler=SamplerSettings(method.sampler, {}, seed))
     evaluator = CachedEvaluator(session, bench.profile, bench.work)
     with tempfile.TemporaryDirectory() as folder, Store.open(Path(folder) / "explorer.db") as store:
@@ -190,7 +190,7 @@ def run(bench: Bench, method: Method, seed: int, plans: int) -> dict[str, Any]:
         outcome = run_worker(
             store, study.name, session.space, evaluator, InheritancePlan.from_json, added + plans,
             on_progress=_each_tenth(f"{method.name}, seed {seed}"), device=session.info.to_json(),
-            proposals=method.proposals, predictor=session.evaluator.predictor,
+            proposals=method.proposals, predictor=evaluator.inner.predictor,
         )  # fmt: skip
         by = {row.key: row.proposed_by for row in trials(store, study)}
     entries = evaluator.entries

@@ -38,7 +38,7 @@ from studies.searching.calibrate import Progress as CalibrationProgress
 from studies.searching.calibrate import calibrate
 from studies.searching.driver import Progress, run_worker
 from studies.searching.pace import probe
-from studies.searching.preparation import prepare, proposals_of
+from studies.searching.preparation import calibrated, proposals_of, with_stored
 from studies.searching.session import Session, open_session
 from studies.storage.store import Store, StudyRecord
 from studies.storage.tables import FAILED, UNSTEADY
@@ -192,15 +192,20 @@ def begin(tuning: Tuning) -> Session:
     return open_session(chosen, session.evaluator.pipe)
 
 
-def search(tuning: Tuning, session: Session, store: Store) -> StudyRecord:
+def search(tuning: Tuning, session: Session, store: Store) -> tuple[Session, StudyRecord]:
     """The calibration where the budget allows one, the baselines, then what is proposed, until the search's share of
     the budget is used. A calibration that would leave no time for the least number of plans is given up, and the same
-    command of a later run, with a larger budget, goes on with it."""
+    command of a later run, with a larger budget, goes on with it.
+
+    Returns:
+        The session as the plans were scored by it, and their study.
+    """
     split = tuning.split
     assert split is not None
     study = store.create_study(STUDY, session.settings)
+    session = with_stored(store, study, session, tuning.say)
     try:
-        prepare(store, study, session, partial(_calibrated, tuning), tuning.say)
+        session = calibrated(store, study, session, partial(_calibrated, tuning))
     except OutOfTime as error:
         tuning.say(f"{error}; plans are proposed without it")
     first = first_plans(session.architecture, session.config.steps, session.other_schedulers)
@@ -228,7 +233,7 @@ def search(tuning: Tuning, session: Session, store: Store) -> StudyRecord:
             session.info.to_json(), proposals=proposals_of(session.config, session),
             predictor=session.evaluator.predictor,
         )  # fmt: skip
-    return study
+    return session, study
 
 
 def _calibrated(tuning: Tuning, store: Store, study: StudyRecord, session: Session) -> Calibration:
@@ -265,7 +270,8 @@ def finish(tuning: Tuning, session: Session, store: Store, study: StudyRecord) -
     # Small enough that the clock is looked at often.
     batch = max(1, min(session.settings.batch, tuning.split.pictures // 8))
     certified = open_session(replace(tuning.certifying, batch=batch, pairs=tuning.split.pairs), session.evaluator.pipe)
-    certified.evaluator.meter.quiet = session.evaluator.meter.quiet  # one wait for quiet, however many certificates
+    quiet = session.evaluator.meter.quiet  # one wait for quiet, however many certificates
+    certified = replace(certified, evaluator=certified.evaluator.with_quiet(quiet))
     given_up: list[Candidate] = []
     best: tuple[Candidate, dict[str, Any]] | None = None
     while left := eligible(found, bounds, given_up):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from explorer.timing.latency import PAIRS, Latency, compare
@@ -17,26 +17,43 @@ if TYPE_CHECKING:
     from explorer.devices import DeviceInfo
 
 
+@dataclass
+class _History:
+    """What a meter's measurements so far say of the next one.
+
+    Attributes:
+        warm: The baseline has run.
+        suspicious: A stall is to be expected: at first, and after a measurement that stalled.
+    """
+
+    warm: bool = False
+    suspicious: bool = True
+
+
+@dataclass(frozen=True, eq=False)
 class LatencyMeter:
     """Measures latencies of one workload on one device, in this process.
 
-    Args:
+    Attributes:
         device: Whose clock is read.
         info: Its facts, by which it is locked.
+        quiet: Waits for a quiet machine.
         images: Pictures a call.
         pairs: Quiet pairs of a measurement.
-        quiet: Waits for a quiet machine; by default one that counts in memory and says nothing.
+        tolerance: How many times as long as its quickest a timed call may take before it counts as stalled.
     """
 
-    def __init__(
-        self, device: torch.device, info: DeviceInfo, *, images: int = 1, pairs: int = PAIRS, quiet: Quiet | None = None
-    ) -> None:
-        self.device, self.info, self.images, self.pairs = device, info, images, pairs
-        # A GPU computes by itself; one thread of the CPU feeds it.
-        self.quiet = quiet or Quiet(info.threads if info.kind == "cpu" else 1)
-        self._tolerance = stall_ratio()
-        self._warm = False
-        self._suspicious = True  # at first, and after a measurement that stalled
+    device: torch.device
+    info: DeviceInfo
+    quiet: Quiet
+    images: int = 1
+    pairs: int = PAIRS
+    tolerance: float = field(default_factory=stall_ratio)
+    _history: _History = field(default_factory=_History, repr=False)
+
+    def with_quiet(self, quiet: Quiet) -> LatencyMeter:
+        """The same, which waits otherwise. The two share what their measurements say of the next one."""
+        return replace(self, quiet=quiet)
 
     def measure(self, baseline: Callable[[], Any], candidate: Callable[[], Any], limit: float | None = None) -> Latency:
         """The latency of `candidate` beside `baseline`, which is the same at each call. The device is held for this
@@ -48,7 +65,7 @@ class LatencyMeter:
             limit: The largest speed-up that can be true (`explorer.timing.speed_limit`); a result beyond it is
             unsteady.
         """
-        if self._suspicious:
+        if self._history.suspicious:
             self.quiet.wait()
         with on_device(self.info):
             latency = compare(
@@ -57,15 +74,15 @@ class LatencyMeter:
                 device=self.device,
                 images=self.images,
                 pairs=self.pairs,
-                baseline_warm=self._warm,
-                tolerance=self._tolerance,
+                baseline_warm=self._history.warm,
+                tolerance=self.tolerance,
                 before_again=self.quiet.wait,
             )
-            self._warm = True
+            self._history.warm = True
         if latency.stalled:
             self.quiet.stalled(f"{len(latency.stalled)} of {len(latency.samples)} timed pairs stalled")
         latency = latency if limit is None else within(latency, limit)
-        self._suspicious = bool(latency.stalled) or latency.unsteady is not None
+        self._history.suspicious = bool(latency.stalled) or latency.unsteady is not None
         return latency
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 from search_spaces.space import BaseSpace
 from studies.config import AUTO, SearchConfig
@@ -54,33 +55,50 @@ def _room(session: Session) -> int:
     return min(room, fitting - baselines)
 
 
-def prepare(
+def prepared(
     store: Store,
     study: StudyRecord,
     session: Session,
     calibrate: Callable[[Store, StudyRecord, Session], Calibration],
     say: Callable[[str], None] = lambda sentence: None,
-) -> None:
-    """Use what stands of the study, and `calibrate` it where it is to be calibrated and is not yet. say: told when
-    timings wait for a quiet machine."""
-    if not use_standing(store, study, session, say) and session.config.calibrate:
-        session.use(calibrate(store, study, session))
+) -> Session:
+    """The session with what is stored of the study, which is calibrated first where it is to be and is not yet.
+
+    Args:
+        store: Holds the study.
+        study: Which one.
+        session: Its session.
+        calibrate: Makes the calibration.
+        say: Told when timings wait for a quiet machine.
+    """
+    return calibrated(store, study, with_stored(store, study, session, say), calibrate)
 
 
-def use_standing(
+def with_stored(
     store: Store, study: StudyRecord, session: Session, say: Callable[[str], None] = lambda sentence: None
-) -> bool:
-    """Use what the study has saved and what races need; whether there is a calibration, which is used as well. The
+) -> Session:
+    """The session with what the study has saved, the race of its plans, and its calibration where there is one. The
     study counts how long its timings wait for a quiet machine."""
-    meter = session.evaluator.meter
-    meter.quiet = meter.quiet.on(StudyLedger(store, study), say)
-    session.evaluator.saved = Saved.of(store.folder, study.folder, session.settings)
-    if session.config.racing != "off" and session.evaluator.scorer is not None:
-        session.evaluator.race = Race(store, study, session.evaluator.cost_share)
-    standing = load(store, study)
-    if standing is not None:
-        session.use(standing)
-    return standing is not None
+    evaluator = session.evaluator
+    evaluator = evaluator.with_quiet(evaluator.meter.quiet.on(StudyLedger(store, study), say))
+    evaluator = evaluator.with_saved(Saved.of(store.folder, study.folder, session.settings))
+    if session.config.racing != "off" and evaluator.scorer is not None:
+        evaluator = evaluator.with_race(partial(Race, store, study))
+    session = replace(session, evaluator=evaluator)
+    stored = load(store, study)
+    return session if stored is None else session.with_calibration(stored)
+
+
+def calibrated(
+    store: Store,
+    study: StudyRecord,
+    session: Session,
+    calibrate: Callable[[Store, StudyRecord, Session], Calibration],
+) -> Session:
+    """The session with a calibration, which `calibrate` makes, where the study is to have one and has none yet."""
+    if not session.config.calibrate or session.evaluator.predictor is not None:
+        return session
+    return session.with_calibration(calibrate(store, study, session))
 
 
 def proposals_of(config: SearchConfig, session: Session) -> str:

@@ -11,6 +11,7 @@ import json
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -87,15 +88,15 @@ def save_profile(store: Store, profile: Profile) -> None:
         "device_id": device_id,
         "updated": time.time(),
     }
-    replace = sa.update(profiles).where(profiles.c.key == key).values(row)
+    update = sa.update(profiles).where(profiles.c.key == key).values(row)
 
     def write(connection: Connection, _again: bool) -> None:
-        if connection.execute(replace).rowcount == 0:
+        if connection.execute(update).rowcount == 0:
             try:
                 with connection.begin_nested():
                     connection.execute(sa.insert(profiles).values(row))
             except sa.exc.IntegrityError:  # another process was quicker
-                connection.execute(replace)
+                connection.execute(update)
 
     store.transact(write)
 
@@ -153,9 +154,11 @@ def standing_profile(session: Session, store: Store) -> Profile | None:
     return found if found is not None and found.complete else None
 
 
-def use_profile(session: Session, store: Store) -> Profile | None:
-    """Give the session's evaluator the profile that stands for it: predictions are kept beside measurements, and
-    proposals screened by them. A profile that cannot be read is none."""
+def with_profile(session: Session, store: Store) -> Session:
+    """The session with the profile that is stored for it: predictions are kept beside measurements, and proposals are
+    screened by them. A profile that cannot be read is none."""
     with suppress(ScoreError):
-        session.evaluator.profile = standing_profile(session, store)
-    return session.evaluator.profile
+        found = standing_profile(session, store)
+        if found is not None:
+            return replace(session, evaluator=session.evaluator.with_profile(found))
+    return session

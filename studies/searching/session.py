@@ -1,4 +1,4 @@
-"""From a search's options to everything that runs it: pipeline, scorer, space, settings, baselines."""
+"""From a search's options to everything that runs it: settings, space, evaluator, baselines."""
 
 from __future__ import annotations
 
@@ -6,29 +6,19 @@ import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from explorer.calibration.fitting import Fitter
 from explorer.compile_modes import compile_mode
-from explorer.devices import DeviceInfo, describe, resolve_device, resolve_dtype
-from explorer.errors import PlanError, ScoreError, StudyError
-from explorer.memory import check_memory, free_memory, is_out_of_memory, needed_for, out_of_memory
-from explorer.models.batching import MOST, chosen_batch
-from explorer.models.loading import EMOJI, default_guidance, fingerprint, has_weights, load_pipeline
-from explorer.models.pictures import generate
-from explorer.models.prompts import PromptSet, load_prompts
-from explorer.models.workload import (
-    is_guided,
-    latent_size,
-    random_embeds,
-    vae_factor,
-)
+from explorer.devices import DeviceInfo, describe, resolve_device
+from explorer.errors import StudyError
+from explorer.memory import is_out_of_memory, out_of_memory
+from explorer.models.loading import fingerprint
+from explorer.models.workload import vae_factor
 from explorer.plans.plan import InheritancePlan
-from explorer.plans.schedulers import OWN, evaluations_of, scheduler_for
+from explorer.plans.schedulers import OWN
 from explorer.plans.strategies import PAPER_MODES, baselines
-from explorer.quality.features import default_extractor, load_extractor
-from explorer.quality.metrics import METRICS, find_metric, resolve
-from explorer.quality.reference import load_reference
 from explorer.quality.scorer import Scorer
 from explorer.timing.anatomy import anatomy
 from explorer.unet.architecture import Architecture
@@ -38,14 +28,18 @@ from studies.device_lock import on_device
 from studies.predicting.calibration import Calibration
 from studies.predicting.drift_model import Screen
 from studies.scoring.evaluator import CandidateEvaluator
-from studies.scoring.limits import Limits
-from studies.scoring.racing import quarter
+from studies.searching.opening import (
+    Model,
+    Quality,
+    Runs,
+    evaluator_of,
+    load_model,
+    load_quality,
+    sized_runs,
+    space_of,
+)
 from studies.settings import Objective, SamplerSettings, StudySettings
 from studies.storage.saved import Saved
-
-BASELINE_REFERENCE = "baseline"
-ALWAYS = ("psnr", "ssim")
-"""Paired drift is measured always: it separates candidates that a Frechet distance of few pictures does not."""
 
 
 @dataclass(frozen=True)
@@ -60,21 +54,27 @@ class Session:
     info: DeviceInfo
     fitter: Fitter
 
-    def use(self, calibration: Calibration) -> None:
-        """Fit and predict plans from the study's calibration from now on."""
-        self.fitter.moments.update(calibration.moments)
+    def with_calibration(self, calibration: Calibration) -> Session:
+        """The same, whose plans are fitted and predicted by the study's calibration. Nothing is loaded again."""
         factor = vae_factor(self.evaluator.pipe)
         height, width = self.settings.resolution
         costs = anatomy(self.evaluator.pipe.unet, (height // factor, width // factor))
-        evaluator = self.evaluator
-        evaluator.predictor = Screen(calibration, evaluator.evaluations, costs.share, evaluator.time_share)
+        model = partial(Screen, calibration, self.evaluator.evaluations, costs.share)
+        fitter, space = Fitter(calibration.moments), self.space
+        if space.setting.fit is not None:
+            space = self._fitted_space(fitter)
+        return replace(self, fitter=fitter, space=space, evaluator=self.evaluator.with_drift_model(model))
 
     def calibrating(self) -> Session:
         """The same of a study that is to be calibrated, whose space has the rule `fitted`. Nothing is loaded again."""
-        of = self.space.setting
-        space = make_space(self.space.name, of.architecture, of.steps, of.evaluations, self.fitter, of.others)
         settings = replace(self.settings, extra={**self.settings.extra, "calibrated": True})
-        return replace(self, config=replace(self.config, calibrate=True), settings=settings, space=space)
+        config, space = replace(self.config, calibrate=True), self._fitted_space(self.fitter)
+        return replace(self, config=config, settings=settings, space=space)
+
+    def _fitted_space(self, fitter: Fitter) -> Any:
+        """The space with the rule `fitted`, whose weights `fitter` gives."""
+        of = self.space.setting
+        return make_space(self.space.name, of.architecture, of.steps, of.evaluations, fitter, of.others)
 
     def reseeded(self, seed: int) -> Session:
         """The same with the pictures of other seeds. Nothing is loaded again."""
@@ -122,79 +122,27 @@ def open_session(config: SearchConfig, pipe: Any = None, references: Saved | Non
 
 
 def _open(config: SearchConfig, pipe: Any, references: Saved | None) -> Session:
-    device = resolve_device(config.device)
-    dtype = str(resolve_dtype(config.dtype, device)).removeprefix("torch.")
-    trained = has_weights(config.model)
-    if not trained and config.calibrate:
-        raise StudyError(f"{config.model} has random weights, so there is nothing to calibrate; leave --calibrate out.")
-    if not trained and config.quality_objectives:
-        raise StudyError(
-            f"{config.model} has random weights, so {', '.join(config.quality_objectives)} would mean nothing; "
-            "use --objectives latency, or a model with trained weights."
-        )
-    prompts = _prompts(config)
-    embedded = config.model == EMOJI
-    extractor = config.extractor or default_extractor(embedded)
-    if trained:
-        resolve(config.quality_objectives, extractor, config.clip_model)  # an unknown metric is said before loading
-    if pipe is None:
-        pipe = load_pipeline(config.model, device=str(device), dtype=dtype, variant=config.variant)
-    architecture = Architecture.of(pipe.unet)
-    most = int(pipe.scheduler.config.num_train_timesteps)
-    if config.steps > most:
-        raise StudyError(f"--steps must be at most {most} with this model's scheduler, got {config.steps}.")
-    evaluations = evaluations_of(pipe.scheduler, config.steps)
-    schedulers = _schedulers(config, pipe)
-    space = make_space(config.space, architecture, config.steps, evaluations, schedulers=schedulers)
-    info = describe(device)
-    reference = config.reference or ("embedded" if embedded else BASELINE_REFERENCE)
-    scorer, loaded = None, None
-    if trained:
-        metrics = list(config.quality_objectives)
-        true_names = [objective.name for objective in resolve(metrics, extractor, config.clip_model)]
-        metrics += [name for name in ALWAYS if name not in true_names]
-        loaded = (
-            None
-            if reference == BASELINE_REFERENCE
-            else load_reference(
-                reference, load_extractor(extractor, device), keep=None if references is None else references.get
-            )
-        )
-        scorer = Scorer(metrics, extractor, loaded, config.clip_model, device)
-        _check_count(scorer, prompts)
-    guidance = default_guidance(config.model) if config.guidance is None else config.guidance
-    side = config.resolution or int(pipe.unet.config.sample_size) * vae_factor(pipe)
-    latent_size((side, side), vae_factor(pipe))
-    features = _feature_bytes(pipe, config, side, dtype, guidance)
-    check_memory(
-        needed_for(features, compile_mode(config.compile)), free_memory(device),
-        f"timing {config.model} at --latency-batch {config.latency_batch}, {side}x{side} px, {dtype}",
-        device=str(device), dtype=dtype, batch="--latency-batch",
-    )  # fmt: skip
-    batch = config.batch or _batch(pipe, config, prompts, guidance, (side, side), device, trained)
-    evaluator = CandidateEvaluator(
-        pipe,
-        steps=config.steps,
-        guidance=guidance,
-        prompts=prompts.prompts,
-        scorer=scorer,
-        device=device,
-        info=info,
-        seed=config.seed,
-        batch=batch,
-        latency_batch=config.latency_batch,
-        pairs=config.pairs,
-        size=(side, side),
-        compile=compile_mode(config.compile),
-        embeds=None if trained else random_embeds(pipe, config.latency_batch, device),
-        replay=config.replay * 2**20 if trained else 0,
-    )
-    settings = StudySettings(
+    """The stages of `open_session`."""
+    model = load_model(config, pipe)
+    space = space_of(config, model)
+    quality = load_quality(config, model, references)
+    runs = sized_runs(config, model)
+    evaluator = evaluator_of(config, model, quality, runs)
+    settings = _settings(config, model, space, quality, runs)
+    session = Session(config, settings, model.architecture, space, evaluator, model.info, Fitter({}))
+    return session.calibrating() if config.calibrate else session
+
+
+def _settings(config: SearchConfig, model: Model, space: Any, quality: Quality | None, runs: Runs) -> StudySettings:
+    """What identifies the study's measurements. They are stored, and every later process is held to them."""
+    pipe, info, prompts, schedulers = model.pipe, model.info, model.prompts, space.setting.others
+    scorer, loaded = (quality.scorer, quality.pictures) if quality else (None, None)
+    return StudySettings(
         model=config.model,
-        architecture=architecture.signature,
+        architecture=model.architecture.signature,
         device=f"{info.kind}: {info.name}",
-        dtype=dtype,
-        resolution=(side, side),
+        dtype=model.dtype,
+        resolution=runs.size,
         steps=config.steps,
         scheduler=type(pipe.scheduler).__name__,
         space=config.space,
@@ -202,12 +150,12 @@ def _open(config: SearchConfig, pipe: Any, references: Saved | None) -> Session:
         prompts=prompts.name,
         prompts_hash=_digest(prompts.texts),
         sampler=SamplerSettings(config.sampler, {}, config.seed),
-        guidance=guidance,
-        batch=batch,
+        guidance=runs.guidance,
+        batch=runs.batch,
         seed=config.seed,
         compile=compile_mode(config.compile),
         extractor=scorer.extractor if scorer else None,
-        reference=reference if trained else None,
+        reference=quality.reference if quality else None,
         extra={
             "latency batch": config.latency_batch,
             "timed pairs": config.pairs,
@@ -225,15 +173,6 @@ def _open(config: SearchConfig, pipe: Any, references: Saved | None) -> Session:
         | ({"variant": config.variant} if config.variant is not None else {})
         | {name: value for name, value in _limits(config).items() if value is not None},
     )
-    evaluator.limits = Limits(
-        config.max_cache_mib,
-        config.max_variants,
-        config.max_age,
-        {} if config.max_cache_mib is None else features,
-        compile_mode(config.compile),
-    )
-    session = Session(config, settings, architecture, space, evaluator, info, Fitter({}))
-    return session.calibrating() if config.calibrate else session
 
 
 def config_of(settings: StudySettings, study: str, **run: Any) -> SearchConfig:
@@ -271,59 +210,6 @@ def config_of(settings: StudySettings, study: str, **run: Any) -> SearchConfig:
 def _limits(config: SearchConfig) -> dict[str, float | None]:
     """The limits by the names under which a study has them: it has none of those that are not set."""
     return {"max cache MiB": config.max_cache_mib, "max variants": config.max_variants, "max age": config.max_age}
-
-
-def _feature_bytes(pipe: Any, config: SearchConfig, side: int, dtype: str, guidance: float) -> dict[str, int]:
-    """Of each node's feature in the loop that is timed; with guidance the UNet sees two samples a picture."""
-    samples = config.latency_batch * (2 if is_guided(guidance) else 1)
-    latent = latent_size((side, side), vae_factor(pipe))
-    itemsize = {"float64": 8, "float32": 4}.get(dtype, 2)
-    return anatomy(pipe.unet, latent).feature_bytes(samples, itemsize)
-
-
-def _schedulers(config: SearchConfig, pipe: Any) -> dict[str, int]:
-    """The further schedulers that plans may run under, with the UNet evaluations of a full run under each. One of the
-    pipeline's own class is its own."""
-    own = pipe.scheduler
-    names = [name for name in config.schedulers if name not in (OWN, type(own).__name__)]
-    try:
-        return {name: evaluations_of(scheduler_for(own, name), config.steps) for name in names}
-    except (PlanError, ImportError, ValueError) as error:
-        raise StudyError(f"--schedulers: {error}") from error
-
-
-def _prompts(config: SearchConfig) -> PromptSet:
-    return load_prompts(
-        config.prompts or ("emoji-search" if config.model == EMOJI else "hub-search"), config.prompt_count
-    )
-
-
-def _batch(
-    pipe: Any, config: SearchConfig, prompts: PromptSet, guidance: float, size: tuple[int, int], device: Any,
-    trained: bool,
-) -> int:  # fmt: skip
-    """Pictures a batch where nobody said; a model without weights makes none."""
-    if not trained:
-        return 1
-
-    def run(batch: int) -> None:
-        words = (prompts.texts * batch)[:batch]
-        generate(pipe, words, seed=config.seed, steps=2, guidance=guidance, batch_size=batch, size=size)
-
-    # A race looks after whole batches: all prompts in one would leave it nothing to decide.
-    most = MOST if config.racing == "off" else min(MOST, quarter(len(prompts)))
-    return chosen_batch(run, pipe, size, device, len(prompts), most)
-
-
-def _check_count(scorer: Scorer, prompts: PromptSet) -> None:
-    """Too few prompts for a metric are a mistake of the whole study, not of each candidate."""
-    for objective in scorer.objectives:
-        least = METRICS[find_metric(objective.name, scorer.extractor, scorer.clip_model)].telling
-        if len(prompts) < least:
-            raise ScoreError(
-                f"{objective.name} needs at least {least} prompts, as fewer tell nothing, and {prompts.name} has "
-                f"{len(prompts)}; give more, or --objectives latency,psnr, which few prompts tell apart."
-            )
 
 
 def _objectives(config: SearchConfig, scorer: Scorer | None) -> tuple[Objective, ...]:

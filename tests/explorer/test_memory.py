@@ -141,9 +141,9 @@ def test_another_error_is_none() -> None:
 
 def test_a_session_says_what_its_loops_need(monkeypatch: pytest.MonkeyPatch) -> None:
     from studies.config import SearchConfig
-    from studies.searching import session
+    from studies.searching import opening, session
 
-    monkeypatch.setattr(session, "free_memory", lambda _: 2**20)
+    monkeypatch.setattr(opening, "free_memory", lambda _: 2**20)
     config = SearchConfig(model="emoji", device="cpu", latency_batch=64, prompt_count=2, objectives=("latency", "psnr"))
     words = r"emoji at --latency-batch 64, 64x64 px, float32 needs about .*features"
     with pytest.raises(DeviceError, match=words + ".* lower --latency-batch or"):

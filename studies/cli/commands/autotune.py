@@ -47,7 +47,7 @@ def autotune_command(
             say(f"loading {model}")
             session = begin(tuning)
             with Store.open(tuning.work / "explorer.db") as store:
-                study = search(tuning, session, store)
+                session, study = search(tuning, session, store)
                 result = finish(tuning, session, store, study)
     except KeyboardInterrupt:
         held = "; it holds the export of an earlier run" if tuning.standing else ""

@@ -30,9 +30,9 @@ from studies.scoring.racing import no_look
 from studies.searching import findings
 from studies.searching.driver import TIMEOUT, Outcome, progress, run_worker, unsteady_words
 from studies.searching.driver import Progress as Standing
-from studies.searching.preparation import decided, prepare, proposals_of, use_standing
+from studies.searching.preparation import decided, prepared, proposals_of, with_stored
 from studies.searching.processes import run_workers
-from studies.searching.profiles import use_profile
+from studies.searching.profiles import with_profile
 from studies.searching.session import Session, config_of, open_session
 from studies.storage.command_lines import command_line
 from studies.storage.pictures import FOLDER
@@ -70,7 +70,7 @@ def run_search(given: dict[str, Any], file: Path | None, *, as_json: bool, start
         _say(cut_words(session.evaluator.pipe, texts(session.evaluator.prompts)))
         if session.config.calibrate and config.calibrate is None:
             _say(CALIBRATES)
-        use_profile(session, store)
+        session = with_profile(session, store)
         study = store.create_study(config.study, session.settings)
         added = enqueue(store, study, list(session.baselines()), session.space, session.evaluator.evaluations)
         _announce(config, store, study, added)
@@ -80,7 +80,7 @@ def run_search(given: dict[str, Any], file: Path | None, *, as_json: bool, start
         began, at_start = time.monotonic(), counts(store, study).finished
         try:
             with interruptible():
-                cut = _cut_short(store, study, session, clock)
+                session, cut = _prepared(store, study, session, clock)
                 began = time.monotonic()
                 if cut is not None:
                     message = cut
@@ -144,8 +144,9 @@ def run_one_worker(
         if not store.beside_its_file:
             words().print(f"sample pictures go to {store.folder / FOLDER}", markup=False)
         if not elsewhere:  # another device's times say nothing of the latency that the study measures
-            use_profile(session, store)
-        if not use_standing(store, record, session, _say) and config.calibrate:
+            session = with_profile(session, store)
+        session = with_stored(store, record, session, _say)
+        if config.calibrate and session.evaluator.predictor is None:
             command = command_line("calibrate", "--study", study, storage=storage)
             raise StudyError(f"{study!r} is not calibrated yet; run `{command}` first.")
         if clock.over:
@@ -159,15 +160,15 @@ def run_one_worker(
     words().print(clock.words if outcome.stopped == TIMEOUT else outcome.words)
 
 
-def _cut_short(store: Store, study: StudyRecord, session: Session, clock: Clock) -> str | None:
-    """Make what the study needs before its first plan; in words, where the time is over before that."""
+def _prepared(store: Store, study: StudyRecord, session: Session, clock: Clock) -> tuple[Session, str | None]:
+    """The session with what the study needs before its first plan; and in words, where the time is over before that."""
     try:
-        prepare(store, study, session, partial(with_progress, seconds=clock.left), _say)
+        session = prepared(store, study, session, partial(with_progress, seconds=clock.left), _say)
     except OutOfTime as error:
-        return f"{clock.words}: {error}. Run the same command to go on."
+        return session, f"{clock.words}: {error}. Run the same command to go on."
     if not clock.over:
         findings.record(store, study, session)
-    return clock.words if clock.over else None
+    return session, clock.words if clock.over else None
 
 
 def _announce(config: SearchConfig, store: Store, study: StudyRecord, added: int) -> None:

@@ -27,14 +27,19 @@ from studies.choosing.judgement import FAILS, Limits
 from studies.choosing.pick import candidates
 from studies.cli import run
 from studies.config import SearchConfig
+from studies.scoring.evaluator import CandidateEvaluator
 from studies.searching.session import Session, open_session
 from tests.studies.scored_study import fill
 
 
 def test_a_calibrated_search_proposes_races_and_saves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Interrupted on its way and begun again, as `explorer search` would do with the same study."""
+    from studies.autotune import autotune
     from studies.searching import calibrate
 
+    used: list[CandidateEvaluator] = []
+    run_worker = autotune.run_worker
+    monkeypatch.setattr(autotune, "run_worker", lambda *args, **how: used.append(args[3]) or run_worker(*args, **how))
     monkeypatch.setattr(sharing, "LEAST_PLANS", 1)
     monkeypatch.setattr(calibrate, "PICTURES", 1)
     monkeypatch.setattr(calibrate, "POINTS", 2)
@@ -56,8 +61,8 @@ def test_a_calibrated_search_proposes_races_and_saves(tmp_path: Path, monkeypatc
             session = replace(session, evaluator=session.evaluator.reseeded(config.seed))
             with pytest.raises(KeyboardInterrupt):
                 search(tuning, session, store)
-            assert session.evaluator.race is not None and session.evaluator.saved is not None
-            assert list(session.evaluator.saved.folder.glob("*.safetensors"))
+            assert used[-1].race is not None and used[-1].maker.saved is not None
+            assert list(used[-1].maker.saved.folder.glob("*.safetensors"))
         found = trials(store, store.study("tune"))
         assert store.study("tune").settings.extra["calibrated"]
     finished = [row for row in found if row.state in ("done", "screened")]
@@ -89,9 +94,9 @@ def test_a_calibration_leaves_time_for_plans_or_is_given_up(tmp_path: Path, monk
             session = replace(session, evaluator=session.evaluator.reseeded(config.seed))
             if budget > 100:
                 monkeypatch.setattr(autotune, "run_worker", lambda *given, **named: None)
-            study = search(tuning, session, store)
+            searched, study = search(tuning, session, store)
             whole = calibration.load(store, study)
-            assert (whole is not None) == (budget > 100) == (session.evaluator.predictor is not None)
+            assert (whole is not None) == (budget > 100) == (searched.evaluator.predictor is not None)
             if whole is None:
                 parts = len(calibration.parts(store, study))
                 assert any(f"not whole: {parts} of" in words for words in said)

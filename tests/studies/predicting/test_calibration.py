@@ -22,6 +22,7 @@ from explorer.calibration.step_errors import Design
 from explorer.estimate import Estimate
 from explorer.models.pictures import run as run_pipeline
 from explorer.plans.schedule import Segments
+from studies import device_lock
 from studies.cli import run
 from studies.config import SearchConfig
 from studies.predicting import calibration
@@ -30,7 +31,6 @@ from studies.predicting.drift_model import Screen
 from studies.proposing.proposers.seeds import seeds
 from studies.results.summary import agreement
 from studies.scored import PREDICTED
-from studies.scoring import evaluator
 from studies.searching.calibrate import SEED, Progress, calibrate
 from studies.searching.session import Session, config_of, open_session
 from studies.settings import Objective
@@ -46,13 +46,19 @@ CONFIG = SearchConfig(
 
 
 @pytest.fixture(scope="module")
-def session() -> Session:
+def opened() -> Session:
     return open_session(CONFIG)
 
 
 @pytest.fixture(scope="module")
-def calibrated(session: Session, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Store, Any, Calibration]]:
+def session(opened: Session, calibrated: Any) -> Session:
+    return opened.with_calibration(calibrated[2])
+
+
+@pytest.fixture(scope="module")
+def calibrated(opened: Session, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Store, Any, Calibration]]:
     """Interrupted twice and resumed: on its way to the errors, and in the middle of the runs of 5 steps."""
+    session = opened
     with Store.open(tmp_path_factory.mktemp("calibration") / "explorer.db") as store:
         study = store.create_study("small", session.settings)
         reports: list[Progress] = []
@@ -81,7 +87,7 @@ def calibrated(session: Session, tmp_path_factory: pytest.TempPathFactory) -> It
 
         def on_device(info: Any, *, shared: bool) -> Any:
             holds.append(shared)
-            return evaluator.on_device(info, shared=shared)
+            return device_lock.on_device(info, shared=shared)
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("studies.searching.calibrate.on_device", on_device)
@@ -90,7 +96,6 @@ def calibrated(session: Session, tmp_path_factory: pytest.TempPathFactory) -> It
         left = (6 + 5 + 4 + 3) + 9 + (7 + 6 + 5 + 4 + 3)  # evaluations of PNDM: features, the full run, fewer steps
         assert reports[0].words == "features of runs of 5 steps" and reports[0].done == reports[0].total - left
         assert reports[-1].done == reports[-1].total and reports[-1].seconds_left == 0
-        session.use(made)
         yield store, study, made
 
 

@@ -20,6 +20,7 @@ from studies.queue import quiet_machine
 from studies.queue.heartbeats import PARENT_VARIABLE
 from studies.queue.quiet_machine import Busy, Load, Quiet, StudyLedger, load_of_others, stall_ratio
 from studies.scored import UNSTEADY_LATENCY
+from studies.scoring.assembly import make_evaluator
 from studies.scoring.evaluator import CandidateEvaluator
 from studies.scoring.latency_meter import LatencyMeter
 from studies.storage.store import Store
@@ -207,7 +208,7 @@ def test_a_meter_waits_at_first_and_after_what_stalled(monkeypatch: pytest.Monke
 
 
 def evaluator_of(pipe: object) -> CandidateEvaluator:
-    return CandidateEvaluator(
+    return make_evaluator(
         pipe, steps=4, guidance=2.0, prompts=(), scorer=None, device=CPU, info=describe(CPU), pairs=3, size=(32, 32),
         embeds=embeds(),
     )  # fmt: skip
@@ -217,7 +218,7 @@ def test_what_cannot_be_true_is_stored_as_unsteady(monkeypatch: pytest.MonkeyPat
     """A baseline that stalls at every call looks steady; the plan would need inherit steps of less than nothing."""
     pipe = make_pipeline()
     evaluator, plan = evaluator_of(pipe), strategy("CO6", mode="P2", steps=4, unet=pipe.unet)
-    assert evaluator.speed_limit(plan) == pytest.approx(1.3 * 2)
+    assert evaluator.predictions.speed_limit(plan) == pytest.approx(1.3 * 2)
     times = [20.0, 1.0, 1.0, 20.0, 20.0, 1.0]
 
     class Clock:

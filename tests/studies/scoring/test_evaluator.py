@@ -6,7 +6,8 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import FrozenInstanceError, fields, is_dataclass, replace
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -25,16 +26,19 @@ from explorer.unet.architecture import Architecture
 from explorer.unet.mask import Mask
 from studies.config import SearchConfig, make_config
 from studies.device_lock import lock_path, on_device
+from studies.scoring.assembly import make_evaluator
 from studies.scoring.evaluator import CandidateEvaluator
+from studies.scoring.pipelines import DenoisingLoop
 from studies.scoring.sheet import shared_out
 from studies.searching.session import config_of, open_session
+from studies.storage.saved import Saved
 from tests.conftest import embeds, make_pipeline
 
 CPU = torch.device("cpu")
 
 
 def evaluator_of(pipe: Any, steps: int = 4) -> CandidateEvaluator:
-    return CandidateEvaluator(
+    return make_evaluator(
         pipe, steps=steps, guidance=2.0, prompts=(), scorer=None, device=CPU, info=describe(CPU), pairs=3,
         size=(32, 32), embeds=embeds(),
     )  # fmt: skip
@@ -88,7 +92,7 @@ def test_a_painter_makes_the_plan_s_and_the_stock_pictures() -> None:
     with evaluator.painter(strategy("DC0", mode="P2", steps=3, unet=evaluator.pipe.unet)) as paint:
         ours, plain = paint(prompts, 9), paint(prompts, 9, 3)
         assert (paint(prompts[1:], 10).int() - ours[1:].int()).abs().max() <= 1 and not torch.equal(ours, plain)
-    assert torch.equal(evaluator._pictures(evaluator.pipe, 3, prompts, 9), plain)
+    assert torch.equal(evaluator.maker.pictures(evaluator.pipe, 3, prompts, 9), plain)
 
 
 def test_shared_beginnings_are_computed_once_and_change_nothing() -> None:
@@ -99,10 +103,10 @@ def test_shared_beginnings_are_computed_once_and_change_nothing() -> None:
     )
     evaluator = session.evaluator
     plans = [strategy("DC0", mode=mode, steps=6, unet=session.architecture) for mode in ("P4", "P4†")]
-    recording, evaluator.recording = evaluator.recording, None
-    alone = [evaluator.score(plan, "quality") for plan in plans]
+    recording = evaluator.maker.recording
+    without = replace(evaluator, maker=replace(evaluator.maker, recording=None))
+    alone = [without.score(plan, "quality") for plan in plans]
     assert recording is not None and recording.computed == 0
-    evaluator.recording = recording
     for plan, expected in zip(plans, alone, strict=True):
         found = evaluator.score(plan, "quality")
         assert found.samples == expected.samples
@@ -124,14 +128,74 @@ def test_a_plan_that_does_not_fit_fails_and_leaves_the_pipeline_whole() -> None:
     assert evaluator.score(strategy("CO6", mode="P2", steps=4, unet=pipe.unet)).estimates["latency"].n == 3
 
 
+def test_nothing_is_assigned_to_an_evaluator_after_it_was_made() -> None:
+    evaluator = evaluator_of(make_pipeline())
+    for part in (evaluator, *(getattr(evaluator, each.name) for each in fields(evaluator))):
+        for each in fields(part) if is_dataclass(part) else ():
+            with pytest.raises(FrozenInstanceError):
+                setattr(part, each.name, None)
+
+
+def test_another_part_makes_another_evaluator_that_shares_the_rest(tmp_path: Path) -> None:
+    evaluator = evaluator_of(make_pipeline())
+    quiet, profile, model, race = (object() for _ in range(4))
+    shares: list[Any] = []
+    made = {
+        "loop maker": evaluator.reseeded(3),
+        "maker": evaluator.with_saved(Saved(tmp_path)),
+        "meter": evaluator.with_quiet(quiet),  # type: ignore[arg-type]
+        "predictions": evaluator.with_profile(profile).with_drift_model(lambda share: shares.append(share) or model),  # type: ignore
+        "make_race": evaluator.with_race(lambda share: shares.append(share) or race),  # type: ignore
+    }
+    for changed, other in made.items():
+        for each in fields(evaluator):
+            same = getattr(other, each.name) is getattr(evaluator, each.name)
+            assert same is (each.name not in changed.split()), (changed, each.name)
+    assert (evaluator.seed, made["loop maker"].seed, made["loop maker"].loop.seed) == (0, 3, 3)
+    assert made["maker"].maker.saved is not None and made["maker"].reseeded(3).maker.saved is None
+    assert made["meter"].meter.quiet is quiet and made["predictions"].profile is profile
+    predictions = made["predictions"].predictions
+    assert made["predictions"].predictor is model and shares == [predictions.time_share]
+    assert made["make_race"].race is race and shares[1:] == [evaluator.predictions.cost_share]
+
+
+def test_a_profile_and_a_calibration_reach_a_race_in_any_order() -> None:
+    """The race and the drift model predict with what the evaluator has now, whichever it was given first."""
+
+    class Profile:
+        def predicted_latency(self, plan: InheritancePlan, evaluations: int) -> Estimate:
+            return Estimate(evaluations, evaluations, evaluations, 1)
+
+    class Model:
+        def __init__(self, share: Any) -> None:
+            self.cost = share
+
+    class Meets:
+        def __init__(self, share: Any) -> None:
+            self.share = share
+
+    pipe = make_pipeline()
+    half = strategy("plain@2", unet=pipe.unet)
+    ways = [
+        lambda made: made.with_profile(Profile()),
+        lambda made: made.with_drift_model(Model),
+        lambda made: made.with_race(Meets),
+    ]
+    for order in permutations(ways):
+        made: Any = evaluator_of(pipe)
+        for way in order:
+            made = way(made)
+        assert made.predictor.cost(half) == made.race.share(half) == 0.5
+
+
 def test_too_little_memory_on_a_gpu_is_said_in_one_sentence() -> None:
     pipe = make_pipeline()
-    evaluator = evaluator_of(pipe)
 
-    def full(*_: Any, **__: Any) -> None:
-        raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has ...")
+    class Full(DenoisingLoop):
+        def run(self, pipe: Any, steps: int) -> None:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has ...")
 
-    evaluator.latency_of = full
+    evaluator = replace(evaluator_of(pipe), loop=Full(embeds, 2.0))
     with pytest.raises(ExplorerError, match="begin a new study with a smaller --batch"):
         evaluator.score(strategy("CO6", mode="P2", steps=4, unet=pipe.unet))
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,6 +23,8 @@ from studies.results.history import history
 from studies.results.rows import samples
 from studies.results.summary import gain, scale_of
 from studies.scored import Part
+from studies.scoring.latency_meter import LatencyMeter
+from studies.scoring.picture_maker import PictureMaker
 from studies.scoring.racing import FEW, Race, Rival, losses_of, rungs
 from studies.searching.session import Session, open_session
 from studies.settings import Objective
@@ -169,12 +172,13 @@ def same_but_time(one: Scored, other: Scored) -> bool:
     return all(one.samples[name] == other.samples[name] for name in {*one.samples, *other.samples} - {"latency"})
 
 
-def test_pictures_of_a_race_are_those_of_the_whole_run(session: Session, own_store: Store) -> None:
+def test_pictures_of_a_race_are_those_of_the_whole_run(
+    session: Session, own_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Beaten on 8 prompts, or raced to the end: the pictures and drifts are equal to the bit to those without a race,
     and each is made once."""
     evaluator = session.evaluator
     candidate = plan_of(session, "CO6", "P2")
-    evaluator.race = None
     whole = evaluator.score(candidate)
     study = own_store.create_study("s", session.settings)
 
@@ -187,35 +191,49 @@ def test_pictures_of_a_race_are_those_of_the_whole_run(session: Session, own_sto
 
     drift = losses_of("ssim", whole.samples["ssim"])
     made: list[int] = []
-    draw = evaluator._pictures
-    evaluator._pictures = lambda pipe, steps, prompts, seed: (
-        made.append(len(prompts)) or draw(pipe, steps, prompts, seed)
-    )
-    evaluator.race = Meets(own_store, study)
-    try:
-        standing: list[Rival] = [Rival("far ahead", {"latency": 0.0}, {"ssim": drift - 0.05})]
-        dropped = evaluator.score(candidate)
-        assert made == [8] and dropped.screened is not None and "far ahead" in dropped.screened
-        assert set(dropped.estimates) >= {"latency", "ssim", "psnr"} and dropped.estimates["ssim"].n == 8
-        assert dropped.samples["psnr"] == whole.samples["psnr"][:8] and len(dropped.pictures) == 8
-        assert [a.png for a in dropped.pictures] == [b.png for b in whole.pictures[:8]]
-        standing, made[:] = [Rival("slower", {"latency": 1e9}, {"ssim": drift - 0.05})], []
-        raced = evaluator.score(candidate)
-    finally:
-        del evaluator._pictures
-        evaluator.race = None
+    draw = PictureMaker.planned
+
+    def counted(maker: PictureMaker, handle: Any, steps: int, prompts: Sequence[Any], first: int) -> Any:
+        made.append(len(prompts))
+        return draw(maker, handle, steps, prompts, first)
+
+    monkeypatch.setattr(PictureMaker, "planned", counted)
+    racing = evaluator.with_race(partial(Meets, own_store, study))
+    standing: list[Rival] = [Rival("far ahead", {"latency": 0.0}, {"ssim": drift - 0.05})]
+    dropped = racing.score(candidate)
+    assert made == [8] and dropped.screened is not None and "far ahead" in dropped.screened
+    assert set(dropped.estimates) >= {"latency", "ssim", "psnr"} and dropped.estimates["ssim"].n == 8
+    assert dropped.samples["psnr"] == whole.samples["psnr"][:8] and len(dropped.pictures) == 8
+    assert [a.png for a in dropped.pictures] == [b.png for b in whole.pictures[:8]]
+    standing, made[:] = [Rival("slower", {"latency": 1e9}, {"ssim": drift - 0.05})], []
+    raced = racing.score(candidate)
     assert made == [8, 2] and raced.screened is None
     assert [a.png for a in raced.pictures] == [b.png for b in whole.pictures]
     assert same_but_time(raced, whole) and raced.seconds.keys() == whole.seconds.keys()
 
 
-def test_with_a_profile_drift_decides_before_anything_is_timed(session: Session, own_store: Store) -> None:
+def timings(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Grows by one with each latency that is measured."""
+    timed: list[int] = []
+    measure = LatencyMeter.measure
+    monkeypatch.setattr(LatencyMeter, "measure", lambda *given: timed.append(1) or measure(*given))
+    return timed
+
+
+def test_with_a_profile_drift_decides_before_anything_is_timed(
+    session: Session, own_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     evaluator = session.evaluator
     study = own_store.create_study("s", session.settings)
     candidate = plan_of(session, "CO6", "P2")
 
     class Profile:
-        """Predicts 1 s within 10% for whatever is asked; what a race reads of a profile."""
+        """Predicts 1 s within 10% for whatever is asked; what a race and a measurement read of a profile."""
+
+        worst_error = 1e9  # no speed-up is too much to be true
+        cost_model = SimpleNamespace(
+            run=0.0, evaluation=0.0, step_seconds=lambda mask: 1.0, loop_seconds=lambda *_, **__: 1.0
+        )
 
         def predicted_latency(self, plan: InheritancePlan, evaluations: int) -> Estimate:
             return Estimate(1.0, 0.9, 1.1, 1)
@@ -225,22 +243,19 @@ def test_with_a_profile_drift_decides_before_anything_is_timed(session: Session,
             return True
 
         def rivals(self) -> list[Rival]:
-            return [Rival("as fast at best", {"latency": 0.9}, {"ssim": np.full(10, -1.0)})]
+            return [standing]
 
-    timed: list[int] = []
-    compare = evaluator.latency_of
-    evaluator.latency_of = lambda *a: timed.append(1) or compare(*a)
-    evaluator.race, evaluator.profile = Meets(own_store, study), Profile()
-    try:
-        assert evaluator.score(candidate).screened is not None and not timed
-        evaluator.race.rivals = lambda: [Rival("slower than its best", {"latency": 0.95}, {"ssim": np.full(10, -1.0)})]
-        assert evaluator.score(candidate).screened is None and len(timed) == 1
-    finally:
-        del evaluator.latency_of
-        evaluator.race = evaluator.profile = None
+    timed = timings(monkeypatch)
+    evaluator = evaluator.with_race(partial(Meets, own_store, study)).with_profile(Profile())  # type: ignore[arg-type]
+    standing = Rival("as fast at best", {"latency": 0.9}, {"ssim": np.full(10, -1.0)})
+    assert evaluator.score(candidate).screened is not None and not timed
+    standing = Rival("slower than its best", {"latency": 0.95}, {"ssim": np.full(10, -1.0)})
+    assert evaluator.score(candidate).screened is None and len(timed) == 1
 
 
-def test_without_a_profile_the_calibration_decides_before_anything_is_timed(session: Session, own_store: Store) -> None:
+def test_without_a_profile_the_calibration_decides_before_anything_is_timed(
+    session: Session, own_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     evaluator = session.evaluator
     study = own_store.create_study("s", session.settings)
     candidate = plan_of(session, "CO6", "P2")
@@ -264,34 +279,25 @@ def test_without_a_profile_the_calibration_decides_before_anything_is_timed(sess
             fast, drift = {"latency": 0.0}, {"ssim": np.full(10, -1.0)}
             return [Rival("far ahead", fast, drift, 0.3, 0.3, 1.0) for _ in range(standing)]
 
-    timed: list[int] = []
-    compare = evaluator.latency_of
-    evaluator.latency_of = lambda *a: timed.append(1) or compare(*a)
-    evaluator.race, evaluator.predictor = Meets(own_store, study, evaluator.cost_share), Predictor()
-    try:
-        standing = FEW
-        dropped = evaluator.score(candidate)
-        assert dropped.screened is not None and not timed and "latency" not in dropped.estimates
-        standing = FEW - 1  # too few to say how far predictions are off: timed first
-        assert evaluator.score(candidate).screened is not None and len(timed) == 1
-    finally:
-        del evaluator.latency_of
-        evaluator.race = evaluator.predictor = None
+    timed = timings(monkeypatch)
+    predictor: Any = Predictor()
+    evaluator = evaluator.with_race(partial(Meets, own_store, study)).with_drift_model(lambda share: predictor)
+    standing = FEW
+    dropped = evaluator.score(candidate)
+    assert dropped.screened is not None and not timed and "latency" not in dropped.estimates
+    standing = FEW - 1  # too few to say how far predictions are off: timed first
+    assert evaluator.score(candidate).screened is not None and len(timed) == 1
 
 
 def test_a_search_says_where_its_batch_leaves_no_look(
     session: Session, own_store: Store, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    evaluator = session.evaluator
-    batch = evaluator.batch
-    evaluator.race = Race(own_store, own_store.create_study("s", session.settings))
-    try:
-        _tell_no_look(session)
-        assert not capsys.readouterr().err
-        evaluator.batch = 10
-        _tell_no_look(session)
-    finally:
-        evaluator.batch, evaluator.race = batch, None
+    study = own_store.create_study("s", session.settings)
+    evaluator = session.evaluator.with_race(partial(Race, own_store, study))
+    _tell_no_look(replace(session, evaluator=evaluator))
+    assert not capsys.readouterr().err
+    evaluator = replace(evaluator, maker=replace(evaluator.maker, batch=10))
+    _tell_no_look(replace(session, evaluator=evaluator))
     said = " ".join(capsys.readouterr().err.split())
     assert said.startswith("note: a race looks after whole batches, so with --batch 10 and 10 prompts every plan")
 
@@ -301,7 +307,7 @@ def test_a_batch_of_auto_leaves_a_race_its_looks(
     session: Session, racing: str, prompts: int, most: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given: list[Any] = []
-    monkeypatch.setattr("studies.searching.session.chosen_batch", lambda *args: given.append(args[-1]) or 1)
+    monkeypatch.setattr("studies.searching.opening.chosen_batch", lambda *args: given.append(args[-1]) or 1)
     config = replace(session.config, batch=None, racing=racing, prompt_count=prompts)
     open_session(config, session.evaluator.pipe)
     assert given == [most]

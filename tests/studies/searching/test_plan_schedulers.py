@@ -163,7 +163,7 @@ def test_a_prediction_of_another_scheduler_is_refused(folder: Path, pipe: Any) -
     session = open_session(small(schedulers=("own", DPM), calibrate=True), pipe)
     with Store.open(f"sqlite:///{folder / 'calibrated.db'}") as store:
         study = store.create_study("calibrated", session.settings)
-        session.use(calibrate(store, study, session, pictures=1, points=2))
+        session = session.with_calibration(calibrate(store, study, session, pictures=1, points=2))
     screen = session.evaluator.predictor
     assert screen is not None
     plan = strategy("DC0/P2", steps=4, unet=pipe.unet)
@@ -171,8 +171,8 @@ def test_a_prediction_of_another_scheduler_is_refused(folder: Path, pipe: Any) -
     assert screen.drift(plan) > 0 and screen.cost(other) < screen.cost(plan)
     with pytest.raises(PlanError, match=f"runs of {DPM} were not calibrated"):
         screen.drift(other)
-    assert set(session.evaluator._predicted(other)) == {PREDICTED_COST}
-    assert set(session.evaluator._predicted(plan)) == {PREDICTED, PREDICTED_COST}
+    assert set(session.evaluator.predictions.estimates(other)) == {PREDICTED_COST}
+    assert set(session.evaluator.predictions.estimates(plan)) == {PREDICTED, PREDICTED_COST}
 
 
 def test_a_pipeline_of_another_scheduler_keeps_the_plans(pipe: Any) -> None:

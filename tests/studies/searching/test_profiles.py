@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from explorer.timing.profile import Profile
 from studies.cli import run
 from studies.config import SearchConfig
 from studies.searching import profiles
-from studies.searching.profiles import find_profile, newest_profile, standing_profile, use_profile
+from studies.searching.profiles import find_profile, newest_profile, standing_profile, with_profile
 from studies.searching.session import Session, open_session
 from studies.storage.store import Store
 from tests.conftest import make_pipeline
@@ -126,12 +127,11 @@ def test_another_workload_is_another_profile(folder: Path, stored: Path) -> None
         assert found is not None and found.complete
         key = profiles.profile_key(found.fingerprint, found.workload, found.device)
         assert find_profile(store, key) is not None
-        session.evaluator.latency_batch = 2
-        assert standing_profile(session, store) is None
-        session.evaluator.latency_batch = 1
-        session.evaluator.compile = "default"
-        assert standing_profile(session, store) is None
-        session.evaluator.compile = "off"
+        evaluator = session.evaluator
+        larger = replace(evaluator, meter=replace(evaluator.meter, images=2))
+        assert standing_profile(replace(session, evaluator=larger), store) is None
+        compiled = replace(evaluator, pipelines=replace(evaluator.pipelines, compile="default"))
+        assert standing_profile(replace(session, evaluator=compiled), store) is None
         again = standing_profile(session, store)
         assert again is not None and again.to_json() == found.to_json()
         signature = session.architecture.signature
@@ -155,7 +155,8 @@ def test_a_search_keeps_predictions_and_screens_by_them(folder: Path, stored: Pa
     without = evaluator.score(plan).estimates
     assert "predicted_latency" not in without and evaluator.screen(longer) is None
     with Store.open(stored) as store:
-        profile = use_profile(session, store)
+        evaluator = with_profile(session, store).evaluator
+    profile = evaluator.profile
     assert profile is not None
     scored = evaluator.score(plan).estimates
     predicted = profile.predicted_latency(plan, 4)

@@ -146,13 +146,12 @@ def test_a_profile_foretells_what_fits(
     """The first takes 8 loops and 8 pictures of 1 s beside 3 loops (19 s), others half of it and the 3 loops (11 s)."""
     study = store_file.create_study("s", session.settings)
     enqueue(store_file, study, list(session.baselines()), session.space, session.evaluator.evaluations)
-    monkeypatch.setattr(session.evaluator, "profile", Foretells())
     monkeypatch.setattr("studies.clock.time.monotonic", lambda: 0.0)
-    found = foretold(session, store_file, study, Clock(seconds))
+    profiled = replace(session, evaluator=session.evaluator.with_profile(Foretells()))  # type: ignore[arg-type]
+    found = foretold(profiled, store_file, study, Clock(seconds))
     assert (found is None) == (fit is None)
     if found is not None:
         assert f"note: by the profile about {fit} of " in found and "--baselines short" in found
-    monkeypatch.setattr(session.evaluator, "profile", None)
     assert foretold(session, store_file, study, Clock(seconds)) is None
 
 

@@ -75,10 +75,11 @@ def test_pictures_are_those_of_the_pipeline_itself(session: Session, tmp_path: P
     try:
         counts = []
         for _ in range(2):
-            evaluator.saved = Saved(tmp_path / "s")
-            evaluator._baseline, evaluator._texts = None, {}  # as a new process has it
+            # with no embeddings and no pictures yet, as a new process has it
+            maker = replace(session.evaluator.maker.with_saved(Saved(tmp_path / "s")), embeddings={})
+            evaluator = replace(session.evaluator, maker=maker)
             assert torch.equal(evaluator.baseline_pictures(), expected)
-            assert torch.equal(evaluator._pictures(evaluator._twin, 3), expected)
+            assert torch.equal(maker.pictures(evaluator.pipelines.candidate, 3), expected)
             counts.append(len(encoded))
     finally:
         del evaluator.pipe.text_encoder.forward
@@ -145,9 +146,9 @@ def test_a_second_session_and_its_evaluator_take_no_features(tmp_path: Path, mon
                 monkeypatch.setattr(reference_module, "read_batches", None)
             opened = open_session(config, pipe, Saved(tmp_path / reference[-4:]))
             pipe = opened.evaluator.pipe
-            opened.evaluator.saved = Saved.of(tmp_path, "s", opened.settings)
+            evaluator = opened.evaluator.with_saved(Saved.of(tmp_path, "s", opened.settings))
             plan = strategy("DC0", mode="P2", steps=3, unet=opened.architecture)
-            assert opened.evaluator.score(plan, "quality").estimates
+            assert evaluator.score(plan, "quality").estimates
             settings.append(opened.settings)
         monkeypatch.undo()
     assert settings[0] == settings[1] and settings[2] == settings[3]
@@ -159,10 +160,9 @@ def test_a_second_worker_begins_where_the_first_one_did(session: Session, tmp_pa
     config = replace(CONFIG, steps=6, objectives=("latency", "psnr"), reference="baseline")
     found = []
     for plan in plans:
-        evaluator = open_session(config, session.evaluator.pipe).evaluator
-        evaluator.saved = Saved(tmp_path / "s")
-        assert evaluator.recording is not None
-        found.append((evaluator.score(plan, "quality"), evaluator.recording))
+        evaluator = open_session(config, session.evaluator.pipe).evaluator.with_saved(Saved(tmp_path / "s"))
+        assert evaluator.maker.recording is not None
+        found.append((evaluator.score(plan, "quality"), evaluator.maker.recording))
     assert found[0][1].replayed == 0 < found[1][1].replayed
     alone = open_session(replace(config, replay=0), session.evaluator.pipe).evaluator.score(plans[1], "quality")
     assert [each.png for each in found[1][0].pictures] == [each.png for each in alone.pictures]

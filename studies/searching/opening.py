@@ -1,0 +1,248 @@
+"""The stages of `studies.searching.session.open_session`: from a search's options to its model, space, scorer, runs and
+evaluator. Each refuses in one sentence what cannot be had."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from explorer.compile_modes import compile_mode
+from explorer.devices import DeviceInfo, describe, resolve_device, resolve_dtype
+from explorer.errors import PlanError, ScoreError, StudyError
+from explorer.memory import check_memory, free_memory, needed_for
+from explorer.models.batching import MOST, chosen_batch
+from explorer.models.loading import EMOJI, default_guidance, has_weights, load_pipeline
+from explorer.models.pictures import generate
+from explorer.models.prompts import PromptSet, load_prompts
+from explorer.models.workload import is_guided, latent_size, random_embeds, vae_factor
+from explorer.plans.schedulers import OWN, evaluations_of, scheduler_for
+from explorer.quality.features import default_extractor, load_extractor
+from explorer.quality.metrics import METRICS, find_metric, resolve
+from explorer.quality.reference import Reference, load_reference
+from explorer.quality.scorer import Scorer
+from explorer.timing.anatomy import anatomy
+from explorer.unet.architecture import Architecture
+from search_spaces import Space, make_space
+from studies.scoring.assembly import make_evaluator
+from studies.scoring.limits import Limits
+from studies.scoring.racing import quarter
+
+if TYPE_CHECKING:
+    import torch
+
+    from studies.config import SearchConfig
+    from studies.scoring.evaluator import CandidateEvaluator
+    from studies.storage.saved import Saved
+
+BASELINE_REFERENCE = "baseline"
+ALWAYS = ("psnr", "ssim")
+"""Paired drift is measured always: it separates candidates that a Frechet distance of few pictures does not."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """What is searched, and where it runs.
+
+    Attributes:
+        pipe: The pipeline, on `device` and with `dtype`.
+        architecture: Of its UNet.
+        trained: Whether its weights are; a model with random ones makes no pictures.
+        prompts: Of the study.
+        device: Where it runs.
+        info: The device's facts.
+        dtype: Its name, such as `float16`.
+    """
+
+    pipe: Any
+    architecture: Architecture
+    trained: bool
+    prompts: PromptSet
+    device: torch.device
+    info: DeviceInfo
+    dtype: str
+
+
+@dataclass(frozen=True)
+class Quality:
+    """How pictures are scored.
+
+    Attributes:
+        scorer: Of the study's metrics and the drift that is measured always.
+        reference: The name of the pictures that distances are measured from.
+        pictures: What is known of them; None where they are the un-accelerated ones, which are not made yet.
+    """
+
+    scorer: Scorer
+    reference: str
+    pictures: Reference | None
+
+
+@dataclass(frozen=True)
+class Runs:
+    """How pictures are made and the loop is timed.
+
+    Attributes:
+        guidance: The guidance scale.
+        size: Height and width of a picture in pixels.
+        batch: Pictures a call.
+        feature_bytes: Of each node's feature in the loop that is timed.
+    """
+
+    guidance: float
+    size: tuple[int, int]
+    batch: int
+    feature_bytes: dict[str, int]
+
+
+def load_model(config: SearchConfig, pipe: Any) -> Model:
+    """The model with the study's prompts. What can be refused without loading it is refused first.
+
+    Args:
+        config: The search's options.
+        pipe: The model, where it is loaded already.
+    """
+    device = resolve_device(config.device)
+    dtype = str(resolve_dtype(config.dtype, device)).removeprefix("torch.")
+    trained = has_weights(config.model)
+    if not trained and config.calibrate:
+        raise StudyError(f"{config.model} has random weights, so there is nothing to calibrate; leave --calibrate out.")
+    if not trained and config.quality_objectives:
+        raise StudyError(
+            f"{config.model} has random weights, so {', '.join(config.quality_objectives)} would mean nothing; "
+            "use --objectives latency, or a model with trained weights."
+        )
+    prompts = _prompts(config)
+    if trained:
+        resolve(config.quality_objectives, _extractor(config), config.clip_model)  # refuses an unknown metric
+    if pipe is None:
+        pipe = load_pipeline(config.model, device=str(device), dtype=dtype, variant=config.variant)
+    return Model(pipe, Architecture.of(pipe.unet), trained, prompts, device, describe(device), dtype)
+
+
+def space_of(config: SearchConfig, model: Model) -> Space:
+    """The space that is searched, for the model's steps and the schedulers that its plans may run under."""
+    scheduler = model.pipe.scheduler
+    most = int(scheduler.config.num_train_timesteps)
+    if config.steps > most:
+        raise StudyError(f"--steps must be at most {most} with this model's scheduler, got {config.steps}.")
+    evaluations = evaluations_of(scheduler, config.steps)
+    schedulers = _schedulers(config, scheduler)
+    return make_space(config.space, model.architecture, config.steps, evaluations, schedulers=schedulers)
+
+
+def load_quality(config: SearchConfig, model: Model, references: Saved | None) -> Quality | None:
+    """The scorer of the study's metrics with its reference pictures; None for a model with random weights.
+
+    Args:
+        config: The search's options.
+        model: Whose pictures are scored.
+        references: Where features of a reference folder are kept.
+    """
+    if not model.trained:
+        return None
+    extractor = _extractor(config)
+    metrics = list(config.quality_objectives)
+    true_names = [objective.name for objective in resolve(metrics, extractor, config.clip_model)]
+    metrics += [name for name in ALWAYS if name not in true_names]
+    reference = config.reference or ("embedded" if config.model == EMOJI else BASELINE_REFERENCE)
+    pictures = None
+    if reference != BASELINE_REFERENCE:
+        keep = None if references is None else references.get
+        pictures = load_reference(reference, load_extractor(extractor, model.device), keep=keep)
+    scorer = Scorer(metrics, extractor, pictures, config.clip_model, model.device)
+    _check_count(scorer, model.prompts)
+    return Quality(scorer, reference, pictures)
+
+
+def sized_runs(config: SearchConfig, model: Model) -> Runs:
+    """Guidance, size and batch of the study's runs, for which the device has the memory."""
+    pipe = model.pipe
+    guidance = default_guidance(config.model) if config.guidance is None else config.guidance
+    side = config.resolution or int(pipe.unet.config.sample_size) * vae_factor(pipe)
+    latent_size((side, side), vae_factor(pipe))
+    features = _feature_bytes(config, model, side, guidance)
+    check_memory(
+        needed_for(features, compile_mode(config.compile)), free_memory(model.device),
+        f"timing {config.model} at --latency-batch {config.latency_batch}, {side}x{side} px, {model.dtype}",
+        device=str(model.device), dtype=model.dtype, batch="--latency-batch",
+    )  # fmt: skip
+    batch = config.batch or _batch(config, model, guidance, (side, side))
+    return Runs(guidance, (side, side), batch, features)
+
+
+def evaluator_of(config: SearchConfig, model: Model, quality: Quality | None, runs: Runs) -> CandidateEvaluator:
+    """What scores the study's plans, before it has a profile, a calibration, a race or saved files."""
+    mode = compile_mode(config.compile)
+    features = {} if config.max_cache_mib is None else runs.feature_bytes
+    return make_evaluator(
+        model.pipe,
+        steps=config.steps,
+        guidance=runs.guidance,
+        prompts=model.prompts.prompts,
+        scorer=quality.scorer if quality else None,
+        device=model.device,
+        info=model.info,
+        seed=config.seed,
+        batch=runs.batch,
+        latency_batch=config.latency_batch,
+        pairs=config.pairs,
+        size=runs.size,
+        compile=mode,
+        embeds=None if model.trained else random_embeds(model.pipe, config.latency_batch, model.device),
+        limits=Limits(config.max_cache_mib, config.max_variants, config.max_age, features, mode),
+        replay=config.replay * 2**20 if model.trained else 0,
+    )
+
+
+def _prompts(config: SearchConfig) -> PromptSet:
+    return load_prompts(
+        config.prompts or ("emoji-search" if config.model == EMOJI else "hub-search"), config.prompt_count
+    )
+
+
+def _extractor(config: SearchConfig) -> str:
+    return config.extractor or default_extractor(config.model == EMOJI)
+
+
+def _schedulers(config: SearchConfig, own: Any) -> dict[str, int]:
+    """The further schedulers that plans may run under, with the UNet evaluations of a full run under each. One of the
+    class of the pipeline's is its own."""
+    names = [name for name in config.schedulers if name not in (OWN, type(own).__name__)]
+    try:
+        return {name: evaluations_of(scheduler_for(own, name), config.steps) for name in names}
+    except (PlanError, ImportError, ValueError) as error:
+        raise StudyError(f"--schedulers: {error}") from error
+
+
+def _check_count(scorer: Scorer, prompts: PromptSet) -> None:
+    """Too few prompts for a metric are a mistake of the whole study, not of each candidate."""
+    for objective in scorer.objectives:
+        least = METRICS[find_metric(objective.name, scorer.extractor, scorer.clip_model)].telling
+        if len(prompts) < least:
+            raise ScoreError(
+                f"{objective.name} needs at least {least} prompts, as fewer tell nothing, and {prompts.name} has "
+                f"{len(prompts)}; give more, or --objectives latency,psnr, which few prompts tell apart."
+            )
+
+
+def _feature_bytes(config: SearchConfig, model: Model, side: int, guidance: float) -> dict[str, int]:
+    """Of each node's feature in the loop that is timed; with guidance the UNet sees two samples a picture."""
+    samples = config.latency_batch * (2 if is_guided(guidance) else 1)
+    latent = latent_size((side, side), vae_factor(model.pipe))
+    itemsize = {"float64": 8, "float32": 4}.get(model.dtype, 2)
+    return anatomy(model.pipe.unet, latent).feature_bytes(samples, itemsize)
+
+
+def _batch(config: SearchConfig, model: Model, guidance: float, size: tuple[int, int]) -> int:
+    """Pictures a batch where nobody said; a model without weights makes none."""
+    if not model.trained:
+        return 1
+    prompts = model.prompts
+
+    def run(batch: int) -> None:
+        texts = (prompts.texts * batch)[:batch]
+        generate(model.pipe, texts, seed=config.seed, steps=2, guidance=guidance, batch_size=batch, size=size)
+
+    # A race looks after whole batches: all prompts in one would leave it nothing to decide.
+    most = MOST if config.racing == "off" else min(MOST, quarter(len(prompts)))
+    return chosen_batch(run, model.pipe, size, model.device, len(prompts), most)
