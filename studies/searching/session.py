@@ -11,12 +11,12 @@ from typing import Any
 from explorer.calibration.fitting import Fitter
 from explorer.compile_modes import compile_mode
 from explorer.devices import DeviceInfo, describe, resolve_device, resolve_dtype
-from explorer.errors import PlanError, ScoreError, StudyError
+from explorer.errors import PlanError, StudyError
 from explorer.memory import check_memory, free_memory, is_out_of_memory, needed_for, out_of_memory
 from explorer.models.batching import MOST, chosen_batch
-from explorer.models.loading import EMOJI, default_guidance, fingerprint, has_weights, load_pipeline
+from explorer.models.loading import EMOJI, default_guidance, fingerprint, load_pipeline
 from explorer.models.pictures import generate
-from explorer.models.prompts import PromptSet, load_prompts
+from explorer.models.prompts import PromptSet
 from explorer.models.workload import (
     is_guided,
     latent_size,
@@ -26,20 +26,21 @@ from explorer.models.workload import (
 from explorer.plans.plan import InheritancePlan
 from explorer.plans.schedulers import OWN, evaluations_of, scheduler_for
 from explorer.plans.strategies import PAPER_MODES, baselines
-from explorer.quality.features import default_extractor, load_extractor
-from explorer.quality.metrics import METRICS, find_metric, resolve
+from explorer.quality.features import load_extractor
+from explorer.quality.metrics import resolve
 from explorer.quality.reference import load_reference
 from explorer.quality.scorer import Scorer
 from explorer.timing.anatomy import anatomy
 from explorer.unet.architecture import Architecture
 from search_spaces import make_space
-from studies.config import LATENCY, SearchConfig
+from studies.config import LATENCY, SearchConfig, kept
 from studies.device_lock import on_device
 from studies.predicting.calibration import Calibration
 from studies.predicting.drift_model import Screen
 from studies.scoring.evaluator import CandidateEvaluator
 from studies.scoring.limits import Limits
 from studies.scoring.racing import quarter
+from studies.searching.asking import asked
 from studies.settings import Objective, SamplerSettings, StudySettings
 from studies.storage.saved import Saved
 
@@ -124,19 +125,8 @@ def open_session(config: SearchConfig, pipe: Any = None, references: Saved | Non
 def _open(config: SearchConfig, pipe: Any, references: Saved | None) -> Session:
     device = resolve_device(config.device)
     dtype = str(resolve_dtype(config.dtype, device)).removeprefix("torch.")
-    trained = has_weights(config.model)
-    if not trained and config.calibrate:
-        raise StudyError(f"{config.model} has random weights, so there is nothing to calibrate; leave --calibrate out.")
-    if not trained and config.quality_objectives:
-        raise StudyError(
-            f"{config.model} has random weights, so {', '.join(config.quality_objectives)} would mean nothing; "
-            "use --objectives latency, or a model with trained weights."
-        )
-    prompts = _prompts(config)
-    embedded = config.model == EMOJI
-    extractor = config.extractor or default_extractor(embedded)
-    if trained:
-        resolve(config.quality_objectives, extractor, config.clip_model)  # an unknown metric is said before loading
+    asks = asked(config)
+    prompts, trained, extractor = asks.prompts, asks.trained, asks.extractor
     if pipe is None:
         pipe = load_pipeline(config.model, device=str(device), dtype=dtype, variant=config.variant)
     architecture = Architecture.of(pipe.unet)
@@ -147,7 +137,7 @@ def _open(config: SearchConfig, pipe: Any, references: Saved | None) -> Session:
     schedulers = _schedulers(config, pipe)
     space = make_space(config.space, architecture, config.steps, evaluations, schedulers=schedulers)
     info = describe(device)
-    reference = config.reference or ("embedded" if embedded else BASELINE_REFERENCE)
+    reference = config.reference or ("embedded" if config.model == EMOJI else BASELINE_REFERENCE)
     scorer, loaded = None, None
     if trained:
         metrics = list(config.quality_objectives)
@@ -161,17 +151,16 @@ def _open(config: SearchConfig, pipe: Any, references: Saved | None) -> Session:
             )
         )
         scorer = Scorer(metrics, extractor, loaded, config.clip_model, device)
-        _check_count(scorer, prompts)
     guidance = default_guidance(config.model) if config.guidance is None else config.guidance
-    side = config.resolution or int(pipe.unet.config.sample_size) * vae_factor(pipe)
-    latent_size((side, side), vae_factor(pipe))
-    features = _feature_bytes(pipe, config, side, dtype, guidance)
+    own = int(pipe.unet.config.sample_size) * vae_factor(pipe)
+    size = config.resolution or (own, own)
+    features = _feature_bytes(pipe, config, size, dtype, guidance)
     check_memory(
         needed_for(features, compile_mode(config.compile)), free_memory(device),
-        f"timing {config.model} at --latency-batch {config.latency_batch}, {side}x{side} px, {dtype}",
+        f"timing {config.model} at --latency-batch {config.latency_batch}, {size[0]}x{size[1]} px, {dtype}",
         device=str(device), dtype=dtype, batch="--latency-batch",
     )  # fmt: skip
-    batch = config.batch or _batch(pipe, config, prompts, guidance, (side, side), device, trained)
+    batch = config.batch or _batch(pipe, config, prompts, guidance, size, device, trained)
     evaluator = CandidateEvaluator(
         pipe,
         steps=config.steps,
@@ -184,7 +173,7 @@ def _open(config: SearchConfig, pipe: Any, references: Saved | None) -> Session:
         batch=batch,
         latency_batch=config.latency_batch,
         pairs=config.pairs,
-        size=(side, side),
+        size=size,
         compile=compile_mode(config.compile),
         embeds=None if trained else random_embeds(pipe, config.latency_batch, device),
         replay=config.replay * 2**20 if trained else 0,
@@ -194,7 +183,7 @@ def _open(config: SearchConfig, pipe: Any, references: Saved | None) -> Session:
         architecture=architecture.signature,
         device=f"{info.kind}: {info.name}",
         dtype=dtype,
-        resolution=(side, side),
+        resolution=size,
         steps=config.steps,
         scheduler=type(pipe.scheduler).__name__,
         space=config.space,
@@ -208,9 +197,8 @@ def _open(config: SearchConfig, pipe: Any, references: Saved | None) -> Session:
         compile=compile_mode(config.compile),
         extractor=scorer.extractor if scorer else None,
         reference=reference if trained else None,
-        extra={
-            "latency batch": config.latency_batch,
-            "timed pairs": config.pairs,
+        extra=kept(config)
+        | {
             "prompt count": len(prompts),
             "CLIP model": scorer.clip_model if scorer else None,
             "threads": info.threads if info.kind == "cpu" else None,
@@ -220,10 +208,7 @@ def _open(config: SearchConfig, pipe: Any, references: Saved | None) -> Session:
             "scheduler settings": _digest(dict(pipe.scheduler.config)),
             "reference pictures": _digest(loaded.mean.tolist()) if loaded else None,
         }
-        # absent where they are not: as in older studies
-        | ({"schedulers": [OWN, *schedulers]} if schedulers else {})
-        | ({"variant": config.variant} if config.variant is not None else {})
-        | {name: value for name, value in _limits(config).items() if value is not None},
+        | ({"schedulers": [OWN, *schedulers]} if schedulers else {}),
     )
     evaluator.limits = Limits(
         config.max_cache_mib,
@@ -236,47 +221,12 @@ def _open(config: SearchConfig, pipe: Any, references: Saved | None) -> Session:
     return session.calibrating() if config.calibrate else session
 
 
-def config_of(settings: StudySettings, study: str, **run: Any) -> SearchConfig:
-    """The options that give a standing study's settings again: how its workers know what to measure."""
-    return SearchConfig(
-        study=study,
-        model=settings.model,
-        space=settings.space,
-        objectives=tuple(objective.name for objective in settings.objectives),
-        prompts=settings.prompts,
-        prompt_count=settings.extra["prompt count"],
-        steps=settings.steps,
-        seed=settings.seed,
-        dtype=settings.dtype,
-        variant=settings.extra.get("variant"),
-        compile=settings.compile,
-        sampler=settings.sampler.name,
-        guidance=settings.guidance,
-        resolution=settings.resolution[0],
-        batch=settings.batch,
-        latency_batch=settings.extra["latency batch"],
-        pairs=settings.extra["timed pairs"],
-        extractor=settings.extractor,
-        clip_model=settings.extra["CLIP model"],
-        reference=settings.reference,
-        calibrate=settings.extra.get("calibrated", False),
-        max_cache_mib=settings.extra.get("max cache MiB"),
-        max_variants=settings.extra.get("max variants"),
-        max_age=settings.extra.get("max age"),
-        schedulers=tuple(settings.extra.get("schedulers", (OWN,))),
-        **run,
-    )
-
-
-def _limits(config: SearchConfig) -> dict[str, float | None]:
-    """The limits by the names under which a study has them: it has none of those that are not set."""
-    return {"max cache MiB": config.max_cache_mib, "max variants": config.max_variants, "max age": config.max_age}
-
-
-def _feature_bytes(pipe: Any, config: SearchConfig, side: int, dtype: str, guidance: float) -> dict[str, int]:
+def _feature_bytes(
+    pipe: Any, config: SearchConfig, size: tuple[int, int], dtype: str, guidance: float
+) -> dict[str, int]:
     """Of each node's feature in the loop that is timed; with guidance the UNet sees two samples a picture."""
     samples = config.latency_batch * (2 if is_guided(guidance) else 1)
-    latent = latent_size((side, side), vae_factor(pipe))
+    latent = latent_size(size, vae_factor(pipe))
     itemsize = {"float64": 8, "float32": 4}.get(dtype, 2)
     return anatomy(pipe.unet, latent).feature_bytes(samples, itemsize)
 
@@ -290,12 +240,6 @@ def _schedulers(config: SearchConfig, pipe: Any) -> dict[str, int]:
         return {name: evaluations_of(scheduler_for(own, name), config.steps) for name in names}
     except (PlanError, ImportError, ValueError) as error:
         raise StudyError(f"--schedulers: {error}") from error
-
-
-def _prompts(config: SearchConfig) -> PromptSet:
-    return load_prompts(
-        config.prompts or ("emoji-search" if config.model == EMOJI else "hub-search"), config.prompt_count
-    )
 
 
 def _batch(
@@ -313,17 +257,6 @@ def _batch(
     # A race looks after whole batches: all prompts in one would leave it nothing to decide.
     most = MOST if config.racing == "off" else min(MOST, quarter(len(prompts)))
     return chosen_batch(run, pipe, size, device, len(prompts), most)
-
-
-def _check_count(scorer: Scorer, prompts: PromptSet) -> None:
-    """Too few prompts for a metric are a mistake of the whole study, not of each candidate."""
-    for objective in scorer.objectives:
-        least = METRICS[find_metric(objective.name, scorer.extractor, scorer.clip_model)].telling
-        if len(prompts) < least:
-            raise ScoreError(
-                f"{objective.name} needs at least {least} prompts, as fewer tell nothing, and {prompts.name} has "
-                f"{len(prompts)}; give more, or --objectives latency,psnr, which few prompts tell apart."
-            )
 
 
 def _objectives(config: SearchConfig, scorer: Scorer | None) -> tuple[Objective, ...]:

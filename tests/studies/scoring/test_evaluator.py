@@ -27,7 +27,8 @@ from studies.config import SearchConfig, make_config
 from studies.device_lock import lock_path, on_device
 from studies.scoring.evaluator import CandidateEvaluator
 from studies.scoring.sheet import shared_out
-from studies.searching.session import config_of, open_session
+from studies.searching.asking import config_of
+from studies.searching.session import open_session
 from tests.conftest import embeds, make_pipeline
 
 CPU = torch.device("cpu")
