@@ -37,7 +37,10 @@ def plain(name: str) -> Any:
     """The annotation of an option with a default in a command's own signature."""
     of = OPTIONS[name]
     flags = [of.flag, *([of.option.short] if of.option.short else [])]
-    shown = typer.Option(*flags, help=of.option.help, metavar=of.option.metavar, envvar=of.option.envvar)
+    shown = typer.Option(
+        *flags, help=of.option.help, metavar=of.option.metavar, envvar=of.option.envvar,
+        parser=None if of.option.read is None else of.checked,
+    )  # fmt: skip
     return Annotated[_typed(of) | None if of.default is None else _typed(of), shown]
 
 

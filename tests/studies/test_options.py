@@ -139,6 +139,23 @@ def test_a_resolution_of_another_kind_is_refused(given: Any) -> None:
         make_config({"resolution": given})
 
 
+def test_a_picture_that_is_not_square_is_asked_for_everywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    costs = {}
+    for size in ("64", "64x128", "128x64"):
+        assert run(["anatomy", "--resolution", size, "--json"]) == 0
+        costs[size] = json.loads(capsys.readouterr().out)["macs"]
+        assert run(["strategies", "--resolution", size, "--json"]) == 0
+        capsys.readouterr()
+    assert costs["64x128"] == costs["128x64"] > costs["64"]
+    for command in ("search", "calibrate", "certify", "bench", "autotune", "profile", "anatomy", "strategies"):
+        assert parameters(command)["resolution"].metavar == "HxW"
+    assert run(["anatomy", "--resolution", "64y"]) == 1
+    assert "HEIGHTxWIDTH" in capsys.readouterr().err
+
+
 IMPOSSIBLE = {
     "sampler": ["--sampler", "magic"],
     "space": ["--space", "cube"],
