@@ -10,6 +10,7 @@ from typing import Any
 
 from explorer.compile_modes import COMPILE_MODES, compile_mode
 from explorer.errors import ModelError, PlanError, StudyError, brief
+from explorer.models.lora import parse_lora
 from explorer.models.sizes import parse_resolution, resolution_text
 from explorer.plans.schedulers import OWN, check_name
 from studies import removed
@@ -36,6 +37,17 @@ def _names(name: str, example: str) -> Callable[[Any], Any]:
         return tuple(part.strip() for part in parts if part.strip())
 
     return read
+
+
+def _loras(value: Any) -> tuple[str, ...]:
+    """Each as `PATH:SCALE`, its path absolute, so that a study knows it from any folder."""
+    given = [value] if isinstance(value, str) else value
+    if not isinstance(given, list | tuple) or not all(isinstance(each, str) for each in given):
+        raise StudyError(f"lora must be files such as style.safetensors:0.8, got {brief(repr(value), 60)}.")
+    try:
+        return tuple(str(parse_lora(each)) for each in given)
+    except ModelError as error:
+        raise StudyError(str(error)) from error
 
 
 def _some_objectives(objectives: tuple[str, ...]) -> tuple[str, ...]:
@@ -127,6 +139,10 @@ class SearchConfig:
         "As in `explorer models`, a folder, a .safetensors checkpoint or a hub id.",
         short="-m",
     )
+    lora: tuple[str, ...] = option(
+        (), MEASURES, "LoRA file (.safetensors) that is fused into the model, with its scale. Repeatable.",
+        read=_loras, repeated=True, kept="LoRA", metavar="PATH[:SCALE]",
+    )  # fmt: skip
     space: str = option(
         "joint", SAMPLES, "Search space: joint, named, block, layer, unit or schedule.", check=_known_space
     )
@@ -139,6 +155,9 @@ class SearchConfig:
         write=",".join,
     )
     prompts: str | None = option(None, MEASURES, "A shipped set, a .txt or a .jsonl file.", unset="the model's")
+    negative_prompt: str | None = option(
+        None, MEASURES, "Negative prompt of every picture.", unset="none", kept="negative prompt", metavar="TEXT"
+    )
     prompt_count: int | None = option(
         None, MEASURES, "Use only the first N prompts.", unset="all", bounds=POSITIVE, kept="prompt count", metavar="N"
     )
@@ -241,20 +260,21 @@ OPTIONS = declared(SearchConfig)
 """Every option by its name, in the order of the help."""
 WORKER = tuple(name for name, of in OPTIONS.items() if of.option.worker)
 """The options that each process of a search is told."""
-BENCHED = ("model", "device", "dtype", "variant", "pairs", "steps", "guidance", "resolution", "compile")
+BENCHED = ("model", "lora", "device", "dtype", "variant", "pairs", "steps", "guidance", "resolution", "compile")
 """What `explorer bench` takes, and an export's script gives it."""
 CERTIFIED = (
-    "prompts", "model", "device", "dtype", "variant", "guidance", "resolution", "clip_model", "reference", "batch",
-    "pairs", "compile",
+    "prompts", "negative_prompt", "model", "lora", "device", "dtype", "variant", "guidance", "resolution", "clip_model",
+    "reference", "batch", "pairs", "compile",
 )  # fmt: skip
 """What `explorer certify` takes."""
 
 
 def kept(config: SearchConfig) -> dict[str, Any]:
-    """What a study's `extra` holds of its options: `Option.kept` with the value. One that is None is absent, as in
-    studies from before the option."""
+    """What a study's `extra` holds of its options: `Option.kept` with the value. One that is None or empty is
+    absent, as in studies from before the option. Values are those of JSON."""
     values = {of.option.kept: getattr(config, name) for name, of in OPTIONS.items() if of.option.kept is not None}
-    return {name: value for name, value in values.items() if name is not None and value is not None}
+    given = {name: value for name, value in values.items() if name is not None and value not in (None, ())}
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in given.items()}
 
 
 def restored(extra: Mapping[str, Any]) -> dict[str, Any]:

@@ -47,6 +47,7 @@ class Option:
         write: The value as it is given on the command line.
         kept: Its name in a study's stored settings, where those have no field for it.
         worker: Whether each process of a search is told it, as the study does not hold it.
+        repeated: Whether the command line gives each of several values with a flag of its own.
         short: A flag of one letter.
         metavar: What stands for the value in `--help`.
         envvar: The environment variable that gives it as well.
@@ -63,6 +64,7 @@ class Option:
     write: Callable[[Any], str] = str
     kept: str | None = None
     worker: bool = False
+    repeated: bool = False
     short: str | None = None
     metavar: str | None = None
     envvar: str | None = None
@@ -90,7 +92,7 @@ class Declared:
     @property
     def help(self) -> str:
         """The help text with what holds where the option is not given."""
-        unset = self.option.unset or ("" if self.default is None else self.option.write(self.default))
+        unset = self.option.unset or ("" if self.default in (None, ()) else self.option.write(self.default))
         return f"{self.option.help.removesuffix('.')} [{unset}]." if unset else self.option.help
 
     @cached_property
@@ -162,5 +164,6 @@ def arguments(owner: object, names: Sequence[str]) -> list[str]:
     for name in names:
         if (value := getattr(owner, name)) is not None:
             of = declared(kind)[name]
-            found += [of.flag, of.option.write(value)]
+            for each in value if of.option.repeated else [value]:
+                found += [of.flag, of.option.write(each)]
     return found

@@ -30,6 +30,8 @@ def _parameter(of: Declared, unset: str | None = None) -> typer.models.OptionInf
 
 def _typed(of: Declared) -> Any:
     """What Typer parses: a number or a flag where the type is one, and text that the option itself reads otherwise."""
+    if of.option.repeated:
+        return list[str]
     return of.type if of.type in (bool, float, int) and of.option.read is None else str
 
 
@@ -61,7 +63,7 @@ def with_options(*names: str, unset: str | None = None) -> Callable[[Callable[..
         @wraps(command)
         def run(**values: Any) -> None:
             asked = {name: values.pop(name) for name in names}
-            given = {name: OPTIONS[name].checked(value) for name, value in asked.items() if value is not None}
+            given = {name: OPTIONS[name].checked(value) for name, value in asked.items() if value not in (None, [])}
             command(given=given, **values)
 
         options = [

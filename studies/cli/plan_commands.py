@@ -72,8 +72,8 @@ def bench(
 
 @commands.command()
 @with_options(
-    "model", "steps", "prompts", "seed", "device", "dtype", "variant", "guidance", "resolution", "batch", "clip_model",
-    "compile", "schedulers",
+    "model", "lora", "steps", "prompts", "negative_prompt", "seed", "device", "dtype", "variant", "guidance",
+    "resolution", "batch", "clip_model", "compile", "schedulers",
 )  # fmt: skip
 def autotune(
     given: dict[str, Any],

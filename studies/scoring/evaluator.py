@@ -372,9 +372,14 @@ class CandidateEvaluator:
         batch = tuple(words)
         if batch not in self._texts:
             name = f"text-{hashlib.sha256(json.dumps(words).encode()).hexdigest()[:16]}"
-            made = self._kept(name, lambda: encode(self.pipe, words, self.device, is_guided(self.guidance)))
+            made = self._kept(
+                name, lambda: encode(self.pipe, words, self.device, is_guided(self.guidance), self.prompts[0].negative)
+            )
             self._texts[batch] = {key: value.to(self.device) for key, value in made.items()}
         return self._texts[batch]
+
+    def _encoded(self, words: list[str]) -> dict[str, Any]:
+        return encode(self.pipe, words, self.device, is_guided(self.guidance), self.prompts[0].negative)
 
     def _loop(self, pipe: Any, steps: int) -> None:
         """The denoising loop alone: embeddings are made beforehand and latents are not decoded."""
@@ -391,7 +396,7 @@ class CandidateEvaluator:
     def _embeds(self) -> dict[str, Any]:
         if self._conditions is None:
             words = [self.prompts[i % len(self.prompts)].text for i in range(self.latency_batch)]
-            self._conditions = encode(self.pipe, words, self.device, is_guided(self.guidance))
+            self._conditions = self._encoded(words)
         return self._conditions
 
     def _picture(self, number: int, picture: torch.Tensor) -> Picture:

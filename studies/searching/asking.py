@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from explorer.errors import ScoreError, StudyError
-from explorer.models.loading import EMOJI, has_weights
-from explorer.models.prompts import PromptSet, load_prompts
+from explorer.models.loading import EMOJI, default_guidance, has_weights
+from explorer.models.lora import parse_lora
+from explorer.models.prompts import PromptSet, load_prompts, with_negative
+from explorer.models.workload import is_guided
 from explorer.plans.schedulers import OWN
 from explorer.quality.features import default_extractor
 from explorer.quality.metrics import least_pictures, resolve
@@ -38,7 +40,8 @@ def asked(config: SearchConfig) -> Asked:
 
     Raises:
         ExplorerError: For options that no model makes possible: quality of random weights, prompts that cannot be read,
-            an unknown metric, or fewer prompts than one needs.
+            a LoRA file that does not exist, a negative prompt without guidance, an unknown metric, or fewer prompts
+            than one needs.
     """
     trained, embedded = has_weights(config.model), config.model == EMOJI
     if not trained and config.calibrate:
@@ -49,6 +52,15 @@ def asked(config: SearchConfig) -> Asked:
             "use --objectives latency, or a model with trained weights."
         )
     prompts = load_prompts(config.prompts or ("emoji-search" if embedded else "hub-search"), config.prompt_count)
+    guidance = default_guidance(config.model) if config.guidance is None else config.guidance
+    if config.negative_prompt and not is_guided(guidance):
+        raise StudyError(
+            f"--negative-prompt does nothing without classifier-free guidance, and --guidance is {guidance:g}; give "
+            "more than 1, or leave the negative prompt out."
+        )
+    for lora in config.lora:
+        parse_lora(lora).check()
+    prompts = with_negative(prompts, config.negative_prompt)
     extractor = config.extractor or default_extractor(embedded)
     if trained:
         _check_count(config, extractor, prompts)

@@ -128,7 +128,7 @@ def _open(config: SearchConfig, pipe: Any, references: Saved | None) -> Session:
     asks = asked(config)
     prompts, trained, extractor = asks.prompts, asks.trained, asks.extractor
     if pipe is None:
-        pipe = load_pipeline(config.model, device=str(device), dtype=dtype, variant=config.variant)
+        pipe = load_pipeline(config.model, device=str(device), dtype=dtype, variant=config.variant, loras=config.lora)
     architecture = Architecture.of(pipe.unet)
     most = int(pipe.scheduler.config.num_train_timesteps)
     if config.steps > most:

@@ -100,6 +100,7 @@ def test_a_worker_reads_what_its_search_writes() -> None:
         SearchConfig(
             objectives=("latency", "psnr"), resolution=(64, 96), batch=4, guidance=0.0, compile="default",
             schedulers=("own", "DPMSolverMultistepScheduler"), max_cache_mib=1.5, seed=5, variant="fp16",
+            negative_prompt="a lion, 'blurry'", lora=("a b.safetensors:0.5", "c.safetensors"),
         ),
     ],
 )  # fmt: skip
@@ -114,11 +115,19 @@ def test_the_command_line_gives_a_config_again(config: SearchConfig, tmp_path: P
 
 
 def test_what_a_study_keeps_of_its_options_is_restored() -> None:
-    config = SearchConfig(pairs=5, latency_batch=2, max_age=3, variant="fp16", prompt_count=9, clip_model="emojiclip")
-    stored = json.loads(json.dumps(kept(config)))
-    assert stored == {
+    config = SearchConfig(
+        pairs=5,
+        latency_batch=2,
+        max_age=3,
+        variant="fp16",
+        prompt_count=9,
+        clip_model="emojiclip",
+        lora=("/a/b.safetensors:2",),
+    )
+    stored = kept(config)
+    assert stored == json.loads(json.dumps(stored)) == {
         "prompt count": 9, "variant": "fp16", "latency batch": 2, "timed pairs": 5, "CLIP model": "emojiclip",
-        "max age": 3,
+        "max age": 3, "LoRA": ["/a/b.safetensors:2"],
     }  # fmt: skip
     assert SearchConfig(**restored({**stored, "threads": 2})) == config
     assert "max age" not in kept(SearchConfig())  # as in studies from before the option
@@ -169,6 +178,9 @@ IMPOSSIBLE = {
     "objective twice": ["--objectives", "latency,fd,fd_emojiclip"],
     "inception score": ["--objectives", "latency,is"],
     "too few prompts": ["--prompt-count", "2"],
+    "negative prompt without guidance": ["--negative-prompt", "a lion", "--guidance", "1"],
+    "no such LoRA": ["--lora", "none.safetensors:0.5"],
+    "LoRA of another kind": ["--lora", "style.ckpt"],
     "no such prompts": ["--prompts", "none.txt"],
     "random weights": ["--model", "arch:sd15"],
     "place of the storage": ["--storage", "not/there/x.db"],
@@ -209,12 +221,13 @@ def test_a_study_that_was_calibrated_first_is_searched_as_wanted(
     monkeypatch.chdir(tmp_path)
     study = ["--study", "s", "--steps", "4", "--clip-model", "emojiclip", "--reference", "baseline", "--pairs", "3"]
     study += ["--batch", "2", "--objectives", "latency,psnr", "--prompt-count", "2", "--device", "cpu"]
-    study += ["--sampler", "random", "--resolution", "64x96"]
+    study += ["--sampler", "random", "--resolution", "64x96", "--negative-prompt", "a lion"]
     assert run(["calibrate", *study, "--pictures", "1", "--points", "2"]) == 0, capsys.readouterr().err
     assert run(["search", *study, "--trials", "1", "--baselines", "none"]) == 0, capsys.readouterr().err
     with Store.open(tmp_path / "explorer.db", read_only=True) as store:
         settings = store.study("s").settings
     assert settings.extra["calibrated"] and settings.resolution == (64, 96)
+    assert settings.extra["negative prompt"] == "a lion"
     capsys.readouterr()
     assert run(["search", "--study", "s", "--clip-model", "ViT-g-14", "--trials", "1"]) == 1
     assert "measures something else" in capsys.readouterr().err
