@@ -31,7 +31,8 @@ from studies.certificates.held_out import check_held_out, held_out
 from studies.config import STORAGE_VARIABLE, SearchConfig
 from studies.pareto.front import non_dominated
 from studies.results.rows import TrialRow, objective_losses, trials
-from studies.searching.session import config_of, open_session
+from studies.searching.asking import config_of
+from studies.searching.session import open_session
 from studies.settings import Objective
 from studies.storage.database import show_url
 from studies.storage.store import Store

@@ -21,7 +21,14 @@ _SPACES: dict[str, type[BaseSpace]] = {
 SPACES = tuple(_SPACES)
 DEFAULT_SPACE = JointSpace.name
 
-__all__ = ["DEFAULT_SPACE", "SPACES", "Space", "make_space"]
+__all__ = ["DEFAULT_SPACE", "SPACES", "Space", "check_space", "make_space"]
+
+
+def check_space(name: str) -> str:
+    """`name`, where it is a space. Raises StudyError otherwise."""
+    if name not in _SPACES:
+        raise StudyError(f"there is no space {name!r:.80}; choose one of {', '.join(SPACES)}.")
+    return name
 
 
 def make_space(
@@ -41,8 +48,7 @@ def make_space(
     Raises:
         StudyError: for an unknown name, steps or evaluations below 1, or schedulers for a space without that dimension.
     """
-    if name not in _SPACES:
-        raise StudyError(f"there is no space {name!r}; choose one of {', '.join(SPACES)}.")
+    check_space(name)
     if steps < 1 or evaluations < 1:
         raise StudyError(
             f"a space needs at least 1 step and 1 evaluation, got {steps} and {evaluations}; give the study's --steps."

@@ -1,176 +1,303 @@
-"""What a search is asked to do: the command line's options, a TOML file with the same names, and the defaults."""
+"""What a search is asked to do: its options, each declared once, and a TOML file with the same names."""
 
 from __future__ import annotations
 
 import tomllib
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from explorer.compile_modes import compile_mode
-from explorer.errors import PlanError, StudyError, brief, is_text
+from explorer.compile_modes import COMPILE_MODES, compile_mode
+from explorer.errors import ModelError, PlanError, StudyError, brief
+from explorer.models.lora import parse_lora
+from explorer.models.sizes import parse_resolution, resolution_text
 from explorer.plans.schedulers import OWN, check_name
 from studies import removed
+from studies.names import check_study_name
+from studies.option import LARGEST, POSITIVE, Group, declared, option
 
 STORAGE_VARIABLE = "EXPLORER_STORAGE"  # a URL with a password is better there than where `ps` shows it
 LATENCY = {"latency": "minimize", "speedup": "maximize"}
 BASELINES = ("all", "short", "none")
 SAMPLERS = ("tpe", "nsgaii", "random")
 PROPOSALS = ("planned", "seeds", "sampler")
-LISTS = {"objectives": "latency,fd,clip", "schedulers": "own,DPMSolverMultistepScheduler"}
 RACING = ("drift", "off")
-LARGEST = 2**53
-"""No number of an option may be larger, so that all of them can be counted with and stored."""
 AUTO = "auto"
+MEASURES, SAMPLES, RUNS = Group.MEASURES, Group.SAMPLES, Group.RUNS
+
+
+def _names(name: str, example: str) -> Callable[[Any], Any]:
+    """Reads names from a text that has commas between them, or from a list."""
+
+    def read(value: Any) -> tuple[str, ...]:
+        parts = value.split(",") if isinstance(value, str) else value
+        if not isinstance(parts, list | tuple) or not all(isinstance(part, str) for part in parts):
+            raise StudyError(f"{name} must be names such as {example}, got {brief(repr(value), 60)}.")
+        return tuple(part.strip() for part in parts if part.strip())
+
+    return read
+
+
+def _loras(value: Any) -> tuple[str, ...]:
+    """Each as `PATH:SCALE`, its path absolute, so that a study knows it from any folder."""
+    given = [value] if isinstance(value, str) else value
+    if not isinstance(given, list | tuple) or not all(isinstance(each, str) for each in given):
+        raise StudyError(f"lora must be files such as style.safetensors:0.8, got {brief(repr(value), 60)}.")
+    try:
+        return tuple(str(parse_lora(each)) for each in given)
+    except ModelError as error:
+        raise StudyError(str(error)) from error
+
+
+def _some_objectives(objectives: tuple[str, ...]) -> tuple[str, ...]:
+    if not objectives:
+        raise StudyError("--objectives names none; give some, such as latency,fd,clip.")
+    return objectives
+
+
+def _pipeline_steps(steps: int) -> int:
+    if steps == 1:
+        raise StudyError(
+            "--steps 1 is a single UNet evaluation, which has no earlier one to inherit features from; give 2 or "
+            "more (Turbo models: 2 to 4)."
+        )
+    return steps
+
+
+def _known_space(space: str) -> str:
+    from search_spaces import check_space  # late: help needs no spaces
+
+    return check_space(space)
+
+
+def _compile_mode(value: Any) -> str:
+    """A file may say true (default) or false (off)."""
+    try:
+        return compile_mode(value)
+    except PlanError as error:
+        raise StudyError(f"--compile: {error}") from error
+
+
+def _own_first(schedulers: tuple[str, ...]) -> tuple[str, ...]:
+    if OWN not in schedulers:
+        raise StudyError(
+            f"--schedulers must have {OWN} among its names, the pipeline's own, which every plan is held against; "
+            f"got {','.join(schedulers) or 'none'}."
+        )
+    try:
+        names = [name if name == OWN else check_name(name) for name in schedulers]
+    except PlanError as error:
+        raise StudyError(f"--schedulers: {error}") from error
+    return tuple(dict.fromkeys([OWN, *names]))
+
+
+def _batch(value: Any) -> Any:
+    """None for `auto`; digits as a number."""
+    if value == AUTO:
+        return None
+    if isinstance(value, str):
+        if not value.isdecimal() or len(value) > 9:
+            raise StudyError(f"batch must be a number or {AUTO}, got {brief(repr(value), 60)}.")
+        return int(value)
+    return value
+
+
+def _resolution(value: Any) -> Any:
+    """Height and width; a single number is both."""
+    try:
+        size = parse_resolution(value)
+    except ModelError as error:
+        raise StudyError(str(error)) from error
+    if any(side % 8 for side in size):
+        raise StudyError(f"--resolution must be a multiple of 8 pixels, got {resolution_text(size)}.")
+    return size
+
+
+def _several_variants(count: int) -> int:
+    if count == 1:
+        raise StudyError("--max-variants counts the extract step as well, so 1 leaves nothing; give 2 or more.")
+    return count
+
+
+def _sampler(name: Any) -> Any:
+    known = (*SAMPLERS, removed.SAMPLER)  # which earlier studies may have
+    if isinstance(name, str) and name not in known:
+        raise StudyError(f"unknown --sampler {brief(repr(name), 60)}; use one of {', '.join(SAMPLERS)}.")
+    return name
 
 
 @dataclass(frozen=True)
 class SearchConfig:
-    """A search. None: chosen by the model (prompts, guidance, extractor, reference, resolution), by what fits (batch,
-    on the command line also `auto`) or open (timeout).
+    """The options of a search. None: chosen by the model (prompts, guidance, extractor, reference, resolution), by
+    what fits (batch), by whether it pays (calibrate), or open (timeout)."""
 
-    trials: the study's total, baselines and earlier runs included. baselines: `all` (69 rows of Table V, DeepCache,
-    encoder propagation and the plain controls), `short` (one mode of the 23) or `none`. batch: pictures a UNet call
-    when quality is measured; latency_batch: when latency is, in `pairs`
-    alternating pairs with the un-accelerated pipeline. reference: `embedded`, `baseline` (the un-accelerated
-    pictures), a statistics file or a picture folder. guidance: up to 1 the pipeline runs without classifier-free
-    guidance, as in diffusers. variant: which weight files to read (`explorer.load_pipeline`). prompt_count: the first
-    so many prompts. compile: a mode of
-    `explorer.compile_modes`; a file may say true (default) or false (off). calibrate: begin with a calibration, and let
-    the space have the rule `fitted`; None: where that pays in a new study (`studies.searching.preparation`). proposals:
-    a kind of `studies.proposing.proposers`, or `auto`.
-    max_cache_mib, max_variants, max_age: limits on what is proposed (`studies.scoring.limits`). schedulers: what a plan
-    of the space `joint` may run under, `own` (the pipeline's) first among them; each has its plain controls. racing:
-    `drift`, a proposed plan is measured on few prompts first and dropped once a standing plan that is at least as fast
-    clearly drifts less (`studies.scoring.racing`), or `off`. replay: MiB of the UNet's outputs that a study keeps, so
-    that plans which begin alike share their beginning; 0 keeps none.
-    """
-
-    study: str = "search"
-    model: str = "emoji"
-    space: str = "joint"
-    objectives: tuple[str, ...] = ("latency", "fd", "clip")
-    prompts: str | None = None
-    prompt_count: int | None = None
-    steps: int = 50
-    trials: int = 200
-    timeout: float | None = None
-    workers: int = 1
-    storage: str = "sqlite:///explorer.db"
-    seed: int = 0
-    device: str = "auto"
-    dtype: str = "auto"
-    variant: str | None = None
-    compile: str = "off"
-    sampler: str = "tpe"
-    guidance: float | None = None
-    resolution: int | None = None
-    batch: int | None = None
-    latency_batch: int = 1
-    pairs: int = 7
-    extractor: str | None = None
-    clip_model: str | None = None
-    reference: str | None = None
-    baselines: str = "all"
-    calibrate: bool | None = None
-    proposals: str = AUTO
-    max_cache_mib: float | None = None
-    max_variants: int | None = None
-    max_age: int | None = None
-    schedulers: tuple[str, ...] = (OWN,)
-    racing: str = "drift"
-    replay: int = 1024
+    study: str = option("search", RUNS, "Name of the study. The same name resumes it.", check=check_study_name)
+    model: str = option(
+        "emoji",
+        MEASURES,
+        "As in `explorer models`, a folder, a .safetensors checkpoint or a hub id.",
+        short="-m",
+    )
+    lora: tuple[str, ...] = option(
+        (), MEASURES, "LoRA file (.safetensors) that is fused into the model, with its scale. Repeatable.",
+        read=_loras, repeated=True, kept="LoRA", metavar="PATH[:SCALE]",
+    )  # fmt: skip
+    space: str = option(
+        "joint", SAMPLES, "Search space: joint, named, block, layer, unit or schedule.", check=_known_space
+    )
+    objectives: tuple[str, ...] = option(
+        ("latency", "fd", "clip"),
+        MEASURES,
+        "Comma-separated: latency, speedup, fd, fid, kid, is, clip, psnr, ssim, lpips.",
+        read=_names("objectives", "latency,fd,clip"),
+        check=_some_objectives,
+        write=",".join,
+    )
+    prompts: str | None = option(None, MEASURES, "A shipped set, a .txt or a .jsonl file.", unset="the model's")
+    negative_prompt: str | None = option(
+        None, MEASURES, "Negative prompt of every picture.", unset="none", kept="negative prompt", metavar="TEXT"
+    )
+    prompt_count: int | None = option(
+        None, MEASURES, "Use only the first N prompts.", unset="all", bounds=POSITIVE, kept="prompt count", metavar="N"
+    )
+    steps: int = option(50, MEASURES, "Steps of the un-accelerated pipeline.", bounds=POSITIVE, check=_pipeline_steps)
+    trials: int = option(
+        200, RUNS, "Total number of plans in the study, baselines and earlier runs included.",
+        bounds=POSITIVE, worker=True,
+    )  # fmt: skip
+    timeout: float | None = option(
+        None, RUNS, "Time limit in seconds, including loading. Plans in progress finish.", bounds=POSITIVE, worker=True
+    )
+    workers: int = option(1, RUNS, "Processes on this machine.", bounds=POSITIVE)
+    storage: str = option("sqlite:///explorer.db", RUNS, "SQLite file or SQLAlchemy URL.", envvar=STORAGE_VARIABLE)
+    seed: int = option(
+        0, MEASURES, "Seed of the pictures and of the sampler.",
+        bounds={"ge": 0, "lt": 2**31}, expected=f"from 0 to {2**31 - 1}",
+    )  # fmt: skip
+    device: str = option(AUTO, MEASURES, "auto, cpu, cuda, cuda:1 or mps.", worker=True)
+    dtype: str = option(AUTO, MEASURES, "auto, float32, float16 or bfloat16.")
+    variant: str | None = option(
+        None, MEASURES, "Weight files to read, such as fp16 or non_ema.", unset="those of the dtype", kept="variant"
+    )
+    compile: str = option(
+        "off", MEASURES, f"Compile mode: {', '.join(COMPILE_MODES)}.", read=_compile_mode, metavar="MODE"
+    )
+    sampler: str = option("tpe", SAMPLES, "tpe, random, or nsgaii (Optuna's NSGA-II).", read=_sampler)
+    guidance: float | None = option(
+        None, MEASURES, "Guidance scale. Up to 1, classifier-free guidance is off.", unset="the model's",
+        bounds={"ge": 0, "lt": 1000}, expected="0 or more (up to 1: without classifier-free guidance)",
+    )  # fmt: skip
+    resolution: tuple[int, int] | None = option(
+        None, MEASURES, "Size of a picture in pixels: a side, or HEIGHTxWIDTH.", unset="the model's",
+        read=_resolution, write=resolution_text, metavar="HxW",
+    )  # fmt: skip
+    batch: int | None = option(
+        None, MEASURES, "Pictures per UNet call when quality is measured, or auto: what fits and pays.",
+        unset=AUTO, bounds=POSITIVE, read=_batch, metavar="N",
+    )  # fmt: skip
+    latency_batch: int = option(
+        1, MEASURES, "Pictures per call when latency is measured.", bounds=POSITIVE, kept="latency batch"
+    )
+    pairs: int = option(
+        7, MEASURES, "Timed pairs of baseline and candidate, at least 3.", bounds=POSITIVE, kept="timed pairs"
+    )
+    extractor: str | None = option(
+        None, MEASURES, "Features of FD and KID: emojiclip, efficientnet or inception.", unset="the model's"
+    )
+    clip_model: str | None = option(
+        None, MEASURES, "open_clip model of the CLIP score.", unset="ViT-g-14, or the extractor where that is a CLIP",
+        kept="CLIP model",
+    )  # fmt: skip
+    reference: str | None = option(
+        None, MEASURES, "embedded, baseline (the un-accelerated pictures), a statistics file or a folder of pictures.",
+        unset="the model's",
+    )  # fmt: skip
+    baselines: str = option(
+        "all", RUNS, "Plans that the study begins with: all (69 rows of Table V, DeepCache, encoder propagation and "
+        "controls), short (one mode of the 23) or none.", choices=BASELINES,
+    )  # fmt: skip
+    calibrate: bool | None = option(None, RUNS, "Calibrate first, which adds the rule fitted.", unset="where it pays")
+    proposals: str = option(
+        AUTO, RUNS, "Who proposes plans: planned (needs a calibration), seeds or sampler; auto: planned in a "
+        "calibrated study, otherwise seeds.", choices=(AUTO, *PROPOSALS), worker=True,
+    )  # fmt: skip
+    max_cache_mib: float | None = option(
+        None, SAMPLES, "Maximum MiB that the cached features of a plan take at once.",
+        bounds=POSITIVE, kept="max cache MiB",
+    )  # fmt: skip
+    max_variants: int | None = option(
+        None, SAMPLES, "Maximum number of distinct compiled steps per plan.",
+        bounds=POSITIVE, check=_several_variants, kept="max variants",
+    )  # fmt: skip
+    max_age: int | None = option(
+        None, SAMPLES, "Maximum age of inherited features in UNet evaluations.", bounds=POSITIVE, kept="max age"
+    )
+    schedulers: tuple[str, ...] = option(
+        (OWN,), SAMPLES, "Schedulers that a plan of the space joint may use, comma-separated: own (the pipeline's) "
+        "and names such as DPMSolverMultistepScheduler.", read=_names("schedulers", "own,DPMSolverMultistepScheduler"),
+        check=_own_first, write=",".join,
+    )  # fmt: skip
+    racing: str = option(
+        "drift", RUNS, "drift: measure a plan on few prompts first, and on more if it may be on the front; or off.",
+        choices=RACING, worker=True,
+    )  # fmt: skip
+    replay: int = option(
+        1024, RUNS, "MiB of UNet outputs kept on disk for plans that begin alike. 0: none.",
+        bounds={"ge": 0, "lt": LARGEST}, expected="a number of MiB, or 0 for none", worker=True,
+    )  # fmt: skip
 
     def __post_init__(self) -> None:
-        for name in (
-            "steps",
-            "trials",
-            "workers",
-            "batch",
-            "latency_batch",
-            "pairs",
-            "prompt_count",
-            "timeout",
-            "resolution",
-            "max_cache_mib",
-            "max_variants",
-            "max_age",
-        ):
-            value = getattr(self, name)
-            if value is not None and not 0 < value < LARGEST:
-                given = brief(value, 40)
-                raise StudyError(f"--{name.replace('_', '-')} must be more than zero, and a number, got {given}.")
-        if not 0 <= self.replay < LARGEST:
-            raise StudyError(f"--replay must be a number of MiB, or 0 for none, got {brief(self.replay, 40)}.")
-        if not 0 <= self.seed < 2**31:
-            raise StudyError(f"--seed must be from 0 to {2**31 - 1}, got {brief(self.seed, 40)}.")
-        if self.steps == 1:
-            raise StudyError(
-                "--steps 1 is a single UNet evaluation, which has no earlier one to inherit features from; give 2 or "
-                "more (Turbo models: 2 to 4)."
-            )
-        if self.guidance is not None and not 0 <= self.guidance < 1000:
-            raise StudyError(
-                "--guidance must be 0 or more (up to 1: without classifier-free guidance), got "
-                f"{brief(self.guidance, 40)}."
-            )
-        if self.resolution is not None and self.resolution % 8:
-            raise StudyError(f"--resolution must be a multiple of 8 pixels, got {self.resolution}.")
-        for name, known in (
-            ("baselines", BASELINES),
-            ("sampler", SAMPLERS),
-            ("proposals", (AUTO, *PROPOSALS)),
-            ("racing", RACING),
-        ):
-            value = getattr(self, name)
-            if value not in known and (name, value) != ("sampler", removed.SAMPLER):  # which earlier studies may have
-                raise StudyError(f"unknown --{name} {brief(repr(value), 60)}; use one of {', '.join(known)}.")
-        if self.max_variants == 1:
-            raise StudyError("--max-variants counts the extract step as well, so 1 leaves nothing; give 2 or more.")
-        try:
-            compile_mode(self.compile)
-        except PlanError as error:
-            raise StudyError(f"--compile: {error}") from error
-        self._check_schedulers()
-        if not self.objectives:
-            raise StudyError("--objectives names none; give some, such as latency,fd,clip.")
-
-    def _check_schedulers(self) -> None:
-        if OWN not in self.schedulers:
-            raise StudyError(
-                f"--schedulers must have {OWN} among its names, the pipeline's own, which every plan is held against; "
-                f"got {','.join(self.schedulers) or 'none'}."
-            )
-        try:
-            names = [name if name == OWN else check_name(name) for name in self.schedulers]
-        except PlanError as error:
-            raise StudyError(f"--schedulers: {error}") from error
-        object.__setattr__(self, "schedulers", tuple(dict.fromkeys([OWN, *names])))
+        for name, each in OPTIONS.items():
+            object.__setattr__(self, name, each.checked(getattr(self, name)))
 
     @property
     def quality_objectives(self) -> tuple[str, ...]:
         return tuple(name for name in self.objectives if name not in LATENCY)
 
 
-def make_config(given: dict[str, Any], file: Path | None = None, base: SearchConfig | None = None) -> SearchConfig:
+OPTIONS = declared(SearchConfig)
+"""Every option by its name, in the order of the help."""
+WORKER = tuple(name for name, of in OPTIONS.items() if of.option.worker)
+"""The options that each process of a search is told."""
+BENCHED = ("model", "lora", "device", "dtype", "variant", "pairs", "steps", "guidance", "resolution", "compile")
+"""What `explorer bench` takes, and an export's script gives it."""
+CERTIFIED = (
+    "prompts", "negative_prompt", "model", "lora", "device", "dtype", "variant", "guidance", "resolution", "clip_model",
+    "reference", "batch", "pairs", "compile",
+)  # fmt: skip
+"""What `explorer certify` takes."""
+
+
+def kept(config: SearchConfig) -> dict[str, Any]:
+    """What a study's `extra` holds of its options: `Option.kept` with the value. One that is None or empty is
+    absent, as in studies from before the option. Values are those of JSON."""
+    values = {of.option.kept: getattr(config, name) for name, of in OPTIONS.items() if of.option.kept is not None}
+    given = {name: value for name, value in values.items() if name is not None and value not in (None, ())}
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in given.items()}
+
+
+def restored(extra: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that a study's `extra` holds."""
+    names = {name: of.option.kept for name, of in OPTIONS.items() if of.option.kept is not None}
+    return {name: extra[kept_as] for name, kept_as in names.items() if kept_as in extra}
+
+
+def make_config(given: Mapping[str, Any], file: Path | None = None, base: SearchConfig | None = None) -> SearchConfig:
     """The defaults (or `base`), then the TOML `file`, then what was `given` on the command line (None: not given).
 
     Raises:
-        StudyError: for an unreadable file, an unknown name, or a value of the wrong type.
+        StudyError: for an unreadable file, an unknown name, or a value that an option cannot have.
     """
     values: dict[str, Any] = _read(file) if file is not None else {}
     values.update({name: value for name, value in given.items() if value is not None})
-    known = {field.name: field for field in fields(SearchConfig)}
-    for name, value in values.items():
-        if name not in known:
-            raise StudyError(f"{file}: unknown name {brief(name, 60)!r}; known: {', '.join(known)}.")
-        values[name] = _typed(name, value, str(known[name].type))
+    for name in values:
+        if name not in OPTIONS:
+            raise StudyError(f"{file}: unknown name {brief(name, 60)!r}; known: {', '.join(OPTIONS)}.")
+    checked = {name: OPTIONS[name].checked(value) for name, value in values.items()}
     for name in ("model", "prompts", "reference"):
-        values[name] = absolute(values.get(name))
-    base = base or SearchConfig()
-    if values.get("batch") == AUTO:
-        values["batch"] = None  # what stands, otherwise what fits
-    return replace(base, **{name: value for name, value in values.items() if value is not None})
+        checked[name] = absolute(checked.get(name))
+    return replace(base or SearchConfig(), **{name: value for name, value in checked.items() if value is not None})
 
 
 def absolute(value: str | None) -> str | None:
@@ -198,32 +325,3 @@ def _read(file: Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:  # of the decoder, of the parser, or a number that is too long
         raise StudyError(f"{file} is not a TOML file in UTF-8 ({brief(error, 160)}); correct it.") from error
     return {name.replace("-", "_"): value for name, value in data.items()}
-
-
-def _typed(name: str, value: Any, declared: str) -> Any:
-    """Check a value against the field's declared type; a text of several names is split at its commas."""
-    if name in LISTS:
-        parts = value.split(",") if isinstance(value, str) else value
-        if not isinstance(parts, list | tuple) or not all(isinstance(part, str) for part in parts):
-            raise StudyError(f"{name} must be names such as {LISTS[name]}, got {brief(repr(value), 60)}.")
-        return tuple(part.strip() for part in parts if part.strip())
-    if name == "compile" and isinstance(value, bool):
-        return compile_mode(value)
-    if name == "batch" and isinstance(value, str) and value != AUTO:
-        if not value.isdecimal() or len(value) > 9:
-            raise StudyError(f"batch must be a number or {AUTO}, got {brief(repr(value), 60)}.")
-        return int(value)
-    if name == "batch" and value == AUTO:
-        return value
-    wanted: tuple[type, ...] = (str,)
-    if declared.startswith("bool"):
-        wanted = (bool,)
-    elif declared.startswith("int"):
-        wanted = (int,)
-    elif declared.startswith("float"):
-        wanted = (int, float)
-    if not isinstance(value, wanted) or (isinstance(value, bool) and bool not in wanted):
-        raise StudyError(f"{name} must be a {wanted[-1].__name__}, got {brief(repr(value), 60)}.")
-    if isinstance(value, str) and not is_text(value):
-        raise StudyError(f"{name} holds a null character or half of a surrogate pair, got {brief(ascii(value), 60)}.")
-    return value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from explorer.models.folders import (
 )
 from explorer.models.hub import explained, fetch_files, fetch_json, listing
 from explorer.models.library_messages import quiet_libraries
+from explorer.models.lora import fuse_loras, parse_lora
 from explorer.models.pipeline_classes import text_to_image_class
 from explorer.models.single_files import SingleFile, is_single_file, load_single_file, read_single_file
 from explorer.models.true_architectures import architecture, random_pipeline, true_vae
@@ -63,7 +65,14 @@ def default_guidance(name: str) -> float:
     return next((model.guidance for model in MODELS if model.name == name), 7.5)
 
 
-def load_pipeline(name: str, *, device: str = "cpu", dtype: str = "float32", variant: str | None = None) -> Any:
+def load_pipeline(
+    name: str,
+    *,
+    device: str = "cpu",
+    dtype: str = "float32",
+    variant: str | None = None,
+    loras: Sequence[str] = (),
+) -> Any:
     """A text-to-image pipeline, without a safety checker and with its progress bar off.
 
     Weights are read from safetensors files only. A folder that was saved from another pipeline of the same networks,
@@ -76,6 +85,7 @@ def load_pipeline(name: str, *, device: str = "cpu", dtype: str = "float32", var
         dtype: What they are loaded as, such as `float16`.
         variant: Which weight files to read, such as `non_ema`. By default those of `dtype` where the model has them
             (`fp16` for `float16`), otherwise the main ones, otherwise those of another precision.
+        loras: LoRA files to fuse into the weights, each as `PATH[:SCALE]`.
 
     Returns:
         A `StableDiffusionPipeline` or `StableDiffusionXLPipeline` on `device`.
@@ -90,7 +100,9 @@ def load_pipeline(name: str, *, device: str = "cpu", dtype: str = "float32", var
     what = f"{name} in {dtype}"
     _check_weights_fit(name, what, device, dtype, variant)
     with memory_explained(f"loading {what}", device=device, dtype=dtype, weights=True):
-        return _loaded(name, device, dtype, variant)
+        pipe = _loaded(name, device, dtype, variant)
+        fuse_loras(pipe, name, [parse_lora(each) for each in loras])
+        return pipe
 
 
 def _loaded(name: str, device: str, dtype: str, variant: str | None) -> Any:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from explorer.errors import ScoreError
-from explorer.models.prompts import Prompt, texts
+from explorer.models.prompts import Prompt, negatives, texts
 
 if TYPE_CHECKING:
     import torch
@@ -58,7 +58,7 @@ def generate(
     made: list[torch.Tensor | Future[torch.Tensor]] = []
     with ThreadPoolExecutor(1, "pictures") if overlap else nullcontext() as other:
         for start in range(0, len(words), batch_size):
-            batch = words[start : start + batch_size]
+            batch = prompts[start : start + batch_size]
             images = run(pipe, batch, seed=seed + start, steps=steps, guidance=guidance, size=size, embed=embed)
             if len(made) > 1:
                 _done(made[-2])  # no more than two batches are held, and a bad picture stops the run
@@ -94,7 +94,7 @@ def run(
     pipe.set_progress_bar_config(disable=True)
     try:
         return pipe(
-            **({"prompt": texts(prompts)} if embed is None else embed(texts(prompts))),
+            **(_words(prompts) if embed is None else embed(texts(prompts))),
             generator=[torch.Generator("cpu").manual_seed(seed + number) for number in range(len(prompts))],
             num_inference_steps=steps,
             guidance_scale=guidance,
@@ -103,6 +103,11 @@ def run(
         ).images
     finally:
         pipe.set_progress_bar_config(**(before or {"disable": False}))
+
+
+def _words(prompts: Sequence[str | Prompt]) -> dict[str, list[str]]:
+    unwanted = negatives(prompts)
+    return {"prompt": texts(prompts)} | ({} if unwanted is None else {"negative_prompt": unwanted})
 
 
 def _to_bytes(images: torch.Tensor, start: int, dtype: torch.dtype) -> torch.Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from explorer.errors import PromptError, is_text
@@ -24,11 +24,18 @@ SHIPPED = {
 class Prompt:
     """A prompt, with the category and challenge it was written for where the set says (as in PartiPrompts, arXiv
     2206.10789).
+
+    Attributes:
+        text: What the picture shows.
+        category: Of the set.
+        challenge: Of the set.
+        negative: What guidance leads away from; empty as a pipeline's own.
     """
 
     text: str
     category: str = ""
     challenge: str = ""
+    negative: str = ""
 
 
 @dataclass(frozen=True)
@@ -44,6 +51,19 @@ class PromptSet:
 
     def __len__(self) -> int:
         return len(self.prompts)
+
+
+def with_negative(prompts: PromptSet, negative: str | None) -> PromptSet:
+    """The same prompts, each with the negative prompt."""
+    if not negative:
+        return prompts
+    return replace(prompts, prompts=tuple(replace(prompt, negative=negative) for prompt in prompts.prompts))
+
+
+def negatives(prompts: Sequence[str | Prompt]) -> list[str] | None:
+    """The negative prompts for a pipeline or a text encoder; None where there are none."""
+    found = [prompt.negative if isinstance(prompt, Prompt) else "" for prompt in prompts]
+    return found if any(found) else None
 
 
 def texts(prompts: Sequence[str | Prompt] | PromptSet) -> list[str]:

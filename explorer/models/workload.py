@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any
 from explorer.compile_modes import CompileMode, compile_mode
 from explorer.errors import ModelError
 from explorer.models.library_messages import quiet_libraries
+from explorer.models.sizes import LARGEST
 
 if TYPE_CHECKING:
     import torch
 
 TEXT_TOKENS = 77
-LARGEST = 65536
-"""Pixels of a side: attention maps of more have no size that a tensor can have."""
 
 
 @dataclass(frozen=True)

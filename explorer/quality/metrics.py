@@ -94,14 +94,23 @@ def find_metric(name: str, extractor: str, clip_model: str) -> str:
     return metric
 
 
+def _canonical(extractor: str, clip_model: str | None) -> tuple[str, str]:
+    extractor = canonical_extractor(extractor)
+    return extractor, canonical_clip(clip_model) if clip_model else default_clip(extractor)
+
+
+def least_pictures(name: str, extractor: str, clip_model: str | None = None) -> int:
+    """Pictures below which the metric that `name`, requested or true, stands for tells plans apart by chance alone."""
+    return METRICS[find_metric(name, *_canonical(extractor, clip_model))].telling
+
+
 def resolve(names: Sequence[str], extractor: str, clip_model: str | None = None) -> list[Objective]:
     """The objectives that `names` stand for, under the names that tell the truth, in order. True names resolve to
     themselves.
 
     Raises ScoreError for an unknown metric, one that the extractor cannot give, and one that is named twice.
     """
-    extractor = canonical_extractor(extractor)
-    clip_model = canonical_clip(clip_model) if clip_model else default_clip(extractor)
+    extractor, clip_model = _canonical(extractor, clip_model)
     objectives: list[Objective] = []
     for name in names:
         metric = find_metric(name, extractor, clip_model)

@@ -72,10 +72,13 @@ def workload_of(
     device: str = "auto",
     dtype: str = "auto",
     batch: int = 1,
-    resolution: int | None = None,
+    resolution: int | tuple[int, int] | None = None,
     compile: CompileMode = "off",
 ) -> Workload:
     """The workload of a pipeline that lies on `device` in `dtype`; its own resolution by default.
+
+    Args:
+        resolution: Both sides, or height and width, in pixels.
 
     Raises:
         DeviceError or ModelError: for a device, dtype, batch, resolution or compile mode that cannot be.
@@ -83,9 +86,10 @@ def workload_of(
     where = resolve_device(device)
     factor = vae_factor(pipe)
     side = resolution or int(pipe.unet.config.sample_size) * factor
-    latent_size((side, side), factor)
+    size = (side, side) if isinstance(side, int) else side
+    latent_size(size, factor)
     name = str(resolve_dtype(dtype, where)).removeprefix("torch.")
-    return Workload(batch, (side, side), str(where), name, compile)
+    return Workload(batch, size, str(where), name, compile)
 
 
 def profile_pipeline(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from explorer.plans.plan import InheritancePlan
@@ -78,7 +79,9 @@ def _summary(plan: InheritancePlan, metrics: Mapping[str, Any], certificate: Map
 
 
 def _use(plan: InheritancePlan, metrics: Mapping[str, Any]) -> str:
-    guidance = metrics["settings"]["guidance"]
+    guidance, extra = metrics["settings"]["guidance"], metrics["settings"]["extra"]
+    unwanted = f", negative_prompt={extra['negative prompt']!r}" if "negative prompt" in extra else ""
+    fused = f" with the LoRA {', '.join(Path(each).name for each in extra['LoRA'])}" if "LoRA" in extra else ""
     put = "" if plan.scheduler is None else f"; puts a {plan.scheduler} on it"
     model = " ".join(metrics["settings"]["model"].split())
     return f"""## Use
@@ -86,8 +89,8 @@ def _use(plan: InheritancePlan, metrics: Mapping[str, Any]) -> str:
 ```python
 from explorer import inherit
 
-handle = inherit(pipe, "FOLDER")  # this folder (or its hub id); pipe: your diffusers pipeline of {model}{put}
-image = pipe(prompt, num_inference_steps={plan.steps}, guidance_scale={guidance:g}).images[0]
+handle = inherit(pipe, "FOLDER")  # this folder (or its hub id); pipe: your diffusers pipeline of {model}{fused}{put}
+image = pipe(prompt, num_inference_steps={plan.steps}, guidance_scale={guidance:g}{unwanted}).images[0]
 handle.remove()  # the pipeline is as it was
 ```
 

@@ -16,9 +16,10 @@ from sqlalchemy.engine import URL, Connection
 
 from explorer.errors import StudyError
 from studies.certificates import document
+from studies.names import check_study_name
 from studies.queue import heartbeats, queue
 from studies.storage import optuna_tables, pictures, postgresql, saved, sqlite, tables
-from studies.storage.store import Store, StudyRecord, check_name
+from studies.storage.store import Store, StudyRecord
 
 FOLDERS = (pictures.FOLDER, saved.FOLDER, document.FOLDER)
 """What a study has beside the storage: a folder of its own in each of these."""
@@ -61,7 +62,7 @@ def rename_study(store: Store, study: StudyRecord, new: str) -> StudyRecord:
     Raises:
         StudyError: when the name cannot be used or is taken, or a worker is searching the study.
     """
-    check_name(new)
+    check_study_name(new)
 
     def rename(connection: Connection, again: bool) -> None:
         taken = connection.execute(sa.select(tables.studies.c.id).where(tables.studies.c.name == new)).scalar()

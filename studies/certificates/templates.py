@@ -5,49 +5,44 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Mapping
+from dataclasses import replace
 from pprint import pformat
 from typing import Any
 
 from explorer.plans.plan import InheritancePlan
+from studies.config import BENCHED, CERTIFIED
+from studies.option import arguments
+from studies.searching.asking import config_of
+from studies.settings import StudySettings
 
+LEFT_OUT = ("model", "prompts", "reference", "batch")
+"""What a certificate elsewhere takes from the export or the machine, or is told by another name."""
 BUILT_IN_PROMPTS = ("emoji-search", "hub-search")  # of which a held-out set is known
 
 
 def script_text(metrics: Mapping[str, Any]) -> str:
     """The commands that measure the plan again, with the study's settings."""
-    settings = metrics["settings"]
-    extra = settings["extra"]
-    model = settings["model"]
-    known = model == "emoji" or "/" in model
+    settings = StudySettings.from_json(metrics["settings"])
+    config = replace(config_of(settings, "export"), device=settings.device.partition(":")[0])
+    known = config.model == "emoji" or "/" in config.model
     given = (
-        f"MODEL=${{MODEL:-{shlex.quote(model)}}}"  # no quotes around it, within which those of `quote` were text
+        f"MODEL=${{MODEL:-{shlex.quote(config.model)}}}"  # no quotes around it, within which those of `quote` were text
         if known
         else ': "${MODEL:?set MODEL to the folder of the model that the plan was made for}"'
     )
-    measured = {
-        "--device": settings["device"].partition(":")[0],
-        "--dtype": settings["dtype"],
-        "--guidance": f"{settings['guidance']:g}",
-        "--resolution": str(settings["resolution"][0]),
-    }
-    bench = measured | {"--batch": str(extra.get("latency batch", 1)), "--pairs": str(extra.get("timed pairs", 7))}
-    certify = measured | {"--clip-model": extra.get("CLIP model"), "--out": "reproduced"}
+    bench = shlex.join(arguments(config, [name for name in BENCHED if name != "model"]))
+    certify = shlex.join(arguments(config, [name for name in CERTIFIED if name not in LEFT_OUT]))
     own = metrics["prompts"]["name"] not in BUILT_IN_PROMPTS
     prompts = ' --prompts "${PROMPTS:?set PROMPTS to a file of held-out prompts}"' if own else ""
-    compiled = f" --compile {shlex.quote(str(settings['compile']))}" if settings.get("compile", "off") != "off" else ""
     return f"""#!/bin/sh
 # Measures this plan again: its speed against the un-accelerated pipeline, then its quality on held-out prompts.
 # Needs the package inheritance-explorer; MODEL=... names another copy of the model, COUNT=... the pictures.
 set -eu
 cd "$(dirname "$0")"
 {given}
-explorer bench . --model "$MODEL" {_options(bench)}{compiled}
-explorer certify . --model "$MODEL" --count "${{COUNT:-256}}" {_options(certify)}{prompts}{compiled}
+explorer bench . --model "$MODEL" --batch {config.latency_batch} {bench}
+explorer certify . --model "$MODEL" --count "${{COUNT:-256}}" --out reproduced {certify}{prompts}
 """
-
-
-def _options(options: Mapping[str, str | None]) -> str:
-    return " ".join(f"{name} {shlex.quote(value)}" for name, value in options.items() if value is not None)
 
 
 def pipeline_text(plan: InheritancePlan) -> str:

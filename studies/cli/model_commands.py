@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from studies.cli.options import DEFAULT_STORAGE, Batch, Dtype, Json, Model, Resolution, Steps, Storage, Variant
+from studies.cli.options import Batch, Compile, Device, Dtype, Json, Model, Resolution, Steps, Storage, Variant
+from studies.config import SearchConfig
 
 commands = typer.Typer()
 
@@ -21,9 +22,9 @@ def models(as_json: Json = False) -> None:
 
 @commands.command()
 def anatomy(
-    model: Model = "emoji",
+    model: Model = SearchConfig.model,
     resolution: Resolution = None,
-    storage: Storage = DEFAULT_STORAGE,
+    storage: Storage = SearchConfig.storage,
     as_json: Json = False,
 ) -> None:
     """What each unit of a model costs: parameters and MACs, and its time where a profile stands."""
@@ -34,12 +35,12 @@ def anatomy(
 
 @commands.command()
 def strategies(
-    model: Model = "emoji",
-    steps: Steps = 50,
+    model: Model = SearchConfig.model,
+    steps: Steps = SearchConfig.steps,
     resolution: Resolution = None,
     batch: Batch = 1,
-    dtype: Dtype = "auto",
-    storage: Storage = DEFAULT_STORAGE,
+    dtype: Dtype = SearchConfig.dtype,
+    storage: Storage = SearchConfig.storage,
     as_json: Json = False,
 ) -> None:
     """The named strategies on a model: units inherited, MACs of an inherit step, the speed-up that MACs and a profile
@@ -51,17 +52,17 @@ def strategies(
 
 @commands.command()
 def profile(
-    model: Model = "emoji",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
-    dtype: Dtype = "auto",
+    model: Model = SearchConfig.model,
+    device: Device = SearchConfig.device,
+    dtype: Dtype = SearchConfig.dtype,
     variant: Variant = None,
     batch: Batch = 1,
     resolution: Resolution = None,
-    steps: Steps = 50,
-    compile: Annotated[str, typer.Option(help="off, default, cudagraphs or cudagraphs-eager.")] = "off",
+    steps: Steps = SearchConfig.steps,
+    compile: Compile = SearchConfig.compile,
     rounds: Annotated[int | None, typer.Option(help="Rounds of every measurement [3 to 9, by speed].")] = None,
     again: Annotated[bool, typer.Option("--again", help="Measure anew, also where a profile stands.")] = False,
-    storage: Storage = DEFAULT_STORAGE,
+    storage: Storage = SearchConfig.storage,
     as_json: Json = False,
 ) -> None:
     """Measure every node and every strategy's step on this device, and how well a plan's time is predicted."""
@@ -75,7 +76,7 @@ def profile(
 
 @commands.command()
 def dashboard(
-    storage: Storage = DEFAULT_STORAGE,
+    storage: Storage = SearchConfig.storage,
     port: Annotated[int, typer.Option(help="Port to listen on.")] = 8501,
     study: Annotated[str | None, typer.Option(help="The study whose front the address opens.")] = None,
     host: Annotated[

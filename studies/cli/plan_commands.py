@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from studies.cli.options import DEFAULT_STORAGE, Json, Model, Steps, Storage, Variant
+from studies.cli.options import Json, Storage, with_options
+from studies.config import BENCHED, CERTIFIED, SearchConfig
 
 commands = typer.Typer()
 
@@ -18,7 +19,7 @@ def export(
     study: Annotated[str, typer.Argument(help="The study's name.")],
     trial: Annotated[int, typer.Option(help="The trial's number, as `explorer show` gives it.")],
     out: Annotated[Path, typer.Option(help="Folder: new, empty, or an earlier export.")],
-    storage: Storage = DEFAULT_STORAGE,
+    storage: Storage = SearchConfig.storage,
     force: Annotated[bool, typer.Option("--force", help="Write into a folder that holds other files.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -29,10 +30,12 @@ def export(
 
 
 @commands.command()
+@with_options(*CERTIFIED, unset="the search's")
 def certify(
+    given: dict[str, Any],
     target: Annotated[str, typer.Argument(help="A study's name (with --trial), or the folder of an export.")],
     trial: Annotated[int | None, typer.Option(help="The trial's number, as `explorer show` gives it.")] = None,
-    storage: Storage = DEFAULT_STORAGE,
+    storage: Storage = SearchConfig.storage,
     out: Annotated[
         Path | None, typer.Option(help="Where the certificate goes [the export, or beside the storage].")
     ] = None,
@@ -41,28 +44,10 @@ def certify(
     max_drift: Annotated[
         float | None, typer.Option(help="What is claimed: at most this drift, 1 - SSIM to the un-accelerated picture.")
     ] = None,
-    prompts: Annotated[
-        str | None, typer.Option(help="Held-out prompts: a shipped set, a .txt or a .jsonl file.")
-    ] = None,
-    model: Annotated[
-        str | None, typer.Option("--model", "-m", help="Another copy of the model, or a fine-tune.")
-    ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
-    dtype: Annotated[str | None, typer.Option(help="float32, float16 or bfloat16 [the search's].")] = None,
-    variant: Variant = None,
-    guidance: Annotated[float | None, typer.Option(help="Guidance scale [the search's].")] = None,
-    resolution: Annotated[int | None, typer.Option(help="Side of a picture in pixels [the search's].")] = None,
-    clip_model: Annotated[str | None, typer.Option(help="open_clip model of the CLIP score [the search's].")] = None,
-    reference: Annotated[str | None, typer.Option(help="Of the Frechet distance [the search's].")] = None,
-    batch: Annotated[int | None, typer.Option(help="Pictures a UNet call [the search's].")] = None,
-    pairs: Annotated[int | None, typer.Option(help="Timed pairs, at least 3 [the search's].")] = None,
-    compile: Annotated[str | None, typer.Option(help="off, default, cudagraphs or cudagraphs-eager.")] = None,
     again: Annotated[bool, typer.Option("--again", help="Drop what was measured for it before.")] = False,
     as_json: Json = False,
 ) -> None:
     """Re-score a plan on held-out prompts with fresh seeds, and say whether its claim holds. Resumes."""
-    names = ("prompts", "model", "device", "dtype", "guidance", "resolution", "clip_model", "reference", "batch")
-    given = {name: value for name, value in locals().items() if name in (*names, "variant", "pairs", "compile")}
     from studies.budget import parse_share
     from studies.choosing.judgement import Limits
     from studies.cli.commands.certify import certify_command
@@ -72,59 +57,37 @@ def certify(
 
 
 @commands.command()
+@with_options(*BENCHED, unset="the search's, or the default")
 def bench(
+    given: dict[str, Any],
     folder: Annotated[Path, typer.Argument(help="The folder of an `explorer export`.")],
-    model: Annotated[
-        str | None, typer.Option("--model", "-m", help="The model to run it on [the one it was made for].")
-    ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
-    dtype: Annotated[str, typer.Option(help="auto, float32, float16 or bfloat16.")] = "auto",
-    variant: Variant = None,
-    batch: Annotated[int, typer.Option(help="Pictures a call.")] = 1,
-    pairs: Annotated[int, typer.Option(help="Timed pairs, at least 3.")] = 7,
-    steps: Annotated[int | None, typer.Option(help="Steps of the stock pipeline [the search's].")] = None,
-    guidance: Annotated[float | None, typer.Option(help="Guidance scale [the search's, or the model's].")] = None,
-    resolution: Annotated[int | None, typer.Option(help="Side of a picture in pixels [the model's].")] = None,
-    compile: Annotated[str | None, typer.Option(help="off, default, cudagraphs or cudagraphs-eager.")] = None,
+    batch: Annotated[int, typer.Option(help="Pictures a call.")] = SearchConfig.latency_batch,
     as_json: Json = False,
 ) -> None:
     """Time an exported plan against the stock pipeline and DeepCache on this machine, in turn, in one process."""
-    given = {name: value for name, value in locals().items() if name not in ("folder", "as_json", "batch")}
     from studies.cli.commands.bench import bench_command
 
     bench_command(folder, given | {"latency_batch": batch}, as_json)
 
 
 @commands.command()
+@with_options(
+    "model", "lora", "steps", "prompts", "negative_prompt", "seed", "device", "dtype", "variant", "guidance",
+    "resolution", "batch", "clip_model", "compile", "schedulers",
+)  # fmt: skip
 def autotune(
-    model: Model = "emoji",
+    given: dict[str, Any],
     max_clip_loss: Annotated[str, typer.Option(help="The CLIP score that may be lost, as 1% or 0.01.")] = "1%",
     max_drift: Annotated[
         float | None, typer.Option(help="The drift that is allowed, 1 - SSIM to the un-accelerated picture.")
     ] = None,
     budget: Annotated[str, typer.Option(help="Time for all of it: 30m, 2h, 90s.")] = "30m",
     out: Annotated[Path | None, typer.Option(help="Folder of the export [tuned-MODEL]; the same one resumes.")] = None,
-    steps: Steps = 50,
-    prompts: Annotated[str | None, typer.Option(help="Prompts of the search: a set or file.")] = None,
     certificate_prompts: Annotated[str | None, typer.Option(help="Held-out prompts of the certificate.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Of the pictures and of the sampler [0].")] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = None,
-    dtype: Annotated[str | None, typer.Option(help="auto, float32, float16 or bfloat16.")] = None,
-    variant: Variant = None,
-    guidance: Annotated[float | None, typer.Option(help="Guidance scale; up to 1: none [the model's].")] = None,
-    resolution: Annotated[int | None, typer.Option(help="Side of a picture in pixels [the model's].")] = None,
-    batch: Annotated[int | None, typer.Option(help="Pictures a UNet call for quality [what fits and pays].")] = None,
-    clip_model: Annotated[str | None, typer.Option(help="open_clip model of the CLIP score [ViT-g-14].")] = None,
-    compile: Annotated[str | None, typer.Option(help="off, default, cudagraphs or cudagraphs-eager.")] = None,
-    schedulers: Annotated[
-        str | None, typer.Option(help="Comma-separated: own, DPMSolverMultistepScheduler ... [own].")
-    ] = None,
     as_json: Json = False,
 ) -> None:
     """The one command: search, choose, certify and export, within a limit on quality and a budget of time. Resumes."""
     began = time.monotonic()  # what is imported below takes seconds of the budget
-    names = ("model", "steps", "prompts", "seed", "device", "dtype", "guidance", "resolution", "batch", "clip_model")
-    given = {name: value for name, value in locals().items() if name in (*names, "variant", "compile", "schedulers")}
     from studies.budget import parse_share
     from studies.choosing.judgement import Limits
     from studies.cli.commands.autotune import autotune_command

@@ -72,7 +72,7 @@ def make_evaluator(
     @functools.cache
     def conditions() -> dict[str, Any]:
         texts = [prompts[i % len(prompts)].text for i in range(latency_batch)]
-        return encode(pipe, texts, device, is_guided(guidance))
+        return encode(pipe, texts, device, is_guided(guidance), prompts[0].negative)
 
     plain = InheritancePlan(Architecture.of(pipe.unet), steps)
     pipelines = Pipelines.of(pipe, plain, compile)

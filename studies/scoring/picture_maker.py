@@ -120,7 +120,8 @@ class PictureMaker:
         if batch not in self.embeddings:
             name = f"text-{hashlib.sha256(json.dumps(texts).encode()).hexdigest()[:16]}"
             guided = is_guided(self.guidance)
-            made = self.kept(name, lambda: encode(self.pipelines.pipe, texts, self.device, guided))
+            negative = self.prompts[0].negative
+            made = self.kept(name, lambda: encode(self.pipelines.pipe, texts, self.device, guided, negative))
             self.embeddings[batch] = {key: value.to(self.device) for key, value in made.items()}
         return self.embeddings[batch]
 

@@ -37,8 +37,13 @@ def _amounts(error: BaseException) -> str:
 
 
 @torch.no_grad()
-def encode(pipe: Any, words: list[str], device: torch.device, guided: bool = True) -> dict[str, Any]:
+def encode(
+    pipe: Any, words: list[str], device: torch.device, guided: bool = True, negative: str = ""
+) -> dict[str, Any]:
     """Prompt embeddings, with guidance negative ones as well, as the pipeline itself makes them, SD and SDXL."""
-    made = pipe.encode_prompt(words, device=device, num_images_per_prompt=1, do_classifier_free_guidance=guided)
+    unwanted = {"negative_prompt": [negative] * len(words)} if negative and guided else {}
+    made = pipe.encode_prompt(
+        words, device=device, num_images_per_prompt=1, do_classifier_free_guidance=guided, **unwanted
+    )
     names = ["prompt_embeds", "negative_prompt_embeds", "pooled_prompt_embeds", "negative_pooled_prompt_embeds"]
     return {name: value for name, value in zip(names, made, strict=False) if value is not None}

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 from explorer.compile_modes import compile_mode
 from explorer.devices import DeviceInfo, describe, resolve_device, resolve_dtype
-from explorer.errors import PlanError, ScoreError, StudyError
+from explorer.errors import PlanError, StudyError
 from explorer.memory import check_memory, free_memory, needed_for
 from explorer.models.batching import MOST, chosen_batch
-from explorer.models.loading import EMOJI, default_guidance, has_weights, load_pipeline
+from explorer.models.loading import EMOJI, default_guidance, load_pipeline
 from explorer.models.pictures import generate
-from explorer.models.prompts import PromptSet, load_prompts
+from explorer.models.prompts import PromptSet
 from explorer.models.workload import is_guided, latent_size, random_embeds, vae_factor
 from explorer.plans.schedulers import OWN, evaluations_of, scheduler_for
-from explorer.quality.features import default_extractor, load_extractor
-from explorer.quality.metrics import METRICS, find_metric, resolve
+from explorer.quality.features import load_extractor
+from explorer.quality.metrics import resolve
 from explorer.quality.reference import Reference, load_reference
 from explorer.quality.scorer import Scorer
 from explorer.timing.anatomy import anatomy
@@ -26,6 +26,7 @@ from search_spaces import Space, make_space
 from studies.scoring.assembly import make_evaluator
 from studies.scoring.limits import Limits
 from studies.scoring.racing import quarter
+from studies.searching.asking import Asked, asked
 
 if TYPE_CHECKING:
     import torch
@@ -46,8 +47,7 @@ class Model:
     Attributes:
         pipe: The pipeline, on `device` and with `dtype`.
         architecture: Of its UNet.
-        trained: Whether its weights are; a model with random ones makes no pictures.
-        prompts: Of the study.
+        asks: What the search's options mean for it: prompts, extractor, whether its weights are trained.
         device: Where it runs.
         info: The device's facts.
         dtype: Its name, such as `float16`.
@@ -55,11 +55,20 @@ class Model:
 
     pipe: Any
     architecture: Architecture
-    trained: bool
-    prompts: PromptSet
+    asks: Asked
     device: torch.device
     info: DeviceInfo
     dtype: str
+
+    @property
+    def trained(self) -> bool:
+        """Whether its weights are; a model with random ones makes no pictures."""
+        return self.asks.trained
+
+    @property
+    def prompts(self) -> PromptSet:
+        """Of the study."""
+        return self.asks.prompts
 
 
 @dataclass(frozen=True)
@@ -103,20 +112,10 @@ def load_model(config: SearchConfig, pipe: Any) -> Model:
     """
     device = resolve_device(config.device)
     dtype = str(resolve_dtype(config.dtype, device)).removeprefix("torch.")
-    trained = has_weights(config.model)
-    if not trained and config.calibrate:
-        raise StudyError(f"{config.model} has random weights, so there is nothing to calibrate; leave --calibrate out.")
-    if not trained and config.quality_objectives:
-        raise StudyError(
-            f"{config.model} has random weights, so {', '.join(config.quality_objectives)} would mean nothing; "
-            "use --objectives latency, or a model with trained weights."
-        )
-    prompts = _prompts(config)
-    if trained:
-        resolve(config.quality_objectives, _extractor(config), config.clip_model)  # refuses an unknown metric
+    asks = asked(config)
     if pipe is None:
-        pipe = load_pipeline(config.model, device=str(device), dtype=dtype, variant=config.variant)
-    return Model(pipe, Architecture.of(pipe.unet), trained, prompts, device, describe(device), dtype)
+        pipe = load_pipeline(config.model, device=str(device), dtype=dtype, variant=config.variant, loras=config.lora)
+    return Model(pipe, Architecture.of(pipe.unet), asks, device, describe(device), dtype)
 
 
 def space_of(config: SearchConfig, model: Model) -> Space:
@@ -140,7 +139,7 @@ def load_quality(config: SearchConfig, model: Model, references: Saved | None) -
     """
     if not model.trained:
         return None
-    extractor = _extractor(config)
+    extractor = model.asks.extractor
     metrics = list(config.quality_objectives)
     true_names = [objective.name for objective in resolve(metrics, extractor, config.clip_model)]
     metrics += [name for name in ALWAYS if name not in true_names]
@@ -150,7 +149,6 @@ def load_quality(config: SearchConfig, model: Model, references: Saved | None) -
         keep = None if references is None else references.get
         pictures = load_reference(reference, load_extractor(extractor, model.device), keep=keep)
     scorer = Scorer(metrics, extractor, pictures, config.clip_model, model.device)
-    _check_count(scorer, model.prompts)
     return Quality(scorer, reference, pictures)
 
 
@@ -158,16 +156,16 @@ def sized_runs(config: SearchConfig, model: Model) -> Runs:
     """Guidance, size and batch of the study's runs, for which the device has the memory."""
     pipe = model.pipe
     guidance = default_guidance(config.model) if config.guidance is None else config.guidance
-    side = config.resolution or int(pipe.unet.config.sample_size) * vae_factor(pipe)
-    latent_size((side, side), vae_factor(pipe))
-    features = _feature_bytes(config, model, side, guidance)
+    own = int(pipe.unet.config.sample_size) * vae_factor(pipe)
+    size = config.resolution or (own, own)
+    features = _feature_bytes(config, model, size, guidance)
     check_memory(
         needed_for(features, compile_mode(config.compile)), free_memory(model.device),
-        f"timing {config.model} at --latency-batch {config.latency_batch}, {side}x{side} px, {model.dtype}",
+        f"timing {config.model} at --latency-batch {config.latency_batch}, {size[0]}x{size[1]} px, {model.dtype}",
         device=str(model.device), dtype=model.dtype, batch="--latency-batch",
     )  # fmt: skip
-    batch = config.batch or _batch(config, model, guidance, (side, side))
-    return Runs(guidance, (side, side), batch, features)
+    batch = config.batch or _batch(config, model, guidance, size)
+    return Runs(guidance, size, batch, features)
 
 
 def evaluator_of(config: SearchConfig, model: Model, quality: Quality | None, runs: Runs) -> CandidateEvaluator:
@@ -194,16 +192,6 @@ def evaluator_of(config: SearchConfig, model: Model, quality: Quality | None, ru
     )
 
 
-def _prompts(config: SearchConfig) -> PromptSet:
-    return load_prompts(
-        config.prompts or ("emoji-search" if config.model == EMOJI else "hub-search"), config.prompt_count
-    )
-
-
-def _extractor(config: SearchConfig) -> str:
-    return config.extractor or default_extractor(config.model == EMOJI)
-
-
 def _schedulers(config: SearchConfig, own: Any) -> dict[str, int]:
     """The further schedulers that plans may run under, with the UNet evaluations of a full run under each. One of the
     class of the pipeline's is its own."""
@@ -214,21 +202,10 @@ def _schedulers(config: SearchConfig, own: Any) -> dict[str, int]:
         raise StudyError(f"--schedulers: {error}") from error
 
 
-def _check_count(scorer: Scorer, prompts: PromptSet) -> None:
-    """Too few prompts for a metric are a mistake of the whole study, not of each candidate."""
-    for objective in scorer.objectives:
-        least = METRICS[find_metric(objective.name, scorer.extractor, scorer.clip_model)].telling
-        if len(prompts) < least:
-            raise ScoreError(
-                f"{objective.name} needs at least {least} prompts, as fewer tell nothing, and {prompts.name} has "
-                f"{len(prompts)}; give more, or --objectives latency,psnr, which few prompts tell apart."
-            )
-
-
-def _feature_bytes(config: SearchConfig, model: Model, side: int, guidance: float) -> dict[str, int]:
+def _feature_bytes(config: SearchConfig, model: Model, size: tuple[int, int], guidance: float) -> dict[str, int]:
     """Of each node's feature in the loop that is timed; with guidance the UNet sees two samples a picture."""
     samples = config.latency_batch * (2 if is_guided(guidance) else 1)
-    latent = latent_size((side, side), vae_factor(model.pipe))
+    latent = latent_size(size, vae_factor(model.pipe))
     itemsize = {"float64": 8, "float32": 4}.get(model.dtype, 2)
     return anatomy(model.pipe.unet, latent).feature_bytes(samples, itemsize)
 

@@ -23,7 +23,7 @@ from explorer.quality.scorer import Scorer
 from explorer.timing.anatomy import anatomy
 from explorer.unet.architecture import Architecture
 from search_spaces import make_space
-from studies.config import LATENCY, SearchConfig
+from studies.config import LATENCY, SearchConfig, kept
 from studies.device_lock import on_device
 from studies.predicting.calibration import Calibration
 from studies.predicting.drift_model import Screen
@@ -156,9 +156,8 @@ def _settings(config: SearchConfig, model: Model, space: Any, quality: Quality |
         compile=compile_mode(config.compile),
         extractor=scorer.extractor if scorer else None,
         reference=quality.reference if quality else None,
-        extra={
-            "latency batch": config.latency_batch,
-            "timed pairs": config.pairs,
+        extra=kept(config)
+        | {
             "prompt count": len(prompts),
             "CLIP model": scorer.clip_model if scorer else None,
             "threads": info.threads if info.kind == "cpu" else None,
@@ -168,48 +167,8 @@ def _settings(config: SearchConfig, model: Model, space: Any, quality: Quality |
             "scheduler settings": _digest(dict(pipe.scheduler.config)),
             "reference pictures": _digest(loaded.mean.tolist()) if loaded else None,
         }
-        # absent where they are not: as in older studies
-        | ({"schedulers": [OWN, *schedulers]} if schedulers else {})
-        | ({"variant": config.variant} if config.variant is not None else {})
-        | {name: value for name, value in _limits(config).items() if value is not None},
+        | ({"schedulers": [OWN, *schedulers]} if schedulers else {}),
     )
-
-
-def config_of(settings: StudySettings, study: str, **run: Any) -> SearchConfig:
-    """The options that give a standing study's settings again: how its workers know what to measure."""
-    return SearchConfig(
-        study=study,
-        model=settings.model,
-        space=settings.space,
-        objectives=tuple(objective.name for objective in settings.objectives),
-        prompts=settings.prompts,
-        prompt_count=settings.extra["prompt count"],
-        steps=settings.steps,
-        seed=settings.seed,
-        dtype=settings.dtype,
-        variant=settings.extra.get("variant"),
-        compile=settings.compile,
-        sampler=settings.sampler.name,
-        guidance=settings.guidance,
-        resolution=settings.resolution[0],
-        batch=settings.batch,
-        latency_batch=settings.extra["latency batch"],
-        pairs=settings.extra["timed pairs"],
-        extractor=settings.extractor,
-        clip_model=settings.extra["CLIP model"],
-        reference=settings.reference,
-        calibrate=settings.extra.get("calibrated", False),
-        max_cache_mib=settings.extra.get("max cache MiB"),
-        max_variants=settings.extra.get("max variants"),
-        max_age=settings.extra.get("max age"),
-        schedulers=tuple(settings.extra.get("schedulers", (OWN,))),
-        **run,
-    )
-
-
-def _limits(config: SearchConfig) -> dict[str, float | None]:
-    """The limits by the names under which a study has them: it has none of those that are not set."""
-    return {"max cache MiB": config.max_cache_mib, "max variants": config.max_variants, "max age": config.max_age}
 
 
 def _objectives(config: SearchConfig, scorer: Scorer | None) -> tuple[Objective, ...]:

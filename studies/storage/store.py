@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -25,6 +24,7 @@ from sqlalchemy.engine import URL, Connection, Engine
 from explorer.errors import StudyError, brief
 from studies import removed
 from studies.interrupts import held
+from studies.names import check_study_name, is_name
 from studies.settings import StudySettings, check_elsewhere, check_same
 from studies.storage import database, optuna_tables, postgresql, schema, sqlite, tables
 from studies.storage.patience import Patience, patience_seconds
@@ -32,17 +32,15 @@ from studies.storage.troubles import in_words, shown
 
 PICTURES_VARIABLE = "EXPLORER_PICTURES"
 T = TypeVar("T")
-_NAME = re.compile(r"\w[\w .+-]{0,118}\w|\w")
-LONGEST_NAME = 100
 
 
-def check_name(name: str) -> None:
-    """Raises StudyError for a text that cannot name a study."""
-    if len(name) > LONGEST_NAME or not _NAME.fullmatch(name):
-        raise StudyError(
-            f"{brief(repr(name), 200)} cannot name a study; use up to {LONGEST_NAME} letters, digits, spaces and . _ + "
-            "- that begin and end with a letter or digit."
-        )
+def pictures_folder(storage: str | os.PathLike[str] | URL) -> Path:
+    """What the pictures' paths of a storage are relative to: the SQLite file's folder; for a server, which has none,
+    the folder that `EXPLORER_PICTURES` names (one that all machines share), otherwise the working folder."""
+    url = storage if isinstance(storage, URL) else database.parse_url(storage)
+    if sqlite.is_sqlite(url):
+        return sqlite.file_of(url).absolute().parent
+    return Path(os.environ.get(PICTURES_VARIABLE) or Path.cwd()).absolute()
 
 
 @dataclass(frozen=True)
@@ -122,11 +120,8 @@ class Store:
 
     @property
     def folder(self) -> Path:
-        """What the pictures' paths are relative to: the SQLite file's folder; for a server, which has none, the folder
-        that `EXPLORER_PICTURES` names (one that all machines share), otherwise the working folder."""
-        if self.beside_its_file:
-            return sqlite.file_of(self.url).absolute().parent
-        return Path(os.environ.get(PICTURES_VARIABLE) or Path.cwd()).absolute()
+        """What the pictures' paths are relative to: `pictures_folder` of its URL."""
+        return pictures_folder(self.url)
 
     @contextmanager
     def begin(self) -> Iterator[Connection]:
@@ -243,7 +238,7 @@ class Store:
         Raises:
             StudyError: when it stands with other settings (both sides are named), or the name cannot be used.
         """
-        check_name(name)
+        check_study_name(name)
         folder = f"{name}-{secrets.token_hex(4)}"
         row = {"name": name, "settings": settings.to_json(), "created": time.time(), "folder": folder}
         self.transact(lambda connection, _: _add(connection, tables.studies, tables.studies.c.name == name, row))
@@ -273,7 +268,7 @@ class Store:
 
     def _record(self, row: sa.Row[Any]) -> StudyRecord:
         folder = row.folder or row.name
-        if not _NAME.fullmatch(folder):  # a database may come from anybody, and files are written and deleted there
+        if not is_name(folder):  # a database may come from anybody, and files are written and deleted there
             raise StudyError(
                 f"the study {row.name!r} of {self.where} has {brief(folder, 60)!r} for the name of its folder, which "
                 "is none; name another --storage."

@@ -21,6 +21,7 @@ from studies import Objective, Store, trials
 from studies.cli.commands.search import run_search
 from studies.results.rows import TrialRow
 from studies.scoring.evaluator import CandidateEvaluator
+from studies.searching.asking import config_asked
 from studies.storage.tables import DONE
 from tests.studies.scored_study import emoji_architecture, fill
 
@@ -85,7 +86,7 @@ def storage(tmp_path_factory: pytest.TempPathFactory) -> str:
         "study": "small", "storage": url, "steps": 5, "prompt_count": 8, "trials": 6, "pairs": 3, "device": "cpu",
         "baselines": "none", "objectives": "latency,clip", "sampler": "random", "batch": 8,
     }  # fmt: skip
-    run_search(given, None, as_json=False)
+    run_search(config_asked(given), as_json=False)
     return url
 
 

@@ -14,7 +14,7 @@ from studies.budget import parse_budget
 from studies.certificates.held_out import held_out
 from studies.choosing.judgement import Limits
 from studies.cli.commands.output import duration, out, print_json, words
-from studies.config import make_config
+from studies.config import SearchConfig, make_config
 from studies.interrupts import interruptible
 from studies.storage.store import Store
 
@@ -30,7 +30,7 @@ def autotune_command(
 ) -> None:
     """given: options of SearchConfig that the user named. began: when the command did, by `time.monotonic()`."""
     seconds = parse_budget(budget)
-    model = str(given["model"])
+    model = str(given.get("model", SearchConfig.model))
     if not has_weights(model):
         raise StudyError(f"{model} has random weights, so no quality can be kept; give a model with trained weights.")
     config = make_config(given | {"objectives": ",".join(OBJECTIVES), "reference": "baseline", "study": STUDY})

@@ -7,41 +7,41 @@ from typing import Any
 import numpy as np
 from rich.progress import BarColumn, Progress, TextColumn
 
-from studies import removed
 from studies.cli.commands.output import duration, out, print_command, print_json, table, words
-from studies.config import check_place, make_config
+from studies.config import SearchConfig
 from studies.interrupts import interruptible
 from studies.predicting import calibration
 from studies.predicting.calibration import Calibration
 from studies.searching.calibrate import Progress as Standing
 from studies.searching.calibrate import calibrate
-from studies.searching.session import Session, config_of, open_session
+from studies.searching.session import Session, open_session
 from studies.storage.command_lines import command_line
 from studies.storage.saved import Saved
-from studies.storage.store import Store, StudyRecord
+from studies.storage.store import Store, StudyRecord, pictures_folder
 
 SILENT_SECONDS = 10.0
 
 
 def run_calibrate(
-    given: dict[str, Any], *, pictures: int | None, points: int | None, again: bool, as_json: bool
+    config: SearchConfig, *, pictures: int | None, points: int | None, again: bool, as_json: bool
 ) -> None:
-    """Make or resume the calibration of a study, which is made as well when it does not stand.
+    """Make or resume the calibration of a study, which is made as well when it does not exist.
+
+    Args:
+        config: As `studies.searching.asking.config_asked` gives it.
+        pictures: How many of the study's prompts are run.
+        points: Evaluations of a run at which errors are measured.
+        again: Drop the existing calibration first.
+        as_json: Print a JSON document.
 
     Raises:
-        ExplorerError: in one sentence; KeyboardInterrupt on Ctrl-C, with what is done stored.
+        ExplorerError: In one sentence.
+        KeyboardInterrupt: On Ctrl-C, with what is done stored.
     """
     console = words()
-    config = make_config(given)
+    console.print(f"loading {config.model} ...", markup=False)
+    session = open_session(config, references=Saved.of_references(pictures_folder(config.storage)))
     with Store.open(config.storage) as store:
-        if any(study.name == config.study for study in store.studies()):
-            config = make_config(given, None, config_of(store.study(config.study).settings, config.study))
-            check_place(config)
-        else:
-            config = make_config(given | {"calibrate": True})
-        removed.check_sampler(config.sampler)
-        console.print(f"loading {config.model} ...", markup=False)
-        session = open_session(config, references=Saved.of_references(store.folder))
         study = store.create_study(config.study, session.settings)
         if again:
             calibration.drop(store, study)

@@ -17,7 +17,8 @@ from studies.choosing.judgement import Limits
 from studies.cli.commands.output import counted, out, print_json, words
 from studies.config import SearchConfig, make_config
 from studies.interrupts import interruptible
-from studies.searching.session import Session, config_of, open_session
+from studies.searching.asking import config_of
+from studies.searching.session import Session, open_session
 from studies.settings import StudySettings
 from studies.storage.store import Store
 from studies.wording import cut_words
@@ -113,7 +114,7 @@ def export_settings(export: Path, metrics: dict[str, Any] | None) -> StudySettin
         return None
     try:
         settings = StudySettings.from_json(metrics["settings"])
-        make_config(vars(config_of(settings, "export")))  # which checks the type of each
+        config_of(settings, "export")  # which checks each
         return settings
     except (ExplorerError, AttributeError, LookupError, TypeError, ValueError) as error:
         raise StudyError(f"{export}/metrics.json cannot be read ({error!r}); export the trial again.") from error
@@ -136,8 +137,8 @@ def certificate_config(settings: StudySettings, study: str, given: dict[str, Any
 
 
 def _changed(config: SearchConfig, given: dict[str, Any]) -> SearchConfig:
-    chosen = {name: value for name, value in given.items() if value is not None}
-    return replace(held_out(config, chosen.pop("prompts", None)), **chosen)
+    others = {name: value for name, value in given.items() if name != "prompts"}
+    return make_config(others, base=held_out(config, given.get("prompts")))
 
 
 def _check_weights(session: Session, subject: Subject, given: dict[str, Any]) -> None:

@@ -35,13 +35,13 @@ def models_command(as_json: bool) -> None:
     )
 
 
-def _anatomy_of(model: str, resolution: int | None = None) -> Any:
+def _anatomy_of(model: str, resolution: tuple[int, int] | None = None) -> Any:
     from explorer.models.loading import load_empty_unet, pixel_factor
     from explorer.models.workload import latent_size
     from explorer.timing.anatomy import anatomy
 
     unet = load_empty_unet(model)
-    return anatomy(unet, latent_size((resolution, resolution), pixel_factor(model)) if resolution is not None else None)
+    return anatomy(unet, latent_size(resolution, pixel_factor(model)) if resolution is not None else None)
 
 
 def _standing_profile(model: str, found: Any, storage: str) -> Any:
@@ -60,7 +60,7 @@ def _standing_profile(model: str, found: Any, storage: str) -> Any:
         return newest_profile(store, model, found.architecture.signature, (height, width))
 
 
-def anatomy_command(model: str, resolution: int | None, storage: str, as_json: bool) -> None:
+def anatomy_command(model: str, resolution: tuple[int, int] | None, storage: str, as_json: bool) -> None:
     from explorer.timing.anatomy import TEXT_TOKENS
 
     found = _anatomy_of(model, resolution)
@@ -181,7 +181,7 @@ def _computed(found: Any, mask: Any) -> set[str]:
 
 
 def strategies_command(
-    model: str, steps: int, resolution: int | None, batch: int, dtype: str, storage: str, as_json: bool
+    model: str, steps: int, resolution: tuple[int, int] | None, batch: int, dtype: str, storage: str, as_json: bool
 ) -> None:
     from explorer.devices import resolve_device, resolve_dtype
 

@@ -27,7 +27,7 @@ def profile_command(
     dtype: str,
     variant: str | None = None,
     batch: int,
-    resolution: int | None,
+    resolution: tuple[int, int] | None,
     steps: int,
     compile: str,
     rounds: int | None,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
@@ -20,24 +20,26 @@ from studies.cli.commands.calibrate import with_progress
 from studies.cli.commands.output import duration, print_command, print_json, words
 from studies.cli.commands.time_words import Pace, foretold, unscored
 from studies.clock import Clock, OutOfTime
-from studies.config import STORAGE_VARIABLE, SearchConfig, check_place, make_config
+from studies.config import STORAGE_VARIABLE, WORKER, SearchConfig, check_place
 from studies.interrupts import interruptible
+from studies.option import arguments
 from studies.queue.queue import counts, enqueue
 from studies.queue.quiet_machine import Busy, StudyLedger
 from studies.results.reading import Reading
 from studies.results.summary import without_loss
 from studies.scoring.racing import no_look
 from studies.searching import findings
+from studies.searching.asking import config_of
 from studies.searching.driver import TIMEOUT, Outcome, progress, run_worker, unsteady_words
 from studies.searching.driver import Progress as Standing
 from studies.searching.preparation import decided, prepared, proposals_of, with_stored
 from studies.searching.processes import run_workers
 from studies.searching.profiles import with_profile
-from studies.searching.session import Session, config_of, open_session
+from studies.searching.session import Session, open_session
 from studies.storage.command_lines import command_line
 from studies.storage.pictures import FOLDER
 from studies.storage.saved import Saved
-from studies.storage.store import Store, StudyRecord
+from studies.storage.store import Store, StudyRecord, pictures_folder
 from studies.wording import cut_words, ratio
 
 CALIBRATES = (
@@ -46,26 +48,23 @@ CALIBRATES = (
 )
 
 
-def run_search(given: dict[str, Any], file: Path | None, *, as_json: bool, started: float | None = None) -> None:
-    """Open or resume the study, enqueue the baselines, search until the total stands, print the front.
+def run_search(config: SearchConfig, *, as_json: bool, started: float | None = None) -> None:
+    """Open or resume the study, enqueue the baselines, search until the total is reached, print the front.
 
-    given: the options of the command line; file: a TOML file of options. A study that stands gives the rest. started:
-    when the command began, by the monotonic clock: its time limit holds for all of it.
+    Args:
+        config: As `studies.searching.asking.config_asked` gives it.
+        as_json: Print the front as a JSON document.
+        started: When the command began, by the monotonic clock: its time limit holds for all of it.
 
     Raises:
-        ExplorerError: in one sentence, before anything is stored when the options are wrong.
-        KeyboardInterrupt: on Ctrl-C, with the study whole and the way to resume said.
+        ExplorerError: In one sentence, before anything is stored when the options are wrong.
+        KeyboardInterrupt: On Ctrl-C, with the study complete and the way to resume printed.
     """
     console = words()
     started = time.monotonic() if started is None else started
-    config = make_config(given, file)
+    console.print(f"loading {config.model} ...", markup=False)
+    session = decided(open_session(config, references=Saved.of_references(pictures_folder(config.storage))))
     with Store.open(config.storage) as store:
-        if any(study.name == config.study for study in store.studies()):
-            config = make_config(given, file, config_of(store.study(config.study).settings, config.study))
-            check_place(config)
-        removed.check_sampler(config.sampler)
-        console.print(f"loading {config.model} ...", markup=False)
-        session = decided(open_session(config, references=Saved.of_references(store.folder)))
         _say(_few_pictures(session))
         _say(cut_words(session.evaluator.pipe, texts(session.evaluator.prompts)))
         if session.config.calibrate and config.calibrate is None:
@@ -107,33 +106,27 @@ def run_search(given: dict[str, Any], file: Path | None, *, as_json: bool, start
     print_command(console, "in a browser", command_line("dashboard", storage=config.storage))
 
 
-def run_one_worker(
-    study: str,
-    storage: str,
-    device: str,
-    total: int | None,
-    timeout: float | None,
-    quality_only: bool,
-    proposals: str,
-    racing: str,
-    replay: int,
-    started: float | None = None,
-) -> None:
-    """Score plans of a standing study in this process, with the study's own settings. Where the device is not the
+def run_one_worker(study: str, given: Mapping[str, Any], *, quality_only: bool, started: float | None = None) -> None:
+    """Score plans of an existing study in this process, with the study's own settings. Where the device is not the
     study's, plans' quality alone.
 
+    Args:
+        study: Its name.
+        given: The options of the command line, of `WORKER` and the storage.
+        quality_only: Leave latency to others.
+        started: When the command began, by the monotonic clock.
+
     Raises:
-        StudyError: when this machine would measure something else than the study does; both sides are named.
+        StudyError: When this machine would measure something else than the study does; both sides are named.
     """
     from explorer.plans.plan import InheritancePlan
 
-    clock = Clock(timeout, started)
-    Store.open(storage, read_only=True).close()  # a worker joins what stands, and makes no storage
+    clock = Clock(given.get("timeout"), started)
+    storage = given.get("storage", SearchConfig.storage)
+    Store.open(storage, read_only=True).close()  # a worker joins an existing study, and makes no storage
     with Store.open(storage) as store, interruptible():
         record = store.study(study)
-        config = config_of(
-            record.settings, study, device=device, storage=storage, proposals=proposals, racing=racing, replay=replay
-        )
+        config = config_of(record.settings, study, **given)
         check_place(config)
         removed.check_sampler(config.sampler)
         session = open_session(config, references=Saved.of_references(store.folder))
@@ -153,9 +146,10 @@ def run_one_worker(
             words().print(clock.words)
             return
         outcome = run_worker(
-            store, study, session.space, session.evaluator, InheritancePlan.from_json, total, _seconds(clock),
-            device=session.info.to_json(), quality_only=quality_only or bool(elsewhere),
-            proposals=proposals_of(config, session), predictor=session.evaluator.predictor,
+            store, study, session.space, session.evaluator, InheritancePlan.from_json,
+            given.get("trials"), _seconds(clock), device=session.info.to_json(),
+            quality_only=quality_only or bool(elsewhere), proposals=proposals_of(config, session),
+            predictor=session.evaluator.predictor,
         )  # fmt: skip
     words().print(clock.words if outcome.stopped == TIMEOUT else outcome.words)
 
@@ -225,11 +219,8 @@ def _in_this_process(session: Session, store: Store, study: StudyRecord, clock: 
 
 
 def _in_many(config: SearchConfig, store: Store, study: StudyRecord, clock: Clock) -> str:
-    command = [sys.executable, "-m", "studies.cli", "worker", "--study", study.name]
-    command += ["--device", config.device, "--trials", str(config.trials)]
-    command += ["--proposals", config.proposals, "--racing", config.racing, "--replay", str(config.replay)]
-    if clock.left is not None:
-        command += ["--timeout", str(_seconds(clock))]
+    told = config if clock.left is None else replace(config, timeout=_seconds(clock))
+    command = [sys.executable, "-m", "studies.cli", "worker", "--study", study.name, *arguments(told, WORKER)]
     started, at_start = time.monotonic(), counts(store, study).finished
     with _progress(store, study, config, clock) as show:
         busy = Busy(StudyLedger(store, study))

@@ -37,7 +37,7 @@ def document(capsys: pytest.CaptureFixture[str], *arguments: str) -> Any:
 
 def test_help_imports_nothing_slow() -> None:
     """What makes `explorer --help` take seconds instead of a fifth of one."""
-    slow = "('torch', 'optuna', 'sqlalchemy', 'diffusers', 'plotly')"
+    slow = "('torch', 'optuna', 'sqlalchemy', 'diffusers', 'plotly', 'pydantic')"
     code = f"import sys, studies.cli.app; studies.cli.run(['--help']); print([m for m in {slow} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "search" in done.stdout and done.stdout.endswith("[]\n")
@@ -214,7 +214,9 @@ BAD = {
     "negative timeout": (["--timeout", "-1"], "--timeout must be more than zero"),
     "more steps than there are": (["--steps", "1001"], "--steps must be at most 1000"),
     "seed out of range": (["--seed", "99999999999999999999"], "--seed must be from 0"),
-    "zero guidance": (["--guidance", "0"], "--guidance must be more than zero"),
+    "negative guidance": (["--guidance", "-1"], "--guidance must be 0 or more"),
+    "resolution that is no size": (["--resolution", "3q"], "HEIGHTxWIDTH, such as 512x768, got '3q'"),
+    "resolution off the grid": (["--resolution", "64x100"], "multiple of 8 pixels, got 64x100"),
     "storage that is no URL": (["--storage", "nosuch://x/y"], "nosuch"),
     "storage in no folder": (["--storage", "not/there/x.db"], "not/there"),
     "storage that is no database": (["--storage", "binary.txt"], "binary.txt"),
@@ -245,12 +247,14 @@ def test_bad_input_is_one_sentence_and_status_1(what: str, tmp_path: Path, capsy
     (tmp_path / "typed.toml").write_text('steps = "many"\n')
     arguments, expected = BAD[what]
     before = {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+    there = set(tmp_path.rglob("*"))
     assert run(["search", "--trials", "1", *arguments]) == 1
     captured = capsys.readouterr()
     lines = [line for line in captured.err.splitlines() if not line.startswith("loading")]
     assert len(lines) == 1 and lines[0].startswith("error: ") and expected in lines[0]
     assert "Traceback" not in captured.err and captured.out == ""
     assert all(path.read_bytes() == content for path, content in before.items())
+    assert set(tmp_path.rglob("*")) == there  # no database file is left
 
 
 @pytest.mark.parametrize(

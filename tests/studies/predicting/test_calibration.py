@@ -31,8 +31,9 @@ from studies.predicting.drift_model import Screen
 from studies.proposing.proposers.seeds import seeds
 from studies.results.summary import agreement
 from studies.scored import PREDICTED
+from studies.searching.asking import config_of
 from studies.searching.calibrate import SEED, Progress, calibrate
-from studies.searching.session import Session, config_of, open_session
+from studies.searching.session import Session, open_session
 from studies.settings import Objective
 from studies.storage import tables
 from studies.storage.store import Store

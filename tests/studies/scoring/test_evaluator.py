@@ -30,7 +30,8 @@ from studies.scoring.assembly import make_evaluator
 from studies.scoring.evaluator import CandidateEvaluator
 from studies.scoring.pipelines import DenoisingLoop
 from studies.scoring.sheet import shared_out
-from studies.searching.session import config_of, open_session
+from studies.searching.asking import config_of
+from studies.searching.session import open_session
 from studies.storage.saved import Saved
 from tests.conftest import embeds, make_pipeline
 

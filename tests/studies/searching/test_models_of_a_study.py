@@ -22,8 +22,9 @@ from explorer.models.pictures import generate
 from studies.cli import run
 from studies.config import SearchConfig
 from studies.predicting import calibration
+from studies.searching.asking import config_of
 from studies.searching.profiles import standing_profile
-from studies.searching.session import Session, config_of, open_session
+from studies.searching.session import Session, open_session
 from studies.storage.store import Store
 from studies.wording import cut_words
 from tests.conftest import make_unet

@@ -18,7 +18,8 @@ from studies.cli import run
 from studies.config import SearchConfig, make_config
 from studies.results.rows import TrialRow, trials
 from studies.scored import PREDICTED, PREDICTED_COST
-from studies.searching.session import config_of, open_session
+from studies.searching.asking import config_of
+from studies.searching.session import open_session
 from studies.settings import scheduler_words
 from studies.storage.store import Store
 
