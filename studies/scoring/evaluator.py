@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from explorer.plans.schedulers import scheduled
 from studies.device_lock import on_device
 from studies.scoring.applied_plan import AppliedPlan
-from studies.scoring.running import _explained
+from studies.scoring.running import plan_explained
 
 if TYPE_CHECKING:
     import torch
@@ -174,7 +174,7 @@ class CandidateEvaluator:
         Raises:
             ExplorerError or RuntimeError: when the plan cannot run or be scored; the pipeline is left as it was.
         """
-        with _explained(), self.pipelines.applied(plan) as handle:
+        with plan_explained(), self.pipelines.applied(plan) as handle:
             applied = AppliedPlan(
                 plan, handle, lambda: self._latency(plan), self.maker, self.predictions, self.scorer, self.race,
                 self.meter.info,
@@ -183,7 +183,7 @@ class CandidateEvaluator:
 
     def latency(self, plan: InheritancePlan) -> Latency:
         """The plan's latency alone. Raises as `score`."""
-        with _explained(), self.pipelines.applied(plan):
+        with plan_explained(), self.pipelines.applied(plan):
             return self._latency(plan)
 
     def _latency(self, plan: InheritancePlan) -> Latency:
@@ -209,7 +209,7 @@ class CandidateEvaluator:
         def paint(
             prompts: Sequence[Prompt], seed: int, plain: int | None = None, scheduler: str | None = None
         ) -> torch.Tensor:
-            with _explained(), on_device(self.meter.info, shared=True):
+            with plan_explained(), on_device(self.meter.info, shared=True):
                 if plain is None:
                     return self.maker.pictures(self.pipelines.candidate, plan.steps, prompts, seed)
                 with scheduled(self.stock, scheduler):

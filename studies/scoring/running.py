@@ -13,7 +13,7 @@ from explorer.memory import asked_for
 
 
 @contextlib.contextmanager
-def _explained() -> Iterator[None]:
+def plan_explained() -> Iterator[None]:
     """Turn what diffusers and the compiler raise for a run that cannot be, of many types, into one sentence."""
     try:
         yield
