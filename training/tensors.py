@@ -26,18 +26,18 @@ def save_tensors(tensors: dict[str, torch.Tensor], path: Path, metadata: dict[st
 
 def load_tensors(path: Path) -> dict[str, torch.Tensor]:
     """Read a safetensors file into memory. Raises TrainingError for one that is damaged or missing."""
-    with plan_explained(path):
+    with _explained(path):
         return load_file(path)
 
 
 def metadata_of(path: Path) -> dict[str, str]:
     """The facts that were saved beside the tensors. Raises TrainingError for a file that is damaged or missing."""
-    with plan_explained(path), safe_open(path, "pt") as opened:
+    with _explained(path), safe_open(path, "pt") as opened:
         return dict(opened.metadata() or {})
 
 
 @contextlib.contextmanager
-def plan_explained(path: Path) -> Iterator[None]:
+def _explained(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, SafetensorError) as error:

@@ -32,7 +32,7 @@ class WorkFolder:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        with self.plan_explained():
+        with self._explained():
             (folder / "locks").mkdir(parents=True, exist_ok=True)
 
     def path(self, name: str) -> Path:
@@ -46,7 +46,7 @@ class WorkFolder:
 
     def write(self, name: str, document: Any) -> None:
         path = self.path(name)
-        with self.plan_explained():
+        with self._explained():
             path.parent.mkdir(parents=True, exist_ok=True)
             write_whole(path, json.dumps(document, ensure_ascii=False).encode())
 
@@ -69,12 +69,12 @@ class WorkFolder:
     def locked(self, name: str, *, wait: bool = True) -> Iterator[bool]:
         """Hold a lock against other processes. Gives whether it is held: without `wait`, False when another has it."""
         with contextlib.ExitStack() as stack:
-            with self.plan_explained():
+            with self._explained():
                 held = stack.enter_context(locked(self.folder / "locks" / f"{name}.lock", wait=wait))
             yield held
 
     @contextlib.contextmanager
-    def plan_explained(self) -> Iterator[None]:
+    def _explained(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:
