@@ -18,12 +18,12 @@ from studies.storage.store import Store, StudyRecord
 from studies.storage.tables import FAILED, FINISHED
 
 STUDIES, FRONT, PLAN, COMPARE = (
-    "pages/page_studies.py",
-    "pages/page_front.py",
-    "pages/page_plan.py",
-    "pages/page_compare.py",
+    "views/page_studies.py",
+    "views/page_front.py",
+    "views/page_plan.py",
+    "views/page_compare.py",
 )
-ANATOMY, CALIBRATION, PROGRESS = "pages/page_anatomy.py", "pages/page_calibration.py", "pages/page_progress.py"
+ANATOMY, CALIBRATION, PROGRESS = "views/page_anatomy.py", "views/page_calibration.py", "views/page_progress.py"
 COMPARED = 4  # plans that are set side by side at most
 DIGITS = 9  # of the largest trial number that an address may name
 

@@ -11,6 +11,7 @@ from typing import Any
 from explorer.compile_modes import COMPILE_MODES, compile_mode
 from explorer.errors import ModelError, PlanError, StudyError, brief
 from explorer.models.lora import parse_lora
+from explorer.models.sizes import LARGEST as LARGEST_SIDE
 from explorer.models.sizes import parse_resolution, resolution_text
 from explorer.plans.schedulers import OWN, check_name
 from studies import removed
@@ -106,10 +107,16 @@ def _batch(value: Any) -> Any:
 def _resolution(value: Any) -> Any:
     """Height and width; a single number is both."""
     try:
-        size = parse_resolution(value)
+        return parse_resolution(value)
     except ModelError as error:
         raise StudyError(str(error)) from error
-    if any(side % 8 for side in size):
+
+
+def _whole_latents(size: Any) -> Any:
+    """Of Stable Diffusion, whose latents stand for 8 pixels; `latent_size` knows the model's own factor."""
+    if size is not None and any(side > LARGEST_SIDE for side in size):
+        raise StudyError(f"--resolution must be {LARGEST_SIDE} pixels a side at most, got {resolution_text(size)}.")
+    if size is not None and any(side % 8 for side in size):
         raise StudyError(f"--resolution must be a multiple of 8 pixels, got {resolution_text(size)}.")
     return size
 
@@ -190,7 +197,7 @@ class SearchConfig:
     )  # fmt: skip
     resolution: tuple[int, int] | None = option(
         None, MEASURES, "Size of a picture in pixels: a side, or HEIGHTxWIDTH.", unset="the model's",
-        read=_resolution, write=resolution_text, metavar="HxW",
+        read=_resolution, check=_whole_latents, write=resolution_text, metavar="HxW",
     )  # fmt: skip
     batch: int | None = option(
         None, MEASURES, "Pictures per UNet call when quality is measured, or auto: what fits and pays.",

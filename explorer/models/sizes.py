@@ -19,7 +19,7 @@ def parse_resolution(value: Any) -> tuple[int, int]:
         value: A number for both sides, a text such as `512` or `512x768` (height first), or a pair.
 
     Raises:
-        ModelError: For anything else, and for a side below 1 or above `LARGEST`.
+        ModelError: For anything else, and for a side below 1.
     """
     sides: Any = value
     if isinstance(value, str):
@@ -35,8 +35,8 @@ def parse_resolution(value: Any) -> tuple[int, int]:
         raise ModelError(
             f"--resolution must be a number of pixels or HEIGHTxWIDTH, such as 512x768, got {brief(repr(value), 60)}."
         )
-    if any(not 0 < side <= LARGEST for side in sides):
-        raise ModelError(f"--resolution must be more than zero, and {LARGEST} at most, got {brief(value, 40)}.")
+    if any(side <= 0 for side in sides):
+        raise ModelError(f"--resolution must be more than zero, got {brief(value, 40)}.")
     return int(sides[0]), int(sides[-1])
 
 

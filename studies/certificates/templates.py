@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Mapping
-from dataclasses import replace
 from pprint import pformat
 from typing import Any
 
 from explorer.plans.plan import InheritancePlan
 from studies.config import BENCHED, CERTIFIED
 from studies.option import arguments
-from studies.searching.asking import config_of
+from studies.searching.asking import measured_config
 from studies.settings import StudySettings
 
 LEFT_OUT = ("model", "prompts", "reference", "batch")
@@ -23,7 +22,7 @@ BUILT_IN_PROMPTS = ("emoji-search", "hub-search")  # of which a held-out set is 
 def script_text(metrics: Mapping[str, Any]) -> str:
     """The commands that measure the plan again, with the study's settings."""
     settings = StudySettings.from_json(metrics["settings"])
-    config = replace(config_of(settings, "export"), device=settings.device.partition(":")[0])
+    config = measured_config(settings, "export", device=settings.device.partition(":")[0])
     known = config.model == "emoji" or "/" in config.model
     given = (
         f"MODEL=${{MODEL:-{shlex.quote(config.model)}}}"  # no quotes around it, within which those of `quote` were text
@@ -32,8 +31,8 @@ def script_text(metrics: Mapping[str, Any]) -> str:
     )
     bench = shlex.join(arguments(config, [name for name in BENCHED if name != "model"]))
     certify = shlex.join(arguments(config, [name for name in CERTIFIED if name not in LEFT_OUT]))
-    own = metrics["prompts"]["name"] not in BUILT_IN_PROMPTS
-    prompts = ' --prompts "${PROMPTS:?set PROMPTS to a file of held-out prompts}"' if own else ""
+    built_in = metrics["prompts"]["name"] in BUILT_IN_PROMPTS
+    prompts = "" if built_in else ' --prompts "${PROMPTS:?set PROMPTS to a file of held-out prompts}"'
     return f"""#!/bin/sh
 # Measures this plan again: its speed against the un-accelerated pipeline, then its quality on held-out prompts.
 # Needs the package inheritance-explorer; MODEL=... names another copy of the model, COUNT=... the pictures.

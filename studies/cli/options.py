@@ -41,7 +41,7 @@ def plain(name: str) -> Any:
     flags = [of.flag, *([of.option.short] if of.option.short else [])]
     shown = typer.Option(
         *flags, help=of.option.help, metavar=of.option.metavar, envvar=of.option.envvar,
-        parser=None if of.option.read is None else of.checked,
+        parser=of.option.read,
     )  # fmt: skip
     return Annotated[_typed(of) | None if of.default is None else _typed(of), shown]
 

@@ -102,6 +102,12 @@ def config_of(settings: StudySettings, study: str, **run: Any) -> SearchConfig:
     return SearchConfig(study=study, **of_fields | restored(settings.extra) | run)
 
 
+def measured_config(settings: StudySettings, study: str, **run: Any) -> SearchConfig:
+    """As `config_of`, for measuring one plan of the study: its space does not count there, and may be one that this
+    version does not have."""
+    return config_of(settings, study, space=SearchConfig().space, **run)
+
+
 def stored_settings(storage: str, study: str) -> StudySettings | None:
     """The settings of a study; None where the storage does not hold it. No database file is made.
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from dashboard.pages.page_anatomy import measures_of
 from dashboard.pictures.anatomy import sensitivity_figure, steady, treemap
+from dashboard.views.page_anatomy import measures_of
 from explorer.calibration.sensitivity import Sensitivity
 from explorer.timing.profiling import workload_of
 from studies import Store
@@ -22,7 +22,7 @@ from tests.dashboard.small_study import ARCHITECTURE, fill, found
 from tests.dashboard.test_pages import texts, whole
 
 Open = Callable[..., AppTest]
-ANATOMY = "pages/page_anatomy.py"
+ANATOMY = "views/page_anatomy.py"
 
 
 def test_what_is_kept_is_drawn(open_app: Open, small_storage: Path) -> None:
@@ -108,7 +108,7 @@ def test_a_profile_of_the_studys_device_gives_times(open_app: Open, tmp_path: Pa
     timed = profile.cost_model.nodes
     assert shown["unet"] == pytest.approx(sum(timed.values()) * 1e3)
     assert all(shown[name] == pytest.approx(seconds * 1e3) for name, seconds in timed.items() if seconds > 0)
-    app = whole(open_app(tmp_path / "timed.db", "pages/page_plan.py", study="here", trial="1"), "Plan")
+    app = whole(open_app(tmp_path / "timed.db", "views/page_plan.py", study="here", trial="1"), "Plan")
     assert "from the node times of a profile measured on" in texts(app)
     app = whole(open_app(tmp_path / "timed.db", ANATOMY, study="elsewhere"), "Anatomy")
     assert app.button_group(key="anatomy-size").options == ["Parameters", "MACs"]

@@ -23,7 +23,7 @@ from tests.dashboard.small_study import calibrated, fill
 from tests.dashboard.test_pages import texts, whole
 
 Open = Callable[..., AppTest]
-PAGE = "pages/page_calibration.py"
+PAGE = "views/page_calibration.py"
 
 
 def charts(app: AppTest) -> list[dict[str, Any]]:

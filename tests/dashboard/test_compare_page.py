@@ -23,7 +23,7 @@ from tests.dashboard.small_study import ARCHITECTURE, HOSTILE, PROMPTS, STEPS, f
 from tests.dashboard.test_pages import texts, whole
 
 Open = Callable[..., AppTest]
-COMPARE, PLAN = "pages/page_compare.py", "pages/page_plan.py"
+COMPARE, PLAN = "views/page_compare.py", "views/page_plan.py"
 
 
 def test_it_begins_with_a_plan_and_its_rival(open_app: Open, small_storage: Path) -> None:

@@ -12,10 +12,10 @@ import pytest
 import sqlalchemy as sa
 from streamlit.testing.v1 import AppTest
 
-from dashboard.pages.page_front import chart_words, clicked, front_table
 from dashboard.parts.front_filters import in_order
 from dashboard.parts.front_wish import templates
 from dashboard.pictures.front_chart import View, front_chart, front_line, thinned
+from dashboard.views.page_front import chart_words, clicked, front_table
 from dashboard.wording import plain
 from studies import Objective, Store, trials
 from studies.results.board import Board
@@ -25,7 +25,7 @@ from tests.dashboard.test_pages import texts, whole
 from tests.studies.results.test_summary import row
 
 Open = Callable[..., AppTest]
-FRONT = "pages/page_front.py"
+FRONT = "views/page_front.py"
 VIEW = View("speedup", "fd_toy")
 
 

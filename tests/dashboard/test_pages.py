@@ -14,7 +14,7 @@ from studies import Store
 from tests.dashboard.small_study import fill, storage
 
 Open = Callable[..., AppTest]
-FRONT, PLAN = "pages/page_front.py", "pages/page_plan.py"
+FRONT, PLAN = "views/page_front.py", "views/page_plan.py"
 
 
 def texts(app: AppTest) -> str:
@@ -77,7 +77,7 @@ def test_a_study_of_failures_says_why(page: str, open_app: Open, tmp_path: Path)
 HOSTILE = ["x", "-1", "1e3", "\u0661\u0662", "9" * 10, "9" * 5000, "x" * 100_000, "\0", "<b>1</b>[a](http://b)", "1,2"]
 
 
-@pytest.mark.parametrize("page", [PLAN, "pages/page_compare.py"])
+@pytest.mark.parametrize("page", [PLAN, "views/page_compare.py"])
 @pytest.mark.parametrize("name", ["study", "trial", "compared"])
 def test_an_address_of_any_length_and_content_works_or_is_one_sentence(
     name: str, page: str, open_app: Open, small_storage: Path

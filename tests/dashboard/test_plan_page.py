@@ -32,7 +32,7 @@ from tests.dashboard.small_study import HOSTILE, PROMPTS, STEPS, fill, plan_of, 
 from tests.dashboard.test_pages import texts, whole
 
 Open = Callable[..., AppTest]
-PLAN, COMPARE = "pages/page_plan.py", "pages/page_compare.py"
+PLAN, COMPARE = "views/page_plan.py", "views/page_compare.py"
 
 
 def figures(app: AppTest) -> list[dict[str, list[dict[str, object]]]]:

@@ -12,10 +12,10 @@ import pytest
 import sqlalchemy as sa
 from streamlit.testing.v1 import AppTest
 
-from dashboard.pages.page_progress import comparable, duration, effects_words, failure_table
 from dashboard.palette import DARK, LIGHT
 from dashboard.parts.proposed import mark
 from dashboard.pictures.progress_charts import Line, effects_chart, growth_chart
+from dashboard.views.page_progress import comparable, duration, effects_words, failure_table
 from studies import SamplerSettings, Store, trials
 from studies.results.board import Board
 from studies.results.history import History
@@ -27,7 +27,7 @@ from tests.dashboard.test_pages import texts, whole
 from tests.studies.results.test_summary import row
 
 Open = Callable[..., AppTest]
-PROGRESS = "pages/page_progress.py"
+PROGRESS = "views/page_progress.py"
 
 
 def test_progress_of_one_study(open_app: Open, small_storage: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from dashboard.live import words
-from dashboard.pages.page_studies import ago, overview, table, workers_alive
+from dashboard.views.page_studies import ago, overview, table, workers_alive
 from studies import Store
 from studies.queue.heartbeats import STALE_SECONDS
 from studies.queue.queue import Counts

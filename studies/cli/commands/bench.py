@@ -13,7 +13,7 @@ from studies.cli.commands.certify import export_settings, model_of
 from studies.cli.commands.output import counted, out, print_json, table, words
 from studies.config import SearchConfig, make_config
 from studies.interrupts import interruptible
-from studies.searching.asking import config_of
+from studies.searching.asking import measured_config
 from studies.searching.session import open_session
 from studies.wording import ratio
 
@@ -27,7 +27,7 @@ def bench_command(folder: Path, given: dict[str, Any], as_json: bool) -> None:
         model=model_of(folder, plan, given),
         steps=searched.steps if searched else plan.steps,
         guidance=searched.guidance if searched else None,
-        lora=config_of(searched, "export").lora if searched else (),
+        lora=measured_config(searched, "export").lora if searched else (),
     )
     config = make_config(
         given | {"objectives": "latency", "reference": "baseline", "space": "named", "baselines": "none"}, base=base

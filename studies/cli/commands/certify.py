@@ -17,7 +17,7 @@ from studies.choosing.judgement import Limits
 from studies.cli.commands.output import counted, out, print_json, words
 from studies.config import SearchConfig, make_config
 from studies.interrupts import interruptible
-from studies.searching.asking import config_of
+from studies.searching.asking import measured_config
 from studies.searching.session import Session, open_session
 from studies.settings import StudySettings
 from studies.storage.store import Store
@@ -114,7 +114,7 @@ def export_settings(export: Path, metrics: dict[str, Any] | None) -> StudySettin
         return None
     try:
         settings = StudySettings.from_json(metrics["settings"])
-        config_of(settings, "export")  # which checks each
+        measured_config(settings, "export")  # which checks each
         return settings
     except (ExplorerError, AttributeError, LookupError, TypeError, ValueError) as error:
         raise StudyError(f"{export}/metrics.json cannot be read ({error!r}); export the trial again.") from error
@@ -130,7 +130,7 @@ def model_of(export: Path, plan: InheritancePlan, given: dict[str, Any]) -> str:
 
 def certificate_config(settings: StudySettings, study: str, given: dict[str, Any]) -> SearchConfig:
     """A search's options, with held-out prompts, fresh seeds and what the user gives."""
-    config = config_of(settings, study)
+    config = measured_config(settings, study)
     if settings.reference not in ("embedded", "baseline", None) and not Path(settings.reference).exists():
         config = replace(config, reference="baseline")  # an export's, whose folder of pictures is elsewhere
     return _changed(config, given)

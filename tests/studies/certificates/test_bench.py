@@ -56,7 +56,7 @@ def test_a_compiled_bench_compares_like_with_like(exported: Path, capsys: pytest
     with pytest.MonkeyPatch.context() as patch:
         # The backend is not what is tested: an eager one takes a second where inductor takes minutes.
         patch.setattr("explorer.runtime.inherit.check_compiler", lambda device: None)
-        patch.setattr("explorer.runtime.inherit.Compiled", lambda variant, number: Marked(variant))
+        patch.setattr("explorer.runtime.eager.Compiled", lambda variant, number: Marked(variant))
 
         def watched(baseline: Any, candidate: Any, **options: Any) -> Any:
             def ran(call: Any) -> bool:

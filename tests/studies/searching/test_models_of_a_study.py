@@ -137,7 +137,7 @@ def test_a_study_goes_on_with_its_model_in_another_place(store: Store) -> None:
     assert moved.id == made.id
     assert store.study("s").settings == moved.settings == replace(made.settings, model="/after")
     assert config_of(store.study("s").settings, "s").model == "/after"  # what its workers load
-    calibration._check(moved, calibration.identity(made.settings))  # a calibration holds wherever the model is
+    calibration._check(store, moved, calibration.identity(made.settings))  # a calibration holds wherever the model is
     for other in (scored_study.settings("others", model="/after"), scored_study.settings(None, model="/elsewhere")):
         with pytest.raises(StudyError, match="measures something else"):
             store.create_study("s", other)

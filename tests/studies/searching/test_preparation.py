@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from explorer.errors import StudyError
 from studies.cli import run
 from studies.config import SearchConfig, make_config
 from studies.searching import calibrate, preparation
@@ -71,9 +72,8 @@ def test_the_baselines_are_counted(session: Session) -> None:
 
 
 def test_what_cannot_be_calibrated_is_not(session: Session) -> None:
-    one = open_session(replace(CONFIG, steps=1, trials=200), session.evaluator.pipe)
-    assert one.space.setting.evaluations == 1 and calibrate.work(one) == 0
-    assert decided(one).config.calibrate is False
+    with pytest.raises(StudyError, match="single UNet evaluation"):
+        replace(CONFIG, steps=1)
     random = open_session(replace(CONFIG, model="arch:sd15", objectives=("latency",)), session.evaluator.pipe)
     assert calibrate.work(random) == 0 and decided(random).config.calibrate is False
     several = replace(CONFIG, trials=200, schedulers=("own", "UniPCMultistepScheduler"))

@@ -6,10 +6,10 @@ import numpy as np
 import streamlit as st
 
 from dashboard.context import PLAN, board_of, choose_trial, chosen_study, go, open_store, storage
-from dashboard.pages.page_front import clicked
-from dashboard.pages.page_progress import duration
 from dashboard.palette import CONFIG
 from dashboard.pictures.calibration import bars, effects_line, ends_of, error_map, node_map, percent, prediction_chart
+from dashboard.views.page_front import clicked
+from dashboard.views.page_progress import duration
 from dashboard.wording import axis_words, plain, say
 from studies.predicting import calibration
 from studies.predicting.calibration import Calibration, Standing

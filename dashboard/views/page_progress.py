@@ -11,10 +11,10 @@ import sqlalchemy as sa
 import streamlit as st
 
 from dashboard.context import board_of, chosen_study, open_store
-from dashboard.pages.page_studies import ago, workers_alive
 from dashboard.palette import CONFIG
 from dashboard.parts.proposed import proposal_table
 from dashboard.pictures.progress_charts import Line, effects_chart, growth_chart
+from dashboard.views.page_studies import ago, workers_alive
 from dashboard.wording import axis_words, plain, say
 from studies.choosing.choice import direction_of
 from studies.queue.heartbeats import ALIVE
