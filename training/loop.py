@@ -139,7 +139,7 @@ class Training:
             self.forget_later_rows()
             return False
         metadata, tensors = metadata_of(self.path), load_tensors(self.path)
-        own = all(tensors.get(f"a/{name}", p[:0]).shape == p.shape for name, p in self.parameters.items())
+        own = all(tensors.get(f"a/{name}", p.new_empty(0)).shape == p.shape for name, p in self.parameters.items())
         if not own or not {"step", "seconds"} <= metadata.keys():
             raise TrainingError(f"{self.path} is no checkpoint of this network; move it away to train from the start.")
         other = {k: metadata.get(k) for k, v in self.about.items() if metadata.get(k) != v}

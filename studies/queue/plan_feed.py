@@ -1,8 +1,8 @@
 """The one reader of a study that grows: after the first look, only the plans that have changed are read again.
 
-What is looked at is the state, the claim and the trial of each plan that is not finished, and of each newer one. A
-finished plan stays as it is (the queue's rule). Where the counts of the states tell that one was changed or removed by
-other means, everything is read anew.
+What is looked at is the state, the claim, the trial and the key of each plan that is not finished, and of each newer
+one. A finished plan stays as it is (the queue's rule). Where the counts of the states tell that one was changed or
+removed by other means, everything is read anew.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ R = TypeVar("R", bound=Stated)
 Stamp = tuple[Any, ...]
 Read = Callable[[Connection, sa.ColumnElement[bool]], dict[int, R]]
 """What a reader makes of the rows of `explorer_plans` that a condition chooses, by id."""
-_STAMP = [plans.c[name] for name in ("state", "claimed", "trial_number", "name")]
+_STAMP = [plans.c[name] for name in ("state", "claimed", "finished", "trial_number", "name", "key")]
+"""The key too, as SQLite gives the id of the last plan, once removed, to the next."""
 
 
 @dataclass(frozen=True)
@@ -106,11 +107,12 @@ class PlanFeed(Generic[R]):
         mine = plans.c.study_id == self.study.id
         looked_at = sa.or_(plans.c.id > self._last, plans.c.state.not_in(FINISHED))
         stamps = sa.select(plans.c.id, *_STAMP).where(mine, looked_at)
-        counted = sa.select(sa.null(), plans.c.state, sa.null(), sa.func.count(), sa.null()).where(mine)
+        none = sa.null()
+        counted = sa.select(none, plans.c.state, none, none, sa.func.count(), none, none).where(mine)
         counts, seen = Counts(), dict[int, Stamp]()
         for id, *stamp in connection.execute(stamps.union_all(counted.group_by(plans.c.state))):
             if id is None:
-                counts = replace(counts, **{stamp[0]: stamp[2]})
+                counts = replace(counts, **{stamp[0]: stamp[3]})
             else:
                 seen[id] = tuple(stamp)
         return counts, seen

