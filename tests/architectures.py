@@ -34,6 +34,20 @@ SDXL_CONFIG: dict[str, Any] = {
     "cross_attention_dim": 2048,
     "addition_embed_type": "text_time",
 }
+SMALL_CONFIG = {**SD15_CONFIG, "layers_per_block": 1, "mid_block_type": None}
+"""BK-SDM-Small; without its last level, and with attention throughout, BK-SDM-Tiny."""
+TINY_CONFIG = {
+    **SMALL_CONFIG,
+    "block_out_channels": [320, 640, 1280],
+    "down_block_types": ["CrossAttnDownBlock2D"] * 3,
+    "up_block_types": ["CrossAttnUpBlock2D"] * 3,
+}
+SSD1B_CONFIG = {
+    **SDXL_CONFIG,
+    "mid_block_type": "UNetMidBlock2D",
+    "transformer_layers_per_block": [1, [2, 2], [4, 4]],
+    "reverse_transformer_layers_per_block": [[4, 4, 10], [2, 1, 1], 1],
+}
 SD15 = Architecture.of_config(SD15_CONFIG)
 SDXL = Architecture.of_config(SDXL_CONFIG)
 TINY = Architecture.from_json(
@@ -63,7 +77,11 @@ ONE_BLOCK = Architecture.of_config(
         "cross_attention_dim": 8,
     }
 )
-ARCHITECTURES = {"sd15": SD15, "sdxl": SDXL, "tiny": TINY, "one block": ONE_BLOCK}
+BK_TINY = Architecture.of_config(TINY_CONFIG)
+SSD1B = Architecture.of_config(SSD1B_CONFIG)
+ARCHITECTURES = {
+    "sd15": SD15, "sdxl": SDXL, "bk-sdm-tiny": BK_TINY, "ssd-1b": SSD1B, "tiny": TINY, "one block": ONE_BLOCK
+}  # fmt: skip
 
 
 @cache

@@ -47,6 +47,20 @@ SHAPES: dict[str, dict[str, Any]] = {
         "projection_class_embeddings_input_dim": 6 * 8 + 16,
     },
 }
+PRUNED = ("bk-sdm-base", "bk-sdm-small", "bk-sdm-tiny", "ssd-1b", "segmind-vega", "koala-700m", "koala-1b")
+"""Networks that others have pruned and published, each an `arch:` model."""
+
+
+def pruned_config(name: str) -> dict[str, Any]:
+    """The published configuration of a pruned UNet, narrow; blocks, layers and transformer blocks are its own."""
+    from explorer.models.true_architectures import architecture
+
+    config = architecture(f"arch:{name}")[0]
+    levels = len(config["block_out_channels"])
+    narrow: dict[str, Any] = {"sample_size": 16, "cross_attention_dim": 16, "attention_head_dim": (2, 2, 4, 4)[:levels]}
+    if config.get("addition_embed_type") == "text_time":
+        narrow |= {"addition_time_embed_dim": 8, "projection_class_embeddings_input_dim": 6 * 8 + 16}
+    return {**config, **narrow, "block_out_channels": (16, 32, 32, 32)[:levels]}
 
 
 def make_unet(shape: str = "sd1", **changes: Any) -> Any:
@@ -57,7 +71,7 @@ def make_unet(shape: str = "sd1", **changes: Any) -> Any:
         "sample_size": 16,
         "block_out_channels": (16, 32, 32, 32),
         "norm_num_groups": 8,
-        **SHAPES[shape],
+        **(SHAPES[shape] if shape in SHAPES else pruned_config(shape)),
         **changes,
     }
     torch.manual_seed(0)

@@ -49,9 +49,21 @@ class ModelInfo:
 
 MODELS: tuple[ModelInfo, ...] = (
     ModelInfo(EMOJI, "the embedded model: emoji at 64x64 px, SD1.5's topology, trained by the recipe here", True, 3.0),
-    ModelInfo("arch:sd15", "Stable Diffusion 1.5's true UNet with random weights: latency and MACs only", False, 7.5),
-    ModelInfo("arch:sd21", "Stable Diffusion 2.1's true UNet with random weights: latency and MACs only", False, 7.5),
-    ModelInfo("arch:sdxl", "Stable Diffusion XL's true UNet with random weights: latency and MACs only", False, 5.0),
+    *(
+        ModelInfo(name, f"{whose} true UNet with random weights: latency and MACs only", False, guidance)
+        for name, whose, guidance in (
+            ("arch:sd15", "Stable Diffusion 1.5's", 7.5),
+            ("arch:sd21", "Stable Diffusion 2.1's", 7.5),
+            ("arch:sdxl", "Stable Diffusion XL's", 5.0),
+            ("arch:bk-sdm-base", "BK-SDM-Base's and small-sd's", 7.5),
+            ("arch:bk-sdm-small", "BK-SDM-Small's", 7.5),
+            ("arch:bk-sdm-tiny", "BK-SDM-Tiny's and tiny-sd's", 7.5),
+            ("arch:ssd-1b", "SSD-1B's", 5.0),
+            ("arch:segmind-vega", "Segmind-Vega's", 5.0),
+            ("arch:koala-700m", "KOALA-700M's", 5.0),
+            ("arch:koala-1b", "KOALA-1B's", 5.0),
+        )
+    ),
 )
 
 

@@ -63,14 +63,22 @@ def fuse_loras(pipe: Any, model: str, loras: Sequence[Lora]) -> None:
         loras: In any order; their updates are summed.
 
     Raises:
-        ModelError: For a file that cannot be read or does not fit the pipeline's networks.
+        ModelError: For a file that cannot be read or does not fit the pipeline's networks, and for one that names
+            layers which its UNet lacks.
     """
+    from explorer.unet.layouts import check_places
+
     for number, lora in enumerate(loras):
         lora.check()
         adapter = f"lora{number}"
         try:
+            tensors = pipe.lora_state_dict(str(lora.path.parent), weight_name=lora.path.name, local_files_only=True,
+                                           unet_config=pipe.unet.config)[0]  # fmt: skip
+            check_places(pipe.unet, tensors, f"the LoRA {lora.path}")
             pipe.load_lora_weights(str(lora.path.parent), weight_name=lora.path.name, adapter_name=adapter,
                                    local_files_only=True)  # fmt: skip
+        except ModelError:
+            raise
         except Exception as error:  # of safetensors, diffusers or peft: whatever a file holds
             raise ModelError(
                 f"the LoRA {lora.path} does not fit {model} ({brief(error, 160).rstrip('.')}); give one that was "

@@ -15,9 +15,28 @@ _SD = {
     "attention_head_dim": 8,
     "cross_attention_dim": 768,
 }
-_XL_BLOCKS = ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D")
-_XL_UP_BLOCKS = ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D")
-# The UNet configurations published with SD 1.5, SD 2.1 (768 px) and SDXL base 1.0, and their predictions.
+_XL = {
+    "sample_size": 128,
+    "block_out_channels": (320, 640, 1280),
+    "layers_per_block": 2,
+    "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+    "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+    "transformer_layers_per_block": (1, 2, 10),
+    "attention_head_dim": (5, 10, 20),
+    "cross_attention_dim": 2048,
+    "use_linear_projection": True,
+    "addition_embed_type": "text_time",
+    "addition_time_embed_dim": 256,
+    "projection_class_embeddings_input_dim": 2816,
+}
+_SMALL = {**_SD, "layers_per_block": 1, "mid_block_type": None}
+_THREE_LEVELS = {
+    "block_out_channels": (320, 640, 1280),
+    "down_block_types": ("CrossAttnDownBlock2D",) * 3,
+    "up_block_types": ("CrossAttnUpBlock2D",) * 3,
+}
+# UNet configurations and predictions as published: SD 1.5, SD 2.1 (768 px), SDXL base 1.0, and networks that were pruned
+# from them and distilled (BK-SDM, SSD-1B, Segmind-Vega, KOALA). small-sd has BK-SDM-Base's UNet, tiny-sd BK-SDM-Tiny's.
 ARCHITECTURES: dict[str, tuple[dict[str, Any], str]] = {
     "arch:sd15": (_SD, "epsilon"),
     "arch:sd21": (
@@ -30,23 +49,28 @@ ARCHITECTURES: dict[str, tuple[dict[str, Any], str]] = {
         },
         "v_prediction",
     ),
-    "arch:sdxl": (
+    "arch:sdxl": (_XL, "epsilon"),
+    "arch:bk-sdm-base": ({**_SD, "layers_per_block": 1}, "epsilon"),
+    "arch:bk-sdm-small": (_SMALL, "epsilon"),
+    "arch:bk-sdm-tiny": ({**_SMALL, **_THREE_LEVELS}, "epsilon"),
+    "arch:ssd-1b": (
         {
-            "sample_size": 128,
-            "block_out_channels": (320, 640, 1280),
-            "layers_per_block": 2,
-            "down_block_types": _XL_BLOCKS,
-            "up_block_types": _XL_UP_BLOCKS,
-            "transformer_layers_per_block": (1, 2, 10),
-            "attention_head_dim": (5, 10, 20),
-            "cross_attention_dim": 2048,
-            "use_linear_projection": True,
-            "addition_embed_type": "text_time",
-            "addition_time_embed_dim": 256,
-            "projection_class_embeddings_input_dim": 2816,
+            **_XL,
+            "mid_block_type": "UNetMidBlock2D",
+            "transformer_layers_per_block": (1, (2, 2), (4, 4)),
+            "reverse_transformer_layers_per_block": ((4, 4, 10), (2, 1, 1), 1),
         },
         "epsilon",
     ),
+    "arch:segmind-vega": (
+        {**_XL, "mid_block_type": "UNetMidBlock2D", "transformer_layers_per_block": (1, 1, 2)},
+        "epsilon",
+    ),
+    "arch:koala-700m": (
+        {**_XL, "layers_per_block": 1, "mid_block_type": None, "transformer_layers_per_block": (1, 2, 5)},
+        "epsilon",
+    ),
+    "arch:koala-1b": ({**_XL, "layers_per_block": 1, "transformer_layers_per_block": (1, 2, 6)}, "epsilon"),
 }
 
 
@@ -107,7 +131,7 @@ def random_pipeline(name: str, dtype: Any, device: Any) -> Any:
         vae = true_vae()
     unet.eval().to(dtype)
     vae.eval().to(dtype)
-    if name == "arch:sdxl":
+    if config.get("addition_embed_type") == "text_time":
         euler = EulerDiscreteScheduler(**betas, steps_offset=1)
         return StableDiffusionXLPipeline(vae, None, None, None, None, unet, euler, add_watermarker=False)
     scheduler: Any = PNDMScheduler(**betas, skip_prk_steps=True, steps_offset=1, prediction_type=prediction)

@@ -35,7 +35,8 @@ class Strategy:
 
 
 def _blocks(architecture: Architecture, names: Iterable[str]) -> Mask:
-    return Mask.of([unit for name in names for unit in architecture.blocks[name]])
+    """The units of the blocks; a UNet without a mid block has none there."""
+    return Mask.of([unit for name in names for unit in architecture.blocks.get(name, ())])
 
 
 def _down(architecture: Architecture) -> list[str]:
@@ -110,9 +111,8 @@ def _branch(n: int) -> Callable[[Architecture], Mask]:
 
 
 def _encoder_propagation(a: Architecture) -> Mask:
-    """All skips and the mid block's output. conv_in stays live, so that a step still sees its sample."""
-    skips = {node.inputs[1] for node in a.nodes if node.kind == "cat"} - {"conv_in"}
-    return Mask.of([*skips, "mid.res1"], "output")
+    """All skips and what the up path begins with. conv_in stays live, so that a step still sees its sample."""
+    return Mask.of({*a.skips, a.bottom} - {"conv_in"}, "output")
 
 
 _PAPER = "A-SDM (arXiv 2406.00210), Sec. V-"

@@ -1,4 +1,4 @@
-"""A plan for another architecture: what it inherits is named by block and layer, and such names may exist there too."""
+"""A plan for another architecture: what it inherits is mapped to the nodes that do the same work there."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from explorer.errors import PlanError
 from explorer.unet.architecture import Architecture
-from explorer.unet.mask import Mask
+from explorer.unet.counterparts import counterparts, stand_in
+from explorer.unet.mask import Form, Mask
 
 if TYPE_CHECKING:
     from explorer.plans.plan import InheritancePlan
@@ -19,27 +20,38 @@ class TransferWarning(UserWarning):
 
 
 def transfer(plan: InheritancePlan, architecture: Architecture) -> InheritancePlan:
-    """`plan` for `architecture`: each mask keeps the nodes whose name and kind exist there, the schedule and the rule
-    stay. A mask of which nothing exists becomes an extract step.
+    """`plan` for `architecture`: each mask keeps the nodes that have a counterpart there
+    (`explorer.unet.counterparts`), the schedule and the rule stay. A mask of which nothing exists becomes an extract
+    step.
 
-    Between UNets of the same nodes (a fine-tune, SD1.5 and SD2.1, an inpainting UNet) nothing is lost. Up blocks are
-    counted from the bottom: up3 of SD1.5 has no partner in SDXL, whose outermost is up2.
+    Between UNets of the same nodes (a fine-tune, SD1.5 and SD2.1, an inpainting UNet) nothing is lost. A pruned UNet
+    counts its layers anew, and its nodes are mapped: `up1.l2` of SD1.5 is `up1.l1` of BK-SDM-Base. Where a removed
+    node's output is inherited there, that of the node before it is. Otherwise up blocks are counted from the bottom:
+    up3 of SD1.5 has no partner in SDXL, whose outermost is up2.
 
     Warns:
-        TransferWarning: naming the nodes that do not exist there; the plan's scores do not hold for another
+        TransferWarning: naming the nodes that have no counterpart; the plan's scores do not hold for another
             architecture in any case.
     Raises:
         PlanError: when nothing that the plan inherits exists there, or what is left computes nothing new.
     """
     if architecture == plan.architecture:
         return plan
-    ours, theirs = plan.architecture.by_name, architecture.by_name
-    fits = {name for name, node in ours.items() if name in theirs and theirs[name].kind == node.kind}
-    masks = tuple(Mask(tuple(entry for entry in mask.entries if entry[0] in fits)) for mask in plan.masks)
-    inherited = {name for mask in plan.masks for name, _ in mask.entries}
-    dropped = [name for name in ours if name in inherited - fits]
-    both = f"a plan for a UNet of {plan.architecture.describe()} to one of {architecture.describe()}"
-    if inherited and not inherited & fits:
+    ours = plan.architecture
+    pairs = counterparts(ours, architecture)
+    pruned = set(pairs.values()) == architecture.by_name.keys()  # nodes of ours were removed, and none is new
+
+    def moved_to(name: str, form: Form) -> str | None:
+        return stand_in(ours, pairs, name) if form == "output" and pruned else pairs.get(name)
+
+    inherited = [entry for entry in dict.fromkeys(entry for mask in plan.masks for entry in mask.entries)]
+    places = {entry: place for entry in inherited if (place := moved_to(*entry)) is not None}
+    masks = tuple(_moved(mask, places) for mask in plan.masks)
+    kept = {name for name, _ in places}
+    names = {name for name, _ in inherited}
+    dropped = [name for name in ours.by_name if name in names - kept]
+    both = f"a plan for a UNet of {ours.describe()} to one of {architecture.describe()}"
+    if names and not kept:
         raise PlanError(f"cannot transfer {both}: nothing that it inherits exists there; make or search a plan for it.")
     try:
         moved = replace(plan, architecture=architecture, masks=masks, made_for=None)
@@ -48,9 +60,20 @@ def transfer(plan: InheritancePlan, architecture: Architecture) -> InheritancePl
     if dropped:
         named = ", ".join(dropped[:12]) + (f" and {len(dropped) - 12} more" if len(dropped) > 12 else "")
         warnings.warn(
-            f"transferred {both}: {len(dropped)} of {len(inherited)} inheriting nodes do not exist there and are "
-            f"computed instead: {named}. Its scores and its speed-up do not hold there; measure it again.",
+            f"transferred {both}: {len(dropped)} of {len(names)} inheriting nodes have no counterpart there and are "
+            f"left out: {named}. Its scores and its speed-up do not hold there; measure it again.",
             TransferWarning,
             stacklevel=3,
         )
     return moved
+
+
+def _moved(mask: Mask, places: dict[tuple[str, Form], str]) -> Mask:
+    """A mask's entries at their places. Of two that meet at one place, that of a removed node's output counts: the
+    tensor is inherited for whoever reads it."""
+    found: dict[str, Form] = {}
+    for entry in mask.entries:
+        place = places.get(entry)
+        if place is not None and found.get(place) != "output":
+            found[place] = entry[1]
+    return Mask.of(found)

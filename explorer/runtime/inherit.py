@@ -27,6 +27,7 @@ from explorer.runtime.runs import Everywhere, Running, Runs
 from explorer.runtime.targets import check_scheduler, check_target, check_untouched
 from explorer.runtime.timesteps import Timesteps, Walk
 from explorer.unet.architecture import Architecture
+from explorer.unet.layouts import check_control_networks
 from explorer.unet.module_walk import ModuleWalk
 from explorer.unet.program import Program
 
@@ -62,7 +63,8 @@ def inherit(
         PlanError: when the plan was made for another architecture, or for a scheduler that the pipeline's cannot be
             exchanged for or that is not the one given; when it has a part that cannot be run (a student, a spacing of
             timesteps, a speed-up adapter); or a plan is applied already.
-        ModelError: when the target has no supported UNet, or another tool has patched it.
+        ModelError: when the target has no supported UNet, another tool has patched it, or its ControlNet or LoRA was
+            made for a UNet of another layout.
     """
     mode = compile_mode(compile)
     chosen = plan if isinstance(plan, InheritancePlan) else InheritancePlan.from_pretrained(plan)
@@ -92,6 +94,7 @@ class Inheritance:
         if isinstance(unet, nn.Module):
             clear(unet)
         check_target(unet, plan)
+        check_control_networks(pipe, plan.architecture)
         self._walk = ModuleWalk(unet)
         check_untouched(self._walk)
         self._program = Program(unet)
@@ -163,10 +166,12 @@ class Inheritance:
 
         Raises:
             PlanError: when the pipeline has another UNet, or as `inherit` for its scheduler.
+            ModelError: when its ControlNet was made for another layout.
         """
         if getattr(other, "unet", self.unet) is not self.unet:
             raise PlanError(f"this {type(other).__name__} has another UNet; apply a plan to it with inherit().")
         if hasattr(other, "unet"):
+            check_control_networks(other, self.plan.architecture)
             self._put_scheduler(other)
         else:
             check_scheduler(other, self.plan)

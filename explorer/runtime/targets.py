@@ -10,6 +10,7 @@ from torch import nn
 from explorer.errors import ModelError, PlanError
 from explorer.plans.plan import InheritancePlan
 from explorer.unet.architecture import Architecture
+from explorer.unet.layouts import check_places
 from explorer.unet.module_walk import ModuleWalk
 from explorer.unet.own_forward import is_own, is_replaced
 
@@ -76,6 +77,9 @@ def check_untouched(walk: ModuleWalk) -> None:
             )
     for name, module in walk.bypassed:
         _check_bypassed(name, module)
+    for name, config in getattr(unet, "peft_config", {}).items():
+        modules = config.target_modules
+        check_places(unet, [modules] if isinstance(modules, str) else modules or (), f"the LoRA {name!r}")
     for block in getattr(unet, "up_blocks", []):
         if all(getattr(block, part, None) for part in ("s1", "s2", "b1", "b2")):
             raise ModelError("FreeU is enabled and is not supported with a plan; call pipe.disable_freeu() first.")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any, Literal
@@ -20,6 +20,8 @@ UNIT_KINDS: tuple[NodeKind, ...] = ("res", "attn")
 
 _DOWN_TYPES = {"CrossAttnDownBlock2D": True, "DownBlock2D": False}
 _UP_TYPES = {"CrossAttnUpBlock2D": True, "UpBlock2D": False}
+_MID_TYPES: dict[str | None, int] = {"UNetMidBlock2DCrossAttn": 2, "UNetMidBlock2D": 1, None: 0}
+"""The ResUnits of each kind of mid block. diffusers builds the second one without attention."""
 
 
 @dataclass(frozen=True)
@@ -39,16 +41,30 @@ class Node:
 
 @dataclass(frozen=True)
 class BlockSpec:
-    """A down or up block: output channels, number of layers, transformer blocks of an AttnUnit (0: no attention)."""
+    """A down or up block.
+
+    Attributes:
+        channels: Of its output.
+        layers: How many it has.
+        transformers: Transformer blocks of an AttnUnit (0: no attention); one number for each layer where they differ,
+            as in SSD-1B.
+    """
 
     channels: int
     layers: int
-    transformers: int
+    transformers: int | tuple[int, ...]
+
+    def depth(self, layer: int) -> int:
+        """Transformer blocks of a layer's AttnUnit."""
+        return self.transformers if isinstance(self.transformers, int) else self.transformers[layer]
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """What makes two UNets the same for a plan: blocks, layers, channels and conditioning, not their weights."""
+    """What makes two UNets the same for a plan: blocks, layers, channels and conditioning, not their weights.
+
+    `mid_res` counts the mid block's ResUnits: 2 around the AttnUnit, 1 without it (UNetMidBlock2D), 0 for no mid block.
+    """
 
     down: tuple[BlockSpec, ...]
     mid_transformers: int
@@ -56,6 +72,7 @@ class Architecture:
     in_channels: int
     out_channels: int
     context: int
+    mid_res: int = 2
 
     @classmethod
     def of(cls, unet: Any) -> Architecture:
@@ -76,7 +93,7 @@ class Architecture:
         """Read a diffusers UNet configuration. Raises ModelError naming the first thing that is not supported."""
         try:
             return _read_config(config)
-        except (KeyError, TypeError, IndexError) as error:
+        except (KeyError, TypeError, IndexError, ValueError) as error:
             raise ModelError(f"this UNet configuration cannot be read ({error!r}); give a diffusers UNet.") from error
 
     @cached_property
@@ -95,23 +112,23 @@ class Architecture:
             for i in range(spec.layers):
                 layer = f"{block}.l{i}"
                 value = add(f"{layer}.res", "res", value, block=block, layer=layer)
-                if spec.transformers:
+                if spec.depth(i):
                     value = add(f"{layer}.attn", "attn", value, block=block, layer=layer)
                 skips.append(value)
             if b < len(self.down) - 1:
                 value = add(f"{block}.down", "down", value, block=block, layer=f"{block}.down")
                 skips.append(value)
-        value = add("mid.res0", "res", value, block="mid", layer="mid")
-        if self.mid_transformers:
-            value = add("mid.attn", "attn", value, block="mid", layer="mid")
-        value = add("mid.res1", "res", value, block="mid", layer="mid")
+        for i in range(self.mid_res):
+            if i == 1 and self.mid_transformers:
+                value = add("mid.attn", "attn", value, block="mid", layer="mid")
+            value = add(f"mid.res{i}", "res", value, block="mid", layer="mid")
         for b, spec in enumerate(self.up):
             block = f"up{b}"
             for i in range(spec.layers):
                 layer = f"{block}.l{i}"
                 value = add(f"{layer}.cat", "cat", value, skips.pop(), block=block, layer=layer)
                 value = add(f"{layer}.res", "res", value, block=block, layer=layer)
-                if spec.transformers:
+                if spec.depth(i):
                     value = add(f"{layer}.attn", "attn", value, block=block, layer=layer)
             if b < len(self.up) - 1:
                 value = add(f"{block}.up", "up", value, block=block, layer=f"{block}.up")
@@ -123,13 +140,35 @@ class Architecture:
         return {node.name: node for node in self.nodes}
 
     @cached_property
+    def first_cat(self) -> str:
+        """The node with which the up path begins."""
+        return next(node.name for node in self.nodes if node.kind == "cat")
+
+    @cached_property
+    def bottom(self) -> str:
+        """The node whose output the first up layer reads: the mid block's last or, without one, the last down layer's,
+        which is a skip as well."""
+        return self.by_name[self.first_cat].inputs[0]
+
+    @cached_property
+    def skips(self) -> tuple[str, ...]:
+        """The skip tensors in the order in which the down path gives them: as ControlNet's residuals are numbered."""
+        return tuple(node.inputs[1] for node in reversed(self.nodes) if node.kind == "cat")
+
+    @cached_property
+    def skip_channels(self) -> tuple[int, ...]:
+        """Channels of each of `skips`."""
+        widths = {f"dn{b}": spec.channels for b, spec in enumerate(self.down)}
+        return tuple(widths.get(self.by_name[name].block, self.down[0].channels) for name in self.skips)
+
+    @cached_property
     def units(self) -> tuple[str, ...]:
         """Names of the units (res and attn) in running order: what residual inheritance may name."""
         return tuple(node.name for node in self.nodes if node.is_unit)
 
     @cached_property
     def layers(self) -> dict[str, tuple[str, ...]]:
-        """Layer name -> its units. The mid block counts as one layer."""
+        """Layer name -> its units. The mid block, where there is one, counts as one layer."""
         return self._group(lambda node: node.layer)
 
     @cached_property
@@ -164,7 +203,11 @@ class Architecture:
         return f"{len(self.units)} units, channels {channels}, context {self.context}{inputs}"
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        """As JSON reads it back. The common mid block is left out, so that signatures of earlier versions hold."""
+        data: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        if self.mid_res == 2:
+            del data["mid_res"]
+        return data
 
     @classmethod
     def from_json(cls, data: Any) -> Architecture:
@@ -177,7 +220,10 @@ class Architecture:
                 in_channels=_count(data["in_channels"]),
                 out_channels=_count(data["out_channels"]),
                 context=_count(data["context"]),
+                mid_res=_count(data.get("mid_res", 2), 0, 2),
             )
+            if architecture.mid_transformers and architecture.mid_res < 2:
+                raise ValueError("a mid block with attention has 2 ResUnits")
         except (KeyError, TypeError, ValueError) as error:
             raise ModelError(f"this file's architecture cannot be read ({error}); export the plan again.") from error
         down, up = architecture.down, architecture.up
@@ -193,12 +239,21 @@ def _count(value: Any, least: int = 1, most: int = 1_000_000) -> int:
 
 
 def _block(data: Any) -> BlockSpec:
-    layers, transformers = _count(data["layers"], most=16), _count(data["transformers"], 0, most=64)
-    return BlockSpec(_count(data["channels"]), layers, transformers)
+    layers, transformers = _count(data["layers"], most=16), data["transformers"]
+    if not isinstance(transformers, list):
+        return BlockSpec(_count(data["channels"]), layers, _count(transformers, 0, most=64))
+    depths = [_count(depth, most=64) for depth in transformers]
+    if len(depths) != layers:
+        raise ValueError(f"expected transformer blocks of {layers} layers, found {len(depths)}")
+    return BlockSpec(_count(data["channels"]), layers, _one_if_equal(depths))
 
 
-def _per_block(value: Any, count: int) -> list[int]:
-    return [int(value)] * count if isinstance(value, int) else [int(v) for v in value]
+def _one_if_equal(depths: Sequence[int]) -> int | tuple[int, ...]:
+    return depths[0] if len(set(depths)) == 1 else tuple(depths)
+
+
+def _per_block(value: Any, count: int) -> list[Any]:
+    return [value] * count if isinstance(value, int) else list(value)
 
 
 def _read_config(config: Mapping[str, Any]) -> Architecture:
@@ -210,8 +265,9 @@ def _read_config(config: Mapping[str, Any]) -> Architecture:
     for name in up_types:
         if name not in _UP_TYPES:
             raise ModelError(f"block type {name} is not supported; known up blocks: {', '.join(_UP_TYPES)}.")
-    if mid_type != "UNetMidBlock2DCrossAttn":
-        raise ModelError(f"block type {mid_type} is not supported; the mid block must be UNetMidBlock2DCrossAttn.")
+    if mid_type not in _MID_TYPES:
+        known = ", ".join(name for name in _MID_TYPES if name)
+        raise ModelError(f"block type {mid_type} is not supported; known mid blocks: {known}, or none (null).")
     refused = {
         "dual_cross_attention": config.get("dual_cross_attention"),
         "resnet_time_scale_shift": config.get("resnet_time_scale_shift", "default") != "default",
@@ -224,22 +280,42 @@ def _read_config(config: Mapping[str, Any]) -> Architecture:
             raise ModelError(f"a UNet with {name} is not supported; give a Stable Diffusion 1.x, 2.x or XL UNet.")
     count = len(down_types)
     channels = list(config["block_out_channels"])
-    layers = _per_block(config["layers_per_block"], count)
-    transformers = config.get("transformer_layers_per_block", 1)
-    depth = _per_block(transformers, count)
+    layers = [int(value) for value in _per_block(config["layers_per_block"], count)]
+    depths = _per_block(config.get("transformer_layers_per_block", 1), count)
     reverse = config.get("reverse_transformer_layers_per_block")
-    up_depth = list(reversed(depth)) if reverse is None else [int(v) for v in reverse]
+    up_depths = list(reversed(depths)) if reverse is None else _per_block(reverse, count)
     context = config["cross_attention_dim"]
+    mid_res = _MID_TYPES[mid_type]
     return Architecture(
         down=tuple(
-            BlockSpec(channels[i], layers[i], depth[i] if _DOWN_TYPES[down_types[i]] else 0) for i in range(count)
+            BlockSpec(channels[i], layers[i], _transformers(down_types[i], depths[i], layers[i])) for i in range(count)
         ),
-        mid_transformers=depth[-1],
+        mid_transformers=_depths(str(mid_type), depths[-1], 1)[0] if mid_res == 2 else 0,
         up=tuple(
-            BlockSpec(channels[-1 - i], layers[-1 - i] + 1, up_depth[i] if _UP_TYPES[up_types[i]] else 0)
+            BlockSpec(channels[-1 - i], layers[-1 - i] + 1, _transformers(up_types[i], up_depths[i], layers[-1 - i] + 1))
             for i in range(count)
         ),
         in_channels=int(config["in_channels"]),
         out_channels=int(config["out_channels"]),
         context=int(context) if isinstance(context, int) else int(context[0]),
+        mid_res=mid_res,
     )
+
+
+def _transformers(kind: str, depth: Any, layers: int) -> int | tuple[int, ...]:
+    """Transformer blocks of the layers of a block: of one of type `kind`, and 0 for a type without attention."""
+    attends = _DOWN_TYPES.get(kind, _UP_TYPES.get(kind))
+    return _one_if_equal(_depths(kind, depth, layers)) if attends else 0
+
+
+def _depths(kind: str, depth: Any, layers: int) -> list[int]:
+    """One number of transformer blocks for each layer: of a longer list diffusers reads the first ones.
+
+    Raises:
+        ModelError: for an AttnUnit without transformer blocks, which diffusers builds as a bare projection.
+        IndexError: for a list that is too short.
+    """
+    found = [int(_per_block(depth, layers)[i]) for i in range(layers)]
+    if min(found) < 1:
+        raise ModelError(f"a {kind} with {min(found)} transformer blocks in a layer is not supported; expected 1 or more.")
+    return found

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from explorer.errors import ModelError
 from explorer.unet.architecture import Architecture
+from explorer.unet.layouts import check_residuals
 from explorer.unet.program import Conditions
 
 
@@ -37,7 +38,8 @@ def read_conditions(
     (benchmarks/results/controlnet-residuals-emoji-cpu.json).
 
     Raises:
-        ModelError: for GLIGEN, which feeds attention a network of its own, and where attention has no text to read.
+        ModelError: for GLIGEN, which feeds attention a network of its own, where attention has no text to read, and for
+            residuals of a control network of another layout.
     """
     if context is None and any(node.kind == "attn" for node in architecture.nodes):
         raise ModelError(
@@ -63,9 +65,15 @@ def read_conditions(
         intrablock, down_residuals = list(down_residuals), None
     adds = _adapter_adds(architecture, intrablock or [], sample)
     skip_adds: dict[str, Tensor] = {}
+    bottom_add: Tensor | None = None
     if down_residuals is not None and mid_residual is not None:
-        skip_adds = dict(zip(_skips(architecture), down_residuals, strict=False))
-        adds["mid.res1"] = adds["mid.res1"] + mid_residual if "mid.res1" in adds else mid_residual
+        check_residuals(architecture, [each.shape[1] for each in down_residuals])
+        skip_adds = dict(zip(architecture.skips, down_residuals, strict=True))
+        bottom = architecture.bottom
+        if architecture.mid_res:
+            adds[bottom] = adds[bottom] + mid_residual if bottom in adds else mid_residual
+        else:
+            bottom_add = mid_residual
     height, width = sample.shape[-2:]
     factor = 2**unet.num_upsamplers
     return sample, Conditions(
@@ -78,16 +86,12 @@ def read_conditions(
         attention_kwargs=attention_kwargs,
         adds=adds,
         skip_adds=skip_adds,
+        bottom_add=bottom_add,
     )
 
 
 def _bias(mask: Tensor | None, sample: Tensor) -> Tensor | None:
     return None if mask is None else ((1 - mask.to(sample.dtype)) * -10000.0).unsqueeze(1)
-
-
-def _skips(architecture: Architecture) -> list[str]:
-    """The skip tensors in the order in which the down path gives them: as ControlNet's residuals are numbered."""
-    return [node.inputs[1] for node in reversed(architecture.nodes) if node.kind == "cat"]
 
 
 def _adapter_adds(architecture: Architecture, features: list[Tensor], sample: Tensor) -> dict[str, Tensor]:
@@ -102,9 +106,9 @@ def _adapter_adds(architecture: Architecture, features: list[Tensor], sample: Te
             last = f"dn{b}.l{spec.layers - 1}"
             plain = f"dn{b}.down" if f"dn{b}.down" in architecture.by_name else f"{last}.res"
             adds[f"{last}.attn" if spec.transformers else plain] = left.pop(0)
-    if left:
+    if left and architecture.mid_res:
         level = architecture.level("mid")
         size = tuple(-(-side // 2**level) for side in sample.shape[-2:])
         if tuple(left[0].shape) == (sample.shape[0], architecture.down[-1].channels, *size):
-            adds["mid.res1"] = left.pop(0)
+            adds[architecture.bottom] = left.pop(0)
     return adds

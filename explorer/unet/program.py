@@ -26,8 +26,9 @@ class Conditions:
     """What every node of one evaluation may read besides its inputs.
 
     emb: time embedding (B, E). context: text states (B, T, C), or with them the image states that an IP-Adapter's
-    processors read. adds: tensors added to a node's output (T2I-Adapter,
-    ControlNet's mid residual). skip_adds: tensors added where a skip is read (ControlNet). upsample: whether
+    processors read. adds: tensors added to a node's output (T2I-Adapter, ControlNet's mid residual). skip_adds: tensors
+    added where a skip is read (ControlNet). bottom_add: one added where the first up layer reads the deepest tensor
+    (ControlNet's mid residual in a UNet without a mid block, whose deepest tensor is a skip as well). upsample: whether
     upsamplers must be told their size, as `size` (H, W of the sample) is no multiple of the total factor.
     """
 
@@ -40,6 +41,7 @@ class Conditions:
     attention_kwargs: dict[str, Any] | None = None
     adds: Mapping[str, Tensor] = field(default_factory=dict)
     skip_adds: Mapping[str, Tensor] = field(default_factory=dict)
+    bottom_add: Tensor | None = None
 
 
 class Program:
@@ -103,7 +105,8 @@ def _bind(unet: Any, architecture: Architecture) -> dict[str, nn.Module]:
         for b, block in enumerate(blocks):
             for i, resnet in enumerate(block.resnets):
                 modules[f"{prefix}{b}.l{i}.res"] = resnet
-                modules[f"{prefix}{b}.l{i}.cat"] = nn.Identity()
+                if prefix == "up":
+                    modules[f"{prefix}{b}.l{i}.cat"] = nn.Identity()
             for i, attention in enumerate(getattr(block, "attentions", [])):
                 modules[f"{prefix}{b}.l{i}.attn"] = attention
             for sampler in getattr(block, "downsamplers", None) or []:
@@ -111,14 +114,19 @@ def _bind(unet: Any, architecture: Architecture) -> dict[str, nn.Module]:
             for sampler in getattr(block, "upsamplers", None) or []:
                 modules[f"{prefix}{b}.up"] = sampler
     mid = unet.mid_block
-    if len(mid.resnets) != 2:
-        raise ModelError(f"a mid block with {len(mid.resnets)} ResUnits is not supported; expected 2.")
-    modules["mid.res0"], modules["mid.res1"] = mid.resnets
-    if mid.attentions and mid.attentions[0] is not None:
-        modules["mid.attn"] = mid.attentions[0]
-    missing = [node.name for node in architecture.nodes if node.name not in modules]
+    if mid is not None:
+        modules |= {f"mid.res{i}": resnet for i, resnet in enumerate(mid.resnets)}
+        attentions = [each for each in mid.attentions if each is not None]
+        modules |= {f"mid.attn{i or ''}": attention for i, attention in enumerate(attentions)}
+    missing = [name for name in architecture.by_name if name not in modules]
     if missing:
         raise ModelError(f"this UNet lacks {missing[0]}, which its configuration promises; load the model again.")
+    further = [name for name in modules if name not in architecture.by_name]
+    if further:
+        raise ModelError(
+            f"this UNet has {further[0]}, which its configuration does not name; save it with the right configuration "
+            "and load it again."
+        )
     return {node.name: modules[node.name] for node in architecture.nodes}
 
 

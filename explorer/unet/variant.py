@@ -68,18 +68,19 @@ class Variant:
                 stored[name, "residual"] = branch
             value = program.join(node, branch, values[node.inputs[0]])
         else:
-            value = program.run(node, _inputs(node, values, at), at)
+            value = program.run(node, self._inputs(node, values, at), at)
         if "output" in instruction.store:
             stored[name, "output"] = value
         return value + at.adds[name] if name in at.adds else value
 
-
-def _inputs(node: Node, values: Mapping[str, Tensor], at: Conditions) -> tuple[Tensor, ...]:
-    if node.kind != "cat":
-        return (values[node.inputs[0]],)
-    hidden, skip = node.inputs
-    value = values[skip]
-    return values[hidden], value + at.skip_adds[skip] if skip in at.skip_adds else value
+    def _inputs(self, node: Node, values: Mapping[str, Tensor], at: Conditions) -> tuple[Tensor, ...]:
+        """What a node reads, with what a control network adds to it."""
+        if node.kind != "cat":
+            return (values[node.inputs[0]],)
+        hidden, skip = values[node.inputs[0]], values[node.inputs[1]]
+        if at.bottom_add is not None and node.name == self.program.architecture.first_cat:
+            hidden = hidden + at.bottom_add
+        return hidden, skip + at.skip_adds[node.inputs[1]] if node.inputs[1] in at.skip_adds else skip
 
 
 def _compile(program: Program, mask: Mask, stores: frozenset[Feature]) -> tuple[Instruction, ...]:

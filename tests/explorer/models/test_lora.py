@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from explorer import inherit, strategy
 from explorer.errors import ModelError
-from explorer.models.loading import fingerprint, load_pipeline
+from explorer.models.loading import EMBEDDED, fingerprint, load_empty_unet, load_pipeline
 from explorer.models.lora import parse_lora
 from explorer.models.pictures import run
 from explorer.models.prompts import Prompt
@@ -59,6 +61,55 @@ def test_a_file_that_does_not_fit_is_refused_in_a_sentence(lora: Path, tmp_path:
         with pytest.raises(ModelError, match=name) as caught:
             load_pipeline("emoji", loras=[str(tmp_path / f"{name}.safetensors")])
         assert "\n" not in str(caught.value) and len(str(caught.value)) < 600
+
+
+@pytest.fixture(scope="module")
+def pruned(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The embedded model with one layer a block fewer, as BK-SDM-Base has it."""
+    from diffusers import UNet2DConditionModel
+
+    folder = tmp_path_factory.mktemp("pruned") / "model"
+    shutil.copytree(EMBEDDED / "emoji", folder, ignore=shutil.ignore_patterns("unet"))
+    torch.manual_seed(0)
+    config = {**load_empty_unet("emoji").config, "layers_per_block": 1}
+    UNet2DConditionModel.from_config(config).save_pretrained(folder / "unet")
+    return folder
+
+
+def kohya(name: str) -> str:
+    return "lora_unet_" + name.removeprefix("unet.").split(".lora_")[0].replace(".", "_")
+
+
+def test_a_lora_of_another_layout_is_refused_though_its_shapes_fit(lora: Path, pruned: Path, tmp_path: Path) -> None:
+    tensors = load_file(lora)
+    other = {f"{kohya(name)}.lora_{'down' if '.lora_A.' in name else 'up'}.weight": value
+             for name, value in tensors.items()}  # fmt: skip
+    save_file(other, tmp_path / "kohya.safetensors")
+    for path in (lora, tmp_path / "kohya.safetensors"):
+        load_pipeline("emoji", loras=[str(path)])
+        with pytest.raises(ModelError, match="UNet of another layout: 6 of the 16 layers .* such as down_blocks.0.att"):
+            load_pipeline(str(pruned), loras=[str(path)])
+    fitting = {name: value for name, value in tensors.items() if "up_blocks.1.attentions.0" in name}
+    assert fitting
+    save_file(fitting, tmp_path / "part.safetensors")
+    plain, fused = (load_pipeline(str(pruned), loras=loras) for loras in ([], [str(tmp_path / "part.safetensors")]))
+    assert fingerprint(plain) != fingerprint(fused)
+
+
+def test_a_lora_of_another_layout_that_the_user_loaded_is_refused_where_its_names_were_kept(
+    lora: Path, pruned: Path, tmp_path: Path
+) -> None:
+    """peft shortens long lists of names to `to_q` and `to_v`; of those nothing can be known any more."""
+    named = ("up_blocks.1.attentions.1.transformer_blocks.0.attn1", "up_blocks.1.attentions.2.transformer_blocks.0.attn1")
+    few = {name: value for name, value in load_file(lora).items() if any(part in name for part in named)}
+    save_file(few, tmp_path / "few.safetensors")
+    pipe = load_pipeline(str(pruned))
+    plan = strategy("DC0/P3", steps=4, unet=pipe.unet)
+    pipe.load_lora_weights(str(tmp_path / "few.safetensors"), adapter_name="style")
+    with pytest.raises(ModelError, match="the LoRA 'style' .* such as up_blocks.1.attentions.2"):
+        inherit(pipe, plan)
+    pipe.unload_lora_weights()
+    inherit(pipe, plan).remove()
 
 
 def test_a_lora_is_a_path_with_a_scale(lora: Path) -> None:

@@ -46,10 +46,10 @@ def test_a_local_folder_loads_like_the_embedded_model(folder: Path) -> None:
 
 def test_a_unet_of_another_architecture_is_refused_by_name(folder: Path) -> None:
     plain = {"down_block_types": ("DownBlock2D",) * 4, "up_block_types": ("UpBlock2D",) * 4}
-    unet = make_unet(mid_block_type="UNetMidBlock2D", **plain)
+    unet = make_unet(mid_block_type="UNetMidBlock2DSimpleCrossAttn", **plain)
     shutil.rmtree(folder / "unet")
     unet.save_pretrained(folder / "unet")
-    with pytest.raises(ModelError, match="UNetMidBlock2D is not supported"):
+    with pytest.raises(ModelError, match="UNetMidBlock2DSimpleCrossAttn is not supported"):
         load_pipeline(str(folder))
 
 

@@ -12,12 +12,16 @@ from explorer.plans.schedule import Periodic
 from explorer.plans.strategies import STRATEGIES
 from explorer.plans.transfer import TransferWarning, transfer
 from explorer.unet.architecture import Architecture
+from explorer.unet.counterparts import counterparts, stand_in
 from explorer.unet.mask import Mask
-from tests.architectures import SD15, SD15_CONFIG, SDXL, TINY
+from tests.architectures import BK_TINY, SD15, SD15_CONFIG, SDXL, SMALL_CONFIG, TINY
 from tests.conftest import make_unet
 from tests.explorer.tiny_pipelines import CASES, Case, sd, sdxl
 
 SD21 = Architecture.of_config({**SD15_CONFIG, "cross_attention_dim": 1024, "use_linear_projection": True})
+BASE = Architecture.of_config({**SD15_CONFIG, "layers_per_block": 1})
+SMALL = Architecture.of_config(SMALL_CONFIG)
+M2 = Architecture.of_config({**SD15_CONFIG, "layers_per_block": [1, 1, 2, 2]})
 INPAINT = Architecture.of_config({**SD15_CONFIG, "in_channels": 9})
 
 
@@ -96,3 +100,74 @@ def test_a_transferred_plan_runs_on_sdxl() -> None:
         found = CASES["SDXL"].run(pipe)
     assert torch.isfinite(found).all() and not torch.equal(found, plain)
     assert torch.equal(CASES["SDXL"].run(pipe), plain)
+
+
+def one_mask(architecture: Architecture, mask: Mask) -> InheritancePlan:
+    return InheritancePlan(architecture, 50, (mask,), Periodic(5))
+
+
+@pytest.mark.parametrize(
+    ("other", "ours", "theirs"),
+    [
+        (BASE, "dn1.l0.attn", "dn1.l0.attn"), (BASE, "up1.l0.attn", "up1.l0.attn"), (BASE, "up1.l2.attn", "up1.l1.attn"),
+        (BASE, "up3.l2.res", "up3.l1.res"), (BASE, "mid.attn", "mid.attn"), (M2, "up1.l1.attn", "up1.l1.attn"),
+        (M2, "up2.l2.res", "up2.l1.res"), (BK_TINY, "up1.l2.attn", "up0.l1.attn"), (BK_TINY, "dn2.l0.res", "dn2.l0.res"),
+        (BK_TINY, "up3.l0.res", "up2.l0.res"),
+    ],
+)  # fmt: skip
+def test_nodes_of_a_pruned_unet_are_mapped_and_back(other: Architecture, ours: str, theirs: str) -> None:
+    """Its up blocks' second pair is the teacher's third, and Tiny's up0 the teacher's up1."""
+    plan = one_mask(SD15, Mask.of([ours]))
+    moved = plan.transfer(other)
+    assert moved.masks == (Mask.of([theirs]),)
+    assert moved.transfer(SD15) == plan
+
+
+@pytest.mark.parametrize("other", [BASE, M2, SMALL, BK_TINY], ids=["base", "m2", "small", "tiny"])
+def test_each_node_of_a_pruned_unet_reads_the_same_skip_as_its_counterpart(other: Architecture) -> None:
+    pairs = counterparts(SD15, other)
+    assert set(pairs.values()) == set(other.by_name)
+    back = counterparts(other, SD15)
+    assert {theirs: ours for ours, theirs in pairs.items()} == back
+    for ours, theirs in pairs.items():
+        if other.by_name[theirs].kind == "cat":
+            assert [stand_in(SD15, pairs, name) for name in SD15.by_name[ours].inputs] == list(
+                other.by_name[theirs].inputs
+            )
+
+
+@pytest.mark.parametrize("name", ["DC0", "DC1", "EP"])
+@pytest.mark.parametrize("other", [BASE, SMALL, BK_TINY], ids=["base", "small", "tiny"])
+def test_the_output_of_a_removed_node_is_that_of_the_node_before_it(name: str, other: Architecture) -> None:
+    """Encoder propagation inherits the mid block's output, and BK-SDM-Small has none; DC0 that of a removed layer."""
+    moved = one_mask(SD15, STRATEGIES[name].mask(SD15)).transfer(other)
+    # DC1 inherits what the removed layer reads, which is what DC0 inherits now.
+    expected = "DC0" if name == "DC1" else name
+    assert moved.masks == (STRATEGIES[expected].mask(other),)
+
+
+def test_removed_units_are_dropped_and_named() -> None:
+    with pytest.warns(TransferWarning, match=r"8 of 14 inheriting nodes have no counterpart.*dn0\.l1\.res"):
+        moved = one_mask(SD15, STRATEGIES["LI1"].mask(SD15)).transfer(M2)
+    assert " ".join(moved.masks[0].forms) == "dn2.l1.attn dn2.l1.res dn3.l1.res up0.l1.res up1.l1.attn up1.l1.res"
+
+
+def test_a_middle_layer_is_not_guessed() -> None:
+    """Which of three layers of a down block a pruned one kept beside the first cannot be known."""
+    three, two = (Architecture.of_config({**SD15_CONFIG, "layers_per_block": n}) for n in (3, 2))
+    pairs = counterparts(three, two)
+    assert "dn1.l0.res" in pairs and "dn1.l1.res" not in pairs and "dn1.l2.res" not in pairs
+    assert pairs["up1.l3.res"] == "up1.l2.res" and "up1.l1.res" not in pairs and "up1.l2.res" not in pairs
+    with pytest.raises(PlanError, match="nothing that it inherits exists there"):
+        one_mask(three, Mask.of(["up1.l2.res"])).transfer(two)
+
+
+def test_a_plan_of_the_teacher_runs_on_a_pruned_pipeline_as_its_own() -> None:
+    pipe = sd(layers_per_block=1)
+    own = strategy("DC0", mode="P3", steps=6, unet=pipe.unet)
+    teacher = strategy("DC0", mode="P3", steps=6, unet=make_unet())
+    with inherit(pipe, own):
+        expected = Case(sd).run(pipe)
+    with inherit(pipe, teacher, transfer=True) as handle:
+        assert handle.plan.masks == own.masks
+        assert torch.equal(Case(sd).run(pipe), expected)
