@@ -292,7 +292,9 @@ def _read_config(config: Mapping[str, Any]) -> Architecture:
         ),
         mid_transformers=_depths(str(mid_type), depths[-1], 1)[0] if mid_res == 2 else 0,
         up=tuple(
-            BlockSpec(channels[-1 - i], layers[-1 - i] + 1, _transformers(up_types[i], up_depths[i], layers[-1 - i] + 1))
+            BlockSpec(
+                channels[-1 - i], layers[-1 - i] + 1, _transformers(up_types[i], up_depths[i], layers[-1 - i] + 1)
+            )
             for i in range(count)
         ),
         in_channels=int(config["in_channels"]),
@@ -317,5 +319,7 @@ def _depths(kind: str, depth: Any, layers: int) -> list[int]:
     """
     found = [int(_per_block(depth, layers)[i]) for i in range(layers)]
     if min(found) < 1:
-        raise ModelError(f"a {kind} with {min(found)} transformer blocks in a layer is not supported; expected 1 or more.")
+        raise ModelError(
+            f"a {kind} with {min(found)} transformer blocks in a layer is not supported; expected 1 or more."
+        )
     return found
