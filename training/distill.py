@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from explorer.errors import TrainingError
-from explorer.networks.student import Student, block_of
+from explorer.networks.student import Student, block_of, empty_unet
 from explorer.unet.architecture import Architecture
 from explorer.unet.conditions import read_conditions
 from explorer.unet.mask import Feature, Mask, liveness
@@ -96,18 +96,11 @@ def trained_blocks(student: Student, freeze: str | None) -> tuple[str, ...]:
             raise TrainingError(
                 f"unknown block {unknown[0]!r}; --freeze takes deep, none or some of {', '.join(every)}."
             )
-    left = {block_of(name) for name in _kept(student, _empty_unet(student))}
+    left = {block_of(name) for name in _kept(student, empty_unet(student.config))}
     blocks = tuple(block for block in every if block not in frozen and block in left)
     if not blocks:
         raise TrainingError("every block of the student is frozen, so there is nothing to train; freeze fewer.")
     return blocks
-
-
-def _empty_unet(student: Student) -> Any:
-    from diffusers import UNet2DConditionModel
-
-    with torch.device("meta"):
-        return UNet2DConditionModel.from_config(dict(student.config))
 
 
 def _kept(student: Student, unet: nn.Module) -> tuple[str, ...]:

@@ -7,10 +7,12 @@ by name, and so that only what was trained need be stored.
 from __future__ import annotations
 
 import copy
+import json
 import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -85,12 +87,12 @@ class Student:
         config = {key: value for key, value in dict(unet.config).items() if not key.startswith("_")}
         return cls(name, config, removed, unet_fingerprint(unet))
 
-    @property
+    @cached_property
     def architecture(self) -> Architecture:
         """The teacher's."""
         return Architecture.of_config(self.config)
 
-    @property
+    @cached_property
     def unread(self) -> tuple[str, ...]:
         """Names of the nodes that it does not compute: those removed, and those that only they read."""
         run = set(liveness(self.architecture, self.removed).run)
@@ -98,12 +100,12 @@ class Student:
 
     # What it costs ---------------------------------------------------------------------------------------------------
 
-    @property
+    @cached_property
     def parameters(self) -> int:
         """The number of its parameters."""
         from explorer.unet.program import Program
 
-        unet = _empty(self.config)
+        unet = empty_unet(self.config)
         modules = Program(unet).modules
         kept = {id(p) for name, module in modules.items() if name not in self.unread for p in module.parameters()}
         for name in liveness(self.architecture, self.removed).identities:
@@ -237,16 +239,27 @@ def unet_fingerprint(unet: Any) -> str | None:
     return fingerprint(SimpleNamespace(unet=unet))
 
 
-def _empty(config: Mapping[str, Any]) -> Any:
+def empty_unet(config: Mapping[str, Any]) -> Any:
+    """The UNet of a configuration, without data."""
+    return _empty_unet(json.dumps(dict(config), sort_keys=True))
+
+
+@lru_cache(maxsize=4)
+def _empty_unet(config: str) -> Any:
     import torch
     from diffusers import UNet2DConditionModel
 
     with torch.device("meta"):
-        return UNet2DConditionModel.from_config(dict(config)).eval()
+        return UNet2DConditionModel.from_config(json.loads(config)).eval()
 
 
 def _macs(config: Mapping[str, Any], mask: Mask, height: int, width: int) -> int:
-    """Counted by torch's flop counter on tensors without data."""
+    return _counted(json.dumps(dict(config), sort_keys=True), mask, height, width)
+
+
+@lru_cache(maxsize=64)
+def _counted(config: str, mask: Mask, height: int, width: int) -> int:
+    """Multiply-accumulates under a mask, counted by torch's flop counter on tensors without data."""
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -257,7 +270,7 @@ def _macs(config: Mapping[str, Any], mask: Mask, height: int, width: int) -> int
 
     if min(height, width) < 1:
         raise ModelError(f"a latent size must be positive, got {height}x{width}.")
-    unet = _empty(config)
+    unet = _empty_unet(config)
     program = Program(unet)
     variant = Variant(program, mask)
     with torch.no_grad(), torch.device("meta"), FlopCounterMode(display=False) as counter:

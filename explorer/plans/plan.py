@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -158,11 +159,12 @@ class InheritancePlan:
     def _masked(self) -> bool:
         return self.masks_wanted > 0 and any(self.masks)
 
-    def check_runnable(self) -> None:
-        """Raise PlanError, naming it, for a part of the plan that this version reads and cannot run."""
-        if self.cast is not None:
-            student = self.cast.students[0]
-            raise PlanError(f"the plan needs the student {student!r}; give it with students={{{student!r}: ...}}.")
+    def check_runnable(self, students: Collection[str] = ()) -> None:
+        """Raise PlanError, naming it, for a part of the plan that cannot be run: a student that is not among those
+        given, or what this version reads and cannot run."""
+        for student in () if self.cast is None else self.cast.students:
+            if student not in students:
+                raise PlanError(f"the plan needs the student {student!r}; give it with students={{{student!r}: ...}}.")
         if self.spacing is not None:
             raise PlanError(
                 f"the plan is for {self.spacing} timesteps, which this version cannot set by a plan; take a plan "
@@ -312,12 +314,13 @@ class Run:
 
     choices[i]: 0 extracts; a mask that only removes nodes neither stores nor reads. stores[i]: the features that an
     extract step must keep, as a later step reads them. last_read[i, (name, form)]: the last evaluation that reads
-    the feature extracted at i.
+    the feature extracted at i. networks[i]: the network that runs.
     """
 
     choices: tuple[int, ...]
     stores: tuple[frozenset[Feature], ...]
     last_read: dict[tuple[int, Feature], int]
+    networks: tuple[str, ...]
 
 
 def features_read(plan: InheritancePlan) -> frozenset[Feature]:
@@ -343,4 +346,4 @@ def resolve_run(plan: InheritancePlan, evaluations: int, start: int = 0) -> Run:
             for feature in live[choice].reads:
                 stores[source].add(feature)
                 last_read[source, feature] = i
-    return Run(choices, tuple(frozenset(s) for s in stores), last_read)
+    return Run(choices, tuple(frozenset(s) for s in stores), last_read, networks)

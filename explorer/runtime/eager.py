@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor
@@ -10,19 +11,19 @@ from explorer.compile_modes import uses_compiler
 from explorer.plans.plan import InheritancePlan, features_read
 from explorer.runtime.combining import Combining
 from explorer.runtime.compiling import Compiled
+from explorer.runtime.networks import Network
 from explorer.runtime.runs import Running
 from explorer.unet.conditions import read_conditions
 from explorer.unet.mask import Feature, Mask, liveness
-from explorer.unet.program import Program
 from explorer.unet.variant import Variant
 
 
 class EagerSteps:
     """Runs the steps of a plan, compiled or not, and keeps the variants. What a step leaves behind is in the run."""
 
-    def __init__(self, program: Program, plan: InheritancePlan) -> None:
-        self._program, self._plan = program, plan
-        self._variants: dict[tuple[Mask, frozenset[Feature], bool], Any] = {}
+    def __init__(self, networks: Mapping[str, Network], plan: InheritancePlan) -> None:
+        self._networks, self._plan = networks, plan
+        self._variants: dict[tuple[str, Mask, frozenset[Feature], bool], Any] = {}
 
     def step(self, run: Running, arguments: dict[str, Any]) -> Tensor:
         """The noise (B, C, H, W) of the run's next evaluation; `arguments` as of `read_conditions`."""
@@ -32,7 +33,15 @@ class EagerSteps:
             run.evaluation += 1
             return known.to(arguments["sample"].device, copy=True)
         compiled = uses_compiler(run.mode)
-        sample, at = read_conditions(self._program.unet, self._program.architecture, **arguments)
+        name = run.resolved.networks[i]
+        network = self._networks[name]
+        if i and name != run.resolved.networks[i - 1]:
+            # Nothing that one network stored is another's. The plan extracts here, or only removes nodes.
+            run.cache.clear()
+            run.extracted = False
+        if len(self._networks) > 1:
+            network.follow(arguments["sample"])
+        sample, at = read_conditions(network.program.unet, network.program.architecture, **arguments)
         # Of an inference tensor no gradient can be taken.
         shape = (sample.shape, sample.dtype, sample.device, sample.is_inference(), _shape(arguments["context"]))
         choice, stores = run.resolved.choices[i], run.resolved.stores[i]
@@ -42,13 +51,13 @@ class EagerSteps:
             run.replay = None
             run.extracted = False
         run.shape = shape
-        if not run.extracted and self._inherits(choice):
+        if not run.extracted and _inherits(network, choice):
             choice, stores = 0, frozenset().union(*run.resolved.stores)
         run.extracted = run.extracted or not choice
         if not choice and compiled:
             stores = features_read(self._plan)  # one extract variant, not one for each set that is read later
-        mask = self._plan.mask(choice)
-        variant = self._variant(mask, frozenset() if choice else stores, compiled)
+        mask = network.masks[choice]
+        variant = self._variant(name, mask, frozenset() if choice else stores, compiled)
         inherited = Combining(self._plan.rule, run.cache, mask, i, run.start)
         # A compiled variant is given all at once, as its arguments.
         noise, stored = variant(sample, at, dict(inherited) if compiled else inherited)
@@ -64,17 +73,18 @@ class EagerSteps:
         result: Tensor = noise
         return result
 
-    def _inherits(self, choice: int) -> bool:
-        """Whether a step reads a feature. One that computes everything or only removes nodes reads none."""
-        return bool(choice and liveness(self._program.architecture, self._plan.mask(choice)).reads)
-
-    def _variant(self, mask: Mask, stores: frozenset[Feature], compiled: bool) -> Any:
-        key = (mask, stores, compiled)
+    def _variant(self, name: str, mask: Mask, stores: frozenset[Feature], compiled: bool) -> Any:
+        key = (name, mask, stores, compiled)
         variant = self._variants.get(key)
         if variant is None:
-            made = Variant(self._program, mask, stores)
+            made = Variant(self._networks[name].program, mask, stores)
             variant = self._variants.setdefault(key, Compiled(made, len(self._variants)) if compiled else made)
         return variant
+
+
+def _inherits(network: Network, choice: int) -> bool:
+    """Whether a step reads a feature. One that computes everything or only removes nodes reads none."""
+    return bool(choice and liveness(network.program.architecture, network.masks[choice]).reads)
 
 
 def _shape(context: Any) -> Any:

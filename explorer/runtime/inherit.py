@@ -21,6 +21,7 @@ from explorer.plans.plan import InheritancePlan, resolve_run
 from explorer.plans.schedulers import scheduler_for
 from explorer.runtime.eager import EagerSteps
 from explorer.runtime.graphs import StaticSteps, why_not
+from explorer.runtime.networks import Students, networks_of
 from explorer.runtime.patching import Patch, clear
 from explorer.runtime.replay import Recording
 from explorer.runtime.runs import Everywhere, Running, ThreadRuns
@@ -42,6 +43,7 @@ def inherit(
     compile: bool | str = False,
     fallback: bool = False,
     transfer: bool = False,
+    students: Students | None = None,
 ) -> Inheritance:
     """Run `target` (a diffusers pipeline with a UNet, or a UNet2DConditionModel) by `plan`, or by the plan of a file,
     an export's folder or a hub id (`InheritancePlan.from_pretrained`).
@@ -56,21 +58,22 @@ def inherit(
     eager instead of raising.
     transfer: carry a plan of another architecture over by the names of blocks and layers, with a warning that names
     what was dropped (`InheritancePlan.transfer`).
+    students: the networks of the plan's cast by their names, as `Student` or the folder of one.
 
     Raises:
         DeviceError: when the compiler's backend is missing. One that is there and fails raises CompileError at the
             first step that it does not take.
         PlanError: when the plan was made for another architecture, or for a scheduler that the pipeline's cannot be
-            exchanged for or that is not the one given; when it has a part that cannot be run (a student, a spacing of
-            timesteps, a speed-up adapter); or a plan is applied already.
-        ModelError: when the target has no supported UNet, another tool has patched it, or its ControlNet or LoRA was
-            made for a UNet of another layout.
+            exchanged for or that is not the one given; when it has a part that cannot be run (a student that is not
+            given, a spacing of timesteps, a speed-up adapter); or a plan is applied already.
+        ModelError: when the target has no supported UNet, another tool has patched it, its ControlNet or LoRA was made
+            for a UNet of another layout, or a student has another teacher.
     """
     mode = compile_mode(compile)
     chosen = plan if isinstance(plan, InheritancePlan) else InheritancePlan.from_pretrained(plan)
     if transfer:
         chosen = chosen.transfer(Architecture.of(getattr(target, "unet", target)))
-    return Inheritance(target, chosen, scheduler=scheduler, compile=mode, fallback=fallback)
+    return Inheritance(target, chosen, scheduler=scheduler, compile=mode, fallback=fallback, students=students or {})
 
 
 class Inheritance:
@@ -80,8 +83,9 @@ class Inheritance:
     """
 
     def __init__(
-        self, target: Any, plan: InheritancePlan, *, scheduler: Any, compile: CompileMode, fallback: bool
-    ) -> None:
+        self, target: Any, plan: InheritancePlan, *, scheduler: Any, compile: CompileMode, fallback: bool,
+        students: Students,
+    ) -> None:  # fmt: skip
         pipe = target if hasattr(target, "unet") else None
         unet = target.unet if pipe is not None else target
         self.plan = plan
@@ -93,17 +97,19 @@ class Inheritance:
             )
         if isinstance(unet, nn.Module):
             clear(unet)
-        check_target(unet, plan)
+        check_target(unet, plan, students)
         check_control_networks(pipe, plan.architecture)
         self._walk = ModuleWalk(unet)
         check_untouched(self._walk)
         self._program = Program(unet)
+        self._students = students
+        self._networks = networks_of(unet, self._program, plan, students)
         self._compile, self._fallback = compile, fallback
         self._idle: list[StaticSteps] = []
         self._warned: set[str] = set()
         self._failed = False
         self._mode = self._usable_mode()
-        self._eager = EagerSteps(self._program, plan)
+        self._eager = EagerSteps(self._networks, plan)
         self._everywhere = Everywhere()
         self._runs = ThreadRuns(self._everywhere)
         self._beginning = threading.Lock()
@@ -142,7 +148,7 @@ class Inheritance:
         self._exchanged.clear()
         self._everywhere = Everywhere()
         self._runs = ThreadRuns(self._everywhere)
-        self._eager = EagerSteps(self._program, self.plan)
+        self._eager = EagerSteps(self._networks, self.plan)
         self._idle.clear()
 
     def begin(self, evaluations: int, *, start: int = 0) -> None:
@@ -211,6 +217,10 @@ class Inheritance:
         try:
             if uses_graphs(self._compile):
                 reason = why_not(self._walk, _device(self.unet))
+                if self.plan.cast is not None:
+                    reason = (
+                        "the plan has a cast of several networks, whose steps are not captured; use off or default."
+                    )
                 if reason is not None:
                     raise ModelError(f"the compile mode {self._compile} cannot be had: {reason}")
             if uses_compiler(self._compile):
@@ -235,7 +245,7 @@ class Inheritance:
             raise CompileError(message) from error
         self._warn(f"{message} The plan runs eager.")
         self._failed, self._mode = True, "off"
-        self._eager = EagerSteps(self._program, self.plan)
+        self._eager = EagerSteps(self._networks, self.plan)
         self._idle.clear()
         run.mode, run.static = "off", None
         run.forget()
@@ -254,7 +264,8 @@ class Inheritance:
             check_untouched(modules)
             if modules is not self._walk and not self._program.is_current():
                 self._program = Program(self.unet)
-                self._eager = EagerSteps(self._program, self.plan)
+                self._networks = networks_of(self.unet, self._program, self.plan, self._students)
+                self._eager = EagerSteps(self._networks, self.plan)
                 self._idle.clear()
             self._walk = modules
             if walk is not None:
@@ -345,7 +356,12 @@ class Inheritance:
         return noise
 
     def _step(self, run: Running, arguments: dict[str, Any]) -> Tensor:
-        if self.recording is not None and run.evaluation == run.start == 0 and not uses_compiler(run.mode):
+        if (
+            self.recording is not None
+            and self.plan.cast is None
+            and run.evaluation == run.start == 0
+            and not uses_compiler(run.mode)
+        ):
             run.replay = self.recording.begin(self.plan, run.resolved, arguments)
         return self._eager.step(run, arguments)
 

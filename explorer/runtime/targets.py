@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Collection
 from typing import Any
 
 from torch import nn
@@ -15,8 +16,8 @@ from explorer.unet.module_walk import ModuleWalk
 from explorer.unet.own_forward import is_own, is_replaced
 
 
-def check_target(unet: Any, plan: InheritancePlan) -> None:
-    """Refuse what is no supported UNet, or another one than the plan's, and a plan that cannot be run.
+def check_target(unet: Any, plan: InheritancePlan, students: Collection[str] = ()) -> None:
+    """Refuse what is no supported UNet, or another one than the plan's, and a plan that cannot be run with `students`.
 
     Raises:
         PlanError: when the plan was made for another architecture, or `InheritancePlan.check_runnable` refuses it.
@@ -41,7 +42,7 @@ def check_target(unet: Any, plan: InheritancePlan) -> None:
             f"{type(unet).__name__} is not a UNet2DConditionModel of diffusers; give a Stable Diffusion UNet."
         )
     _check_forward("the UNet", unet)
-    plan.check_runnable()
+    plan.check_runnable(students)
 
 
 def check_scheduler(scheduler: Any, plan: InheritancePlan) -> None:

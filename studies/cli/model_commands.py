@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -71,6 +72,58 @@ def profile(
     profile_command(
         model, device=device, dtype=dtype, variant=variant, batch=batch, resolution=resolution, steps=steps,
         compile=compile, rounds=rounds, storage=storage, again=again, as_json=as_json,
+    )  # fmt: skip
+
+
+@commands.command()
+def students(
+    folders: Annotated[list[Path] | None, typer.Argument(help="Folders of distilled students.")] = None,
+    model: Model = SearchConfig.model,
+    as_json: Json = False,
+) -> None:
+    """Smaller networks that a model's UNet can become: what each lacks, its parameters and MACs."""
+    from studies.cli.commands.distill import students_command
+
+    students_command(model, folders or [], as_json)
+
+
+@commands.command()
+def distill(
+    student: Annotated[
+        str, typer.Argument(help="Base, Small, Tiny, M1, M2, M3, or removed parts ('dn0.l1-- up3.l1--').")
+    ],
+    folder: Annotated[Path, typer.Option("--out", help="Folder for the student. The same command resumes there.")],
+    model: Model = SearchConfig.model,
+    freeze: Annotated[
+        str | None,
+        typer.Option(help="deep (blocks without removed parts), none, or names of blocks [deep where there are such]."),
+    ] = None,
+    source: Annotated[
+        Path | None, typer.Option("--from", help="A distilled student whose weights this one begins with.")
+    ] = None,
+    data: Annotated[
+        str, typer.Option(help="teacher (its own runs), or a folder of pictures with a .txt caption each.")
+    ] = "teacher",
+    prompts: Annotated[
+        str | None, typer.Option(help="Prompts of the teacher's runs: a set, a .txt or a .jsonl file [the model's].")
+    ] = None,
+    runs: Annotated[int, typer.Option(help="Runs of the teacher.")] = 512,
+    timesteps: Annotated[
+        str, typer.Option(help="The part of the run that the student is for; 0 is the run's beginning.")
+    ] = "0..1",
+    steps: Annotated[int | None, typer.Option(help="Training steps [1000, unless --minutes].")] = None,
+    minutes: Annotated[float | None, typer.Option(help="Minutes of training, instead of steps.")] = None,
+    batch: Annotated[int, typer.Option(help="Samples of a training step.")] = 64,
+    rate: Annotated[float, typer.Option("--lr", help="Learning rate.")] = 1e-3,
+    seed: Annotated[int, typer.Option(help="Seed of the training.")] = 0,
+    device: Device = SearchConfig.device,
+) -> None:
+    """Train a student of a model's UNet to do what the UNet does. Interrupted, the same command resumes."""
+    from studies.cli.commands.distill import distill_command
+
+    distill_command(
+        student, model=model, folder=folder, freeze=freeze, source=source, data=data, prompts=prompts,
+        timesteps=timesteps, steps=steps, minutes=minutes, batch=batch, rate=rate, seed=seed, runs=runs, device=device,
     )  # fmt: skip
 
 

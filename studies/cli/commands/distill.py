@@ -1,0 +1,212 @@
+"""`explorer distill` and `explorer students`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from explorer.errors import ModelError, PlanError, TrainingError
+from studies.cli.commands.output import duration, out, print_json, table, words
+
+if TYPE_CHECKING:
+    from explorer.networks.student import Student
+    from training.loop import Training
+
+RUNS = 512
+"""Runs of the teacher that a student is taught on."""
+HELD_OUT = 8
+"""Prompts of the paired drift."""
+LOOKS = 10
+"""Measurements of the paired drift over a training."""
+
+
+def distill_command(
+    what: str,
+    *,
+    model: str,
+    folder: Path,
+    freeze: str | None,
+    source: Path | None,
+    data: str,
+    prompts: str | None,
+    timesteps: str,
+    steps: int | None,
+    minutes: float | None,
+    batch: int,
+    rate: float,
+    seed: int,
+    runs: int,
+    device: str,
+) -> None:
+    """Distil a student and print where it is. Interrupted, it goes on by the same command."""
+    from explorer.devices import resolve_device
+    from explorer.models.loading import default_guidance, has_weights, load_pipeline
+    from explorer.models.prompts import load_prompts
+    from studies.interrupts import interruptible
+    from training.loop import Budget
+
+    part = _part(timesteps)
+    if steps is None and minutes is None:
+        steps = 1000
+    for name, value in (("--steps", steps), ("--minutes", minutes), ("--batch", batch), ("--runs", runs)):
+        if value is not None and value <= 0:
+            raise TrainingError(f"{name} must be positive, got {value}.")
+    if not has_weights(model):
+        raise TrainingError(f"{model} has random weights, so there is nothing to learn from it; give a trained model.")
+    if data != "teacher" and not Path(data).is_dir():
+        raise TrainingError(f"--data {data!r} is no folder; give a folder of captioned pictures, or 'teacher'.")
+    embedded = model == "emoji"
+    taught = load_prompts(prompts or ("emoji-search" if embedded else "hub-search"))
+    held_out = load_prompts("emoji-certificate" if embedded else "hub-certificate", HELD_OUT)
+    console = words()
+    with interruptible():
+        console.print(f"loading {model} ...", markup=False)
+        pipe = load_pipeline(model, device=str(resolve_device(device)))
+        pipe.set_progress_bar_config(disable=True)
+        _distil(
+            pipe, what, folder, Budget(steps, minutes), freeze=freeze, source=source, data=data,
+            taught=taught.texts, held_out=held_out.texts, guidance=default_guidance(model), part=part, batch=batch,
+            rate=rate, seed=seed, runs=runs,
+        )  # fmt: skip
+
+
+def _distil(
+    pipe: Any, what: str, folder: Path, budget: Any, *, freeze: str | None, source: Path | None, data: str,
+    taught: Sequence[str], held_out: Sequence[str], guidance: float, part: tuple[float, float], batch: int, rate: float,
+    seed: int, runs: int,
+) -> None:  # fmt: skip
+    from explorer.networks.student import Student
+    from training.distill import Settings, distill, trained_blocks
+    from training.folders import alone
+    from training.held_out import DriftLog, PairedDrift
+    from training.teacher_data import captioned_pictures, teacher_runs
+
+    say = words().print
+    student = student_of(what, pipe.unet, part)
+    blocks = trained_blocks(student, freeze)
+    origin = None if source is None else Student.load(source)
+    settings = Settings(batch=batch, rate=rate, seed=seed, timesteps=part)
+    with alone(folder, "distill"):
+        say(f"student {student.name}: {student.parameters / 1e6:.1f} M parameters, trained: {', '.join(blocks)}",
+            markup=False)  # fmt: skip
+        if data == "teacher":
+            began = time.monotonic()
+
+            def show(done: int, of: int) -> None:
+                seconds = (time.monotonic() - began) * (of - done) / done
+                say(f"runs of the teacher: {done} of {of}, {duration(seconds)} left", markup=False)
+
+            examples = teacher_runs(
+                pipe, taught, runs, folder / "checkpoint" / "runs", guidance=max(guidance, 1.5), seed=seed,
+                progress=show,
+            )  # fmt: skip
+        else:
+            examples = captioned_pictures(pipe, Path(data))
+        drift = PairedDrift(pipe, student, held_out, guidance)
+        log: list[DriftLog] = []
+
+        def look(training: Training) -> None:
+            """Measure the drift of the averaged weights now and then, at the same steps in a resumed training."""
+            if not log:
+                log.append(DriftLog(training.folder / "drift.csv", training.step - 1))
+                if not log[0].rows:
+                    log[0].add(0, drift(student.network(pipe.unet)))
+                    say(f"before: {_shown(log[0].rows[-1])} to the teacher on held-out prompts", markup=False)
+            done = training.budget.progress(training.step, training.seconds)
+            before = training.budget.progress(training.step - 1, training.seconds)
+            if done >= 1 or int(done * LOOKS) > int(before * LOOKS):
+                tensors = {name: value.detach().cpu() for name, value in training.average.values.items()}
+                log[0].add(training.step, drift(student.trained_as(tensors, blocks).network(pipe.unet, check=False)))
+                say(f"step {training.step}: {_shown(log[0].rows[-1])} to the teacher", markup=False)
+
+        made = distill(pipe, student, examples, folder, budget, settings, blocks=blocks, source=origin, on_step=look)
+    size = (folder / "student.safetensors").stat().st_size
+    say(f"wrote {folder} ({size / 1e6:.1f} MB, {len(made.tensors)} tensors)", markup=False)
+
+
+def _shown(row: tuple[int, float, float, float]) -> str:
+    return f"{row[1]:.1f} dB [{row[2]:.1f}, {row[3]:.1f}]"
+
+
+def _part(text: str) -> tuple[float, float]:
+    """`0..0.4` as the part of a run."""
+    first, dots, last = text.partition("..")
+    try:
+        start, end = float(first), float(last)
+    except ValueError:
+        dots = ""
+    if not dots or not 0 <= start < end <= 1:
+        raise TrainingError(f"--timesteps is a part of the run such as 0..0.4 (0: its beginning), got {text!r}.")
+    return start, end
+
+
+def student_of(what: str, unet: Any, part: tuple[float, float] = (0.0, 1.0)) -> Student:
+    """A named student, or one whose removed parts are written as a plan writes them (`dn0.l1-- up3.l1--`).
+
+    Raises:
+        ModelError: For anything else.
+    """
+    from dataclasses import replace
+
+    from explorer.networks.removals import NAMED
+    from explorer.networks.student import Student
+    from explorer.plans.plan_text import mask_from_text
+    from explorer.unet.architecture import Architecture
+
+    if what.lower() in {name.lower() for name in NAMED}:
+        student = Student.named(what, unet)
+    else:
+        try:
+            removed = mask_from_text(Architecture.of(unet), what)
+        except PlanError as error:
+            raise ModelError(f"{what!r:.80} is no student: {error}") from error
+        if not len(removed) or any(form not in ("zero", "bypass") for form in removed.forms.values()):
+            raise ModelError(
+                f"{what!r:.80} is no student; give one of {', '.join(NAMED)}, or the parts to remove, such as "
+                "'dn0.l1-- up3.l1--'."
+            )
+        student = Student.removing(unet, removed.forms)
+    return replace(student, timesteps=part)
+
+
+def students_command(model: str, folders: Sequence[Path], as_json: bool) -> None:
+    """The named students of a model and those in folders, with what they cost."""
+    from explorer.models.loading import load_empty_unet
+    from explorer.networks.removals import NAMED
+    from explorer.networks.student import Student
+
+    unet = load_empty_unet(model)
+    size = unet.config.sample_size
+    height, width = (size, size) if isinstance(size, int) else size
+    rows = []
+    for place in (*NAMED, *folders):
+        try:
+            student = Student.named(place, unet) if isinstance(place, str) else Student.load(place)
+        except ModelError:
+            if isinstance(place, Path):
+                raise
+            continue  # a UNet of fewer levels has fewer named students
+        rows.append(
+            {
+                "name": student.name,
+                "removed": student.removed.forms,
+                "parameters": student.parameters,
+                "macs": student.macs(height, width),
+                "macs_share": student.macs_share(height, width),
+                "trained_blocks": list(student.trained),
+                "weights": None if isinstance(place, str) else str(place),
+            }
+        )
+    if as_json:
+        print_json(rows)
+        return
+    shown = table("student", ">parameters", ">GMACs", ">MACs", ">removed", "weights")
+    for row in rows:
+        removed: Any = row["removed"]
+        shown.add_row(
+            str(row["name"]), f"{row['parameters']:,}", f"{row['macs'] / 1e9:.2f}", f"{row['macs_share']:.1%}",
+            f"{len(removed)} nodes", "the teacher's" if row["weights"] is None else str(row["weights"]),
+        )  # fmt: skip
+    out().print(shown)

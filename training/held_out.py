@@ -1,0 +1,83 @@
+"""How far a student's pictures are from its teacher's, on prompts that it is not taught on."""
+
+from __future__ import annotations
+
+import copy
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from explorer import InheritancePlan, inherit
+from explorer.bootstrap import mean_estimate
+from explorer.estimate import Estimate
+from explorer.files import write_whole
+from explorer.models.pictures import generate
+from explorer.networks.student import Student
+from explorer.plans.schedule import Every
+from explorer.plans.schedulers import scheduler_for
+from explorer.quality.paired import psnr
+from explorer.unet.architecture import Architecture
+
+STEPS = 10
+"""Of each picture."""
+
+
+class PairedDrift:
+    """PSNR of a student's pictures to its teacher's, from the same noise under DDIM.
+
+    Args:
+        pipe: The teacher's pipeline.
+        student: Whose nodes are removed.
+        prompts: Held out from the training.
+        guidance: The guidance scale.
+        seed: Of the first picture.
+    """
+
+    def __init__(self, pipe: Any, student: Student, prompts: Sequence[str], guidance: float, seed: int = 1) -> None:
+        self._pipe = copy.copy(pipe)
+        self._pipe.scheduler = scheduler_for(pipe.scheduler, "DDIMScheduler")
+        if self._pipe.scheduler is pipe.scheduler:
+            self._pipe.scheduler = type(pipe.scheduler).from_config(pipe.scheduler.config)
+        self._how: dict[str, Any] = {"seed": seed, "steps": STEPS, "guidance": guidance, "batch_size": len(prompts)}
+        self._prompts, self._removed = list(prompts), student.removed
+        self._teacher = generate(self._pipe, self._prompts, **self._how)
+
+    def __call__(self, network: nn.Module) -> Estimate:
+        """The mean PSNR in dB with its 95% interval.
+
+        Args:
+            network: The student's UNet, see `Student.network`. It is not changed.
+        """
+        other = copy.copy(self._pipe)
+        other.unet = network
+        plan = InheritancePlan(Architecture.of(network), STEPS, (self._removed,), Every())
+        with torch.no_grad(), inherit(other, plan):
+            return mean_estimate(psnr(generate(other, self._prompts, **self._how), self._teacher))
+
+
+class DriftLog:
+    """`drift.csv` in a training's folder: a row for each measurement, those after the checkpoint forgotten.
+
+    Args:
+        path: Of the file.
+        step: That the training goes on from.
+    """
+
+    def __init__(self, path: Path, step: int) -> None:
+        self.path = path
+        self.rows: list[tuple[int, float, float, float]] = []
+        if path.exists():
+            with path.open(encoding="utf-8") as stream:
+                for row in csv.DictReader(stream):
+                    if int(row["step"]) <= step:
+                        self.rows.append((int(row["step"]), *(float(row[name]) for name in ("psnr", "low", "high"))))
+
+    def add(self, step: int, drift: Estimate) -> None:
+        """Write a row."""
+        self.rows.append((step, drift.value, drift.low, drift.high))
+        lines = ["step,psnr,low,high", *(f"{n},{value:.3f},{low:.3f},{high:.3f}" for n, value, low, high in self.rows)]
+        write_whole(self.path, ("\n".join(lines) + "\n").encode())
