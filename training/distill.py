@@ -255,6 +255,7 @@ def distill(
     blocks: tuple[str, ...],
     source: Student | None = None,
     workers: int = 1,
+    accelerator: Any = None,
     on_step: Callable[[Training], None] | None = None,
 ) -> Student:
     """Distil a student, or go on from the checkpoint in `folder / "checkpoint"`, and save it in `folder`.
@@ -269,6 +270,7 @@ def distill(
         blocks: Those to train, see `trained_blocks`.
         source: A distilled student whose weights it begins with, where it has them.
         workers: Processes on a CPU, of one thread each.
+        accelerator: Of the processes that `accelerate launch` has started, instead of workers.
         on_step: Called after each step.
 
     Returns:
@@ -297,11 +299,12 @@ def distill(
     )  # fmt: skip
     training.resume()
     loss = make_loss(Pair(pipe.unet, network, student.removed), examples, pipe.scheduler, settings)
-    for _ in training.run(loss, settings.rate, WARM_UP, workers):
+    for _ in training.run(loss, settings.rate, WARM_UP, workers, accelerator):
         if on_step is not None:
             on_step(training)
     made = begun.trained_as(
         {name: value.detach().cpu().clone() for name, value in training.average.values.items()}, blocks
     )
-    made.save(folder)
+    if training.writes:
+        made.save(folder)
     return made

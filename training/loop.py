@@ -7,12 +7,14 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from explorer.errors import TrainingError
 from explorer.files import write_whole
 from training.muon import Muon
+from training.processes import Processes
 from training.team import Loss, Team
 from training.tensors import load_tensors, metadata_of, save_tensors
 
@@ -110,6 +112,8 @@ class Training:
     seconds: float = 0.0
     sums: dict[str, torch.Tensor] = field(default_factory=dict)
     rows: int = 0
+    writes: bool = True
+    """Whether this process writes files: one of several does."""
 
     def __post_init__(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -119,6 +123,9 @@ class Training:
         return self.folder / "checkpoint.safetensors"
 
     def save(self) -> None:
+        """Write the checkpoint."""
+        if not self.writes:
+            return
         tensors: dict[str, torch.Tensor] = {}
         for name, p in self.parameters.items():
             tensors[f"p/{name}"] = p
@@ -178,9 +185,19 @@ class Training:
         else:
             self.log.unlink()
 
-    def run(self, loss_of: Loss, rate: float, warm_up: int, workers: int = 1) -> Iterator[int]:
-        """Train until the budget is spent; yields after every step. `loss_of(step, share)["loss"]` is minimised."""
-        team = Team(list(self.parameters.values()), self.optimizer, loss_of, workers)
+    def run(self, loss_of: Loss, rate: float, warm_up: int, workers: int = 1, accelerator: Any = None) -> Iterator[int]:
+        """Train until the budget is spent; yields after every step. `loss_of(step, share)["loss"]` is minimised.
+
+        workers: processes on a CPU that this one starts. accelerator: of the processes that `accelerate launch` has
+        started, instead; the first of them writes.
+        """
+        parameters = list(self.parameters.values())
+        team: Team | Processes
+        if accelerator is None:
+            team = Team(parameters, self.optimizer, loss_of, workers)
+        else:
+            team = Processes(parameters, self.optimizer, loss_of, accelerator)
+            self.writes = accelerator.is_main_process
         saved = started = time.monotonic()
         before = self.seconds
         try:
@@ -191,7 +208,7 @@ class Training:
                 losses = team.step(self.step, now)
                 self.average.update(self.step)
                 self.step += 1
-                self.seconds = before + time.monotonic() - started
+                self.seconds = team.agree(before + time.monotonic() - started)
                 self.note(losses)
                 if self.step % self.log_every == 0 or self.budget.progress(self.step, self.seconds) >= 1.0:
                     self.report(now)
@@ -212,7 +229,7 @@ class Training:
 
     def report(self, rate: float) -> None:
         """Write a row to the log, and show it with the time left."""
-        if not self.rows:
+        if not self.rows or not self.writes:
             return
         means = {name: float(value) / self.rows for name, value in self.sums.items()}
         self.sums, self.rows = {}, 0

@@ -70,6 +70,10 @@ class Team:
             raise TrainingError("a process of the training has ended; the same command goes on with it.") from error
         return {name: value * (self.size if name == "loss" else 1) for name, value in losses.items()}
 
+    def agree(self, seconds: float) -> float:
+        """The clock by which the training ends: this process's, as the others follow it."""
+        return seconds
+
     def end(self) -> None:
         """Let the helpers go, wherever they are: an interrupt may have come in the middle of a step."""
         if self.helpers:
