@@ -117,6 +117,7 @@ def distill(
     rate: Annotated[float, typer.Option("--lr", help="Learning rate.")] = 1e-3,
     seed: Annotated[int, typer.Option(help="Seed of the training.")] = 0,
     device: Device = SearchConfig.device,
+    half: Annotated[bool, typer.Option("--half", help="Compute in bfloat16 where it is safe.")] = False,
 ) -> None:
     """Train a student of a model's UNet to do what the UNet does. Interrupted, the same command resumes."""
     from studies.cli.commands.distill import distill_command
@@ -124,6 +125,7 @@ def distill(
     distill_command(
         student, model=model, folder=folder, freeze=freeze, source=source, data=data, prompts=prompts,
         timesteps=timesteps, steps=steps, minutes=minutes, batch=batch, rate=rate, seed=seed, runs=runs, device=device,
+        half=half,
     )  # fmt: skip
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +41,7 @@ def distill_command(
     seed: int,
     runs: int,
     device: str,
+    half: bool,
 ) -> None:
     """Distil a student and print where it is. Interrupted, it goes on by the same command."""
     from explorer.devices import resolve_device
@@ -60,22 +63,37 @@ def distill_command(
     embedded = model == "emoji"
     taught = load_prompts(prompts or ("emoji-search" if embedded else "hub-search"))
     held_out = load_prompts("emoji-certificate" if embedded else "hub-certificate", HELD_OUT)
-    console = words()
     with interruptible():
-        console.print(f"loading {model} ...", markup=False)
-        pipe = load_pipeline(model, device=str(resolve_device(device)))
+        accelerator = _accelerator(device, half)
+        say = words().print if accelerator is None or accelerator.is_main_process else _silent
+        say(f"loading {model} ...", markup=False)
+        where = resolve_device(device) if accelerator is None else accelerator.device
+        pipe = load_pipeline(model, device=str(where))
         pipe.set_progress_bar_config(disable=True)
         _distil(
             pipe, what, folder, Budget(steps, minutes), freeze=freeze, source=source, data=data,
             taught=taught.texts, held_out=held_out.texts, guidance=default_guidance(model), part=part, batch=batch,
-            rate=rate, seed=seed, runs=runs,
+            rate=rate, seed=seed, runs=runs, accelerator=accelerator, say=say,
         )  # fmt: skip
+
+
+def _accelerator(device: str, half: bool) -> Any:
+    """Of the processes that `accelerate launch` started, or for half precision; None for plain training."""
+    if int(os.environ.get("WORLD_SIZE", "1")) < 2 and not half:
+        return None
+    from accelerate import Accelerator
+
+    return Accelerator(cpu=device == "cpu", mixed_precision="bf16" if half else "no")
+
+
+def _silent(*_: Any, **__: Any) -> None:
+    """What the other processes print."""
 
 
 def _distil(
     pipe: Any, what: str, folder: Path, budget: Any, *, freeze: str | None, source: Path | None, data: str,
     taught: Sequence[str], held_out: Sequence[str], guidance: float, part: tuple[float, float], batch: int, rate: float,
-    seed: int, runs: int,
+    seed: int, runs: int, accelerator: Any, say: Callable[..., None],
 ) -> None:  # fmt: skip
     from explorer.networks.student import Student
     from training.distill import Settings, distill, trained_blocks
@@ -83,12 +101,12 @@ def _distil(
     from training.held_out import DriftLog, PairedDrift
     from training.teacher_data import captioned_pictures, teacher_runs
 
-    say = words().print
+    main = accelerator is None or accelerator.is_main_process
     student = student_of(what, pipe.unet, part)
     blocks = trained_blocks(student, freeze)
     origin = None if source is None else Student.load(source)
     settings = Settings(batch=batch, rate=rate, seed=seed, timesteps=part)
-    with alone(folder, "distill"):
+    with alone(folder, "distill") if main else nullcontext():
         say(f"student {student.name}: {student.parameters / 1e6:.1f} M parameters, trained: {', '.join(blocks)}",
             markup=False)  # fmt: skip
         if data == "teacher":
@@ -98,17 +116,20 @@ def _distil(
                 seconds = (time.monotonic() - began) * (of - done) / done
                 say(f"runs of the teacher: {done} of {of}, {duration(seconds)} left", markup=False)
 
-            examples = teacher_runs(
-                pipe, taught, runs, folder / "checkpoint" / "runs", guidance=max(guidance, 1.5), seed=seed,
-                progress=show,
-            )  # fmt: skip
+            with nullcontext() if accelerator is None else accelerator.main_process_first():
+                examples = teacher_runs(
+                    pipe, taught, runs, folder / "checkpoint" / "runs", guidance=max(guidance, 1.5), seed=seed,
+                    progress=show,
+                )  # fmt: skip
         else:
             examples = captioned_pictures(pipe, Path(data))
-        drift = PairedDrift(pipe, student, held_out, guidance)
+        drift = PairedDrift(pipe, student, held_out, guidance) if main else None
         log: list[DriftLog] = []
 
         def look(training: Training) -> None:
             """Measure the drift of the averaged weights now and then, at the same steps in a resumed training."""
+            if drift is None:
+                return
             if not log:
                 log.append(DriftLog(training.folder / "drift.csv", training.step - 1))
                 if not log[0].rows:
@@ -121,7 +142,12 @@ def _distil(
                 log[0].add(training.step, drift(student.trained_as(tensors, blocks).network(pipe.unet, check=False)))
                 say(f"step {training.step}: {_shown(log[0].rows[-1])} to the teacher", markup=False)
 
-        made = distill(pipe, student, examples, folder, budget, settings, blocks=blocks, source=origin, on_step=look)
+        made = distill(
+            pipe, student, examples, folder, budget, settings, blocks=blocks, source=origin, accelerator=accelerator,
+            on_step=look,
+        )  # fmt: skip
+    if not main:
+        return
     size = (folder / "student.safetensors").stat().st_size
     say(f"wrote {folder} ({size / 1e6:.1f} MB, {len(made.tensors)} tensors)", markup=False)
 
