@@ -172,7 +172,7 @@ class InheritancePlan:
         return "" if self.scheduler is None else f" of {short(self.scheduler)}"
 
     def transfer(self, architecture: Architecture) -> InheritancePlan:
-        """This plan for another architecture, by the names of blocks and layers: see `explorer.plans.transfer`."""
+        """This plan for another architecture, its nodes mapped to those there: see `explorer.plans.transfer`."""
         return transfer(self, architecture)
 
     def with_rule(self, rule: Rule) -> InheritancePlan:

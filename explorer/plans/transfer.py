@@ -44,7 +44,7 @@ def transfer(plan: InheritancePlan, architecture: Architecture) -> InheritancePl
     def moved_to(name: str, form: Form) -> str | None:
         return stand_in(ours, pairs, name) if form == "output" and pruned else pairs.get(name)
 
-    inherited = [entry for entry in dict.fromkeys(entry for mask in plan.masks for entry in mask.entries)]
+    inherited = list(dict.fromkeys(entry for mask in plan.masks for entry in mask.entries))
     places = {entry: place for entry in inherited if (place := moved_to(*entry)) is not None}
     masks = tuple(_moved(mask, places) for mask in plan.masks)
     kept = {name for name, _ in places}

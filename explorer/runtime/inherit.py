@@ -54,16 +54,15 @@ def inherit(
     variant captured as one CUDA graph) or cudagraphs-eager (captured without the compiler).
     fallback: where that cannot be had (no GPU, offloading, no compiler, one that fails at a step ...), warn and run
     eager instead of raising.
-    transfer: carry a plan of another architecture over by the names of blocks and layers, with a warning that names
-    what was dropped (`InheritancePlan.transfer`).
+    transfer: map a plan of another architecture to this one, with a warning that names what was dropped
+    (`InheritancePlan.transfer`).
 
     Raises:
         DeviceError: when the compiler's backend is missing. One that is there and fails raises CompileError at the
             first step that it does not take.
         PlanError: when the plan was made for another architecture, or for a scheduler that the pipeline's cannot be
             exchanged for or that is not the one given; or a plan is applied already.
-        ModelError: when the target has no supported UNet, another tool has patched it, or its ControlNet or LoRA was
-            made for a UNet of another layout.
+        ModelError: when the UNet is not supported or patched by another tool, or its ControlNet or LoRA is for another.
     """
     mode = compile_mode(compile)
     chosen = plan if isinstance(plan, InheritancePlan) else InheritancePlan.from_pretrained(plan)
@@ -129,8 +128,8 @@ class Inheritance:
         self.remove()
 
     def remove(self) -> None:
-        """Restore the pipeline exactly and drop every feature. Doing it twice is no error. A tool that has wrapped the
-        UNet's forward since goes on with the stock forward."""
+        """Restore the pipeline exactly and drop every feature; a second call does nothing. A tool that has wrapped the
+        UNet's forward since goes on with the stock one."""
         if self._patch.is_off():
             return
         self._patch.take_off()
@@ -164,8 +163,7 @@ class Inheritance:
         schedulers of their own, as without a plan.
 
         Raises:
-            PlanError: when the pipeline has another UNet, or as `inherit` for its scheduler.
-            ModelError: when its ControlNet was made for another layout.
+            PlanError, ModelError: when the pipeline has another UNet, or as `inherit` for its scheduler and ControlNet.
         """
         if getattr(other, "unet", self.unet) is not self.unet:
             raise PlanError(f"this {type(other).__name__} has another UNet; apply a plan to it with inherit().")
@@ -185,14 +183,12 @@ class Inheritance:
 
     @property
     def cache_bytes(self) -> int:
-        """Bytes of the features held now, of all runs; of the present form's static buffers where steps are
-        captured."""
+        """Bytes of the features held now, of all runs; where steps are captured, of the present static buffers."""
         return sum(run.bytes for run in self._everywhere.runs()) + sum(static.bytes for static in list(self._idle))
 
     @property
     def peak_cache_bytes(self) -> int:
-        """The most bytes of features that a run held at once since the last run began, with those that the rule had
-        combined for a step."""
+        """The most bytes of features that a run held at once since the last one began, those combined included."""
         return self._peak
 
     def __reduce_ex__(self, _: Any) -> Any:

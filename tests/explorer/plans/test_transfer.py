@@ -109,10 +109,10 @@ def one_mask(architecture: Architecture, mask: Mask) -> InheritancePlan:
 @pytest.mark.parametrize(
     ("other", "ours", "theirs"),
     [
-        (BASE, "dn1.l0.attn", "dn1.l0.attn"), (BASE, "up1.l0.attn", "up1.l0.attn"), (BASE, "up1.l2.attn", "up1.l1.attn"),
-        (BASE, "up3.l2.res", "up3.l1.res"), (BASE, "mid.attn", "mid.attn"), (M2, "up1.l1.attn", "up1.l1.attn"),
-        (M2, "up2.l2.res", "up2.l1.res"), (BK_TINY, "up1.l2.attn", "up0.l1.attn"), (BK_TINY, "dn2.l0.res", "dn2.l0.res"),
-        (BK_TINY, "up3.l0.res", "up2.l0.res"),
+        (BASE, "dn1.l0.attn", "dn1.l0.attn"), (BASE, "up1.l0.attn", "up1.l0.attn"),
+        (BASE, "up1.l2.attn", "up1.l1.attn"), (BASE, "up3.l2.res", "up3.l1.res"), (BASE, "mid.attn", "mid.attn"),
+        (M2, "up1.l1.attn", "up1.l1.attn"), (M2, "up2.l2.res", "up2.l1.res"), (BK_TINY, "up1.l2.attn", "up0.l1.attn"),
+        (BK_TINY, "dn2.l0.res", "dn2.l0.res"), (BK_TINY, "up3.l0.res", "up2.l0.res"),
     ],
 )  # fmt: skip
 def test_nodes_of_a_pruned_unet_are_mapped_and_back(other: Architecture, ours: str, theirs: str) -> None:
