@@ -132,7 +132,7 @@ class ClockedMeter(LatencyMeter):
 
 
 @dataclass(frozen=True)
-class Timed:
+class TimedEvaluator:
     """An evaluator whose seconds are kept, by plan, in the work folder. Those of timing the loop are kept as `latency`
     and are not part of `seconds`."""
 
@@ -151,8 +151,8 @@ class Timed:
     def evaluations(self, plan: InheritancePlan) -> int:
         return self.session.evaluator.evaluations(plan)
 
-    def screen(self, plan: InheritancePlan) -> str | None:
-        return self.session.evaluator.screen(plan)
+    def rejection(self, plan: InheritancePlan) -> str | None:
+        return self.session.evaluator.rejection(plan)
 
     def score(self, plan: InheritancePlan, part: Part | None = None) -> Scored:
         clock, before = self.meter.clock, sum(self.meter.spent)
@@ -207,7 +207,7 @@ def measure_ours(config: SearchConfig, session: Session, plans: list[Inheritance
             began = clock()
             session.evaluator.baseline_pictures()
             work.write("ours-once", {"seconds": clock() - began})
-        evaluator = Timed(session, work)
+        evaluator = TimedEvaluator(session, work)
         before = standing_plans(session)
         enqueue(store, study, before, session.space, evaluator.evaluations)
         enqueue(store, study, plans, session.space, evaluator.evaluations, origin="search")

@@ -24,7 +24,7 @@ from explorer.devices import resolve_device
 from explorer.errors import PlanError
 from explorer.models.workload import twin, unet_inputs
 from explorer.timing.designed_masks import designed_masks
-from explorer.timing.profile import Profile, Timed
+from explorer.timing.profile import Profile, TimedPrediction
 from explorer.timing.step_times import StepSamples, time_steps
 from explorer.unet.architecture import Architecture
 from explorer.unet.mask import FORMS, Form, Mask
@@ -68,17 +68,19 @@ def timed_chunk(pipe: Any, profile: Profile, masks: list[Mask]) -> StepSamples:
     return samples
 
 
-def compared(profile: Profile, masks: list[Mask], chunks: list[StepSamples]) -> list[Timed]:
+def compared(profile: Profile, masks: list[Mask], chunks: list[StepSamples]) -> list[TimedPrediction]:
     """Of each mask that was timed its prediction and its time, at the speed of the profile's extract step."""
     extract = profile.extract_seconds
     found = [(samples, k) for samples in chunks for k in range(len(samples.pairs))]
     return [
-        Timed(f"mask {n}", samples.seconds(k, extract), profile.cost_model.step_seconds(mask), samples.relative(k))
+        TimedPrediction(
+            f"mask {n}", samples.seconds(k, extract), profile.cost_model.step_seconds(mask), samples.relative(k)
+        )
         for n, (mask, (samples, k)) in enumerate(zip(masks, found, strict=False))
     ]
 
 
-def figure_of(profile: Profile, timed: list[Timed]) -> go.Figure:
+def figure_of(profile: Profile, timed: list[TimedPrediction]) -> go.Figure:
     made = go.Figure()
     made.add_scatter(
         x=[1e3 * each.measured for each in timed], y=[100 * each.error for each in timed], mode="markers", name="mask"
@@ -92,7 +94,7 @@ def figure_of(profile: Profile, timed: list[Timed]) -> go.Figure:
     return made
 
 
-class Result:
+class ErrorResult:
     """The chunks so far and the profile; written whenever something was added."""
 
     def __init__(self, arguments: argparse.Namespace) -> None:
@@ -143,7 +145,7 @@ def main() -> None:
     parser.add_argument("--nodes", type=Path, help="also write there what benchmarks.node_times tells, of this profile")
     resumable(parser)
     arguments = parser.parse_args()
-    result = Result(arguments)
+    result = ErrorResult(arguments)
     pipe = measure.load(arguments)
     steps = node_times.STEPS if arguments.nodes else 10
     profile = measure.profiled(pipe, arguments, steps, result.profile, result.keep)

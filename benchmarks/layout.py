@@ -68,7 +68,7 @@ LOADED = "as loaded"
 
 
 @dataclass(frozen=True)
-class Choice:
+class LayoutChoice:
     """A UNet and the SDPA backend that it is to use; None: torch picks."""
 
     unet: Any
@@ -80,14 +80,14 @@ class Choice:
         return result
 
 
-def choices_of(unet: Any) -> dict[str, Choice]:
+def choices_of(unet: Any) -> dict[str, LayoutChoice]:
     """Every choice on a copy of the UNet of its own; backends share the one that is as it was loaded."""
-    made = {LOADED: Choice(unet)}
+    made = {LOADED: LayoutChoice(unet)}
     for name, change in CHANGES.items():
         other = copy.deepcopy(unet)
         change(other)
-        made[name] = Choice(other)
-    return made | {name: Choice(unet, backend) for name, backend in BACKENDS.items()}
+        made[name] = LayoutChoice(other)
+    return made | {name: LayoutChoice(unet, backend) for name, backend in BACKENDS.items()}
 
 
 def arguments_of(unet: Any, batch: int, size: tuple[int, int], tokens: int, device: Any) -> dict[str, Any]:
@@ -122,7 +122,9 @@ def rounding(noise: torch.Tensor, reference: torch.Tensor) -> dict[str, float]:
 
 
 @torch.no_grad()
-def measure(choices: dict[str, Choice], given: dict[str, Any], device: torch.device, rounds: int) -> dict[str, Any]:
+def measure(
+    choices: dict[str, LayoutChoice], given: dict[str, Any], device: torch.device, rounds: int
+) -> dict[str, Any]:
     """Every sample of each choice, how far its noise is from that of the first, and why what is left out was."""
     from explorer.runtime.graphs import capture_graph
 
@@ -132,7 +134,7 @@ def measure(choices: dict[str, Choice], given: dict[str, Any], device: torch.dev
     left_out: dict[str, str] = {}
     for name, choice in choices.items():
 
-        def eager(choice: Choice = choice) -> torch.Tensor:
+        def eager(choice: LayoutChoice = choice) -> torch.Tensor:
             return choice.noise(given)
 
         try:

@@ -24,7 +24,7 @@ from studies.settings import Objective
 
 
 @dataclass(frozen=True)
-class Result:
+class RaceResult:
     """Of one way to race. made: share of the searched plans' pictures. dropped: their rows, with the look's prompts."""
 
     made: float
@@ -42,7 +42,7 @@ def rivals_of(store: Store, study: StudyRecord, rows: list[TrialRow]) -> dict[st
     return found
 
 
-def raced(rows: list[TrialRow], rivals: dict[str, Rival], count: int, batch: int, first: int) -> Result:
+def raced(rows: list[TrialRow], rivals: dict[str, Rival], count: int, batch: int, first: int) -> RaceResult:
     """The study in the order in which it was scored; what is dropped is no rival of what comes later."""
     standing: list[Rival] = []
     dropped, pictures, whole = [], 0, 0
@@ -61,7 +61,7 @@ def raced(rows: list[TrialRow], rivals: dict[str, Rival], count: int, batch: int
                 standing.append(mine)
             continue
         standing.append(mine)
-    return Result(pictures / max(1, whole), dropped)
+    return RaceResult(pictures / max(1, whole), dropped)
 
 
 def main() -> None:

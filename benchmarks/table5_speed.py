@@ -109,7 +109,7 @@ def evaluator_of(pipe: Any, arguments: argparse.Namespace, profile: Profile) -> 
     )  # fmt: skip
 
 
-class Result:
+class SpeedResult:
     """The rows so far with their samples and the profile; written whenever something was added."""
 
     def __init__(self, arguments: argparse.Namespace) -> None:
@@ -158,7 +158,7 @@ def main() -> None:
     parser.add_argument("--part", type=part_of, default=(1, 1), help="2/4: the second of four parts of the rows")
     resumable(parser)
     arguments = parser.parse_args()
-    result = Result(arguments)
+    result = SpeedResult(arguments)
     pipe = measure.load(arguments)
     result.evaluations = evaluations_of(pipe.scheduler, arguments.steps)
     profile = measure.profiled(pipe, arguments, arguments.steps, result.profile, result.keep)

@@ -154,7 +154,7 @@ def describe(device: torch.device) -> DeviceInfo:
     return DeviceInfo(device.type, _cpu_name(), system, torch.__version__, threads, memory)
 
 
-class Clock(Protocol):
+class DeviceClock(Protocol):
     """Times a call on one device, with the device idle at both ends."""
 
     def time(self, call: Callable[[], object]) -> float:
@@ -202,7 +202,7 @@ class MpsClock:
         return time.perf_counter() - start
 
 
-def clock_for(device: torch.device) -> Clock:
+def clock_for(device: torch.device) -> DeviceClock:
     """The clock of `device`. Raises DeviceError for a kind of device that has none."""
     if device.type == "cpu":
         return CpuClock()

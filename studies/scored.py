@@ -103,5 +103,5 @@ class Evaluator(Protocol):
     def evaluations(self, plan: InheritancePlan) -> int:
         """UNet evaluations of a run of the plan (PNDM: one more than its steps)."""
 
-    def screen(self, plan: InheritancePlan) -> str | None:
+    def rejection(self, plan: InheritancePlan) -> str | None:
         """Why a proposed plan need not be measured; None when it is to be. Baselines are never screened."""

@@ -70,8 +70,8 @@ class CachedEvaluator:
     def evaluations(self, plan: InheritancePlan) -> int:
         return self.inner.evaluations(plan)
 
-    def screen(self, plan: InheritancePlan) -> str | None:
-        return self.inner.screen(plan)
+    def rejection(self, plan: InheritancePlan) -> str | None:
+        return self.inner.rejection(plan)
 
     def score(self, plan: InheritancePlan, part: Part | None = None) -> Scored:
         """The plan's predicted latency and its measured drift; `part` is not asked of a study on one device."""

@@ -44,7 +44,7 @@ def points_of(entries: Iterable[Mapping[str, Any]]) -> Array:
 
 
 @dataclass(frozen=True)
-class Curve:
+class VolumeCurve:
     """One run. volume: (K + 1,) after 0 .. K of its plans; seconds: (K + 1,) spent until then, calibration first."""
 
     volume: Array
@@ -54,14 +54,14 @@ class Curve:
     calibration: float
 
 
-def curve(run: Mapping[str, Any], plans: int) -> Curve:
+def curve(run: Mapping[str, Any], plans: int) -> VolumeCurve:
     """A run that ended early (an exhausted space, failed plans) stays where it ended."""
     start, own = points_of(run["start"]), points_of(run["plans"])
     values = [volume(np.vstack([start, own[:k]])) for k in range(len(own) + 1)]
     spent = [run["calibration"], *(entry["seconds"] + entry["proposing"] for entry in run["plans"])]
     lack = plans + 1 - len(values)
     count = max(1, len(run["plans"]))
-    return Curve(
+    return VolumeCurve(
         np.pad(np.array(values), (0, max(0, lack)), mode="edge")[: plans + 1],
         np.pad(np.cumsum(spent), (0, max(0, lack)), mode="edge")[: plans + 1],
         sum(entry["seconds"] for entry in run["plans"]) / count,

@@ -16,7 +16,7 @@ from explorer.models.loading import fingerprint, load_pipeline
 
 if TYPE_CHECKING:
     from explorer.timing.profile import Profile
-    from explorer.timing.profiling import Standing
+    from explorer.timing.profiling import ProfileProgress
     from studies.config import SearchConfig
 
 
@@ -59,13 +59,13 @@ def without_savings(config: SearchConfig) -> SearchConfig:
     return replace(config, racing="off", replay=0)
 
 
-def tell() -> Callable[[Standing], None]:
+def tell() -> Callable[[ProfileProgress], None]:
     """One line on stderr at each tenth of a stage."""
     from studies.cli.commands.output import duration
 
     seen: set[int] = set()
 
-    def show(standing: Standing) -> None:
+    def show(standing: ProfileProgress) -> None:
         tenth = standing.done * 10 // max(1, standing.total)
         if tenth not in seen and standing.seconds_left is not None:
             seen.add(tenth)

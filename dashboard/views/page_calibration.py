@@ -12,7 +12,7 @@ from dashboard.views.page_front import clicked
 from dashboard.views.page_progress import duration
 from dashboard.wording import axis_words, plain, say
 from studies.predicting import calibration
-from studies.predicting.calibration import Calibration, Standing
+from studies.predicting.calibration import Calibration, CalibrationState
 from studies.results.board import Board
 from studies.results.shared import Shared, shared_drift
 from studies.results.summary import Agreement, agreements, cost_agreement, predicted_rows
@@ -53,7 +53,7 @@ def page() -> None:
 
 @st.cache_resource(max_entries=8, show_spinner="Reading the calibration ...")
 def _read(
-    url: str, study_id: int, created: float, so_far: Standing, _store: Store, _study: StudyRecord
+    url: str, study_id: int, created: float, so_far: CalibrationState, _store: Store, _study: StudyRecord
 ) -> Calibration | None:
     """Without the moments of the features, which are megabytes and which no chart shows."""
     return calibration.load(_store, _study, with_moments=False)
@@ -71,7 +71,7 @@ def command(study: StudyRecord, *, again: bool = False) -> str:
     return command_line(*words, storage=storage())
 
 
-def _missing(study: StudyRecord, so_far: Standing) -> None:
+def _missing(study: StudyRecord, so_far: CalibrationState) -> None:
     if so_far.done:
         say(
             f"{so_far.done} of {so_far.total} parts of this study's calibration stand "

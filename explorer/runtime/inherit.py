@@ -23,7 +23,7 @@ from explorer.runtime.eager import EagerSteps
 from explorer.runtime.graphs import StaticSteps, why_not
 from explorer.runtime.patching import Patch, clear
 from explorer.runtime.replay import Recording
-from explorer.runtime.runs import Everywhere, Running, Runs
+from explorer.runtime.runs import Everywhere, Running, ThreadRuns
 from explorer.runtime.targets import check_scheduler, check_target, check_untouched
 from explorer.runtime.timesteps import Timesteps, Walk
 from explorer.unet.architecture import Architecture
@@ -103,7 +103,7 @@ class Inheritance:
         self._mode = self._usable_mode()
         self._eager = EagerSteps(self._program, plan)
         self._everywhere = Everywhere()
-        self._runs = Runs(self._everywhere)
+        self._runs = ThreadRuns(self._everywhere)
         self._beginning = threading.Lock()
         self._peak = 0
         self.recording: Recording | None = None
@@ -139,7 +139,7 @@ class Inheritance:
                 pipe.scheduler = own
         self._exchanged.clear()
         self._everywhere = Everywhere()
-        self._runs = Runs(self._everywhere)
+        self._runs = ThreadRuns(self._everywhere)
         self._eager = EagerSteps(self._program, self.plan)
         self._idle.clear()
 

@@ -137,7 +137,7 @@ class Running:
         return source > 0 and self.resolved.choices[source] != 0
 
 
-class Runs(threading.local):
+class ThreadRuns(threading.local):
     """The runs of one thread, the latest first."""
 
     def __init__(self, everywhere: Everywhere) -> None:

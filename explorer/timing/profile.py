@@ -38,7 +38,7 @@ class Effort:
 
 
 @dataclass(frozen=True)
-class Timed:
+class TimedPrediction:
     """A prediction beside its measurement, in seconds. relative: the measurement over that of an extract step, or of
     the un-accelerated loop."""
 
@@ -71,7 +71,7 @@ class Errors:
     count: int
 
     @classmethod
-    def of(cls, timed: Iterable[Timed]) -> Errors:
+    def of(cls, timed: Iterable[TimedPrediction]) -> Errors:
         distances = [abs(each.error) for each in timed]
         return cls(statistics.median(distances), max(distances), len(distances)) if distances else cls(0.0, 0.0, 0)
 
@@ -163,23 +163,25 @@ class Profile:
         return self.step_samples.extract_seconds
 
     @cached_property
-    def strategies(self) -> list[Timed]:
+    def strategies(self) -> list[TimedPrediction]:
         """An inherit step of each named strategy, none of which the cost model was fitted to."""
         steps = self.step_samples
         return [
-            Timed(name, steps.seconds(k, self.extract_seconds), self.cost_model.step_seconds(mask), steps.relative(k))
+            TimedPrediction(
+                name, steps.seconds(k, self.extract_seconds), self.cost_model.step_seconds(mask), steps.relative(k)
+            )
             for k, (name, mask) in enumerate(self.tested.items())
         ]
 
     @cached_property
-    def timed_loops(self) -> list[Timed]:
+    def timed_loops(self) -> list[TimedPrediction]:
         """The whole loop of a few plans that the cost model was not fitted to. relative: to the un-accelerated one."""
         plain = self.loop_samples.seconds(0, self.extract_seconds)
         found = []
         for k, (plan, count) in list(enumerate(zip(self.loops, self.evaluations, strict=True)))[FITTED_LOOPS:]:
             seconds = self.loop_samples.seconds(k, self.extract_seconds)
             predicted = self.cost_model.loop_seconds(plan, count)
-            found.append(Timed(plan.describe(), seconds, predicted, seconds / plain))
+            found.append(TimedPrediction(plan.describe(), seconds, predicted, seconds / plain))
         return found
 
     @property

@@ -57,7 +57,7 @@ NODE_LAPS = 2
 
 
 @dataclass(frozen=True)
-class Standing:
+class ProfileProgress:
     """Where a measurement stands. seconds_left: at the speed of this run; None while nothing has been timed."""
 
     stage: str
@@ -100,7 +100,7 @@ def profile_pipeline(
     steps: int = 50,
     rounds: int | None = None,
     started: Profile | None = None,
-    on_progress: Callable[[Standing], None] | None = None,
+    on_progress: Callable[[ProfileProgress], None] | None = None,
     on_round: Callable[[Profile], None] | None = None,
 ) -> Profile:
     """Profile `pipe`, which lies on the workload's device in its dtype and is left as it was.
@@ -201,13 +201,13 @@ def _effort(seconds: float, workload: Workload, device: torch.device, steps: int
 class _Ticker:
     """Counts what was timed, in evaluations, and tells how long the rest will take."""
 
-    def __init__(self, total: int, on_progress: Callable[[Standing], None]) -> None:
+    def __init__(self, total: int, on_progress: Callable[[ProfileProgress], None]) -> None:
         self.done, self.total, self._tell, self._start = 0, total, on_progress, time.monotonic()
 
     def tick(self, stage: str, evaluations: int) -> None:
         self.done += evaluations
         seconds = (time.monotonic() - self._start) / self.done
-        self._tell(Standing(stage, self.done, self.total, seconds * max(0, self.total - self.done)))
+        self._tell(ProfileProgress(stage, self.done, self.total, seconds * max(0, self.total - self.done)))
 
 
 def _measure(
@@ -215,7 +215,7 @@ def _measure(
     profile: Profile,
     inputs: dict[str, Any],
     device: torch.device,
-    on_progress: Callable[[Standing], None],
+    on_progress: Callable[[ProfileProgress], None],
     on_round: Callable[[Profile], None],
 ) -> None:
     effort, mode = profile.effort, profile.workload.compile

@@ -27,15 +27,14 @@ from studies.certificates.document import certificate_folder
 from studies.certificates.export import exported_plan, set_aside, write_export
 from studies.certificates.held_out import check_held_out
 from studies.choosing.choice import Bound
-from studies.choosing.judgement import FAILS, HOLDS, Limits
-from studies.choosing.pick import Candidate, bounds_within, candidates, eligible
+from studies.choosing.judgement import FAILS, HOLDS, QualityLimits
+from studies.choosing.pick import ScoredPlan, bounds_within, candidates, eligible
 from studies.clock import OutOfTime
 from studies.config import SearchConfig
 from studies.documents import read_document
 from studies.predicting.calibration import Calibration
 from studies.queue.queue import counts, enqueue
-from studies.searching.calibrate import Progress as CalibrationProgress
-from studies.searching.calibrate import calibrate
+from studies.searching.calibrate import CalibrationProgress, calibrate
 from studies.searching.driver import Progress, run_worker
 from studies.searching.pace import probe
 from studies.searching.preparation import calibrated, proposals_of, with_stored
@@ -77,7 +76,7 @@ class Tuning:
     """One `explorer autotune`: its folder, its clock, and what is remembered of it between runs."""
 
     config: SearchConfig
-    limits: Limits
+    limits: QualityLimits
     budget: float
     folder: Path
     say: Say
@@ -142,16 +141,16 @@ class Tuning:
 
 
 @dataclass(frozen=True)
-class Result:
+class AutotuneResult:
     """What came out. chosen: None when no plan kept the limits; certificate: of the chosen one, or of the last that did
     not hold. given_up: those whose certificate did not hold; untried: those that no time was left for. bounds: what the
     limits allow in this study. aside: where the export of an earlier run was moved, as nothing was chosen."""
 
-    chosen: Candidate | None
+    chosen: ScoredPlan | None
     certificate: dict[str, Any] | None
-    found: list[Candidate]
-    given_up: list[Candidate]
-    untried: list[Candidate]
+    found: list[ScoredPlan]
+    given_up: list[ScoredPlan]
+    untried: list[ScoredPlan]
     plans: int
     failed: int
     clip: float
@@ -254,7 +253,7 @@ def _calibrated(tuning: Tuning, store: Store, study: StudyRecord, session: Sessi
     return calibrate(store, study, session, on_progress=show, seconds=seconds)
 
 
-def finish(tuning: Tuning, session: Session, store: Store, study: StudyRecord) -> Result:
+def finish(tuning: Tuning, session: Session, store: Store, study: StudyRecord) -> AutotuneResult:
     """Pick, certify, and where a certificate does not hold take the next; then export what was chosen.
 
     Raises:
@@ -272,8 +271,8 @@ def finish(tuning: Tuning, session: Session, store: Store, study: StudyRecord) -
     certified = open_session(replace(tuning.certifying, batch=batch, pairs=tuning.split.pairs), session.evaluator.pipe)
     quiet = session.evaluator.meter.quiet  # one wait for quiet, however many certificates
     certified = replace(certified, evaluator=certified.evaluator.with_quiet(quiet))
-    given_up: list[Candidate] = []
-    best: tuple[Candidate, dict[str, Any]] | None = None
+    given_up: list[ScoredPlan] = []
+    best: tuple[ScoredPlan, dict[str, Any]] | None = None
     while left := eligible(found, bounds, given_up):
         if best is not None and tuning.left < tuning.split.least_certificate:
             break
@@ -286,7 +285,7 @@ def finish(tuning: Tuning, session: Session, store: Store, study: StudyRecord) -
             best = choice, document
         given_up.append(choice)
     holds = best is not None and best[1]["claim"]["verdict"] != FAILS
-    result = Result(
+    result = AutotuneResult(
         best[0] if best and holds else None, best[1] if best else None, found, given_up,
         [] if holds else eligible(found, bounds, given_up), standing.done + standing.screened, standing.failed, clip,
         bounds,
@@ -300,7 +299,7 @@ def finish(tuning: Tuning, session: Session, store: Store, study: StudyRecord) -
 
 
 def _certificate(
-    tuning: Tuning, session: Session, store: Store, study: StudyRecord, choice: Candidate, found: list[Candidate]
+    tuning: Tuning, session: Session, store: Store, study: StudyRecord, choice: ScoredPlan, found: list[ScoredPlan]
 ) -> dict[str, Any]:
     """The choice's certificate: a first look at some pictures, and the rest unless the claim fails by then.
 

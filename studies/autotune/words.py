@@ -5,15 +5,15 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from studies.autotune.autotune import Result
+from studies.autotune.autotune import AutotuneResult
 from studies.autotune.sharing import GOOD_PLANS
 from studies.certificates.document import PLAN
-from studies.choosing.judgement import HOLDS, LEAST_PROMPTS, OPEN, PAIRS, PICTURES, PROMPTS, Limits
-from studies.choosing.pick import Candidate, fastest_plain, just_beyond
+from studies.choosing.judgement import HOLDS, LEAST_PROMPTS, OPEN, PAIRS, PICTURES, PROMPTS, QualityLimits
+from studies.choosing.pick import ScoredPlan, fastest_plain, just_beyond
 from studies.wording import figures, others_words, percent, times
 
 
-def outcome_words(result: Result, limits: Limits, steps: int) -> list[str]:
+def outcome_words(result: AutotuneResult, limits: QualityLimits, steps: int) -> list[str]:
     """Sentences, the most important first."""
     said = [_chosen(result, limits, steps)]
     if result.aside is not None:
@@ -29,7 +29,7 @@ def outcome_words(result: Result, limits: Limits, steps: int) -> list[str]:
     return said
 
 
-def _chosen(result: Result, limits: Limits, steps: int) -> str:
+def _chosen(result: AutotuneResult, limits: QualityLimits, steps: int) -> str:
     allowed = limits.words(result.clip)
     if result.chosen is None:
         tried = f", and what the search thought so did not hold when certified ({_names(result)})"
@@ -46,18 +46,18 @@ def _chosen(result: Result, limits: Limits, steps: int) -> str:
     return f"Chosen: {result.chosen.row.nickname} ({_speed(result)}), {why}."
 
 
-def _names(result: Result) -> str:
+def _names(result: AutotuneResult) -> str:
     return ", ".join(each.row.nickname for each in result.given_up)
 
 
-def _speed(result: Result) -> str:
+def _speed(result: AutotuneResult) -> str:
     assert result.chosen is not None
     if result.certificate is None or result.certificate["runs"][PLAN].get("unsteady"):
         return times(result.chosen.speedup)
     return times(result.certificate["runs"][PLAN]["speedup"]["value"])
 
 
-def _plain(result: Result) -> list[str]:
+def _plain(result: AutotuneResult) -> list[str]:
     """The control that inheritance must beat."""
     rival = fastest_plain(result.found, result.bounds)
     if result.chosen is not None and result.chosen.plain:
@@ -78,7 +78,7 @@ def _plain(result: Result) -> list[str]:
     return [f"The fastest plain steps within the limit are {rival.row.nickname}, {times(rival.speedup)}."]
 
 
-def better(result: Result, limits: Limits) -> list[str]:
+def better(result: AutotuneResult, limits: QualityLimits) -> list[str]:
     """What would give more."""
     said = []
     beyond = just_beyond(result.found, result.chosen, result.bounds)
@@ -97,7 +97,7 @@ def better(result: Result, limits: Limits) -> list[str]:
     return said
 
 
-def _settle(certificate: dict[str, Any], limits: Limits) -> list[str]:
+def _settle(certificate: dict[str, Any], limits: QualityLimits) -> list[str]:
     """What would settle an open claim: pictures, prompts or timings, by what is undecided."""
     said, undecided = [], certificate["claim"]["undecided"]
     needed = pictures_needed(certificate, limits)
@@ -121,7 +121,7 @@ def _settle(certificate: dict[str, Any], limits: Limits) -> list[str]:
     return said
 
 
-def _described(candidate: Candidate, clip: float) -> str:
+def _described(candidate: ScoredPlan, clip: float) -> str:
     share = candidate.loss.value / clip if clip else 0.0
     return (
         f"{candidate.row.nickname} was {times(candidate.speedup)} at a CLIP {'loss' if share >= 0 else 'gain'} of "
@@ -129,7 +129,7 @@ def _described(candidate: Candidate, clip: float) -> str:
     )
 
 
-def pictures_needed(certificate: dict[str, Any], limits: Limits) -> int | None:
+def pictures_needed(certificate: dict[str, Any], limits: QualityLimits) -> int | None:
     """About how many pictures would bring the intervals' worse ends within the limits, were the loss what it is now;
     None when no number would, or pictures are not what is undecided. An interval shrinks with the root of the count."""
     if PICTURES not in certificate["claim"]["undecided"]:

@@ -27,7 +27,7 @@ INSTALL = "DeepCache is not installed; `pip install DeepCache==0.1.1` adds it to
 
 
 @dataclass(frozen=True)
-class Timed:
+class BenchRow:
     """A contender: its latency against the stock pipeline, or why it could not be timed. scheduler: where it is another
     one than the pipeline's."""
 
@@ -57,7 +57,7 @@ class Timed:
 
 def bench(
     session: Session, plan: InheritancePlan, on_progress: Callable[[int, int, float | None], None] | None = None
-) -> list[Timed]:
+) -> list[BenchRow]:
     """Time the plan, the stock pipeline (against itself: how far this machine can be trusted), and DeepCache; with a
     compile mode also the stock pipeline that is not compiled.
 
@@ -67,14 +67,14 @@ def bench(
     evaluator = session.evaluator
     plain = f"plain@{evaluator.steps}"
 
-    def eager() -> Timed:
-        return Timed(
+    def eager() -> BenchRow:
+        return BenchRow(
             EAGER, f"{plain}, not compiled", evaluator.steps, evaluator.latency_of(evaluator.pipe, evaluator.steps)
         )
 
-    contenders: list[Callable[[], Timed]] = [
-        lambda: Timed(PLAN, plan.describe(), plan.steps, evaluator.latency(plan), scheduler=plan.scheduler),
-        lambda: Timed(STOCK, plain, evaluator.steps, evaluator.latency_of(evaluator.stock, evaluator.steps)),
+    contenders: list[Callable[[], BenchRow]] = [
+        lambda: BenchRow(PLAN, plan.describe(), plan.steps, evaluator.latency(plan), scheduler=plan.scheduler),
+        lambda: BenchRow(STOCK, plain, evaluator.steps, evaluator.latency_of(evaluator.stock, evaluator.steps)),
         *([eager] if evaluator.compile != "off" else []),
         *(lambda interval=interval: _deepcache(session, interval) for interval in INTERVALS if find_spec("DeepCache")),
     ]  # fmt: skip
@@ -86,19 +86,21 @@ def bench(
     return found
 
 
-def _deepcache(session: Session, interval: int) -> Timed:
+def _deepcache(session: Session, interval: int) -> BenchRow:
     """DeepCache (arXiv 2312.00858) at branch 0, on a UNet of its own: a shallow copy would share what it patches."""
     evaluator = session.evaluator
     # It replaces forwards of the eager modules, and does not go with the compiler.
     name = f"DeepCache, interval {interval}{'' if evaluator.compile == 'off' else ', not compiled'}"
     try:
         with _patched(evaluator.pipe, interval) as pipe:
-            return Timed(f"deepcache-{interval}", name, evaluator.steps, evaluator.latency_of(pipe, evaluator.steps))
+            return BenchRow(f"deepcache-{interval}", name, evaluator.steps, evaluator.latency_of(pipe, evaluator.steps))
     except ExplorerError:
         raise
     except Exception as error:  # it was written for older versions of diffusers, and asserts and indexes freely
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
-        return Timed(f"deepcache-{interval}", name, evaluator.steps, None, f"it does not run on this model ({first})")
+        return BenchRow(
+            f"deepcache-{interval}", name, evaluator.steps, None, f"it does not run on this model ({first})"
+        )
 
 
 class _patched:
@@ -120,7 +122,7 @@ class _patched:
         self.helper.disable()
 
 
-def compiler_words(found: list[Timed]) -> str:
+def compiler_words(found: list[BenchRow]) -> str:
     """What compiling alone gives the stock pipeline; empty where nothing is compiled."""
     for row in found:
         if row.role == EAGER and row.latency is not None and row.latency.unsteady is None:
@@ -130,7 +132,7 @@ def compiler_words(found: list[Timed]) -> str:
     return ""
 
 
-def contenders(found: list[Timed]) -> Iterator[Timed]:
+def contenders(found: list[BenchRow]) -> Iterator[BenchRow]:
     """What is shown: the stock pipeline first, then the surely fastest, last what could not be timed."""
     yield from (row for role in (STOCK, EAGER) for row in found if row.role == role)
     others = [row for row in found if row.role not in (STOCK, EAGER)]

@@ -28,7 +28,7 @@ from explorer.quality import metrics
 from explorer.quality.scorer import Raw, Scorer
 from explorer.timing.anatomy import anatomy
 from search_spaces.nickname import nickname
-from studies.certificates.data import CertificateData, Run
+from studies.certificates.data import CertificateData, CertifiedRun
 from studies.certificates.document import (
     ABOVE,
     CERTIFICATE,
@@ -42,7 +42,7 @@ from studies.certificates.document import (
 )
 from studies.certificates.export import shareable, versions
 from studies.certificates.page import page_html
-from studies.choosing.judgement import Limits, Rival, judge
+from studies.choosing.judgement import PlainRival, QualityLimits, judge
 from studies.searching.session import Session
 
 LEAST = metrics.LEAST
@@ -65,7 +65,7 @@ def certify(
     folder: Path,
     *,
     count: int,
-    limits: Limits = Limits(),
+    limits: QualityLimits = QualityLimits(),
     again: bool = False,
     seconds: float | None = None,
     also_certified: Sequence[str] = (),
@@ -155,14 +155,14 @@ def prompt_of(session: Session, count: int) -> NDArray[np.int64]:
     return np.array([numbers[texts[i % len(texts)]] for i in range(count)])
 
 
-def _latencies(session: Session, plan: InheritancePlan, words: str, data: CertificateData) -> dict[str, Run]:
+def _latencies(session: Session, plan: InheritancePlan, words: str, data: CertificateData) -> dict[str, CertifiedRun]:
     """The runs and their latencies, measured once, and once more where they were unsteady. The plan's rivals run under
     its own scheduler."""
     evaluator = session.evaluator
 
-    def plain(steps: int, scheduler: str | None = None) -> Run:
+    def plain(steps: int, scheduler: str | None = None) -> CertifiedRun:
         control = strategy(plain_name(steps, scheduler), unet=session.architecture)
-        return Run(control.describe(), steps, evaluator.latency(control), scheduler)
+        return CertifiedRun(control.describe(), steps, evaluator.latency(control), scheduler)
 
     standing = data.latencies()
     if standing is not None:
@@ -175,7 +175,7 @@ def _latencies(session: Session, plan: InheritancePlan, words: str, data: Certif
         data.keep_latencies(standing)
         return standing
     own = evaluator.latency(plan)
-    runs = {FULL: plain(evaluator.steps), PLAN: Run(words, plan.steps, own, plan.scheduler)}
+    runs = {FULL: plain(evaluator.steps), PLAN: CertifiedRun(words, plan.steps, own, plan.scheduler)}
     if not plan.extracts_always:
         share = 1 / own.speedup.value if own.unsteady is None else macs_share(session, plan)
         rival = nearest_steps(session, share, plan.scheduler)
@@ -202,7 +202,7 @@ def nearest_steps(session: Session, share: float, scheduler: str | None = None) 
 def _measure(
     session: Session,
     plan: InheritancePlan,
-    runs: Mapping[str, Run],
+    runs: Mapping[str, CertifiedRun],
     data: CertificateData,
     clip: str,
     count: int,
@@ -260,8 +260,8 @@ def _scores(scorer: Scorer, raws: Mapping[str, Raw], prompts: NDArray[np.int64])
     return {name: dict(scorer.estimates(raw, reference, prompts)) for name, raw in raws.items()}
 
 
-def _rival(name: str, ours: Raw, theirs: Raw, full: Raw, clip: str, prompts: NDArray[np.int64]) -> Rival:
-    return Rival(
+def _rival(name: str, ours: Raw, theirs: Raw, full: Raw, clip: str, prompts: NDArray[np.int64]) -> PlainRival:
+    return PlainRival(
         name,
         mean_estimate(ours.each[clip] - theirs.each[clip], groups=prompts),
         mean_estimate(ours.each["psnr"] - theirs.each["psnr"], groups=prompts),
@@ -270,7 +270,7 @@ def _rival(name: str, ours: Raw, theirs: Raw, full: Raw, clip: str, prompts: NDA
 
 
 def _run_document(
-    session: Session, plan: InheritancePlan, name: str, run: Run, scores: Mapping[str, Estimate]
+    session: Session, plan: InheritancePlan, name: str, run: CertifiedRun, scores: Mapping[str, Estimate]
 ) -> dict[str, Any]:
     chosen = plan if name == PLAN else InheritancePlan(session.architecture, run.steps, scheduler=run.scheduler)
     return {

@@ -41,7 +41,7 @@ _NONE = {"objectives": [{"name": "latency", "direction": "minimize"}]}
 
 
 @dataclass(frozen=True)
-class Run:
+class CertifiedRun:
     """One of the certificate's runs: its name for people, its steps, how fast it is, and its scheduler where it is
     another one than the pipeline's own."""
 
@@ -168,7 +168,7 @@ class CertificateData:
             made[run] = Raw(count, each, None if values is None else Features(values, logits))
         return made
 
-    def latencies(self) -> dict[str, Run] | None:
+    def latencies(self) -> dict[str, CertifiedRun] | None:
         """The runs that were timed; None before they are."""
         path = self.folder / LATENCY
         if not path.exists():
@@ -179,12 +179,14 @@ class CertificateData:
         for role, run in document.items():
             check_document(run, one, path, _REMEDY)
             try:
-                found[role] = Run(run["name"], run["steps"], Latency.from_json(run["latency"]), run["scheduler"])
+                found[role] = CertifiedRun(
+                    run["name"], run["steps"], Latency.from_json(run["latency"]), run["scheduler"]
+                )
             except ScoreError as error:
                 raise StudyError(f"{path} cannot be read ({error}); {_REMEDY}.") from error
         return found
 
-    def keep_latencies(self, runs: Mapping[str, Run]) -> None:
+    def keep_latencies(self, runs: Mapping[str, CertifiedRun]) -> None:
         """Keep what was timed."""
         document = {
             role: {

@@ -115,7 +115,7 @@ class Choice:
 
 
 @dataclass(frozen=True)
-class Asked:
+class AskedLimits:
     """Limits as options give them, in which a metric may be named by its beginning (`clip`, `fd`).
 
     Attributes:
@@ -131,7 +131,7 @@ class Asked:
     most: tuple[tuple[str, float], ...] = ()
 
     def __bool__(self) -> bool:
-        return self != Asked()
+        return self != AskedLimits()
 
     def wish(self, metrics: Sequence[str]) -> Wish:
         """As fast as possible within the limits. Raises StudyError for a metric that the study lacks, or the wrong

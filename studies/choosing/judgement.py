@@ -17,7 +17,7 @@ LEAST_PROMPTS = 8
 
 
 @dataclass(frozen=True)
-class Limits:
+class QualityLimits:
     """What a plan may cost in quality. clip_loss: the fraction of the un-accelerated CLIP score that may be lost
     (0.01: 1%). drift: 1 - SSIM to the un-accelerated pictures, None for any."""
 
@@ -45,7 +45,7 @@ def check_drift(drift: float | None) -> None:
 
 
 @dataclass(frozen=True)
-class Rival:
+class PlainRival:
     """Plain steps of about the plan's cost: their name, and the plan's CLIP score and PSNR less theirs, paired."""
 
     name: str
@@ -67,13 +67,13 @@ class Rival:
 
 
 @dataclass(frozen=True)
-class Claim:
+class Verdict:
     """What a certificate says. verdict: `holds`, `not shown` (the intervals reach to both sides) or `fails`. undecided:
     what would be needed more of, where it is not shown."""
 
     verdict: str
     sentence: str
-    limits: Limits
+    limits: QualityLimits
     beats_fewer_steps: bool
     undecided: tuple[str, ...] = ()
 
@@ -94,10 +94,10 @@ def judge(
     speedup: Estimate | None,
     change: Estimate,
     drift: Estimate,
-    rivals: list[Rival],
-    limits: Limits,
+    rivals: list[PlainRival],
+    limits: QualityLimits,
     prompts: int,
-) -> Claim:
+) -> Verdict:
     """Whether a plan keeps what is claimed, in one sentence.
 
     The claim holds where the interval's worse end keeps the limits, and the whole speed-up lies above 1; it fails
@@ -133,7 +133,7 @@ def judge(
         best = rivals[0]
         parts.append(f"; {best.name} of about the same cost {_rival_loss(best.loss)}")
         parts.append("" if best.beaten else f", so fewer steps {'do better' if best.wins else 'do as well'}")
-    return Claim(verdict, "".join(parts) + ".", limits, bool(rivals) and rivals[0].beaten, tuple(undecided))
+    return Verdict(verdict, "".join(parts) + ".", limits, bool(rivals) and rivals[0].beaten, tuple(undecided))
 
 
 def _opening(verdict: str, undecided: list[str], likely: bool, count: int, prompts: int, pairs: int | None) -> str:

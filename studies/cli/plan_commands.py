@@ -49,10 +49,10 @@ def certify(
 ) -> None:
     """Re-score a plan on held-out prompts with fresh seeds, and say whether its claim holds. Resumes."""
     from studies.budget import parse_share
-    from studies.choosing.judgement import Limits
+    from studies.choosing.judgement import QualityLimits
     from studies.cli.commands.certify import certify_command
 
-    limits = Limits(parse_share("--max-clip-loss", max_clip_loss), max_drift)
+    limits = QualityLimits(parse_share("--max-clip-loss", max_clip_loss), max_drift)
     certify_command(target, trial, storage, out, count, limits, again, given, as_json)
 
 
@@ -89,8 +89,8 @@ def autotune(
     """The one command: search, choose, certify and export, within a limit on quality and a budget of time. Resumes."""
     began = time.monotonic()  # what is imported below takes seconds of the budget
     from studies.budget import parse_share
-    from studies.choosing.judgement import Limits
+    from studies.choosing.judgement import QualityLimits
     from studies.cli.commands.autotune import autotune_command
 
-    limits = Limits(parse_share("--max-clip-loss", max_clip_loss), max_drift)
+    limits = QualityLimits(parse_share("--max-clip-loss", max_clip_loss), max_drift)
     autotune_command(budget, limits, out, certificate_prompts, given, as_json, began)

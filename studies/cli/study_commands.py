@@ -101,12 +101,12 @@ def show(
 ) -> None:
     """A study's Pareto front: plans by name, speed-up and scores with intervals, which baselines each dominates."""
     from studies.budget import parse_share
-    from studies.choosing.choice import Asked, parse_bound
+    from studies.choosing.choice import AskedLimits, parse_bound
     from studies.choosing.judgement import check_drift
     from studies.cli.commands.browse import show_command
 
     check_drift(max_drift)
-    asked = Asked(
+    asked = AskedLimits(
         None if max_clip_loss is None else parse_share("--max-clip-loss", max_clip_loss),
         max_drift,
         tuple(parse_bound("--min", each) for each in least or ()),

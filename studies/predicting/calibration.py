@@ -89,7 +89,7 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Standing:
+class CalibrationState:
     """How far a calibration is: parts stored, of how many, what they cost in seconds, and when the last one was stored
     (seconds since the epoch)."""
 
@@ -103,7 +103,7 @@ class Standing:
         return 0 < self.total <= self.done
 
 
-def standing(store: Store, study: StudyRecord) -> Standing:
+def standing(store: Store, study: StudyRecord) -> CalibrationState:
     """Read without the pieces themselves, which take megabytes. Raises StudyError for those of another model."""
     table = tables.calibrations
     mine = table.c.study_id == study.id
@@ -112,7 +112,9 @@ def standing(store: Store, study: StudyRecord) -> Standing:
     if facts is not None:
         _check(store, study, facts)
     total = len(facts["parts"]) if facts else 0
-    return Standing(len(rows), total, sum(row.seconds for row in rows), max((row.created for row in rows), default=0.0))
+    return CalibrationState(
+        len(rows), total, sum(row.seconds for row in rows), max((row.created for row in rows), default=0.0)
+    )
 
 
 def parts(store: Store, study: StudyRecord, *, moments: bool = True) -> dict[str, Part]:

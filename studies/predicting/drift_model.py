@@ -32,8 +32,8 @@ _LIKENESS = 4
 """Power of the share of nodes that two masks have in common, as the weight of one's factor for the other."""
 
 
-class Screen:
-    """`screen(plan)` predicts; it does not run anything.
+class DriftModel:
+    """`predictor(plan)` predicts; it runs nothing.
 
     evaluations: UNet evaluations of a run of a plan. share: MACs of a step under a mask over those of a full step.
     time_share: time of a run of a plan over the un-accelerated one's as a profile foretells it, at the very workload of

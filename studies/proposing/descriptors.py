@@ -11,7 +11,7 @@ from explorer.plans.plan import InheritancePlan, resolve_run
 from explorer.plans.rules import FITTED_RULES, RULES
 
 if TYPE_CHECKING:
-    from studies.predicting.drift_model import Screen
+    from studies.predicting.drift_model import DriftModel
 
 LEAST_DRIFT = 1e-3
 """Drift below which pictures of 8 bits are the same."""
@@ -20,21 +20,21 @@ LENGTHS = (1.5, 0.3, 0.3, 0.15, 0.15, 0.15, 0.15, *(1.0 for _ in _KINDS))
 """Of each of the features of `describe`: how far apart plans have little in common (`studies.proposing.surrogate`)."""
 
 
-def describe(plan: InheritancePlan, screen: Screen) -> list[float]:
+def describe(plan: InheritancePlan, predictor: DriftModel) -> list[float]:
     """The plan in numbers: log of the predicted drift, predicted cost, evaluations over those of the un-accelerated
     run, share and mean place of the extract steps, mean and spread of the inherit steps' times, and the rule.
 
     Raises:
         ExplorerError: for a plan that cannot run, or that the calibration does not reach.
     """
-    found = screen(plan)
-    count = screen.evaluations(plan)
+    found = predictor(plan)
+    count = predictor.evaluations(plan)
     choices = resolve_run(plan, count).choices
     extracts = [i for i, choice in enumerate(choices) if not choice]
-    of_mask = {choice: screen.time(plan.mask(choice).effective(plan.architecture)) for choice in {*choices} - {0}}
+    of_mask = {choice: predictor.time(plan.mask(choice).effective(plan.architecture)) for choice in {*choices} - {0}}
     times = [of_mask[choice] for choice in choices if choice] or [1.0]
     return [
-        math.log(max(found.drift, LEAST_DRIFT)), found.cost, count / screen.moments.evaluations,
+        math.log(max(found.drift, LEAST_DRIFT)), found.cost, count / predictor.moments.evaluations,
         len(extracts) / count, float(np.mean(extracts)) / count, float(np.mean(times)), float(np.std(times)),
         *(float(plan.rule.name == name) for name in _KINDS),
     ]  # fmt: skip

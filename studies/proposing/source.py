@@ -17,7 +17,7 @@ from studies.proposing.proposers import Kind, Proposal, Tools, make_kinds
 from studies.proposing.proposers.from_sampler import in_memory
 from studies.queue import finishing, queue
 from studies.queue.queue import Claim, Full
-from studies.queue.queue import Standing as Duplicate
+from studies.queue.queue import KnownPlan as Duplicate
 from studies.scored import Part
 from studies.storage.tables import DONE, FAILED, SCREENED
 
@@ -95,7 +95,7 @@ class Proposer:
         """Why a plan is not to be measured."""
         try:
             plan.key(self.tools.evaluations(plan))
-            return self.tools.screen(plan)
+            return self.tools.rejection(plan)
         except StudyError:
             raise  # the storage's trouble, not the plan's
         except ExplorerError as error:

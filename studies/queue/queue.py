@@ -75,7 +75,7 @@ class Claim:
 
 
 @dataclass(frozen=True)
-class Standing:
+class KnownPlan:
     """A plan that stands in the study already, with Optuna's number of its trial (if it has one yet)."""
 
     id: int
@@ -237,18 +237,18 @@ def claim_new(
     row: dict[str, Any],
     number: int | None,
     part: Part | None = None,
-) -> Claim | Standing | Full:
+) -> Claim | KnownPlan | Full:
     """Add a proposed plan (a `row_of`) as this worker's, unless it stands already or the study's total is reached."""
     stamp = time.time()
 
-    def claim(connection: Connection, again: bool) -> Claim | Standing | Full:
+    def claim(connection: Connection, again: bool) -> Claim | KnownPlan | Full:
         lock(connection, study)
         query = sa.select(plans).where(plans.c.study_id == study.id, plans.c.key == row["key"])
         found = connection.execute(query).first()
         if found is not None and found.state != WAITING:
             if again and (found.state, found.worker_id, found.claimed) == (RUNNING, worker_id, stamp):
                 return _claim(found, worker_id, part)
-            return Standing(found.id, found.key, found.state, found.trial_number)
+            return KnownPlan(found.id, found.key, found.state, found.trial_number)
         if total is not None and count(connection, study).begun >= total:
             return Full()
         change = {"state": RUNNING, "worker_id": worker_id, "claimed": stamp, "trial_number": number}

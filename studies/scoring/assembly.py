@@ -19,7 +19,7 @@ from explorer.unet.architecture import Architecture
 from studies.queue.quiet_machine import Quiet
 from studies.scoring.evaluator import CandidateEvaluator
 from studies.scoring.latency_meter import LatencyMeter
-from studies.scoring.limits import Limits
+from studies.scoring.limits import PlanLimits
 from studies.scoring.picture_maker import PictureMaker
 from studies.scoring.pipelines import DenoisingLoop, Pipelines
 from studies.scoring.predictor import Predictor
@@ -42,7 +42,7 @@ def make_evaluator(
     size: tuple[int, int] | None = None,
     compile: CompileMode = "off",
     embeds: dict[str, Any] | None = None,
-    limits: Limits | None = None,
+    limits: PlanLimits | None = None,
     replay: int = 0,
     overlap: bool | None = None,
 ) -> CandidateEvaluator:

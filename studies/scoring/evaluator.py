@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from explorer.quality.scorer import Scorer
     from explorer.timing.latency import Latency
     from explorer.timing.profile import Profile
-    from studies.predicting.drift_model import Screen
+    from studies.predicting.drift_model import DriftModel
     from studies.queue.quiet_machine import Quiet
     from studies.scored import Part, Scored
     from studies.scoring.latency_meter import LatencyMeter
-    from studies.scoring.limits import Limits
+    from studies.scoring.limits import PlanLimits
     from studies.scoring.picture_maker import PictureMaker
     from studies.scoring.pipelines import DenoisingLoop, Pipelines
     from studies.scoring.predictor import Predictor, TimeShare
@@ -58,7 +58,7 @@ class CandidateEvaluator:
     maker: PictureMaker
     predictions: Predictor
     scorer: Scorer | None = None
-    limits: Limits | None = None
+    limits: PlanLimits | None = None
     make_race: Callable[[TimeShare], Race] | None = None
 
     # Other evaluators of the same pipelines, of which one is used at a time ------------------------------------------
@@ -79,7 +79,7 @@ class CandidateEvaluator:
         """With times that a profile predicts, which are kept beside what is measured."""
         return replace(self, predictions=replace(self.predictions, profile=profile))
 
-    def with_drift_model(self, make: Callable[[TimeShare], Screen]) -> CandidateEvaluator:
+    def with_drift_model(self, make: Callable[[TimeShare], DriftModel]) -> CandidateEvaluator:
         """With drift and cost that the study's calibration predicts.
 
         Args:
@@ -156,7 +156,7 @@ class CandidateEvaluator:
         return self.predictions.profile
 
     @property
-    def predictor(self) -> Screen | None:
+    def predictor(self) -> DriftModel | None:
         """Predicts drift and cost of plans; None before the study is calibrated."""
         return self.predictions.model
 
@@ -218,7 +218,7 @@ class CandidateEvaluator:
         with self.pipelines.applied(plan):
             yield paint
 
-    def screen(self, plan: InheritancePlan) -> str | None:
+    def rejection(self, plan: InheritancePlan) -> str | None:
         """Why the plan need not be measured: it is beyond the limits, or surely slower than the un-accelerated pipeline
         (`Predictor.slower`). None when it is to be measured."""
         beyond = None if self.limits is None else self.limits.reason(plan, self.evaluations(plan))

@@ -11,7 +11,7 @@ from explorer.runtime.cache_size import peak_cache_bytes
 
 
 @dataclass(frozen=True)
-class Limits:
+class PlanLimits:
     """cache_mib: of the features held at once, predicted for the batch that is timed. variants: distinct masks of a
     run, the extract step's empty one among them; each is compiled once. age: evaluations since the features that a step
     inherits were extracted. None: no limit. feature_bytes: of each node's feature, for the batch. compile: the mode of

@@ -16,7 +16,7 @@ from studies.scored import PREDICTED, PREDICTED_COST
 if TYPE_CHECKING:
     from explorer.plans.plan import InheritancePlan
     from explorer.timing.profile import Profile
-    from studies.predicting.drift_model import Screen
+    from studies.predicting.drift_model import DriftModel
 
     TimeShare = Callable[[InheritancePlan], float | None]
 
@@ -35,10 +35,10 @@ class Predictor:
     plain: InheritancePlan
     evaluations: Callable[[InheritancePlan], int]
     profile: Profile | None = None
-    make_model: Callable[[TimeShare], Screen] | None = None
+    make_model: Callable[[TimeShare], DriftModel] | None = None
 
     @cached_property
-    def model(self) -> Screen | None:
+    def model(self) -> DriftModel | None:
         """Predicts drift and cost; None before the study is calibrated."""
         return None if self.make_model is None else self.make_model(self.time_share)
 

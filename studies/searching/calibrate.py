@@ -31,7 +31,7 @@ SEED = 1_000_003
 
 
 @dataclass(frozen=True)
-class Progress:
+class CalibrationProgress:
     """done, total: UNet evaluations of any kind. seconds_left: None while nothing has been done in this run."""
 
     done: int
@@ -56,7 +56,7 @@ def calibrate(
     *,
     pictures: int | None = None,
     points: int | None = None,
-    on_progress: Callable[[Progress], None] | None = None,
+    on_progress: Callable[[CalibrationProgress], None] | None = None,
     seconds: float | None = None,
 ) -> Calibration:
     """The study's calibration; what of it stands is not made again. One that was begun goes on with the parts that it
@@ -119,7 +119,7 @@ def calibrate(
         spent = time.monotonic() - started
         left = (total - done) * spent / (done - begun) if done > begun else None
         if on_progress is not None:
-            on_progress(Progress(done, total, spent, left, words))
+            on_progress(CalibrationProgress(done, total, spent, left, words))
         if made > len(standing) and done < part_ends:
             check_time()
 

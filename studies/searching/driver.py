@@ -175,7 +175,7 @@ class _Run:
         self.mirror = Mirror(store, study, space, evaluator.evaluations, worker.id, sampler)
         record = Record(store, study)
         tools = Tools(
-            store, study, space, evaluator.evaluations, read_plan, self.mirror, record, evaluator.screen,
+            store, study, space, evaluator.evaluations, read_plan, self.mirror, record, evaluator.rejection,
             predictor, worker.number, standing,
         )  # fmt: skip
         self.proposer = Proposer(tools, proposals, part)

@@ -24,7 +24,7 @@ from explorer.timing.anatomy import anatomy
 from explorer.unet.architecture import Architecture
 from search_spaces import Space, make_space
 from studies.scoring.assembly import make_evaluator
-from studies.scoring.limits import Limits
+from studies.scoring.limits import PlanLimits
 from studies.scoring.racing import quarter
 from studies.searching.asking import Asked, asked
 
@@ -87,7 +87,7 @@ class Quality:
 
 
 @dataclass(frozen=True)
-class Runs:
+class RunOptions:
     """How pictures are made and the loop is timed.
 
     Attributes:
@@ -152,7 +152,7 @@ def load_quality(config: SearchConfig, model: Model, references: Saved | None) -
     return Quality(scorer, reference, pictures)
 
 
-def sized_runs(config: SearchConfig, model: Model) -> Runs:
+def sized_runs(config: SearchConfig, model: Model) -> RunOptions:
     """Guidance, size and batch of the study's runs, for which the device has the memory."""
     pipe = model.pipe
     guidance = default_guidance(config.model) if config.guidance is None else config.guidance
@@ -165,10 +165,10 @@ def sized_runs(config: SearchConfig, model: Model) -> Runs:
         device=str(model.device), dtype=model.dtype, batch="--latency-batch",
     )  # fmt: skip
     batch = config.batch or _batch(config, model, guidance, size)
-    return Runs(guidance, size, batch, features)
+    return RunOptions(guidance, size, batch, features)
 
 
-def evaluator_of(config: SearchConfig, model: Model, quality: Quality | None, runs: Runs) -> CandidateEvaluator:
+def evaluator_of(config: SearchConfig, model: Model, quality: Quality | None, runs: RunOptions) -> CandidateEvaluator:
     """What scores the study's plans, before it has a profile, a calibration, a race or saved files."""
     mode = compile_mode(config.compile)
     features = {} if config.max_cache_mib is None else runs.feature_bytes
@@ -187,7 +187,7 @@ def evaluator_of(config: SearchConfig, model: Model, quality: Quality | None, ru
         size=runs.size,
         compile=mode,
         embeds=None if model.trained else random_embeds(model.pipe, config.latency_batch, model.device),
-        limits=Limits(config.max_cache_mib, config.max_variants, config.max_age, features, mode),
+        limits=PlanLimits(config.max_cache_mib, config.max_variants, config.max_age, features, mode),
         replay=config.replay * 2**20 if model.trained else 0,
     )
 

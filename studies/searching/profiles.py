@@ -28,7 +28,7 @@ from studies.storage.tables import profiles
 
 if TYPE_CHECKING:
     from explorer.devices import DeviceInfo
-    from explorer.timing.profiling import Standing
+    from explorer.timing.profiling import ProfileProgress
     from studies.searching.session import Session
 
 
@@ -110,7 +110,7 @@ def measured_profile(
     steps: int,
     rounds: int | None = None,
     again: bool = False,
-    on_progress: Callable[[Standing], None] | None = None,
+    on_progress: Callable[[ProfileProgress], None] | None = None,
 ) -> Profile:
     """The profile of `pipe` at `workload`: the one that stands, the rest of an interrupted one, or a new one.
 

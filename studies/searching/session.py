@@ -26,12 +26,12 @@ from search_spaces import make_space
 from studies.config import LATENCY, SearchConfig, kept
 from studies.device_lock import on_device
 from studies.predicting.calibration import Calibration
-from studies.predicting.drift_model import Screen
+from studies.predicting.drift_model import DriftModel
 from studies.scoring.evaluator import CandidateEvaluator
 from studies.searching.opening import (
     Model,
     Quality,
-    Runs,
+    RunOptions,
     evaluator_of,
     load_model,
     load_quality,
@@ -59,7 +59,7 @@ class Session:
         factor = vae_factor(self.evaluator.pipe)
         height, width = self.settings.resolution
         costs = anatomy(self.evaluator.pipe.unet, (height // factor, width // factor))
-        model = partial(Screen, calibration, self.evaluator.evaluations, costs.share)
+        model = partial(DriftModel, calibration, self.evaluator.evaluations, costs.share)
         fitter, space = Fitter(calibration.moments), self.space
         if space.setting.fit is not None:
             space = self._fitted_space(fitter)
@@ -133,7 +133,9 @@ def _open(config: SearchConfig, pipe: Any, references: Saved | None) -> Session:
     return session.calibrating() if config.calibrate else session
 
 
-def _settings(config: SearchConfig, model: Model, space: Any, quality: Quality | None, runs: Runs) -> StudySettings:
+def _settings(
+    config: SearchConfig, model: Model, space: Any, quality: Quality | None, runs: RunOptions
+) -> StudySettings:
     """What identifies the study's measurements. They are stored, and every later process is held to them."""
     pipe, info, prompts, schedulers = model.pipe, model.info, model.prompts, space.setting.others
     scorer, loaded = (quality.scorer, quality.pictures) if quality else (None, None)

@@ -16,9 +16,9 @@ from explorer.unet.mask import Mask, liveness
 from search_spaces import make_space
 from studies import Objective, Scored, Store, StudyRecord, StudySettings, run_worker
 from studies.predicting.calibration import Calibration
-from studies.predicting.drift_model import Screen
+from studies.predicting.drift_model import DriftModel
 from studies.scored import Part, Prediction
-from studies.scoring.limits import Limits
+from studies.scoring.limits import PlanLimits
 from tests.architectures import TINY
 from tests.explorer.calibration.test_fitting import moments_of
 from tests.studies.toy_study import toy_settings
@@ -48,13 +48,13 @@ def predicted(plan: InheritancePlan) -> Prediction:
 
 @dataclass
 class PlanEvaluator:
-    limits: Limits = field(default_factory=Limits)
+    limits: PlanLimits = field(default_factory=PlanLimits)
     seconds: float = 0.0
 
     def evaluations(self, plan: InheritancePlan) -> int:
         return evaluations(plan)
 
-    def screen(self, plan: InheritancePlan) -> str | None:
+    def rejection(self, plan: InheritancePlan) -> str | None:
         return self.limits.reason(plan, evaluations(plan))
 
     def score(self, plan: InheritancePlan, part: Part | None = None) -> Scored:
@@ -76,7 +76,7 @@ def search(
     total: int,
     proposals: str,
     evaluator: PlanEvaluator | None = None,
-    predictor: Screen | None = None,
+    predictor: DriftModel | None = None,
     **change: Any,
 ) -> StudyRecord:
     """A study of the problem, searched up to `total` plans. predictor: by default one that foretells nothing true."""
@@ -84,12 +84,12 @@ def search(
     space = make_space(study.settings.space, TINY, STEPS, STEPS + 1)
     run_worker(
         store, name, space, evaluator or PlanEvaluator(), InheritancePlan.from_json, total, proposals=proposals,
-        predictor=predictor or tiny_screen(),
+        predictor=predictor or tiny_drift_model(),
     )  # fmt: skip
     return study
 
 
-def tiny_screen(seed: int = 0) -> Screen:
+def tiny_drift_model(seed: int = 0) -> DriftModel:
     """A calibration of TINY with random errors."""
     random = np.random.default_rng(seed)
     design = Design.of(TINY, STEPS + 1, count=3)
@@ -107,4 +107,4 @@ def tiny_screen(seed: int = 0) -> Screen:
     )
     plain = {steps: 0.01 * (STEPS - steps) for steps in (STEPS, 10, 8, 7, 6, 5, 4, 2)}
     moments = {STEPS: moments_of(TINY, STEPS, STEPS + 1, seed)}
-    return Screen(Calibration(design, errors, moments, plain, 1.0), evaluations, share)
+    return DriftModel(Calibration(design, errors, moments, plain, 1.0), evaluations, share)

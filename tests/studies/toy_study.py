@@ -85,7 +85,7 @@ class ToyEvaluator:
     def evaluations(self, plan: ToyPlan) -> int:
         return plan.steps + 1
 
-    def screen(self, plan: ToyPlan) -> str | None:
+    def rejection(self, plan: ToyPlan) -> str | None:
         return "too wide" if plan.width in self.screened else None
 
     def score(self, plan: ToyPlan, part: Part | None = None) -> Scored:

@@ -12,7 +12,7 @@ from studies.autotune.autotune import OBJECTIVES, STUDY, Tuning, begin, finish, 
 from studies.autotune.words import outcome_words
 from studies.budget import parse_budget
 from studies.certificates.held_out import held_out
-from studies.choosing.judgement import Limits
+from studies.choosing.judgement import QualityLimits
 from studies.cli.commands.output import duration, out, print_json, words
 from studies.config import SearchConfig, make_config
 from studies.interrupts import interruptible
@@ -21,7 +21,7 @@ from studies.storage.store import Store
 
 def autotune_command(
     budget: str,
-    limits: Limits,
+    limits: QualityLimits,
     folder: Path | None,
     certificate_prompts: str | None,
     given: dict[str, Any],

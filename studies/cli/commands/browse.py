@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from explorer.estimate import Estimate
-from studies.choosing.choice import Asked, Choice
+from studies.choosing.choice import AskedLimits, Choice
 from studies.choosing.pick import answer
 from studies.cli.commands.output import out, print_command, print_json, table
 from studies.queue.queue import counts
@@ -69,7 +69,13 @@ def list_command(storage: str, as_json: bool) -> None:
 
 
 def show_command(
-    name: str, storage: str, html: Path | None, png: Path | None, asked: Asked, as_json: bool, in_full: bool = False
+    name: str,
+    storage: str,
+    html: Path | None,
+    png: Path | None,
+    asked: AskedLimits,
+    as_json: bool,
+    in_full: bool = False,
 ) -> None:
     with Store.open(storage, read_only=True) as store:
         study = store.study(name)

@@ -12,8 +12,7 @@ from studies.config import SearchConfig
 from studies.interrupts import interruptible
 from studies.predicting import calibration
 from studies.predicting.calibration import Calibration
-from studies.searching.calibrate import Progress as Standing
-from studies.searching.calibrate import calibrate
+from studies.searching.calibrate import CalibrationProgress, calibrate
 from studies.searching.session import Session, open_session
 from studies.storage.command_lines import command_line
 from studies.storage.saved import Saved
@@ -69,7 +68,7 @@ def with_progress(store: Store, study: StudyRecord, session: Session, **options:
     with interruptible(), Progress(*columns, console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task("calibrating", total=None, words="")
 
-        def show(standing: Standing) -> None:
+        def show(standing: CalibrationProgress) -> None:
             nonlocal said
             left = "" if standing.seconds_left is None else f", {duration(standing.seconds_left)} left"
             text = f"{standing.words}{left}"

@@ -13,7 +13,7 @@ from studies.certificates.certify import LEAST, certify
 from studies.certificates.document import CERTIFICATE, PAGE, certificate_folder
 from studies.certificates.export import exported_plan, find_trial, read_export, write_card
 from studies.certificates.held_out import check_held_out, held_out
-from studies.choosing.judgement import Limits
+from studies.choosing.judgement import QualityLimits
 from studies.cli.commands.output import counted, out, print_json, words
 from studies.config import SearchConfig, make_config
 from studies.interrupts import interruptible
@@ -42,7 +42,7 @@ def certify_command(
     storage: str,
     folder: Path | None,
     count: int | None,
-    limits: Limits,
+    limits: QualityLimits,
     again: bool,
     given: dict[str, Any],
     as_json: bool,

@@ -14,7 +14,7 @@ from studies.cli.commands.output import duration, out, print_json, table, words
 
 if TYPE_CHECKING:
     from explorer.timing.profile import Profile
-    from explorer.timing.profiling import Standing
+    from explorer.timing.profiling import ProfileProgress
 
 MODE = "P5"
 """The sampling mode whose peak cache is shown beside each strategy."""
@@ -81,7 +81,7 @@ def _costs(pipe: Any, profile: Profile) -> Any:
 
 
 @contextmanager
-def _progress(device: str) -> Iterator[Callable[[Standing], None]]:
+def _progress(device: str) -> Iterator[Callable[[ProfileProgress], None]]:
     """A line that is redrawn on a terminal, otherwise one at each tenth."""
     console = words()
     columns = (TextColumn("profiling {task.description}"), BarColumn(bar_width=24), TaskProgressColumn(),
@@ -90,7 +90,7 @@ def _progress(device: str) -> Iterator[Callable[[Standing], None]]:
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task(device, total=None, left="")
 
-        def show(standing: Standing) -> None:
+        def show(standing: ProfileProgress) -> None:
             nonlocal tenth
             left = "" if standing.seconds_left is None else f"{duration(standing.seconds_left)} left"
             bar.update(task, completed=standing.done, total=standing.total, left=left)

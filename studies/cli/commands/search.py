@@ -18,7 +18,7 @@ from studies import removed
 from studies.cli.commands.browse import print_front, study_document
 from studies.cli.commands.calibrate import with_progress
 from studies.cli.commands.output import duration, print_command, print_json, words
-from studies.cli.commands.time_words import Pace, foretold, unscored
+from studies.cli.commands.time_words import BaselinePace, foretold, unscored
 from studies.clock import Clock, OutOfTime
 from studies.config import STORAGE_VARIABLE, WORKER, SearchConfig, check_place
 from studies.interrupts import interruptible
@@ -31,7 +31,7 @@ from studies.scoring.racing import no_look
 from studies.searching import findings
 from studies.searching.asking import config_of
 from studies.searching.driver import TIMEOUT, Outcome, progress, run_worker, unsteady_words
-from studies.searching.driver import Progress as Standing
+from studies.searching.driver import Progress as SearchProgress
 from studies.searching.preparation import decided, prepared, proposals_of, with_stored
 from studies.searching.processes import run_workers
 from studies.searching.profiles import with_profile
@@ -242,7 +242,7 @@ def _in_many(config: SearchConfig, store: Store, study: StudyRecord, clock: Cloc
 @contextmanager
 def _progress(
     store: Store, study: StudyRecord, config: SearchConfig, clock: Clock
-) -> Iterator[Callable[[Standing], None]]:
+) -> Iterator[Callable[[SearchProgress], None]]:
     """A line that is redrawn on a terminal, otherwise a line for each finished plan."""
     console = words()
     columns = (
@@ -250,11 +250,11 @@ def _progress(
         TextColumn("{task.fields[words]}", markup=False),
     )  # fmt: skip
     reading = Reading(study)
-    seen, pace = {"finished": -1}, Pace(config, clock, counts(store, study).finished)
+    seen, pace = {"finished": -1}, BaselinePace(config, clock, counts(store, study).finished)
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task("searching", total=config.trials, words="")
 
-        def show(standing: Standing) -> None:
+        def show(standing: SearchProgress) -> None:
             if standing.finished == seen["finished"] and standing.words is None:
                 return
             seen["finished"] = standing.finished
@@ -276,7 +276,7 @@ def _progress(
         yield show
 
 
-def _standing_words(reading: Reading, standing: Standing) -> str:
+def _standing_words(reading: Reading, standing: SearchProgress) -> str:
     parts = [f"{duration(standing.seconds_left)} left"] if standing.seconds_left is not None else []
     settings = reading.study.settings
     best: list[Any] = without_loss(reading.rows, settings.objectives, settings.steps)

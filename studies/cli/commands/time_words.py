@@ -48,7 +48,7 @@ def foretold(session: Session, store: Store, study: StudyRecord, clock: Clock) -
     )
 
 
-class Pace:
+class BaselinePace:
     """Says once, after the first plans of a run, how many of the baselines that wait will fit at their pace."""
 
     def __init__(self, config: SearchConfig, clock: Clock, at_start: int) -> None:

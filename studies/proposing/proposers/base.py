@@ -18,7 +18,7 @@ from studies.scored import Prediction, Space
 from studies.storage.store import Store, StudyRecord
 
 Predictor = Callable[[InheritancePlan], Prediction]
-"""Drift and cost of a plan without running it; `studies.predicting.drift_model.Screen` is the one in use."""
+"""Drift and cost of a plan without running it; `studies.predicting.drift_model.DriftModel` is the one in use."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Kind(Protocol):
 
 @dataclass
 class Tools:
-    """What kinds are made from. screen: why a plan need not be measured. predictor: None without a calibration.
+    """What kinds are made from. rejection: why a plan need not be measured. predictor: None without a calibration.
     worker, standing: what makes a worker's stream of random numbers its own (`studies.queue.samplers.make`)."""
 
     store: Store
@@ -56,7 +56,7 @@ class Tools:
     read_plan: Callable[[dict[str, Any]], InheritancePlan]
     mirror: Mirror
     record: Record
-    screen: Callable[[InheritancePlan], str | None]
+    rejection: Callable[[InheritancePlan], str | None]
     predictor: Predictor | None
     worker: int
     standing: int
@@ -73,7 +73,7 @@ class Tools:
     def is_new(self, plan: InheritancePlan) -> bool:
         """Whether the plan can run, does not stand yet, and is worth a measurement."""
         try:
-            return plan.key(self.evaluations(plan)) not in self.record.keys and self.screen(plan) is None
+            return plan.key(self.evaluations(plan)) not in self.record.keys and self.rejection(plan) is None
         except StudyError:
             raise
         except ExplorerError:  # such as a schedule that does not fit the scheduler's evaluations

@@ -22,12 +22,12 @@ from studies.pareto.front import Array
 from studies.proposing.descriptors import LENGTHS
 from studies.proposing.outlook import MOST, Outlook, behind_front
 from studies.proposing.proposers.base import Proposal, Tools
-from studies.proposing.proposers.pool import Candidate, Pool
+from studies.proposing.proposers.pool import Pool, ProposedPlan
 from studies.proposing.proposers.seeds import seeds
 from studies.storage.tables import FAILED, SCREENED
 
 if TYPE_CHECKING:
-    from studies.predicting.drift_model import Screen
+    from studies.predicting.drift_model import DriftModel
 
 SEEDS, MOVES = "seeds", "moves"
 """Who thinks of plans, as the study records it."""
@@ -55,9 +55,9 @@ class Planned:
         self.tools, self.setting = tools, tools.setting
         self.random = Random(tools.seed(2))
         self._most = tools.space.name == "joint"  # which holds most plans: one that it does not is passed over later
-        self.pool = Pool(cast("Screen", tools.predictor))
+        self.pool = Pool(cast("DriftModel", tools.predictor))
         self._last = 0
-        self._standing: dict[int, Candidate] = {}
+        self._standing: dict[int, ProposedPlan] = {}
 
     def propose(self) -> Proposal | None:
         first = not len(self.pool)

@@ -14,11 +14,11 @@ from studies.pareto.front import Array
 from studies.proposing.descriptors import LENGTHS, describe
 
 if TYPE_CHECKING:
-    from studies.predicting.drift_model import Screen
+    from studies.predicting.drift_model import DriftModel
 
 
 @dataclass
-class Candidate:
+class ProposedPlan:
     """A plan in mind. kind: who thought of it; parents: the measured trials that it was made from, step by step."""
 
     plan: InheritancePlan
@@ -31,10 +31,10 @@ class Candidate:
 class Pool:
     """Different plans in the order in which they came."""
 
-    def __init__(self, screen: Screen) -> None:
-        self.screen = screen
-        self.candidates: list[Candidate] = []
-        self._by_key: dict[str, Candidate] = {}
+    def __init__(self, predictor: DriftModel) -> None:
+        self.predictor = predictor
+        self.candidates: list[ProposedPlan] = []
+        self._by_key: dict[str, ProposedPlan] = {}
 
     def __len__(self) -> int:
         return len(self.candidates)
@@ -44,12 +44,12 @@ class Pool:
         """(n, k) of `studies.proposing.descriptors.describe`."""
         return np.array([each.features for each in self.candidates]).reshape(len(self), len(LENGTHS))
 
-    def add(self, plan: InheritancePlan, kind: str, parents: tuple[int, ...] = ()) -> Candidate | None:
+    def add(self, plan: InheritancePlan, kind: str, parents: tuple[int, ...] = ()) -> ProposedPlan | None:
         """Keep the plan; the candidate that stands for it, None for one that cannot run or be predicted."""
         try:
-            key = plan.key(self.screen.evaluations(plan))
+            key = plan.key(self.predictor.evaluations(plan))
             if key not in self._by_key:
-                found = Candidate(plan, key, kind, describe(plan, self.screen), parents)
+                found = ProposedPlan(plan, key, kind, describe(plan, self.predictor), parents)
                 self._by_key[key] = found
                 self.candidates.append(found)
             return self._by_key[key]

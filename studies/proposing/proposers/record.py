@@ -20,7 +20,7 @@ _COLUMNS = [plans.c[name] for name in ("id", "key", "state", "origin", "proposed
 
 
 @dataclass(slots=True)
-class Standing:
+class RecordedPlan:
     """A plan of the study. losses: (k,) of a plan that is done, all to be minimised."""
 
     id: int
@@ -43,11 +43,11 @@ class Record:
         self.store, self.study = store, study
         self.keys: set[str] = set()
         self._feed = PlanFeed(study, self._read)
-        self._done: list[Standing] = []
+        self._done: list[RecordedPlan] = []
         self._scale: Scale | None = None
 
     @property
-    def plans(self) -> dict[int, Standing]:
+    def plans(self) -> dict[int, RecordedPlan]:
         """Every plan of the study by id."""
         return self._feed.rows
 
@@ -66,19 +66,19 @@ class Record:
             known = np.array([plan.losses for plan in self._done]).reshape(-1, len(self.study.settings.objectives))
             self._scale = Scale.over(known, np.array([plan.baseline for plan in self._done], dtype=bool))
 
-    def _read(self, connection: sa.Connection, where: sa.ColumnElement[bool]) -> dict[int, Standing]:
+    def _read(self, connection: sa.Connection, where: sa.ColumnElement[bool]) -> dict[int, RecordedPlan]:
         objectives = self.study.settings.objectives
         names, directions = [o.name for o in objectives], [o.direction for o in objectives]
         scores = sa.and_(
             plans.c.state == DONE, measurements.c.plan_id == plans.c.id, measurements.c.metric.in_(names)
         )  # fmt: skip
         query = sa.select(*_COLUMNS, measurements.c.metric, *COLUMNS).outerjoin(measurements, scores)
-        found: dict[int, Standing] = {}
+        found: dict[int, RecordedPlan] = {}
         values: dict[int, dict[str, float]] = {}
         for row in connection.execute(query.where(where).order_by(plans.c.id)):
             if row.id not in found:
                 baseline = row.origin == "baseline"
-                found[row.id] = Standing(row.id, row.key, row.state, row.proposed_by, row.trial_number, baseline)
+                found[row.id] = RecordedPlan(row.id, row.key, row.state, row.proposed_by, row.trial_number, baseline)
             if row.metric is not None:
                 values.setdefault(row.id, {})[row.metric] = judged(row.metric, row)
         for id, scored in values.items():

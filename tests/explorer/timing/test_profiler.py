@@ -16,7 +16,7 @@ from explorer.devices import describe
 from explorer.models.workload import Workload, unet_inputs, vae_factor
 from explorer.plans.strategies import STRATEGIES
 from explorer.timing.profile import FITTED_LOOPS, Profile
-from explorer.timing.profiling import Standing, profile_pipeline, workload_of
+from explorer.timing.profiling import ProfileProgress, profile_pipeline, workload_of
 from explorer.unet.architecture import Architecture
 from explorer.unet.mask import liveness
 from tests.conftest import make_pipeline, pruned_config
@@ -25,12 +25,12 @@ CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
-def measured() -> tuple[Any, Profile, list[Standing], list[int]]:
+def measured() -> tuple[Any, Profile, list[ProfileProgress], list[int]]:
     """A profile that was interrupted in its second round of steps and again in its loops, and gone on with."""
     pipe = make_pipeline()
     work = workload_of(pipe, device="cpu")
     kept: dict[str, Any] = {}
-    standings: list[Standing] = []
+    standings: list[ProfileProgress] = []
     rounds: list[int] = []
 
     class Stop(Exception):
@@ -59,7 +59,9 @@ def measured() -> tuple[Any, Profile, list[Standing], list[int]]:
     return pipe, profile, standings, rounds
 
 
-def test_an_interrupted_profile_goes_on_and_completes(measured: tuple[Any, Profile, list[Standing], list[int]]) -> None:
+def test_an_interrupted_profile_goes_on_and_completes(
+    measured: tuple[Any, Profile, list[ProfileProgress], list[int]],
+) -> None:
     _, profile, standings, rounds = measured
     assert profile.complete and rounds == list(range(1, 10))
     assert profile.step_samples.rounds == profile.rule_samples.rounds == profile.loop_samples.rounds == 3
@@ -69,7 +71,9 @@ def test_an_interrupted_profile_goes_on_and_completes(measured: tuple[Any, Profi
     assert [each.stage for each in standings if each.stage == "loops"]
 
 
-def test_nothing_that_tells_the_error_was_fitted_to(measured: tuple[Any, Profile, list[Standing], list[int]]) -> None:
+def test_nothing_that_tells_the_error_was_fitted_to(
+    measured: tuple[Any, Profile, list[ProfileProgress], list[int]],
+) -> None:
     """Changing the samples of what is tested changes the errors and leaves the cost model as it is."""
     _, profile, _, _ = measured
     tested = len(profile.tested)
@@ -87,7 +91,7 @@ def test_nothing_that_tells_the_error_was_fitted_to(measured: tuple[Any, Profile
     assert len(profile.strategies) == profile.step_errors.count == tested == len(STRATEGIES)
 
 
-def test_what_follows_from_the_samples(measured: tuple[Any, Profile, list[Standing], list[int]]) -> None:
+def test_what_follows_from_the_samples(measured: tuple[Any, Profile, list[ProfileProgress], list[int]]) -> None:
     pipe, profile, _, _ = measured
     model = profile.cost_model
     assert (
@@ -119,7 +123,7 @@ def test_what_follows_from_the_samples(measured: tuple[Any, Profile, list[Standi
 
 @pytest.mark.parametrize("change", [{"schema": 99}, {"nodes": None}, {"workload": {"batch": 1}}])
 def test_a_document_that_is_no_profile_is_refused(
-    measured: tuple[Any, Profile, list[Standing], list[int]], change: dict[str, Any]
+    measured: tuple[Any, Profile, list[ProfileProgress], list[int]], change: dict[str, Any]
 ) -> None:
     with pytest.raises(ScoreError, match="cannot be read"):
         Profile.from_json(measured[1].to_json() | change)

@@ -17,14 +17,14 @@ from explorer.estimate import Estimate
 from explorer.plans.strategies import strategy
 from studies import Store
 from studies.autotune.autotune import (  # fmt: skip
-    Result,
+    AutotuneResult,
     first_plans,
 )
 from studies.autotune.sharing import LEAST_PLANS, Split, baseline_count, split_budget
 from studies.autotune.words import outcome_words, pictures_needed
-from studies.choosing.choice import Asked, Bound, choose
-from studies.choosing.judgement import HOLDS, OPEN, PAIRS, PICTURES, Limits
-from studies.choosing.pick import Candidate, bounds_within, candidates, eligible, fastest_plain, just_beyond
+from studies.choosing.choice import AskedLimits, Bound, choose
+from studies.choosing.judgement import HOLDS, OPEN, PAIRS, PICTURES, QualityLimits
+from studies.choosing.pick import ScoredPlan, bounds_within, candidates, eligible, fastest_plain, just_beyond
 from studies.cli import run
 from studies.searching.pace import Speed
 from studies.searching.preparation import WORTH
@@ -113,7 +113,7 @@ def test_losses_are_paired_with_the_un_accelerated_pictures(store: Store) -> Non
     assert [each.loss for each in found] == [Estimate(float(loss), loss, loss, 3) for loss in (3, 2, 1)]
 
 
-def candidate(name: str, speedup: float, loss: float, psnr: float, drift: float = 0.1) -> Candidate:
+def candidate(name: str, speedup: float, loss: float, psnr: float, drift: float = 0.1) -> ScoredPlan:
     from studies.results.rows import TrialRow
 
     values = {"speedup": speedup, "clip": 80.0 - loss, "ssim": 1 - drift, "psnr": psnr}
@@ -122,7 +122,7 @@ def candidate(name: str, speedup: float, loss: float, psnr: float, drift: float 
     row = TrialRow(
         0, name, "done", "baseline", name, [], name, {}, None, None, None, None, scores, {}, {}, None, facts=facts
     )  # fmt: skip
-    return Candidate(row, speedup, Estimate(loss, loss - 1, loss + 1, 8), drift, psnr)
+    return ScoredPlan(row, speedup, Estimate(loss, loss - 1, loss + 1, 8), drift, psnr)
 
 
 FAST = candidate("DC0/P5", 3.0, 2.0, 25.0, 0.4)
@@ -137,14 +137,14 @@ FOUND = [FAST, GOOD, PLAIN, SAFE, SLOW]
 CONTROL = candidate("plain@50", 1.0, 0.0, 100.0, 0.0).row
 
 
-def bounds(limits: Limits) -> list[Bound]:
+def bounds(limits: QualityLimits) -> list[Bound]:
     return bounds_within(limits, "clip", CONTROL)
 
 
 def test_the_fastest_within_the_limits_comes_first() -> None:
-    limits = bounds(Limits(0.01))
+    limits = bounds(QualityLimits(0.01))
     assert eligible(FOUND, limits, []) == [GOOD, PLAIN, SAFE]
-    assert eligible(FOUND, bounds(Limits(0.01, 0.1)), []) == [SAFE]
+    assert eligible(FOUND, bounds(QualityLimits(0.01, 0.1)), []) == [SAFE]
     # Where one does not hold, only what is closer to the un-accelerated pictures is worth a certificate; controls stay.
     assert eligible(FOUND, limits, [GOOD]) == [PLAIN, SAFE]
     assert eligible(FOUND, limits, [GOOD, SAFE]) == [PLAIN]
@@ -167,9 +167,9 @@ def test_autotune_and_show_choose_the_same_plan(plans: list[tuple[float, ...]], 
     for each in found:
         each.row.scores["lpips"] = Estimate(0.9, 0.9, 0.9, 8)
     found.sort(key=lambda each: -each.speedup)
-    wish = Asked(loss, drift).wish([*CONTROL.scores, "lpips"])
+    wish = AskedLimits(loss, drift).wish([*CONTROL.scores, "lpips"])
     chosen = choose([CONTROL, *(each.row for each in found)], wish, CONTROL).plan
-    first = eligible(found, bounds(Limits(loss, drift)), [])
+    first = eligible(found, bounds(QualityLimits(loss, drift)), [])
     assert chosen is (first[0].row if first else CONTROL)
 
 
@@ -196,7 +196,7 @@ def certificate(verdict: str = HOLDS, beats: bool = True, undecided: str = PICTU
     }
 
 
-RESULT = Result(GOOD, certificate(), FOUND, [], [], 60, 0, 80.0, bounds(Limits(0.01)))
+RESULT = AutotuneResult(GOOD, certificate(), FOUND, [], [], 60, 0, 80.0, bounds(QualityLimits(0.01)))
 
 
 @pytest.mark.parametrize(
@@ -225,7 +225,7 @@ RESULT = Result(GOOD, certificate(), FOUND, [], [], 60, 0, 80.0, bounds(Limits(0
     ],
 )
 def test_what_is_said(change: dict[str, Any], expected: list[str], absent: str) -> None:
-    said = "\n".join(outcome_words(replace(RESULT, **change), Limits(0.01), 50))
+    said = "\n".join(outcome_words(replace(RESULT, **change), QualityLimits(0.01), 50))
     assert all(words in said for words in expected), said
     assert absent == "-" or absent not in said
 
@@ -236,7 +236,7 @@ def test_a_plan_without_a_name_goes_by_its_nickname() -> None:
         GOOD.row, name=None, words=plan.describe(), facts=PlanFacts.of(plan.to_json(), None, plan.describe())
     )
     chosen = replace(GOOD, row=unnamed)
-    said = outcome_words(replace(RESULT, chosen=chosen, untried=[chosen]), Limits(0.01), 50)
+    said = outcome_words(replace(RESULT, chosen=chosen, untried=[chosen]), QualityLimits(0.01), 50)
     assert said[0].startswith("Chosen: DC0/P3+f2@50 (1.95x), the fastest")
     assert any("No time was left to certify DC0/P3+f2@50" in words for words in said)
     assert not any(plan.describe() in words for words in said)
@@ -244,12 +244,12 @@ def test_a_plan_without_a_name_goes_by_its_nickname() -> None:
 
 def test_how_many_pictures_would_settle_it() -> None:
     # Half the room is taken by the loss of 0.4 of 0.8; the interval reaches 0.8 where 0.4 is left: 4 times as many.
-    assert pictures_needed(certificate(OPEN), Limits(0.01)) == 64 * 4
-    assert pictures_needed(certificate(OPEN), Limits(0.004)) is None
+    assert pictures_needed(certificate(OPEN), QualityLimits(0.01)) == 64 * 4
+    assert pictures_needed(certificate(OPEN), QualityLimits(0.004)) is None
     # Of a drift of 0.1 the interval reaches 0.04 further: at a limit of 0.11 a sixteenth of its square.
-    assert pictures_needed(certificate(OPEN), Limits(0.1, 0.11)) == 64 * 16
-    assert pictures_needed(certificate(OPEN), Limits(0.1, 0.1)) is None
-    assert pictures_needed(certificate(OPEN, undecided=PAIRS), Limits(0.01)) is None
+    assert pictures_needed(certificate(OPEN), QualityLimits(0.1, 0.11)) == 64 * 16
+    assert pictures_needed(certificate(OPEN), QualityLimits(0.1, 0.1)) is None
+    assert pictures_needed(certificate(OPEN, undecided=PAIRS), QualityLimits(0.01)) is None
 
 
 def test_the_command_line_chooses_as_autotune_does(
@@ -260,7 +260,7 @@ def test_the_command_line_chooses_as_autotune_does(
     assert plain is not None
     storage = ["--storage", f"sqlite:///{tmp_path / 'explorer.db'}"]
     for loss, drift in ((5, 0.3), (4, 0.3), (5, 0.15), (0.1, 0.05)):
-        limits = bounds_within(Limits(loss / 100, drift), "clip_emojiclip", plain)
+        limits = bounds_within(QualityLimits(loss / 100, drift), "clip_emojiclip", plain)
         chosen = [each.row.number for each in eligible(found, limits, [])][:1] or [plain.number]
         asked = ["--max-clip-loss", f"{loss}%", "--max-drift", str(drift)]
         assert run(["show", "small", *storage, *asked, "--json"]) == 0

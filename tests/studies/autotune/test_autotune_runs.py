@@ -23,7 +23,7 @@ from studies.autotune.autotune import (  # fmt: skip
 )
 from studies.autotune.sharing import Split
 from studies.certificates.held_out import FRESH_SEED, held_out
-from studies.choosing.judgement import FAILS, Limits
+from studies.choosing.judgement import FAILS, QualityLimits
 from studies.choosing.pick import candidates
 from studies.cli import run
 from studies.config import SearchConfig
@@ -56,7 +56,7 @@ def test_a_calibrated_search_proposes_races_and_saves(tmp_path: Path, monkeypatc
     session = open_session(config)
     with Store.open(tmp_path / "explorer.db") as store:
         for last in ("search, plan 3:", "search, plan 4:"):
-            tuning = Tuning(config, Limits(), 10_000.0, tmp_path / "out", partial(say, last), held_out(config))
+            tuning = Tuning(config, QualityLimits(), 10_000.0, tmp_path / "out", partial(say, last), held_out(config))
             tuning.split = Split(2, 3, 2, 1.0, 10.0, 8, 1.0, calibration=1.0)
             session = replace(session, evaluator=session.evaluator.reseeded(config.seed))
             with pytest.raises(KeyboardInterrupt):
@@ -89,7 +89,7 @@ def test_a_calibration_leaves_time_for_plans_or_is_given_up(tmp_path: Path, monk
     session = open_session(config)
     with Store.open(tmp_path / "explorer.db") as store:
         for budget in (11.5, 10_000.0):
-            tuning = Tuning(config, Limits(), budget, tmp_path / "out", said.append, held_out(config))
+            tuning = Tuning(config, QualityLimits(), budget, tmp_path / "out", said.append, held_out(config))
             tuning.split = Split(2, 3, 2, 1.0, 10.0, 8, 1.0, calibration=1.0)
             session = replace(session, evaluator=session.evaluator.reseeded(config.seed))
             if budget > 100:
@@ -184,7 +184,7 @@ def test_every_try_has_seeds_of_its_own_and_keeps_them(
     split = Split(8, 3, 6, 1.0, 10.0, 8, 1.0)
 
     def go_on(*chosen: int) -> None:
-        tuning = Tuning(small, Limits(), 1000.0, tmp_path / "out", lambda _: None, certifying)
+        tuning = Tuning(small, QualityLimits(), 1000.0, tmp_path / "out", lambda _: None, certifying)
         tuning.load()
         tuning.split = split
         for number in chosen:

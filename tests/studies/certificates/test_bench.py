@@ -100,7 +100,7 @@ class Marked:
     ],
 )
 def test_the_gain_of_the_compiler_alone_is_said(speed: Estimate, words: str) -> None:
-    row = bench.Timed(bench.EAGER, "plain@4, not compiled", 4, Latency(speed, speed, ((1.0, 2.0),) * 3, 1, 5))
+    row = bench.BenchRow(bench.EAGER, "plain@4, not compiled", 4, Latency(speed, speed, ((1.0, 2.0),) * 3, 1, 5))
     assert words in bench.compiler_words([row]) and bench.compiler_words([]) == ""
 
 

@@ -7,7 +7,7 @@ import pytest
 from explorer.errors import StudyError
 from explorer.estimate import Estimate
 from studies.budget import parse_budget, parse_share
-from studies.choosing.judgement import FAILS, HOLDS, OPEN, PAIRS, PICTURES, PROMPTS, Limits, Rival, judge
+from studies.choosing.judgement import FAILS, HOLDS, OPEN, PAIRS, PICTURES, PROMPTS, PlainRival, QualityLimits, judge
 from studies.wording import figures, interval, percent, pictures, ratio, speed_words
 
 
@@ -25,30 +25,37 @@ ZERO = estimate(0.0)
             estimate(2.1),
             estimate(-0.2, 0.5),
             ZERO,
-            Limits(0.01),
+            QualityLimits(0.01),
             HOLDS,
             "no measurable CLIP loss (-0.20 [-0.70, 0.30])",
         ),
-        (estimate(2.1), estimate(-0.5, 0.2), ZERO, Limits(0.01), HOLDS, "at a CLIP loss of 0.50 [0.30, 0.70]"),
-        (estimate(2.1), estimate(0.5, 0.2), ZERO, Limits(0.0), HOLDS, "at a CLIP gain of 0.50"),
+        (estimate(2.1), estimate(-0.5, 0.2), ZERO, QualityLimits(0.01), HOLDS, "at a CLIP loss of 0.50 [0.30, 0.70]"),
+        (estimate(2.1), estimate(0.5, 0.2), ZERO, QualityLimits(0.0), HOLDS, "at a CLIP gain of 0.50"),
         (
             estimate(2.1),
             estimate(-0.5, 0.6),
             ZERO,
-            Limits(0.01),
+            QualityLimits(0.01),
             OPEN,
             "not shown by 64 pictures of 64 prompts (certify more pictures)",
         ),
-        (estimate(2.1), estimate(-2.0, 0.6), ZERO, Limits(0.01), FAILS, "The claim does not hold"),
-        (estimate(1.05), ZERO, ZERO, Limits(0.01), OPEN, "not shown"),
-        (estimate(0.8), ZERO, ZERO, Limits(0.01), FAILS, "slower than 50 plain steps (0.80x [0.70, 0.90])"),
-        (estimate(2.1), ZERO, estimate(0.2, 0.05), Limits(0.01, 0.3), HOLDS, "a drift of 0.20 [0.15, 0.25]"),
-        (estimate(2.1), ZERO, estimate(0.3, 0.05), Limits(0.01, 0.3), OPEN, "a drift (1 - SSIM) of 0.3 are allowed"),
-        (estimate(2.1), ZERO, estimate(0.4, 0.05), Limits(0.01, 0.3), FAILS, "does not hold"),
+        (estimate(2.1), estimate(-2.0, 0.6), ZERO, QualityLimits(0.01), FAILS, "The claim does not hold"),
+        (estimate(1.05), ZERO, ZERO, QualityLimits(0.01), OPEN, "not shown"),
+        (estimate(0.8), ZERO, ZERO, QualityLimits(0.01), FAILS, "slower than 50 plain steps (0.80x [0.70, 0.90])"),
+        (estimate(2.1), ZERO, estimate(0.2, 0.05), QualityLimits(0.01, 0.3), HOLDS, "a drift of 0.20 [0.15, 0.25]"),
+        (
+            estimate(2.1),
+            ZERO,
+            estimate(0.3, 0.05),
+            QualityLimits(0.01, 0.3),
+            OPEN,
+            "a drift (1 - SSIM) of 0.3 are allowed",
+        ),
+        (estimate(2.1), ZERO, estimate(0.4, 0.05), QualityLimits(0.01, 0.3), FAILS, "does not hold"),
     ],
 )
 def test_a_claim_is_judged_by_its_interval(
-    speedup: Estimate, change: Estimate, drift: Estimate, limits: Limits, verdict: str, words: str
+    speedup: Estimate, change: Estimate, drift: Estimate, limits: QualityLimits, verdict: str, words: str
 ) -> None:
     claim = judge(50, 80.0, speedup, change, drift, [], limits, 64)
     assert claim.verdict == verdict and words in claim.sentence and claim.sentence.count(". ") == 0
@@ -66,8 +73,8 @@ def test_a_claim_is_judged_by_its_interval(
     ],
 )
 def test_fewer_steps_are_told_of(clip: Estimate, psnr: Estimate, loss: Estimate, beaten: bool, words: str) -> None:
-    rival = Rival("22 plain steps", clip, psnr, loss)
-    claim = judge(50, 80.0, estimate(2.0), ZERO, ZERO, [rival], Limits(), 64)
+    rival = PlainRival("22 plain steps", clip, psnr, loss)
+    claim = judge(50, 80.0, estimate(2.0), ZERO, ZERO, [rival], QualityLimits(), 64)
     assert claim.beats_fewer_steps == rival.beaten == beaten and words in claim.sentence
 
 
@@ -86,7 +93,7 @@ def test_fewer_steps_are_told_of(clip: Estimate, psnr: Estimate, loss: Estimate,
 def test_an_open_claim_says_what_would_settle_it(
     speedup: Estimate | None, change: Estimate, prompts: int, undecided: tuple[str, ...], words: list[str], absent: str
 ) -> None:
-    claim = judge(50, 80.0, speedup, change, ZERO, [], Limits(0.01), prompts)
+    claim = judge(50, 80.0, speedup, change, ZERO, [], QualityLimits(0.01), prompts)
     assert claim.verdict == OPEN and claim.undecided == undecided == tuple(claim.to_json()["undecided"])
     assert all(each in claim.sentence for each in words) and absent not in claim.sentence, claim.sentence
 
@@ -109,8 +116,8 @@ def test_a_slower_run_is_never_called_faster(speed: Estimate, words: str) -> Non
     ("share", "words"), [(0.01, "1%"), (0.00125, "0.125%"), (0.0125, "1.25%"), (0.1234567, "12.3%"), (0.0, "0%")]
 )
 def test_limits_are_written_with_three_digits(share: float, words: str) -> None:
-    assert percent(share) == words and words in Limits(share).words(80.0)
-    assert f"({figures(share * 80)})" in Limits(share).words(80.0)
+    assert percent(share) == words and words in QualityLimits(share).words(80.0)
+    assert f"({figures(share * 80)})" in QualityLimits(share).words(80.0)
 
 
 def test_small_numbers_keep_two_digits() -> None:

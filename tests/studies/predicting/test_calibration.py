@@ -27,12 +27,12 @@ from studies.cli import run
 from studies.config import SearchConfig
 from studies.predicting import calibration
 from studies.predicting.calibration import Calibration
-from studies.predicting.drift_model import Screen
+from studies.predicting.drift_model import DriftModel
 from studies.proposing.proposers.seeds import seeds
 from studies.results.summary import agreement
 from studies.scored import PREDICTED
 from studies.searching.asking import config_of
-from studies.searching.calibrate import SEED, Progress, calibrate
+from studies.searching.calibrate import SEED, CalibrationProgress, calibrate
 from studies.searching.session import Session, open_session
 from studies.settings import Objective
 from studies.storage import tables
@@ -62,13 +62,13 @@ def calibrated(opened: Session, tmp_path_factory: pytest.TempPathFactory) -> Ite
     session = opened
     with Store.open(tmp_path_factory.mktemp("calibration") / "explorer.db") as store:
         study = store.create_study("small", session.settings)
-        reports: list[Progress] = []
+        reports: list[CalibrationProgress] = []
 
         def interrupted(words: str, at: int) -> list[str]:
             """The parts that stand after an interruption at the report of so many that tells of `words`."""
             seen = 0
 
-            def stop(standing: Progress) -> None:
+            def stop(standing: CalibrationProgress) -> None:
                 nonlocal seen
                 seen += standing.words.startswith(words)
                 reports.append(standing)
@@ -109,7 +109,7 @@ def test_it_is_kept_once_and_read_as_it_was_made(session: Session, calibrated: A
     assert set(loaded.moments) == set(session.space.steps) == {8, 6, 5, 4, 3, 2}
     for steps, moments in loaded.moments.items():
         assert (moments.steps, moments.evaluations, moments.pictures) == (steps, steps + 1, 1)
-    reports: list[Progress] = []
+    reports: list[CalibrationProgress] = []
     calibrate(store, study, session, on_progress=reports.append, **SMALL)
     assert reports == []  # nothing is made again
     assert made.error_map("DC0").shape == (2, len(made.design.ages))
@@ -234,7 +234,7 @@ def test_a_calibration_of_one_step_count_stays_as_it_was(session: Session, calib
     assert names[:2] == ["moments/0", "errors/0"] and len(names) == 2 + len(made.plain)
     with Store.open(tmp_path / "old.db") as other:
         old = copy_of(store, study, other, names)
-        reports: list[Progress] = []
+        reports: list[CalibrationProgress] = []
         again = calibrate(other, old, session, on_progress=reports.append, **SMALL)
         assert reports == [] and set(again.moments) == {8} and again.plain == made.plain
         assert again.seconds == pytest.approx(sum(parts[name].seconds for name in names))
@@ -246,39 +246,39 @@ def test_a_calibration_of_one_step_count_stays_as_it_was(session: Session, calib
         resumed = calibrate(other, old, session, **SMALL)
         assert list(calibration.parts(other, old)) == names
         assert resumed.plain == pytest.approx(made.plain)
-    session_screen, evaluator = session.evaluator.predictor, session.evaluator
-    assert session_screen is not None
-    screen = Screen(again, evaluator.evaluations, session_screen.share)
+    session_model, evaluator = session.evaluator.predictor, session.evaluator
+    assert session_model is not None
+    predictor = DriftModel(again, evaluator.evaluations, session_model.share)
     fitter = Fitter(again.moments)
     for steps, rule in ((8, "fitted"), (5, "copy"), (4, "copy")):
         plan = fitter(strategy("CO6/P2", steps=steps, unet=session.architecture))
-        assert plan.rule.name == rule and math.isfinite(screen.drift(plan))
+        assert plan.rule.name == rule and math.isfinite(predictor.drift(plan))
     whole = strategy("CO6/P2", steps=8, unet=session.architecture)
-    assert screen.drift(whole) == pytest.approx(session_screen.drift(whole))
+    assert predictor.drift(whole) == pytest.approx(session_model.drift(whole))
 
 
 def test_the_screen_orders_what_is_plainly_ordered(session: Session, calibrated: Any) -> None:
-    screen = session.evaluator.predictor
-    assert screen is not None
+    predictor = session.evaluator.predictor
+    assert predictor is not None
 
     def drift(name: str, **more: Any) -> float:
-        return screen.drift(strategy(name, steps=8, unet=session.architecture, fit=session.fitter, **more))
+        return predictor.drift(strategy(name, steps=8, unet=session.architecture, fit=session.fitter, **more))
 
     assert drift("plain@8") == 0 < drift("DC0/P2") < drift("DC0/P5")
     assert drift("EX1/P2") < drift("CO6/P2") and drift("plain@5") > 0
-    costs = {name: screen.cost(strategy(name, steps=8, unet=session.architecture)) for name in ("plain@8", "DC0/P2")}
+    costs = {name: predictor.cost(strategy(name, steps=8, unet=session.architecture)) for name in ("plain@8", "DC0/P2")}
     assert costs["plain@8"] == 1.0 and 0.2 < costs["DC0/P2"] < 0.9
-    assert math.isclose(screen.cost(strategy("plain@3", unet=session.architecture)), 4 / 9)
+    assert math.isclose(predictor.cost(strategy("plain@3", unet=session.architecture)), 4 / 9)
 
 
 def test_every_plan_of_the_space_has_a_prediction(session: Session, calibrated: Any) -> None:
-    screen = session.evaluator.predictor
-    assert screen is not None
+    predictor = session.evaluator.predictor
+    assert predictor is not None
     draws = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=1))
     rules = set()
     for _ in range(40):
         plan = session.space.suggest(draws.ask())
-        found = screen(plan)
+        found = predictor(plan)
         rules.add(plan.rule.name)
         assert math.isfinite(found.drift) and found.drift >= 0 and 0 < found.cost <= 1.2
         assert (found.drift == 0) == (plan.extracts_always and plan.steps == 8)

@@ -27,7 +27,7 @@ from studies.cli.commands.browse import study_document
 from studies.config import PROPOSALS, SearchConfig
 from studies.pareto.front import hypervolume
 from studies.pareto.growth import gains
-from studies.predicting.drift_model import Screen
+from studies.predicting.drift_model import DriftModel
 from studies.proposing.proposers import KINDS, planned
 from studies.proposing.proposers.planned import room
 from studies.proposing.proposers.record import Record
@@ -35,7 +35,7 @@ from studies.proposing.proposers.seeds import seeds
 from studies.results.lineage import lineage
 from studies.results.tally import tally
 from studies.scored import Prediction
-from studies.scoring.limits import Limits, age, variants
+from studies.scoring.limits import PlanLimits, age, variants
 from studies.storage import tables
 from studies.storage.database import parse_url, writing_engine
 from studies.storage.schema import config
@@ -48,7 +48,7 @@ from tests.studies.plan_problem import (
     plan_settings,
     predicted,
     search,
-    tiny_screen,
+    tiny_drift_model,
 )
 from tests.studies.toy_study import ToyEvaluator, ToyPlan, ToySpace, toy_settings
 
@@ -117,7 +117,7 @@ def test_seeds_that_ask_for_the_fitted_rule_are_fitted_at_their_step_count(shape
 # Plans that are searched for in predictions --------------------------------------------------------------------------
 
 
-class Foretold(Screen):
+class Foretold(DriftModel):
     """A calibration that predicts rightly, but that plans with a forecast come out `bias` times as bad as they are."""
 
     bias = 1.0
@@ -127,14 +127,14 @@ class Foretold(Screen):
         return Prediction(found.drift * (self.bias if plan.rule.history > 1 else 1.0), found.cost)
 
 
-def foretold(bias: float = 1.0) -> Screen:
-    screen = tiny_screen()
-    screen.__class__ = Foretold
-    vars(screen)["bias"] = bias
-    return screen
+def foretold(bias: float = 1.0) -> DriftModel:
+    predictor = tiny_drift_model()
+    predictor.__class__ = Foretold
+    vars(predictor)["bias"] = bias
+    return predictor
 
 
-def _volume(store: Store, name: str, kind: str, predictor: Screen | None, total: int = 17) -> float:
+def _volume(store: Store, name: str, kind: str, predictor: DriftModel | None, total: int = 17) -> float:
     study = store.create_study(name, plan_settings())
     enqueue(store, study, BASELINES, make_space("joint", TINY, STEPS, STEPS + 1), evaluations)
     search(store, name, total, kind, predictor=predictor)
@@ -190,13 +190,13 @@ def test_what_needs_a_calibration_says_so(store_file: Store) -> None:
 
 
 def test_predictions_that_fail_for_every_plan_do_not_hold_up_the_search(store_file: Store) -> None:
-    class Fails(Screen):
+    class Fails(DriftModel):
         def __call__(self, plan: InheritancePlan) -> Prediction:
             raise PlanError("not calibrated")
 
-    screen = tiny_screen()
-    screen.__class__ = Fails
-    study = search(store_file, "s", 3, "planned", predictor=screen)
+    predictor = tiny_drift_model()
+    predictor.__class__ = Fails
+    study = search(store_file, "s", 3, "planned", predictor=predictor)
     assert {row.proposed_by for row in trials(store_file, study)} <= {"sampler", "drawn"}
 
 
@@ -303,17 +303,17 @@ def test_limits_say_in_words_what_is_beyond() -> None:
     assert (variants(plan, 51), age(plan, 51)) == (2, 4)
     assert (variants(strategy("plain@50", unet=SD15), 51), age(strategy("plain@50", unet=SD15), 51)) == (1, 0)
     sizes = dict.fromkeys((node.name for node in SD15.nodes), 2**20)
-    assert Limits(cache_mib=1, variants=2, age=4, feature_bytes=sizes).reason(plan, 51) is None
-    assert Limits(age=3).reason(plan, 51) == "beyond the limit of 3 steps of age: 4"
-    assert "0.5 MiB of features: 1" in str(Limits(cache_mib=0.5, feature_bytes=sizes).reason(plan, 51))
-    assert "limit of 1 variants: 2" in str(Limits(variants=1).reason(plan, 51))
+    assert PlanLimits(cache_mib=1, variants=2, age=4, feature_bytes=sizes).reason(plan, 51) is None
+    assert PlanLimits(age=3).reason(plan, 51) == "beyond the limit of 3 steps of age: 4"
+    assert "0.5 MiB of features: 1" in str(PlanLimits(cache_mib=0.5, feature_bytes=sizes).reason(plan, 51))
+    assert "limit of 1 variants: 2" in str(PlanLimits(variants=1).reason(plan, 51))
 
 
 @pytest.mark.parametrize("kind", ["sampler", "seeds", "planned"])
 def test_nothing_beyond_a_limit_is_scored_but_baselines(store_file: Store, kind: str) -> None:
     study = store_file.create_study("s", plan_settings())
     enqueue(store_file, study, BASELINES, make_space("joint", TINY, STEPS, STEPS + 1), evaluations)
-    search(store_file, "s", 14, kind, evaluator=PlanEvaluator(Limits(variants=2, age=2)))
+    search(store_file, "s", 14, kind, evaluator=PlanEvaluator(PlanLimits(variants=2, age=2)))
     rows = trials(store_file, study)
     plans = {row.key: InheritancePlan.from_json(row.plan) for row in rows}
     for row in rows:
@@ -330,7 +330,11 @@ def test_nothing_beyond_a_limit_on_memory_is_scored(store_file: Store, kind: str
     study = store_file.create_study("s", plan_settings())
     enqueue(store_file, study, BASELINES, make_space("joint", TINY, STEPS, STEPS + 1), evaluations)
     search(
-        store_file, "s", 12, kind, evaluator=PlanEvaluator(Limits(cache_mib=6, feature_bytes=sizes, compile=compile))
+        store_file,
+        "s",
+        12,
+        kind,
+        evaluator=PlanEvaluator(PlanLimits(cache_mib=6, feature_bytes=sizes, compile=compile)),
     )
     held = {"baseline": 0.0, "search": 0.0}
     rows = trials(store_file, study)

@@ -95,7 +95,7 @@ def test_the_total_counts_what_is_being_scored(store: Store, study: StudyRecord)
     assert isinstance(queue.claim_new(store, study, first, 2, row, 5), queue.Full)
     assert isinstance(queue.claim_new(store, study, first, 3, row, 5), queue.Claim)
     standing = queue.claim_new(store, study, second, 9, row, 6)
-    assert isinstance(standing, queue.Standing) and (standing.state, standing.number) == ("running", 5)
+    assert isinstance(standing, queue.KnownPlan) and (standing.state, standing.number) == ("running", 5)
 
 
 def test_only_the_holder_of_a_claim_can_finish_it(store: Store, study: StudyRecord) -> None:

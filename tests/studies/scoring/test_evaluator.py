@@ -265,10 +265,10 @@ def test_a_limit_on_memory_is_that_of_the_loop_that_is_timed() -> None:
     plain = open_session(config)
     plan = strategy("DC0", mode="P2", steps=3, unet=plain.architecture)
     held = plain.evaluator.score(plan, "latency").estimates["cache_mib"].value
-    assert plain.evaluator.screen(plan) is None and held > 0
+    assert plain.evaluator.rejection(plan) is None and held > 0
     for share, words in ((0.9, "MiB of features"), (1.1, None)):
         limited = open_session(replace(config, max_cache_mib=share * held), plain.evaluator.pipe)
-        reason = limited.evaluator.screen(plan)
+        reason = limited.evaluator.rejection(plan)
         assert reason is None if words is None else words in str(reason)
 
 

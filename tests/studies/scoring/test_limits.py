@@ -7,7 +7,7 @@ import pytest
 from explorer import strategy
 from explorer.compile_modes import CompileMode
 from explorer.runtime.cache_size import peak_cache_bytes
-from studies.scoring.limits import Limits
+from studies.scoring.limits import PlanLimits
 from tests.architectures import SD15
 
 SIZES = dict.fromkeys((node.name for node in SD15.nodes), 2**20)
@@ -18,9 +18,9 @@ def test_the_limit_is_of_the_mode_that_is_timed(compile: CompileMode) -> None:
     plan = strategy("RI", mode="P3", steps=50, unet=SD15, rule="forecast1")
     eager, other = (peak_cache_bytes(plan, 51, SIZES, compile=mode) / 2**20 for mode in ("off", compile))
     assert eager < other
-    assert Limits(cache_mib=eager, feature_bytes=SIZES).reason(plan, 51) is None
-    assert Limits(cache_mib=other, feature_bytes=SIZES, compile=compile).reason(plan, 51) is None
-    assert "MiB" in str(Limits(cache_mib=eager, feature_bytes=SIZES, compile=compile).reason(plan, 51))
+    assert PlanLimits(cache_mib=eager, feature_bytes=SIZES).reason(plan, 51) is None
+    assert PlanLimits(cache_mib=other, feature_bytes=SIZES, compile=compile).reason(plan, 51) is None
+    assert "MiB" in str(PlanLimits(cache_mib=eager, feature_bytes=SIZES, compile=compile).reason(plan, 51))
 
 
 def test_a_session_has_the_limit_of_its_mode() -> None:

@@ -294,7 +294,7 @@ def test_what_is_screened_out_stays_in_the_study_with_the_reason(
 def test_a_plan_that_cannot_be_screened_is_not_drawn(store: Store) -> None:
     @dataclass
     class Fails(ToyEvaluator):
-        def screen(self, plan: ToyPlan) -> str | None:
+        def rejection(self, plan: ToyPlan) -> str | None:
             if plan.width:
                 raise PlanError("its schedule does not fit")
             return None

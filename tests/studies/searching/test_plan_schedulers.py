@@ -165,13 +165,13 @@ def test_a_prediction_of_another_scheduler_is_refused(folder: Path, pipe: Any) -
     with Store.open(f"sqlite:///{folder / 'calibrated.db'}") as store:
         study = store.create_study("calibrated", session.settings)
         session = session.with_calibration(calibrate(store, study, session, pictures=1, points=2))
-    screen = session.evaluator.predictor
-    assert screen is not None
+    predictor = session.evaluator.predictor
+    assert predictor is not None
     plan = strategy("DC0/P2", steps=4, unet=pipe.unet)
     other = InheritancePlan.from_json(plan.to_json() | {"scheduler": DPM})
-    assert screen.drift(plan) > 0 and screen.cost(other) < screen.cost(plan)
+    assert predictor.drift(plan) > 0 and predictor.cost(other) < predictor.cost(plan)
     with pytest.raises(PlanError, match=f"runs of {DPM} were not calibrated"):
-        screen.drift(other)
+        predictor.drift(other)
     assert set(session.evaluator.predictions.estimates(other)) == {PREDICTED_COST}
     assert set(session.evaluator.predictions.estimates(plan)) == {PREDICTED, PREDICTED_COST}
 

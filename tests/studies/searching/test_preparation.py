@@ -83,7 +83,7 @@ def test_what_cannot_be_calibrated_is_not(session: Session) -> None:
 def test_the_work_is_what_a_calibration_reports(session: Session, tmp_path: Path) -> None:
     made = session.calibrating()
 
-    def stop(standing: calibrate.Progress) -> None:
+    def stop(standing: calibrate.CalibrationProgress) -> None:
         totals.append(standing.total)
         raise KeyboardInterrupt
 

@@ -153,7 +153,7 @@ def test_a_search_keeps_predictions_and_screens_by_them(folder: Path, stored: Pa
     plan = strategy("CO6", mode="P2", steps=4, unet=architecture)
     longer = InheritancePlan(architecture, 12)
     without = evaluator.score(plan).estimates
-    assert "predicted_latency" not in without and evaluator.screen(longer) is None
+    assert "predicted_latency" not in without and evaluator.rejection(longer) is None
     with Store.open(stored) as store:
         evaluator = with_profile(session, store).evaluator
     profile = evaluator.profile
@@ -164,9 +164,9 @@ def test_a_search_keeps_predictions_and_screens_by_them(folder: Path, stored: Pa
     assert (
         scored["cache_mib"].value == pytest.approx(profile.cache_bytes(plan, 4) / 2**20) and scored["cache_mib"].value
     )
-    assert evaluator.screen(plan) is None and evaluator.screen(InheritancePlan(architecture, 4)) is None
+    assert evaluator.rejection(plan) is None and evaluator.rejection(InheritancePlan(architecture, 4)) is None
     if predicted.high / predicted.value < 2:  # a very noisy machine lets more through
-        assert "as long as the un-accelerated" in str(evaluator.screen(longer))
+        assert "as long as the un-accelerated" in str(evaluator.rejection(longer))
 
 
 def test_strategies_and_anatomy_show_times_where_a_profile_stands(

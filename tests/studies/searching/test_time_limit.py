@@ -15,7 +15,7 @@ from explorer.plans.plan import InheritancePlan
 from studies import counts, enqueue
 from studies.cli import run
 from studies.cli.commands import search
-from studies.cli.commands.time_words import Pace, foretold
+from studies.cli.commands.time_words import BaselinePace, foretold
 from studies.clock import Clock, OutOfTime, fitting, tells
 from studies.config import SearchConfig
 from studies.predicting import calibration
@@ -161,10 +161,10 @@ def test_the_pace_is_told_once_and_only_where_not_all_fit(monkeypatch: pytest.Mo
     def standing(done: int, waiting: int) -> Progress:
         return Progress(done, 0, 0, waiting, 100, 30.0, None)
 
-    pace = Pace(SearchConfig(trials=20), Clock(100.0, started=0.0), at_start=2)
+    pace = BaselinePace(SearchConfig(trials=20), Clock(100.0, started=0.0), at_start=2)
     assert pace.words(standing(2, 50)) is None
     said = pace.words(standing(5, 50))
     assert said is not None and "about 6 of the 15 baselines that wait will fit in the 1 min 00 s left" in said
     assert pace.words(standing(6, 50)) is None
-    assert Pace(SearchConfig(), Clock(100.0, started=0.0), 2).words(standing(5, 6)) is None
-    assert Pace(SearchConfig(), Clock(None), 2).words(standing(5, 50)) is None
+    assert BaselinePace(SearchConfig(), Clock(100.0, started=0.0), 2).words(standing(5, 6)) is None
+    assert BaselinePace(SearchConfig(), Clock(None), 2).words(standing(5, 50)) is None
