@@ -128,8 +128,7 @@ class Inheritance:
         self.remove()
 
     def remove(self) -> None:
-        """Restore the pipeline exactly and drop every feature; a second call does nothing. A tool that has wrapped the
-        UNet's forward since goes on with the stock one."""
+        """Restore the pipeline exactly and drop every feature; a second call does nothing. A later patch stays on."""
         if self._patch.is_off():
             return
         self._patch.take_off()
