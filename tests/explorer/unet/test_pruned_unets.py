@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 from typing import Any
 
 import pytest
@@ -26,9 +27,15 @@ PUBLISHED = {
 }  # fmt: skip
 
 
+@cache
+def costs_of(name: str) -> Anatomy:
+    """The true network's, which is built without data."""
+    return anatomy(load_empty_unet(f"arch:{name}"), 64)
+
+
 @pytest.mark.parametrize("name", PRUNED)
 def test_parameters_and_macs_are_those_published(name: str) -> None:
-    found = anatomy(load_empty_unet(f"arch:{name}"), 64)
+    found = costs_of(name)
     parameters, gmacs = PUBLISHED[name]
     assert found.parameters / 1e6 == pytest.approx(parameters, abs=1 if gmacs is None else 0.005)  # some are cut off
     assert gmacs is None or round(found.macs / 1e9, 1) == gmacs
@@ -61,7 +68,7 @@ def test_a_plan_runs_and_its_first_step_is_the_stock_unet_s(name: str, spelled: 
 
 @pytest.mark.parametrize("name", PRUNED)
 def test_every_strategy_names_nodes_of_it_and_leaves_less_to_do(name: str) -> None:
-    costs = anatomy(load_empty_unet(f"arch:{name}"), 64)
+    costs = costs_of(name)
     for entry in STRATEGIES.values():
         mask = entry.mask(costs.architecture)
         mask.check(costs.architecture)
@@ -84,6 +91,30 @@ def test_a_control_network_of_its_own_layout_is_applied_as_by_diffusers(name: st
     with inherit(unet, InheritancePlan(Architecture.of(unet), 1)) as handle:
         handle.begin(1)
         assert torch.equal(call(unet, **residuals), expected)
+
+
+@pytest.mark.parametrize("name", ["bk-sdm-base", "bk-sdm-small", "bk-sdm-tiny"])
+def test_features_of_a_t2i_adapter_are_applied_as_by_diffusers(name: str) -> None:
+    """An adapter of SD 1.5 has four features. BK-SDM-Tiny has three levels and no mid block to take the last."""
+    unet = make_unet(name)
+    draw = torch.Generator().manual_seed(4)
+    features = [
+        torch.randn(2, channels, side, side, generator=draw) for channels, side in ((16, 16), (32, 8), (32, 4), (32, 2))
+    ]
+    expected = call(unet, down_intrablock_additional_residuals=[each.clone() for each in features])
+    with inherit(unet, InheritancePlan(Architecture.of(unet), 1)) as handle:
+        handle.begin(1)
+        assert torch.equal(call(unet, down_intrablock_additional_residuals=features), expected)
+
+
+def test_bk_sdm_of_sd_2_1_is_read_as_well() -> None:
+    unet = make_unet(
+        "bk-sdm-tiny", use_linear_projection=True, upcast_attention=True, attention_head_dim=(2, 2, 4)
+    )  # fmt: skip
+    expected = call(unet)
+    with inherit(unet, strategy("DC0/P2", steps=2, unet=unet)) as handle:
+        handle.begin(2)
+        assert torch.equal(call(unet), expected) and torch.isfinite(call(unet)).all()
 
 
 def _residuals(architecture: Architecture, seed: int = 3) -> dict[str, Any]:
