@@ -36,6 +36,7 @@ ROOMS: dict[str, Room] = {
             "unet": "a UNet as a list of nodes",
             "plans": "what is inherited, and when",
             "models": "models and the pictures they make",
+            "networks": "UNets made from a UNet",
             "runtime": "run a plan",
             "timing": "measure and predict time",
             "calibration": "measure and predict error",

@@ -19,24 +19,29 @@ from explorer.errors import (
 
 if TYPE_CHECKING:
     from explorer.models.loading import load_pipeline
+    from explorer.networks.student import Student
     from explorer.plans.plan import InheritancePlan
     from explorer.plans.strategies import strategy
     from explorer.runtime.inherit import Inheritance, inherit
     from explorer.timing.anatomy import Anatomy, anatomy
+    from explorer.unet.architecture import Architecture
 
 # Torch and diffusers take seconds to import: a name is imported when it is first used.
 _LAZY = {
     "Anatomy": "explorer.timing.anatomy",
+    "Architecture": "explorer.unet.architecture",
     "Inheritance": "explorer.runtime.inherit",
     "InheritancePlan": "explorer.plans.plan",
     "anatomy": "explorer.timing.anatomy",
     "inherit": "explorer.runtime.inherit",
     "load_pipeline": "explorer.models.loading",
+    "Student": "explorer.networks.student",
     "strategy": "explorer.plans.strategies",
 }
 
 __all__ = [
     "Anatomy",
+    "Architecture",
     "CompileError",
     "DeviceError",
     "ExplorerError",
@@ -46,6 +51,7 @@ __all__ = [
     "PlanError",
     "PromptError",
     "ScoreError",
+    "Student",
     "StudyError",
     "TrainingError",
     "anatomy",

@@ -1,0 +1,1 @@
+"""UNets made from a UNet: students, which lack some of its nodes."""

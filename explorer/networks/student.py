@@ -1,0 +1,272 @@
+"""A student: a UNet without some of its teacher's nodes, and the weights in which it differs from its teacher.
+
+It keeps the names of the teacher's nodes and tensors, so that masks, profiles, LoRA and ControlNet residuals stay right
+by name, and so that only what was trained need be stored.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from explorer.errors import ModelError, PlanError
+from explorer.networks.removals import NAMED, named_removal
+from explorer.unet.architecture import Architecture
+from explorer.unet.mask import Form, Mask, liveness
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+WHOLE_RUN = (0.0, 1.0)
+
+
+@dataclass(frozen=True, eq=False)
+class Student:
+    """A network that a teacher's UNet becomes.
+
+    Attributes:
+        name: What plans call it.
+        config: The teacher UNet's configuration.
+        removed: What it lacks: nodes with `zero` or `bypass`.
+        teacher: Fingerprint of the teacher UNet's weights; None where it has none (tensors without data).
+        trained: Blocks that were trained (`dn0`, `mid`, `up3`, `conv_in`, `out`, `time`); the others are the teacher's.
+        tensors: The weights of the trained blocks, by the names of the teacher's state dict.
+        timesteps: The part of the run that it was trained for, as fractions; 0 is the beginning.
+
+    Raises:
+        ModelError: For a removal that this UNet does not take, and tensors outside of the trained blocks.
+    """
+
+    name: str
+    config: Mapping[str, Any]
+    removed: Mask
+    teacher: str | None
+    trained: tuple[str, ...] = ()
+    tensors: Mapping[str, Tensor] = field(default_factory=dict)
+    timesteps: tuple[float, float] = WHOLE_RUN
+
+    def __post_init__(self) -> None:
+        forms = {form for _, form in self.removed.entries}
+        if not forms <= {"zero", "bypass"}:
+            raise ModelError("a student lacks nodes by 'zero' or 'bypass'; inheritance is a plan's.")
+        try:
+            self.removed.check(self.architecture)
+        except PlanError as error:
+            raise ModelError(f"this is no student: {error}") from error
+        start, end = self.timesteps
+        if not 0 <= start < end <= 1:
+            raise ModelError(f"a student is for a part of the run from 0 to 1, got {start} to {end}.")
+        for name in self.tensors:
+            if block_of(name) not in self.trained:
+                raise ModelError(
+                    f"the student has {name}, which is in none of the blocks that were trained "
+                    f"({', '.join(self.trained) or 'none'}); its files were changed, save it again."
+                )
+
+    @classmethod
+    def named(cls, name: str, unet: Any) -> Student:
+        """The student Base, Small, Tiny, M1, M2 or M3 of a UNet, with the teacher's weights. Raises ModelError."""
+        removed = named_removal(name, Architecture.of(unet))
+        return cls._of(next(each for each in NAMED if each.lower() == name.lower()), unet, removed)
+
+    @classmethod
+    def removing(cls, unet: Any, nodes: Mapping[str, Form], *, name: str = "student") -> Student:
+        """The student of a UNet that lacks `nodes` (node -> `zero` | `bypass`), with the teacher's weights. Raises
+        ModelError."""
+        return cls._of(name, unet, Mask.of(nodes))
+
+    @classmethod
+    def _of(cls, name: str, unet: Any, removed: Mask) -> Student:
+        config = {key: value for key, value in dict(unet.config).items() if not key.startswith("_")}
+        return cls(name, config, removed, unet_fingerprint(unet))
+
+    @property
+    def architecture(self) -> Architecture:
+        """The teacher's."""
+        return Architecture.of_config(self.config)
+
+    @property
+    def unread(self) -> tuple[str, ...]:
+        """Names of the nodes that it does not compute: those removed, and those that only they read."""
+        run = set(liveness(self.architecture, self.removed).run)
+        return tuple(node.name for node in self.architecture.nodes if node.name not in run)
+
+    # What it costs ---------------------------------------------------------------------------------------------------
+
+    @property
+    def parameters(self) -> int:
+        """The number of its parameters."""
+        from explorer.unet.program import Program
+
+        unet = _empty(self.config)
+        modules = Program(unet).modules
+        kept = {id(p) for name, module in modules.items() if name not in self.unread for p in module.parameters()}
+        for name in liveness(self.architecture, self.removed).identities:
+            shortcut = getattr(modules[name], "conv_shortcut", None)
+            kept |= {id(p) for p in shortcut.parameters()} if shortcut is not None else set()
+        dropped = {id(p) for module in modules.values() for p in module.parameters()} - kept
+        return sum(p.numel() for p in unet.parameters() if id(p) not in dropped)
+
+    def macs(self, height: int, width: int) -> int:
+        """Multiply-accumulates of one evaluation of one sample.
+
+        Args:
+            height: Of the latent.
+            width: Of the latent.
+        """
+        return _macs(self.config, self.removed, height, width)
+
+    def macs_share(self, height: int, width: int) -> float:
+        """Its MACs over its teacher's."""
+        return self.macs(height, width) / _macs(self.config, Mask(), height, width)
+
+    # The network -----------------------------------------------------------------------------------------------------
+
+    def check_teacher(self, unet: Any) -> None:
+        """Refuse a UNet that is not its teacher. Raises ModelError naming both."""
+        found = Architecture.of(unet)
+        if found != self.architecture:
+            raise ModelError(
+                f"the student {self.name!r} was made from a UNet of {self.architecture.describe()}, and this one has "
+                f"{found.describe()}; give its teacher."
+            )
+        fingerprint = unet_fingerprint(unet)
+        if fingerprint != self.teacher:
+            raise ModelError(
+                f"the student {self.name!r} was made from the UNet with the fingerprint {self.teacher}, and this one "
+                f"has {fingerprint} (another fine-tune?); give its teacher, or distil a student of this one."
+            )
+
+    def network(self, unet: nn.Module, *, check: bool = True) -> nn.Module:
+        """A UNet with the student's weights. It shares the teacher's where they are the same, and keeps the modules of
+        the removed nodes, which a run under `removed` does not call.
+
+        Args:
+            unet: The teacher. It is not changed.
+            check: Whether to compare fingerprints.
+
+        Raises:
+            ModelError: For another teacher, and for weights of other names or shapes.
+        """
+        import torch
+
+        if check:
+            self.check_teacher(unet)
+        own = dict(unet.named_parameters()) | dict(unet.named_buffers())
+        for name, tensor in self.tensors.items():
+            if name not in own or own[name].shape != tensor.shape:
+                raise ModelError(
+                    f"the student {self.name!r} has {name} of shape {tuple(tensor.shape)}, which its teacher has not; "
+                    "its files were changed, save it again."
+                )
+        memo = {id(tensor): tensor for name, tensor in own.items() if name not in self.tensors}
+        made = copy.deepcopy(unet, memo)
+        with torch.no_grad():
+            theirs = dict(made.named_parameters()) | dict(made.named_buffers())
+            for name, tensor in self.tensors.items():
+                theirs[name].copy_(tensor)
+        return made
+
+    def trained_as(self, tensors: Mapping[str, Tensor], blocks: tuple[str, ...]) -> Student:
+        """This student after a training of `blocks`."""
+        return replace(self, tensors=dict(tensors), trained=blocks)
+
+    # Files -----------------------------------------------------------------------------------------------------------
+
+    def save(self, folder: str | os.PathLike[str]) -> Path:
+        """Write `student.json` and `student.safetensors` (half precision, the trained blocks alone) into a folder.
+        Raises ModelError where it cannot be written."""
+        from explorer.networks.student_files import save_student
+
+        return save_student(self, Path(folder))
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str]) -> Student:
+        """Read a folder that `save` wrote; it is validated, and no code is run. Raises ModelError."""
+        from explorer.networks.student_files import load_student
+
+        return load_student(Path(folder))
+
+    def export(self, folder: str | os.PathLike[str], pipe: Any) -> Path:
+        """Write an ordinary diffusers pipeline with the student as its UNet, under renumbered names.
+
+        Args:
+            folder: Where; made where it is missing.
+            pipe: The teacher's pipeline.
+
+        Raises:
+            ModelError: When no configuration of diffusers describes the student, saying why; for another teacher; and
+                where the folder cannot be written.
+        """
+        from explorer.networks.student_export import export
+
+        return export(self, Path(folder), pipe)
+
+
+def block_of(tensor: str) -> str:
+    """The block that a tensor of a UNet's state dict belongs to: `dn0`, `mid`, `up3`, `conv_in`, `out` or `time` (the
+    time embedding and what is added to it)."""
+    first, _, rest = tensor.partition(".")
+    match first:
+        case "down_blocks":
+            return f"dn{rest.partition('.')[0]}"
+        case "up_blocks":
+            return f"up{rest.partition('.')[0]}"
+        case "mid_block":
+            return "mid"
+        case "conv_in":
+            return "conv_in"
+        case "conv_norm_out" | "conv_out":
+            return "out"
+    return "time"
+
+
+def unet_fingerprint(unet: Any) -> str | None:
+    """Fingerprint of a UNet's weights; None where they are tensors without data."""
+    from types import SimpleNamespace
+
+    from explorer.models.loading import fingerprint
+
+    if any(p.is_meta for p in unet.parameters()):
+        return None
+    return fingerprint(SimpleNamespace(unet=unet))
+
+
+def _empty(config: Mapping[str, Any]) -> Any:
+    import torch
+    from diffusers import UNet2DConditionModel
+
+    with torch.device("meta"):
+        return UNet2DConditionModel.from_config(dict(config)).eval()
+
+
+def _macs(config: Mapping[str, Any], mask: Mask, height: int, width: int) -> int:
+    """Counted by torch's flop counter on tensors without data."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from explorer.models.workload import TEXT_TOKENS
+    from explorer.unet.conditions import read_conditions
+    from explorer.unet.program import Program
+    from explorer.unet.variant import Variant
+
+    if min(height, width) < 1:
+        raise ModelError(f"a latent size must be positive, got {height}x{width}.")
+    unet = _empty(config)
+    program = Program(unet)
+    variant = Variant(program, mask)
+    with torch.no_grad(), torch.device("meta"), FlopCounterMode(display=False) as counter:
+        sample = torch.empty(1, unet.config.in_channels, height, width)
+        added = {}
+        if unet.config.addition_embed_type == "text_time":
+            pooled = unet.config.projection_class_embeddings_input_dim - 6 * unet.config.addition_time_embed_dim
+            added = {"text_embeds": torch.empty(1, pooled), "time_ids": torch.empty(1, 6)}
+        context = torch.empty(1, TEXT_TOKENS, program.architecture.context)
+        sample, at = read_conditions(unet, program.architecture, sample, torch.zeros(1), context, added=added)
+        variant(sample, at, {})
+    return math.ceil(counter.get_total_flops() / 2)

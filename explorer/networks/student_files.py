@@ -1,0 +1,126 @@
+"""A student's folder: `student.json`, which says what it is, and `student.safetensors`, its trained weights."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, get_args
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+
+from explorer.errors import ExplorerError, ModelError, brief
+from explorer.files import write_whole
+from explorer.networks.student import Student
+from explorer.plans.cast import check_label
+from explorer.unet.mask import Form, Mask
+
+DOCUMENT, WEIGHTS = "student.json", "student.safetensors"
+SCHEMA = 1
+MAX_BYTES = 1_000_000
+"""Of the document."""
+
+
+def save_student(student: Student, folder: Path) -> Path:
+    """Write both files, each there in full or not at all; the weights first, as the document names them."""
+    tensors = {name: tensor.detach().cpu().half().contiguous().clone() for name, tensor in student.tensors.items()}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if tensors:
+            write_whole(folder / WEIGHTS, save(tensors))
+        else:
+            (folder / WEIGHTS).unlink(missing_ok=True)
+        write_whole(folder / DOCUMENT, json.dumps(to_json(student), indent=1).encode())
+    except OSError as error:
+        raise ModelError(
+            f"the student cannot be written to {str(folder)!r}: {error.strerror or error}; choose another folder."
+        ) from error
+    return folder
+
+
+def to_json(student: Student) -> dict[str, Any]:
+    """The document of a student."""
+    return {
+        "format": "explorer-student",
+        "schema": SCHEMA,
+        "name": student.name,
+        "teacher": student.teacher,
+        "removed": student.removed.forms,
+        "trained": list(student.trained),
+        "timesteps": list(student.timesteps),
+        "tensors": len(student.tensors),
+        "config": {key: value for key, value in student.config.items() if not key.startswith("_")},
+    }
+
+
+def load_student(folder: Path) -> Student:
+    """Read and validate a student's folder, untrusted.
+
+    Raises:
+        ModelError: For a folder without a student, a document that is none, and weights that do not fit it.
+    """
+    path = folder / DOCUMENT
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise ModelError(f"{path} has over {MAX_BYTES:,} bytes, which no student has; give a student's folder.")
+        data = json.loads(path.read_bytes())
+    except FileNotFoundError as error:
+        raise ModelError(
+            f"the folder {str(folder)!r} holds no student (no {DOCUMENT}); give one that `explorer distill` or "
+            "Student.save wrote."
+        ) from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise ModelError(f"{path} cannot be read ({brief(error)}); save the student again.") from error
+    try:
+        return _student(data, folder)
+    except ModelError as error:
+        raise ModelError(f"{path}: {brief(error)}") from error
+    except (ExplorerError, KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ModelError(f"{path} is no student ({brief(repr(error))}); save the student again.") from error
+
+
+def _student(data: Any, folder: Path) -> Student:
+    if data["format"] != "explorer-student":
+        raise ModelError("this is no student's document; give a folder that Student.save wrote.")
+    if data["schema"] != SCHEMA:
+        raise ModelError(
+            f"its schema is {data['schema']!r:.20}, and this version reads {SCHEMA}; upgrade the explorer."
+        )
+    removed = dict(data["removed"])
+    for node, form in removed.items():
+        if not isinstance(node, str) or form not in get_args(Form):
+            raise ModelError(f"the removal {node!r:.40}: {form!r:.20} is none.")
+    teacher = data["teacher"]
+    if teacher is not None and not (isinstance(teacher, str) and 1 <= len(teacher) <= 64):
+        raise ModelError("the teacher's fingerprint is no text.")
+    start, end = (float(each) for each in data["timesteps"])
+    trained = tuple(data["trained"])
+    if not all(isinstance(block, str) and len(block) <= 20 for block in trained) or not isinstance(
+        data["config"], dict
+    ):
+        raise ModelError("its blocks or its configuration cannot be read.")
+    return Student(
+        name=check_label(data["name"], "a student"),
+        config=data["config"],
+        removed=Mask.of(removed),
+        teacher=teacher,
+        trained=trained,
+        tensors=_tensors(folder / WEIGHTS, int(data["tensors"])),
+        timesteps=(start, end),
+    )
+
+
+def _tensors(path: Path, count: int) -> dict[str, torch.Tensor]:
+    if not count:
+        return {}
+    try:
+        with safe_open(path, "pt") as opened:
+            found = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"{path.name} cannot be read ({brief(error)}); save the student again.") from error
+    if len(found) != count or not all(tensor.is_floating_point() for tensor in found.values()):
+        raise ModelError(f"{path.name} has {len(found)} tensors where {count} were saved; save the student again.")
+    if not all(bool(torch.isfinite(tensor).all()) for tensor in found.values()):
+        raise ModelError(f"{path.name} holds numbers that are not finite; train the student again.")
+    return found
