@@ -35,8 +35,8 @@ _THREE_LEVELS = {
     "down_block_types": ("CrossAttnDownBlock2D",) * 3,
     "up_block_types": ("CrossAttnUpBlock2D",) * 3,
 }
-# UNet configurations and predictions as published: SD 1.5, SD 2.1 (768 px), SDXL base 1.0, and networks that were pruned
-# from them and distilled (BK-SDM, SSD-1B, Segmind-Vega, KOALA). small-sd has BK-SDM-Base's UNet, tiny-sd BK-SDM-Tiny's.
+# UNet configurations and predictions as published: SD 1.5, SD 2.1 (768 px), SDXL base 1.0, and networks pruned from
+# them: BK-SDM, SSD-1B, Segmind-Vega and KOALA. small-sd has BK-SDM-Base's UNet, tiny-sd BK-SDM-Tiny's.
 ARCHITECTURES: dict[str, tuple[dict[str, Any], str]] = {
     "arch:sd15": (_SD, "epsilon"),
     "arch:sd21": (

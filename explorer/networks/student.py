@@ -190,9 +190,13 @@ class Student:
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> Student:
         """Read a folder that `save` wrote; it is validated, and no code is run. Raises ModelError."""
-        from explorer.networks.student_files import load_student
+        from explorer.networks.student_files import DOCUMENT, read_student
 
-        return load_student(Path(folder))
+        place = Path(folder)
+        try:
+            return cls(**read_student(place))
+        except ModelError as error:
+            raise error if str(place) in str(error) else ModelError(f"{place / DOCUMENT}: {error}") from error
 
     def export(self, folder: str | os.PathLike[str], pipe: Any) -> Path:
         """Write an ordinary diffusers pipeline with the student as its UNet, under renumbered names.

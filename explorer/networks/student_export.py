@@ -5,12 +5,14 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from explorer.errors import ModelError
-from explorer.networks.student import Student
 from explorer.unet.architecture import Architecture
 from explorer.unet.counterparts import counterparts
+
+if TYPE_CHECKING:
+    from explorer.networks.student import Student
 
 _BY_LEVEL = (
     "down_block_types", "block_out_channels", "attention_head_dim", "num_attention_heads", "cross_attention_dim",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -12,9 +12,11 @@ from safetensors.torch import save
 
 from explorer.errors import ExplorerError, ModelError, brief
 from explorer.files import write_whole
-from explorer.networks.student import Student
 from explorer.plans.cast import check_label
 from explorer.unet.mask import Form, Mask
+
+if TYPE_CHECKING:
+    from explorer.networks.student import Student
 
 DOCUMENT, WEIGHTS = "student.json", "student.safetensors"
 SCHEMA = 1
@@ -54,8 +56,8 @@ def to_json(student: Student) -> dict[str, Any]:
     }
 
 
-def load_student(folder: Path) -> Student:
-    """Read and validate a student's folder, untrusted.
+def read_student(folder: Path) -> dict[str, Any]:
+    """Read a student's folder, untrusted: the fields of a `Student`, which checks what they say together.
 
     Raises:
         ModelError: For a folder without a student, a document that is none, and weights that do not fit it.
@@ -73,14 +75,14 @@ def load_student(folder: Path) -> Student:
     except (OSError, ValueError, RecursionError) as error:
         raise ModelError(f"{path} cannot be read ({brief(error)}); save the student again.") from error
     try:
-        return _student(data, folder)
+        return _fields(data, folder)
     except ModelError as error:
         raise ModelError(f"{path}: {brief(error)}") from error
     except (ExplorerError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise ModelError(f"{path} is no student ({brief(repr(error))}); save the student again.") from error
 
 
-def _student(data: Any, folder: Path) -> Student:
+def _fields(data: Any, folder: Path) -> dict[str, Any]:
     if data["format"] != "explorer-student":
         raise ModelError("this is no student's document; give a folder that Student.save wrote.")
     if data["schema"] != SCHEMA:
@@ -100,15 +102,15 @@ def _student(data: Any, folder: Path) -> Student:
         data["config"], dict
     ):
         raise ModelError("its blocks or its configuration cannot be read.")
-    return Student(
-        name=check_label(data["name"], "a student"),
-        config=data["config"],
-        removed=Mask.of(removed),
-        teacher=teacher,
-        trained=trained,
-        tensors=_tensors(folder / WEIGHTS, int(data["tensors"])),
-        timesteps=(start, end),
-    )
+    return {
+        "name": check_label(data["name"], "a student"),
+        "config": data["config"],
+        "removed": Mask.of(removed),
+        "teacher": teacher,
+        "trained": trained,
+        "tensors": _tensors(folder / WEIGHTS, int(data["tensors"])),
+        "timesteps": (start, end),
+    }
 
 
 def _tensors(path: Path, count: int) -> dict[str, torch.Tensor]:

@@ -225,7 +225,7 @@ class InheritancePlan:
         return spaced + ("" if self.speedup is None else f", with the speed-up {self.speedup}")
 
     def transfer(self, architecture: Architecture) -> InheritancePlan:
-        """This plan for another architecture, by the names of blocks and layers: see `explorer.plans.transfer`."""
+        """This plan for another architecture, its nodes mapped to those there: see `explorer.plans.transfer`."""
         return transfer(self, architecture)
 
     def with_rule(self, rule: Rule) -> InheritancePlan:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from explorer.errors import PlanError
 from explorer.unet.architecture import Architecture
 from explorer.unet.counterparts import counterparts, stand_in
-from explorer.unet.mask import Form, Mask
+from explorer.unet.mask import REMOVALS, Form, Mask
 
 if TYPE_CHECKING:
     from explorer.plans.plan import InheritancePlan
@@ -26,8 +26,9 @@ def transfer(plan: InheritancePlan, architecture: Architecture) -> InheritancePl
 
     Between UNets of the same nodes (a fine-tune, SD1.5 and SD2.1, an inpainting UNet) nothing is lost. A pruned UNet
     counts its layers anew, and its nodes are mapped: `up1.l2` of SD1.5 is `up1.l1` of BK-SDM-Base. Where a removed
-    node's output is inherited there, that of the node before it is. Otherwise up blocks are counted from the bottom:
-    up3 of SD1.5 has no partner in SDXL, whose outermost is up2.
+    node's output is inherited there, that of the node before it is; what a mask removes and the pruned UNet lacks needs
+    no removing. Otherwise up blocks are counted from the bottom: up3 of SD1.5 has no partner in SDXL, whose outermost
+    is up2.
 
     Warns:
         TransferWarning: naming the nodes that have no counterpart; the plan's scores do not hold for another
@@ -44,14 +45,15 @@ def transfer(plan: InheritancePlan, architecture: Architecture) -> InheritancePl
     def moved_to(name: str, form: Form) -> str | None:
         return stand_in(ours, pairs, name) if form == "output" and pruned else pairs.get(name)
 
-    inherited = [entry for entry in dict.fromkeys(entry for mask in plan.masks for entry in mask.entries)]
-    places = {entry: place for entry in inherited if (place := moved_to(*entry)) is not None}
+    entries = list(dict.fromkeys(entry for mask in plan.masks for entry in mask.entries))
+    places = {entry: place for entry in entries if (place := moved_to(*entry)) is not None}
+    # What a mask removes and the pruned UNet lacks is removed there already.
+    lost = {name for name, form in entries if (name, form) not in places and not (pruned and form in REMOVALS)}
+    dropped = [name for name in ours.by_name if name in lost - {name for name, _ in places}]
+    names = {name for name, _ in entries}
     masks = tuple(_moved(mask, places) for mask in plan.masks)
-    kept = {name for name, _ in places}
-    names = {name for name, _ in inherited}
-    dropped = [name for name in ours.by_name if name in names - kept]
     both = f"a plan for a UNet of {ours.describe()} to one of {architecture.describe()}"
-    if names and not kept:
+    if lost and not places:
         raise PlanError(f"cannot transfer {both}: nothing that it inherits exists there; make or search a plan for it.")
     try:
         moved = replace(plan, architecture=architecture, masks=masks, made_for=None)
@@ -60,7 +62,7 @@ def transfer(plan: InheritancePlan, architecture: Architecture) -> InheritancePl
     if dropped:
         named = ", ".join(dropped[:12]) + (f" and {len(dropped) - 12} more" if len(dropped) > 12 else "")
         warnings.warn(
-            f"transferred {both}: {len(dropped)} of {len(names)} inheriting nodes have no counterpart there and are "
+            f"transferred {both}: {len(dropped)} of {len(names)} nodes of its masks have no counterpart there and are "
             f"left out: {named}. Its scores and its speed-up do not hold there; measure it again.",
             TransferWarning,
             stacklevel=3,

@@ -13,19 +13,19 @@ from typing import Any
 
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionOutput
 from diffusers.utils.peft_utils import apply_lora_scale
-from torch import Tensor, device, nn
+from torch import Tensor, nn
 
-from explorer.compile_modes import CompileMode, check_compiler, compile_mode, uses_compiler, uses_graphs
-from explorer.errors import CompileError, ExplorerError, ModelError, PlanError
+from explorer.compile_modes import CompileMode, compile_mode, uses_compiler, uses_graphs
+from explorer.errors import CompileError, ExplorerError, PlanError
 from explorer.plans.plan import InheritancePlan, resolve_run
 from explorer.plans.schedulers import scheduler_for
 from explorer.runtime.eager import EagerSteps
-from explorer.runtime.graphs import StaticSteps, why_not
+from explorer.runtime.graphs import StaticSteps
 from explorer.runtime.networks import Students, networks_of
 from explorer.runtime.patching import Patch, clear
 from explorer.runtime.replay import Recording
 from explorer.runtime.runs import Everywhere, Running, ThreadRuns
-from explorer.runtime.targets import check_scheduler, check_target, check_untouched
+from explorer.runtime.targets import check_compilable, check_scheduler, check_target, check_untouched
 from explorer.runtime.timesteps import Timesteps, Walk
 from explorer.unet.architecture import Architecture
 from explorer.unet.layouts import check_control_networks
@@ -45,29 +45,27 @@ def inherit(
     transfer: bool = False,
     students: Students | None = None,
 ) -> Inheritance:
-    """Run `target` (a diffusers pipeline with a UNet, or a UNet2DConditionModel) by `plan`, or by the plan of a file,
-    an export's folder or a hub id (`InheritancePlan.from_pretrained`).
+    """Run a pipeline or a UNet2DConditionModel by a plan: one, its file, an export's folder or a hub id.
 
-    Returns a handle: a context manager with `.remove()`, which restores the target exactly. For a bare UNet give the
-    `scheduler` whose `set_timesteps` begins a run, or call `handle.begin(evaluations)` before each run.
-    A plan that names a scheduler puts it on the pipeline, made from the settings of the pipeline's own, which comes
-    back with `.remove()`; a bare UNet has none, so there it is the caller's to run under the plan's.
-    compile: off (False), default (True: each variant compiled whole), cudagraphs (compiled, over static buffers, each
-    variant captured as one CUDA graph) or cudagraphs-eager (captured without the compiler).
-    fallback: where that cannot be had (no GPU, offloading, no compiler, one that fails at a step ...), warn and run
-    eager instead of raising.
-    transfer: carry a plan of another architecture over by the names of blocks and layers, with a warning that names
-    what was dropped (`InheritancePlan.transfer`).
-    students: the networks of the plan's cast by their names, as `Student` or the folder of one.
+    Args:
+        target: A diffusers pipeline with a UNet, or the UNet.
+        plan: What to run, see `InheritancePlan.from_pretrained`. A scheduler that it names is put on the pipeline.
+        scheduler: Of a bare UNet: its `set_timesteps` begins a run. Without it call `handle.begin` before each run.
+        compile: off (False), default (True: each variant compiled whole), cudagraphs (compiled, over static buffers,
+            each variant captured as one CUDA graph) or cudagraphs-eager (captured without the compiler).
+        fallback: Where that cannot be had (no GPU, offloading, no compiler ...), warn and run eager.
+        transfer: Map a plan of another architecture to this one, with a warning that names what was dropped.
+        students: The networks of the plan's cast by their names, each a `Student` or the folder of one.
+
+    Returns:
+        A context manager with `.remove()`, which restores the target exactly.
 
     Raises:
-        DeviceError: when the compiler's backend is missing. One that is there and fails raises CompileError at the
-            first step that it does not take.
-        PlanError: when the plan was made for another architecture, or for a scheduler that the pipeline's cannot be
-            exchanged for or that is not the one given; when it has a part that cannot be run (a student that is not
-            given, a spacing of timesteps, a speed-up adapter); or a plan is applied already.
-        ModelError: when the target has no supported UNet, another tool has patched it, its ControlNet or LoRA was made
-            for a UNet of another layout, or a student has another teacher.
+        DeviceError: When the compiler's backend is missing. One that fails at a step raises CompileError there.
+        PlanError: When the plan is for another architecture, or a scheduler that the pipeline's cannot be exchanged
+            for; has a part that cannot be run (a student that is not given ...); or one is applied already.
+        ModelError: When the UNet is not supported or patched by another tool, its ControlNet or LoRA is for another
+            layout, or a student has another teacher.
     """
     mode = compile_mode(compile)
     chosen = plan if isinstance(plan, InheritancePlan) else InheritancePlan.from_pretrained(plan)
@@ -136,8 +134,7 @@ class Inheritance:
         self.remove()
 
     def remove(self) -> None:
-        """Restore the pipeline exactly and drop every feature. Doing it twice is no error. A tool that has wrapped the
-        UNet's forward since goes on with the stock forward."""
+        """Restore the pipeline exactly and drop every feature; a second call does nothing. A later patch stays on."""
         if self._patch.is_off():
             return
         self._patch.take_off()
@@ -171,8 +168,7 @@ class Inheritance:
         schedulers of their own, as without a plan.
 
         Raises:
-            PlanError: when the pipeline has another UNet, or as `inherit` for its scheduler.
-            ModelError: when its ControlNet was made for another layout.
+            PlanError, ModelError: when the pipeline has another UNet, or as `inherit` for its scheduler and ControlNet.
         """
         if getattr(other, "unet", self.unet) is not self.unet:
             raise PlanError(f"this {type(other).__name__} has another UNet; apply a plan to it with inherit().")
@@ -192,14 +188,12 @@ class Inheritance:
 
     @property
     def cache_bytes(self) -> int:
-        """Bytes of the features held now, of all runs; of the present form's static buffers where steps are
-        captured."""
+        """Bytes of the features held now, of all runs; where steps are captured, of the present static buffers."""
         return sum(run.bytes for run in self._everywhere.runs()) + sum(static.bytes for static in list(self._idle))
 
     @property
     def peak_cache_bytes(self) -> int:
-        """The most bytes of features that a run held at once since the last run began, with those that the rule had
-        combined for a step."""
+        """The most bytes of features that the last run held at once, those combined for a step among them."""
         return self._peak
 
     def __reduce_ex__(self, _: Any) -> Any:
@@ -215,16 +209,7 @@ class Inheritance:
         if self._failed:
             return "off"
         try:
-            if uses_graphs(self._compile):
-                reason = why_not(self._walk, _device(self.unet))
-                if self.plan.cast is not None:
-                    reason = (
-                        "the plan has a cast of several networks, whose steps are not captured; use off or default."
-                    )
-                if reason is not None:
-                    raise ModelError(f"the compile mode {self._compile} cannot be had: {reason}")
-            if uses_compiler(self._compile):
-                check_compiler(_device(self.unet))
+            check_compilable(self._compile, self._walk, self.plan)
         except ExplorerError as error:
             if not self._fallback:
                 raise
@@ -364,8 +349,3 @@ class Inheritance:
         ):
             run.replay = self.recording.begin(self.plan, run.resolved, arguments)
         return self._eager.step(run, arguments)
-
-
-def _device(unet: nn.Module) -> device:
-    """Where the UNet computes: of its first parameter, as an offloaded one lies elsewhere."""
-    return next(unet.parameters()).device

@@ -8,8 +8,10 @@ from typing import Any
 
 from torch import nn
 
+from explorer.compile_modes import CompileMode, check_compiler, uses_compiler, uses_graphs
 from explorer.errors import ModelError, PlanError
 from explorer.plans.plan import InheritancePlan
+from explorer.runtime.graphs import why_not
 from explorer.unet.architecture import Architecture
 from explorer.unet.layouts import check_places
 from explorer.unet.module_walk import ModuleWalk
@@ -43,6 +45,24 @@ def check_target(unet: Any, plan: InheritancePlan, students: Collection[str] = (
         )
     _check_forward("the UNet", unet)
     plan.check_runnable(students)
+
+
+def check_compilable(mode: CompileMode, walk: ModuleWalk, plan: InheritancePlan) -> None:
+    """Refuse a compile mode that cannot be had.
+
+    Raises:
+        ModelError: When the steps of this plan or UNet cannot be captured.
+        DeviceError: When the compiler's backend is missing.
+    """
+    device = next(walk.unet.parameters()).device  # where it computes: an offloaded module lies elsewhere
+    if uses_graphs(mode):
+        reason = why_not(walk, device)
+        if plan.cast is not None:
+            reason = "the plan has a cast of several networks, whose steps are not captured; use off or default."
+        if reason is not None:
+            raise ModelError(f"the compile mode {mode} cannot be had: {reason}")
+    if uses_compiler(mode):
+        check_compiler(device)
 
 
 def check_scheduler(scheduler: Any, plan: InheritancePlan) -> None:

@@ -119,7 +119,7 @@ class Architecture:
                 value = add(f"{block}.down", "down", value, block=block, layer=f"{block}.down")
                 skips.append(value)
         for i in range(self.mid_res):
-            if i == 1 and self.mid_transformers:
+            if i == 1:
                 value = add("mid.attn", "attn", value, block="mid", layer="mid")
             value = add(f"mid.res{i}", "res", value, block="mid", layer="mid")
         for b, spec in enumerate(self.up):
@@ -222,8 +222,8 @@ class Architecture:
                 context=_count(data["context"]),
                 mid_res=_count(data.get("mid_res", 2), 0, 2),
             )
-            if architecture.mid_transformers and architecture.mid_res < 2:
-                raise ValueError("a mid block with attention has 2 ResUnits")
+            if bool(architecture.mid_transformers) != (architecture.mid_res == 2):
+                raise ValueError("a mid block has attention between 2 ResUnits, and otherwise none")
         except (KeyError, TypeError, ValueError) as error:
             raise ModelError(f"this file's architecture cannot be read ({error}); export the plan again.") from error
         down, up = architecture.down, architecture.up
@@ -284,6 +284,7 @@ def _read_config(config: Mapping[str, Any]) -> Architecture:
     depths = _per_block(config.get("transformer_layers_per_block", 1), count)
     reverse = config.get("reverse_transformer_layers_per_block")
     up_depths = list(reversed(depths)) if reverse is None else _per_block(reverse, count)
+    up_layers = [number + 1 for number in reversed(layers)]
     context = config["cross_attention_dim"]
     mid_res = _MID_TYPES[mid_type]
     return Architecture(
@@ -292,9 +293,7 @@ def _read_config(config: Mapping[str, Any]) -> Architecture:
         ),
         mid_transformers=_depths(str(mid_type), depths[-1], 1)[0] if mid_res == 2 else 0,
         up=tuple(
-            BlockSpec(
-                channels[-1 - i], layers[-1 - i] + 1, _transformers(up_types[i], up_depths[i], layers[-1 - i] + 1)
-            )
+            BlockSpec(channels[-1 - i], up_layers[i], _transformers(up_types[i], up_depths[i], up_layers[i]))
             for i in range(count)
         ),
         in_channels=int(config["in_channels"]),
@@ -319,7 +318,5 @@ def _depths(kind: str, depth: Any, layers: int) -> list[int]:
     """
     found = [int(_per_block(depth, layers)[i]) for i in range(layers)]
     if min(found) < 1:
-        raise ModelError(
-            f"a {kind} with {min(found)} transformer blocks in a layer is not supported; expected 1 or more."
-        )
+        raise ModelError(f"a {kind} with {min(found)} transformer blocks a layer is not supported; expected 1 or more.")
     return found

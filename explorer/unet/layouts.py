@@ -40,7 +40,8 @@ def check_places(unet: nn.Module, names: Iterable[str], source: str) -> None:
         raise ModelError(
             f"{source} was made for a UNet of another layout: {len(missing)} of the {len(found)} layers that it names "
             f"do not exist in this one, such as {missing[0]}. Layers are counted anew in a pruned UNet, so the others "
-            f"may be wrong ones as well; give a LoRA that was trained for this UNet ({Architecture.of(unet).describe()})."
+            "may be wrong ones as well; give a LoRA that was trained for this UNet "
+            f"({Architecture.of(unet).describe()})."
         )
 
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from explorer import InheritancePlan, PlanError, inherit, strategy
+from explorer.networks.removals import named_removal
 from explorer.plans.schedule import Periodic
 from explorer.plans.strategies import STRATEGIES
 from explorer.plans.transfer import TransferWarning, transfer
@@ -109,10 +110,10 @@ def one_mask(architecture: Architecture, mask: Mask) -> InheritancePlan:
 @pytest.mark.parametrize(
     ("other", "ours", "theirs"),
     [
-        (BASE, "dn1.l0.attn", "dn1.l0.attn"), (BASE, "up1.l0.attn", "up1.l0.attn"), (BASE, "up1.l2.attn", "up1.l1.attn"),
-        (BASE, "up3.l2.res", "up3.l1.res"), (BASE, "mid.attn", "mid.attn"), (M2, "up1.l1.attn", "up1.l1.attn"),
-        (M2, "up2.l2.res", "up2.l1.res"), (BK_TINY, "up1.l2.attn", "up0.l1.attn"), (BK_TINY, "dn2.l0.res", "dn2.l0.res"),
-        (BK_TINY, "up3.l0.res", "up2.l0.res"),
+        (BASE, "dn1.l0.attn", "dn1.l0.attn"), (BASE, "up1.l0.attn", "up1.l0.attn"),
+        (BASE, "up1.l2.attn", "up1.l1.attn"), (BASE, "up3.l2.res", "up3.l1.res"), (BASE, "mid.attn", "mid.attn"),
+        (M2, "up1.l1.attn", "up1.l1.attn"), (M2, "up2.l2.res", "up2.l1.res"), (BK_TINY, "up1.l2.attn", "up0.l1.attn"),
+        (BK_TINY, "dn2.l0.res", "dn2.l0.res"), (BK_TINY, "up3.l0.res", "up2.l0.res"),
     ],
 )  # fmt: skip
 def test_nodes_of_a_pruned_unet_are_mapped_and_back(other: Architecture, ours: str, theirs: str) -> None:
@@ -147,9 +148,21 @@ def test_the_output_of_a_removed_node_is_that_of_the_node_before_it(name: str, o
 
 
 def test_removed_units_are_dropped_and_named() -> None:
-    with pytest.warns(TransferWarning, match=r"8 of 14 inheriting nodes have no counterpart.*dn0\.l1\.res"):
+    with pytest.warns(TransferWarning, match=r"8 of 14 nodes of its masks have no counterpart.*dn0\.l1\.res"):
         moved = one_mask(SD15, STRATEGIES["LI1"].mask(SD15)).transfer(M2)
     assert " ".join(moved.masks[0].forms) == "dn2.l1.attn dn2.l1.res dn3.l1.res up0.l1.res up1.l1.attn up1.l1.res"
+
+
+def test_what_a_pruned_unet_lacks_needs_no_removing() -> None:
+    m1 = Architecture.of_config({**SD15_CONFIG, "layers_per_block": [1, 2, 2, 2]})
+    removed = named_removal("M2", SD15)
+    assert one_mask(SD15, removed).transfer(M2).masks == (Mask(),)
+    left = one_mask(SD15, removed).transfer(m1).masks[0]
+    assert left == Mask.of([name for name, _ in removed.entries if name[:3] in ("dn1", "up2")], "bypass")
+    both = {**removed.forms, "up3.l2.res": "residual", "dn3.l1.res": "residual"}
+    with pytest.warns(TransferWarning, match=r"1 of 12 nodes of its masks .*left out: dn3\.l1\.res"):
+        moved = one_mask(SD15, Mask.of(both)).transfer(BASE)
+    assert moved.masks == (Mask.of(["up3.l1.res"]),)
 
 
 def test_a_middle_layer_is_not_guessed() -> None:

@@ -17,8 +17,9 @@ from explorer.models.workload import Workload, unet_inputs, vae_factor
 from explorer.plans.strategies import STRATEGIES
 from explorer.timing.profile import FITTED_LOOPS, Profile
 from explorer.timing.profiling import ProfileProgress, profile_pipeline, workload_of
+from explorer.unet.architecture import Architecture
 from explorer.unet.mask import liveness
-from tests.conftest import make_pipeline
+from tests.conftest import make_pipeline, pruned_config
 
 CPU = torch.device("cpu")
 
@@ -203,3 +204,13 @@ def test_a_profile_on_a_gpu(mode: CompileMode) -> None:
     profile = profile_pipeline(pipe, "tiny", work, steps=6, rounds=3)
     assert profile.complete and profile.extract_seconds > 0
     assert describe(torch.device("cuda", 0)) == replace(profile.device)
+
+
+def test_a_pruned_pipeline_is_profiled_and_its_plans_are_predicted() -> None:
+    """BK-SDM-Tiny: no mid block, three levels; the first up layer reads one tensor twice."""
+    pipe = make_pipeline(**pruned_config("bk-sdm-tiny"))
+    profile = profile_pipeline(pipe, "tiny", workload_of(pipe, device="cpu"), steps=4, rounds=1)
+    assert profile.complete and profile.nodes.whole.keys() == Architecture.of(pipe.unet).by_name.keys()
+    plan = strategy("DC0/P2", steps=4, unet=pipe.unet)
+    full = strategy("plain@4", unet=pipe.unet)
+    assert 0 < profile.cost_model.loop_seconds(plan, 4) < profile.cost_model.loop_seconds(full, 4)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 from typing import Any
 
 import pytest
@@ -19,17 +20,22 @@ from tests.conftest import PRUNED, make_unet
 from tests.explorer.tiny_pipelines import controlnet, sd
 from tests.explorer.unet.test_program import call, two_step
 
-# Millions of parameters as published (BK-SDM's table; KOALA's Table 1, which has SSD-1B and Vega too), and of BK-SDM the
-# GMACs at 64x64 latents.
+# Millions of parameters as published, and of BK-SDM the GMACs at 64x64 latents.
 PUBLISHED = {
     "bk-sdm-base": (579.38, 261.5), "bk-sdm-small": (482.35, 255.4), "bk-sdm-tiny": (323.38, 242.8),
     "ssd-1b": (1331, None), "segmind-vega": (745, None), "koala-700m": (782, None), "koala-1b": (1161, None),
 }  # fmt: skip
 
 
+@cache
+def costs_of(name: str) -> Anatomy:
+    """The true network's, which is built without data."""
+    return anatomy(load_empty_unet(f"arch:{name}"), 64)
+
+
 @pytest.mark.parametrize("name", PRUNED)
 def test_parameters_and_macs_are_those_published(name: str) -> None:
-    found = anatomy(load_empty_unet(f"arch:{name}"), 64)
+    found = costs_of(name)
     parameters, gmacs = PUBLISHED[name]
     assert found.parameters / 1e6 == pytest.approx(parameters, abs=1 if gmacs is None else 0.005)  # some are cut off
     assert gmacs is None or round(found.macs / 1e9, 1) == gmacs
@@ -62,7 +68,7 @@ def test_a_plan_runs_and_its_first_step_is_the_stock_unet_s(name: str, spelled: 
 
 @pytest.mark.parametrize("name", PRUNED)
 def test_every_strategy_names_nodes_of_it_and_leaves_less_to_do(name: str) -> None:
-    costs = anatomy(load_empty_unet(f"arch:{name}"), 64)
+    costs = costs_of(name)
     for entry in STRATEGIES.values():
         mask = entry.mask(costs.architecture)
         mask.check(costs.architecture)
@@ -85,6 +91,30 @@ def test_a_control_network_of_its_own_layout_is_applied_as_by_diffusers(name: st
     with inherit(unet, InheritancePlan(Architecture.of(unet), 1)) as handle:
         handle.begin(1)
         assert torch.equal(call(unet, **residuals), expected)
+
+
+@pytest.mark.parametrize("name", ["bk-sdm-base", "bk-sdm-small", "bk-sdm-tiny"])
+def test_features_of_a_t2i_adapter_are_applied_as_by_diffusers(name: str) -> None:
+    """An adapter of SD 1.5 has four features. BK-SDM-Tiny has three levels and no mid block to take the last."""
+    unet = make_unet(name)
+    draw = torch.Generator().manual_seed(4)
+    features = [
+        torch.randn(2, channels, side, side, generator=draw) for channels, side in ((16, 16), (32, 8), (32, 4), (32, 2))
+    ]
+    expected = call(unet, down_intrablock_additional_residuals=[each.clone() for each in features])
+    with inherit(unet, InheritancePlan(Architecture.of(unet), 1)) as handle:
+        handle.begin(1)
+        assert torch.equal(call(unet, down_intrablock_additional_residuals=features), expected)
+
+
+def test_bk_sdm_of_sd_2_1_is_read_as_well() -> None:
+    unet = make_unet(
+        "bk-sdm-tiny", use_linear_projection=True, upcast_attention=True, attention_head_dim=(2, 2, 4)
+    )  # fmt: skip
+    expected = call(unet)
+    with inherit(unet, strategy("DC0/P2", steps=2, unet=unet)) as handle:
+        handle.begin(2)
+        assert torch.equal(call(unet), expected) and torch.isfinite(call(unet)).all()
 
 
 def _residuals(architecture: Architecture, seed: int = 3) -> dict[str, Any]:
@@ -119,7 +149,7 @@ def test_a_pipeline_with_a_control_network_of_another_layout_is_refused_before_i
         return {"controlnet": nets if networks > 1 else nets[0]}
 
     pipe = sd("StableDiffusionControlNetPipeline", more=others, layers_per_block=1)
-    with pytest.raises(ModelError, match=r"ControlNetModel was made for .* gives 12 residuals, and this UNet has 8 skips"):
+    with pytest.raises(ModelError, match=r"the pipeline's ControlNetModel was .* gives 12 residuals.* has 8 skips"):
         inherit(pipe, strategy("DC0/P3", steps=4, unet=pipe.unet))
     assert "forward" not in pipe.unet.__dict__
     wide = sd("StableDiffusionControlNetPipeline", block_out_channels=(16, 16, 32, 32),
@@ -157,7 +187,10 @@ def test_signatures_of_earlier_versions_hold() -> None:
     ("change", "words"),
     [
         ({"mid_block_type": "UNetMidBlock2DSimpleCrossAttn"}, r"known mid blocks: .*UNetMidBlock2D, or none \(null\)"),
-        ({"transformer_layers_per_block": [1, [2, 0], [4, 4]]}, "CrossAttnDownBlock2D with 0 transformer blocks"),
+        (
+            {"transformer_layers_per_block": [1, [2, 0], [4, 4]]},
+            "CrossAttnDownBlock2D with 0 transformer blocks a layer",
+        ),
         ({"reverse_transformer_layers_per_block": [[4, 4], [2, 1, 1], 1]}, "cannot be read"),
         ({"layers_per_block": [2, 2]}, "cannot be read"),
         ({"transformer_layers_per_block": "deep"}, "cannot be read"),
@@ -171,7 +204,8 @@ def test_what_diffusers_would_build_otherwise_is_refused(change: dict[str, Any],
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"mid_res": 1}, "a mid block with attention has 2 ResUnits"),
+        ({"mid_res": 1}, "attention between 2 ResUnits"),
+        ({"mid_transformers": 0}, "attention between 2 ResUnits"),
         ({"mid_res": 3}, "from 0 to 2"),
         ({"mid_res": None}, "from 0 to 2"),
         ({"down": [{"channels": 8, "layers": 2, "transformers": [1]}]}, "transformer blocks of 2 layers"),
