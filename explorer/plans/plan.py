@@ -5,56 +5,26 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from explorer.errors import ExplorerError, PlanError, brief
+from explorer.plans.cast import TEACHER, Cast, check_label
 from explorer.plans.coefficients import Coefficients
+from explorer.plans.document import MAX_MASKS, MAX_NAME, fields_of, to_document
 from explorer.plans.plan_files import PLAN_FILE, find_plan, push, read_document, write_plan
-from explorer.plans.plan_text import mask_from_text, mask_to_text, schedule_from_text, schedule_to_text
+from explorer.plans.plan_text import describe_mask
+from explorer.plans.provenance import MadeFor
 from explorer.plans.rules import Rule
-from explorer.plans.schedule import MAX_EVALUATIONS, Periodic, Schedule, Segments, schedule_from_json
-from explorer.plans.schedulers import check_name, short
+from explorer.plans.schedule import MAX_EVALUATIONS, Every, Periodic, Schedule, Segments
+from explorer.plans.schedulers import check_name, check_spacing, short
 from explorer.plans.transfer import transfer
 from explorer.unet.architecture import Architecture
 from explorer.unet.mask import Feature, Mask, liveness
 
-SCHEMA = 3
-"""1 wrote masks and the schedule as objects, which are still read. 3 is written where a scheduler is named, so that a
-version that knows none refuses the plan instead of running it under another one; without one it is 2."""
-MAX_MASKS = 64
 EXTRACT_ALWAYS = Periodic(1)
 COPY = Rule()
-
-
-@dataclass(frozen=True)
-class MadeFor:
-    """What a plan was found on, as far as it is known: a model's id, the fingerprint of its weights
-    (`explorer.models.loading.fingerprint`), the scheduler's class and the UNet evaluations of a run with it."""
-
-    model: str | None = None
-    fingerprint: str | None = None
-    scheduler: str | None = None
-    evaluations: int | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if value is not None}
-
-    @classmethod
-    def from_json(cls, data: Any) -> MadeFor:
-        """Read untrusted input; unknown fields are passed over. Raises PlanError."""
-        if not isinstance(data, dict):
-            raise PlanError("what the plan was made for cannot be read; expected an object.")
-        values = {name: data[name] for name in ("model", "fingerprint", "scheduler") if data.get(name) is not None}
-        for name, value in values.items():
-            if not isinstance(value, str) or len(value) > 200 or not value.isprintable():
-                raise PlanError(f"the plan's {name} must be a text of at most 200 printable characters; mend it.")
-        count = data.get("evaluations")
-        if count is not None and (type(count) is not int or not 1 <= count <= MAX_EVALUATIONS):
-            raise PlanError(f"the plan's evaluations must be a number from 1 to {MAX_EVALUATIONS}, got {count!r:.40}.")
-        return cls(**values, evaluations=count)
 
 
 @dataclass(frozen=True)
@@ -65,12 +35,14 @@ class InheritancePlan:
     when a run begins. masks: choice k of the schedule is masks[k - 1]. name: for people (`CO6/P5†`).
     made_for: where it was found; what it computes does not depend on that.
     scheduler: one of `explorer.plans.schedulers.SCHEDULERS` that the plan is for, which `inherit` puts on the pipeline;
-    None is the pipeline's own.
+    None is the pipeline's own. spacing: of its timesteps, one of `explorer.plans.schedulers.SPACINGS`; None is the
+    scheduler's own. cast: which network runs until which fraction of the run; None is the pipeline's UNet alone.
+    speedup: the name of a speed-up adapter that the run has; None for a run without one.
 
     Raises:
         PlanError: when a mask names an unknown unit, makes the output independent of the sample, or is missing; when
-            the schedule starts with an inherit step; when the step count is not positive; for a scheduler that a plan
-            may not name.
+            a step inherits before any extract step; when the step count is not positive; for a scheduler, a spacing, a
+            cast or an adapter that a plan may not name.
     """
 
     architecture: Architecture
@@ -81,10 +53,19 @@ class InheritancePlan:
     name: str | None = None
     made_for: MadeFor | None = None
     scheduler: str | None = None
+    spacing: str | None = None
+    cast: Cast | None = None
+    speedup: str | None = None
 
     def __post_init__(self) -> None:
         if self.scheduler is not None and check_name(self.scheduler) != self.scheduler:
             raise PlanError(f"a plan names its scheduler by its class, {check_name(self.scheduler)}; write it so.")
+        if self.spacing is not None:
+            check_spacing(self.spacing)
+        if self.speedup is not None:
+            check_label(self.speedup, "a speed-up adapter")
+        if self.cast is not None and not self.cast.students:
+            raise PlanError("a cast of the teacher alone is the plan without a cast; leave it out.")
         if not isinstance(self.steps, int) or not 1 <= self.steps <= MAX_EVALUATIONS:
             raise PlanError(f"a plan is for 1 to {MAX_EVALUATIONS} steps, got {self.steps!r}.")
         if len(self.masks) > MAX_MASKS:
@@ -94,8 +75,22 @@ class InheritancePlan:
         wanted = self.masks_wanted
         if wanted > len(self.masks):
             raise PlanError(f"the schedule asks for mask {wanted} and the plan has {len(self.masks)}.")
+        self._check_first_extract()
         if self.rule.weights is not None:
             self._check_weights(self.rule.weights)
+
+    def _check_first_extract(self) -> None:
+        """A mask that inherits has an extract step before it. One that only removes nodes needs none."""
+        every = [(choice, 1) for choice in range(1, self.masks_wanted + 1)] if isinstance(self.schedule, Every) else ()
+        for choice, _ in getattr(self.schedule, "runs", every):
+            live = liveness(self.architecture, self.mask(choice))
+            if live.reads:
+                raise PlanError(
+                    "a schedule whose first step inherits has nothing to inherit (steps that only remove nodes aside); "
+                    "begin with an extract step."
+                )
+            if not live.removed:
+                return
 
     def _check_weights(self, weights: Coefficients) -> None:
         """What the masks read has weights, and nothing else has: a file cannot hide entries that mean nothing."""
@@ -115,16 +110,41 @@ class InheritancePlan:
 
     # What the plan does in a run -------------------------------------------------------------------------------------
 
-    def resolve(self, evaluations: int) -> tuple[int, ...]:
-        """The choice of mask at each of a run's UNet evaluations (0: extract). Raises PlanError when a schedule that
-        was written out, or weights that were fitted, do not fit."""
+    def resolve(self, evaluations: int, start: int = 0) -> tuple[int, ...]:
+        """The choice of mask at each of a run's UNet evaluations (0: extract), from the one numbered `start`, where the
+        run begins (img2img runs the tail).
+
+        A step that would inherit before anything was extracted extracts: nothing survives from one run to the next, or
+        from one network of the cast to another. Raises PlanError when a schedule that was written out, or weights that
+        were fitted, do not fit.
+        """
         if self.rule.weights is not None and evaluations != self.rule.weights.evaluations:
             raise PlanError(
                 f"this plan's weights were fitted for {self.rule.weights.evaluations} UNet evaluations and the run has "
                 f"{evaluations}; run it with the step count and scheduler it was made for, or fit it again "
                 "(explorer.calibration.fitting.fit)."
             )
-        return self.schedule.resolve(evaluations)
+        choices = self.schedule.resolve(evaluations)
+        if self.cast is None and choices[start : start + 1] == (0,):
+            return choices[start:]
+        networks = self.networks(evaluations)
+        live = {choice: liveness(self.architecture, self.mask(choice)) for choice in set(choices)}
+        made: list[int] = []
+        extracted = False
+        for i in range(start, evaluations):
+            choice = choices[i]
+            extracted = extracted and networks[i] == networks[i - 1]
+            if live[choice].reads:
+                made.append(choice if extracted else 0)
+                extracted = True
+            else:
+                made.append(choice)
+                extracted = extracted or not live[choice].removed
+        return tuple(made)
+
+    def networks(self, evaluations: int) -> tuple[str, ...]:
+        """The network of each evaluation of a run."""
+        return (TEACHER,) * evaluations if self.cast is None else self.cast.resolve(evaluations)
 
     def mask(self, choice: int) -> Mask:
         return self.masks[choice - 1] if choice else Mask()
@@ -132,15 +152,37 @@ class InheritancePlan:
     @property
     def extracts_always(self) -> bool:
         """Whether this is the un-accelerated pipeline (a `plain@n` control)."""
-        return self.masks_wanted == 0 or not any(self.masks)
+        return self.cast is None and self.speedup is None and not self._masked
+
+    @property
+    def _masked(self) -> bool:
+        return self.masks_wanted > 0 and any(self.masks)
+
+    def check_runnable(self) -> None:
+        """Raise PlanError, naming it, for a part of the plan that this version reads and cannot run."""
+        if self.cast is not None:
+            student = self.cast.students[0]
+            raise PlanError(f"the plan needs the student {student!r}; give it with students={{{student!r}: ...}}.")
+        if self.spacing is not None:
+            raise PlanError(
+                f"the plan is for {self.spacing} timesteps, which this version cannot set by a plan; take a plan "
+                "without a spacing, or upgrade the explorer."
+            )
+        if self.speedup is not None:
+            raise PlanError(
+                f"the plan needs the speed-up adapter {self.speedup!r}, which this version cannot run; take a plan "
+                "without one, or upgrade the explorer."
+            )
 
     def canonical(self, evaluations: int) -> dict[str, Any]:
         """What is computed at each evaluation, without names or unread entries: equal for plans that do the same."""
         order: dict[Mask, int] = {Mask(): 0}
+        networks = self.networks(evaluations)
         steps = []
         for choice in self.resolve(evaluations):
             steps.append(order.setdefault(self.mask(choice).effective(self.architecture), len(order)))
-        rule = self.rule if any(steps) else Rule()
+        inherits = any(liveness(self.architecture, mask).reads for mask in order)
+        rule = self.rule if inherits else Rule()
         if rule.weights is not None:
             rule = replace(rule, weights=rule.weights.used())
         return {
@@ -150,6 +192,9 @@ class InheritancePlan:
             "choices": steps,
             "rule": rule.to_json(),
             **({} if self.scheduler is None else {"scheduler": self.scheduler}),
+            **({} if self.spacing is None else {"spacing": self.spacing}),
+            **({} if set(networks) == {TEACHER} else {"networks": list(networks)}),
+            **({} if self.speedup is None else {"speedup": self.speedup}),
         }
 
     def key(self, evaluations: int) -> str:
@@ -157,19 +202,25 @@ class InheritancePlan:
         return hashlib.sha256(json.dumps(self.canonical(evaluations), sort_keys=True).encode()).hexdigest()[:20]
 
     def describe(self) -> str:
-        """The plan in words: name or structure, schedule, rule, steps, scheduler."""
-        if self.extracts_always:
-            return self.name or plain_name(self.steps, self.scheduler)
+        """The plan in words: name, or cast, structure, schedule, rule and steps; then scheduler, spacing, adapter."""
+        prefix = "" if self.cast is None else self.cast.prefix
+        if not self._masked:
+            return (self.name or prefix + plain_name(self.steps, self.scheduler)) + self._further
         if self.name:
             return self.name + self._of_scheduler
         masks = " + ".join(describe_mask(self.architecture, mask) for mask in self.masks)
         switches = getattr(self.schedule, "switches", ())
         at = f" switching at {', '.join(f'{s:.0%}' for s in switches)}" if switches else ""
-        return f"{masks} / {self.schedule.name}{at}{self.rule.suffix}, {self.steps} steps{self._of_scheduler}"
+        return f"{prefix}{masks} / {self.schedule.name}{at}{self.rule.suffix}, {self.steps} steps{self._of_scheduler}"
 
     @property
     def _of_scheduler(self) -> str:
-        return "" if self.scheduler is None else f" of {short(self.scheduler)}"
+        return ("" if self.scheduler is None else f" of {short(self.scheduler)}") + self._further
+
+    @property
+    def _further(self) -> str:
+        spaced = "" if self.spacing is None else f", {self.spacing} timesteps"
+        return spaced + ("" if self.speedup is None else f", with the speed-up {self.speedup}")
 
     def transfer(self, architecture: Architecture) -> InheritancePlan:
         """This plan for another architecture, by the names of blocks and layers: see `explorer.plans.transfer`."""
@@ -180,65 +231,32 @@ class InheritancePlan:
         name = None if self.name is None else self.name.removesuffix(self.rule.suffix) + rule.suffix
         return replace(self, rule=rule, name=name)
 
+    def with_cast(self, cast: str | Cast | None) -> InheritancePlan:
+        """The same plan run by the networks of a cast: `m2`, `base@0.4, teacher` (also `base@0.4`); None or `teacher`
+        is the pipeline's UNet alone. A name shows it (`DC0/P3` becomes `m2+DC0/P3`). Raises PlanError."""
+        chosen = Cast.of(cast) if isinstance(cast, str) else cast
+        name = self.name
+        if name is not None:
+            name = name.removeprefix("" if self.cast is None else self.cast.prefix)
+            name = ("" if chosen is None else chosen.prefix) + name
+            name = name if len(name) <= MAX_NAME else None
+        return replace(self, cast=chosen, name=name)
+
     # Files -----------------------------------------------------------------------------------------------------------
 
     def to_json(self) -> dict[str, Any]:
-        return {
-            "schema": 2 if self.scheduler is None else SCHEMA,
-            "kind": "inheritance-plan",
-            "name": self.name,
-            **({} if self.made_for is None else {"made_for": self.made_for.to_json()}),
-            "steps": self.steps,
-            **({} if self.scheduler is None else {"scheduler": self.scheduler}),
-            "architecture": self.architecture.to_json(),
-            "masks": [mask_to_text(self.architecture, mask) for mask in self.masks],
-            "schedule": schedule_to_text(self.schedule),
-            "rule": self.rule.to_json(),
-        }
+        """The plan as the JSON object of a plan file (docs/plan-format.md)."""
+        return to_document(self)
 
     @classmethod
     def from_json(cls, data: Any) -> InheritancePlan:
         """Inverse of `to_json` for untrusted input. Raises PlanError in one sentence for anything that is no plan."""
         try:
-            return cls._read(data)
+            return cls(**fields_of(data))
         except PlanError as error:
             raise PlanError(brief(error)) from error
         except (ExplorerError, TypeError, ValueError, OverflowError) as error:
             raise PlanError(f"the plan cannot be read: {brief(error)}") from error
-
-    @classmethod
-    def _read(cls, data: Any) -> InheritancePlan:
-        if not isinstance(data, dict) or data.get("kind") != "inheritance-plan":
-            raise PlanError("this is not a plan; expected a JSON object of kind 'inheritance-plan'.")
-        schema = data.get("schema")
-        if not isinstance(schema, int) or schema < 1:
-            raise PlanError(f"the plan's schema {schema!r} cannot be read; expected a number up to {SCHEMA}.")
-        if schema > SCHEMA:
-            raise PlanError(f"the plan has schema {schema}, this version reads up to {SCHEMA}; upgrade the explorer.")
-        missing = [field for field in ("steps", "architecture", "masks", "schedule", "rule") if field not in data]
-        if missing:
-            raise PlanError(f"the plan lacks {', '.join(missing)}; export it again.")
-        name = data.get("name")
-        if name is not None and (not isinstance(name, str) or len(name) > 200 or not name.isprintable()):
-            raise PlanError("the plan's name must be a text of at most 200 printable characters; rename it.")
-        masks, schedule = data["masks"], data["schedule"]
-        if not isinstance(masks, list) or not all(isinstance(mask, dict | str) for mask in masks):
-            raise PlanError("the plan's masks cannot be read; expected a list of texts such as 'mid up3.l2.attn='.")
-        if len(masks) > MAX_MASKS:
-            raise PlanError(f"a plan has at most {MAX_MASKS} masks, got {len(masks)}.")
-        architecture = Architecture.from_json(data["architecture"])
-        return cls(
-            architecture=architecture,
-            steps=data["steps"],
-            masks=tuple(
-                mask_from_text(architecture, mask) if isinstance(mask, str) else Mask.of(mask) for mask in masks
-            ),
-            schedule=schedule_from_text(schedule) if isinstance(schedule, str) else schedule_from_json(schedule),
-            rule=Rule.from_json(data["rule"]),
-            name=name,
-            made_for=MadeFor.from_json(data["made_for"]) if data.get("made_for") is not None else None,
-            scheduler=data.get("scheduler"),
-        )
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the plan as JSON. Raises PlanError when the place cannot be written."""
@@ -288,29 +306,13 @@ def plain_name(steps: int, scheduler: str | None = None) -> str:
     return f"plain@{steps}" + ("" if scheduler is None else f"/{short(scheduler)}")
 
 
-def describe_mask(architecture: Architecture, mask: Mask) -> str:
-    """A mask in words: whole blocks and layers by name, a count for the rest."""
-    forms: Mapping[str, str] = mask.forms
-    words: list[str] = []
-    left = set(forms)
-    for group in (architecture.blocks, architecture.layers):
-        for name, units in group.items():
-            if set(units) <= left and len({forms[unit] for unit in units}) == 1:
-                words.append(name + ("=" if forms[units[0]] == "output" else ""))
-                left -= set(units)
-    singles = sorted(left)
-    words += [name + ("=" if forms[name] == "output" else "") for name in singles[:3]]
-    if len(singles) > 3:
-        words.append(f"{len(singles) - 3} more")
-    return " ".join(words) or "nothing"
-
-
 @dataclass(frozen=True)
 class Run:
     """A plan resolved for one run: for each evaluation the choice, what it stores and what may be dropped after it.
 
-    choices[i]: 0 extracts. stores[i]: the features that an extract step must keep, as a later step reads them.
-    last_read[i, (name, form)]: the last evaluation that reads the feature extracted at i.
+    choices[i]: 0 extracts; a mask that only removes nodes neither stores nor reads. stores[i]: the features that an
+    extract step must keep, as a later step reads them. last_read[i, (name, form)]: the last evaluation that reads
+    the feature extracted at i.
     """
 
     choices: tuple[int, ...]
@@ -324,22 +326,21 @@ def features_read(plan: InheritancePlan) -> frozenset[Feature]:
 
 
 def resolve_run(plan: InheritancePlan, evaluations: int, start: int = 0) -> Run:
-    """Resolve `plan` for a run of `evaluations`, of which the first `start` are left out (img2img runs the tail).
-
-    The first evaluation that runs always extracts: nothing survives from one run to the next.
-    """
-    asked = (0, *plan.resolve(evaluations)[start + 1 :])
-    reads = {choice: liveness(plan.architecture, plan.mask(choice)).reads for choice in set(asked)}
-    choices = tuple(choice if reads[choice] else 0 for choice in asked)  # an empty mask extracts
+    """Resolve `plan` for a run of `evaluations`, of which the first `start` are left out (img2img runs the tail)."""
+    asked, networks = plan.resolve(evaluations, start), plan.networks(evaluations)[start:]
+    live = {choice: liveness(plan.architecture, plan.mask(choice)) for choice in set(asked)}
+    # An empty mask extracts.
+    choices = tuple(choice if live[choice].reads or live[choice].removed else 0 for choice in asked)
     stores: list[set[Feature]] = [set() for _ in choices]
     last_read: dict[tuple[int, Feature], int] = {}
     extracts: list[int] = []
     for i, choice in enumerate(choices):
-        if not reads[choice]:
+        if i and networks[i] != networks[i - 1]:
+            extracts.clear()
+        if not choice:
             extracts.append(i)
-            continue
         for source in extracts[-plan.rule.history :]:
-            for feature in reads[choice]:
+            for feature in live[choice].reads:
                 stores[source].add(feature)
                 last_read[source, feature] = i
     return Run(choices, tuple(frozenset(s) for s in stores), last_read)

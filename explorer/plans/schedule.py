@@ -1,7 +1,7 @@
 """Schedules: for each UNet evaluation of a run, which mask. 0 is the extract step, k the k-th mask of the plan.
 
-`Periodic` and `Curve` come from a mode and fit any number of evaluations; `Segments` are written out and fit only the
-number they were made for.
+`Periodic`, `Curve` and `Every` fit any number of evaluations; `Segments` are written out and fit only the number they
+were made for.
 """
 
 from __future__ import annotations
@@ -133,8 +133,33 @@ class Curve:
 
 
 @dataclass(frozen=True)
+class Every:
+    """A mask at every evaluation, and no extract step: for masks that only remove nodes.
+
+    switches: as in `Periodic`; an empty mask before or after one computes everything there.
+    """
+
+    kind: ClassVar[str] = "every"
+    switches: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        _check_switches(self.switches)
+
+    def resolve(self, evaluations: int) -> tuple[int, ...]:
+        return _switched([False] * evaluations, self.switches)
+
+    @property
+    def name(self) -> str:
+        return "every"
+
+    def to_json(self) -> dict[str, Any]:
+        return {"kind": self.kind, "switches": list(self.switches)}
+
+
+@dataclass(frozen=True)
 class Segments:
-    """A schedule written out: (choice, length) runs over all evaluations. The first run must extract."""
+    """A schedule written out: (choice, length) runs over all evaluations. A plan begins with an extract step or a mask
+    that only removes nodes."""
 
     kind: ClassVar[str] = "segments"
     runs: tuple[tuple[int, int], ...]
@@ -142,8 +167,8 @@ class Segments:
     def __post_init__(self) -> None:
         if any(length < 1 or not 0 <= choice <= 64 for choice, length in self.runs):
             raise PlanError("a segment is a mask's number (0 extracts) and a length of at least 1.")
-        if not self.runs or self.runs[0][0] != 0:
-            raise PlanError("a schedule whose first step inherits has nothing to inherit; begin with an extract step.")
+        if not self.runs:
+            raise PlanError("a schedule that is written out has no evaluations; begin with an extract step.")
         if self.evaluations > MAX_EVALUATIONS:
             raise PlanError(f"a schedule has at most {MAX_EVALUATIONS} evaluations, this one has {self.evaluations}.")
 
@@ -173,7 +198,7 @@ class Segments:
         return {"kind": self.kind, "runs": [list(run) for run in self.runs]}
 
 
-Schedule = Periodic | Curve | Segments
+Schedule = Periodic | Curve | Every | Segments
 
 
 @lru_cache(maxsize=4096)
@@ -212,11 +237,13 @@ def schedule_from_json(data: Any) -> Schedule:
                 _whole(data["extracts"]), _real(data["centre"]), _real(data["power"]), _real(data["tail"]),
                 _reals(data["switches"]),
             )  # fmt: skip
+        if kind == "every":
+            return Every(_reals(data["switches"]))
         if kind == "segments":
             return Segments(tuple((_whole(choice), _whole(length)) for choice, length in data["runs"]))
     except (KeyError, TypeError, ValueError) as error:
         raise PlanError(f"the plan's schedule cannot be read ({error}); export the plan again.") from error
-    raise PlanError(f"unknown kind of schedule {kind!r}; expected periodic, curve or segments.")
+    raise PlanError(f"unknown kind of schedule {kind!r}; expected periodic, curve, every or segments.")
 
 
 def _whole(value: Any) -> int:

@@ -34,6 +34,8 @@ SCHEDULERS = (
     "LMSDiscreteScheduler",
     "DEISMultistepScheduler",
 )
+SPACINGS = ("leading", "linspace", "trailing")
+"""The spacings of timesteps that a plan may name, as diffusers calls them."""
 _SUFFIX = "Scheduler"
 
 
@@ -48,6 +50,13 @@ def check_name(name: Any) -> str:
         if isinstance(name, str) and name in (known, short(known)):
             return known
     raise PlanError(f"a plan may not name the scheduler {name!r:.80}; expected one of {', '.join(SCHEDULERS)}.")
+
+
+def check_spacing(spacing: Any) -> str:
+    """`spacing`, where a plan may name it. Raises PlanError."""
+    if spacing not in SPACINGS:
+        raise PlanError(f"a plan may not name the spacing {spacing!r:.80}; expected one of {', '.join(SPACINGS)}.")
+    return str(spacing)
 
 
 def scheduler_for(own: Any, name: str | None) -> Any:

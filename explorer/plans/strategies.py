@@ -157,12 +157,17 @@ def strategy(
     or fitted, which needs `fit`: what gives a plan its weights (`explorer.calibration.fitting.Fitter`, or
     `explorer.calibration.fitting.fit` with a pipeline and prompts). `plain@n` gives the control: the un-accelerated
     pipeline with n steps (mode and rule do not matter), and `plain@n/DPMSolverMultistep` under that scheduler.
-    A full spelling such as `DC0/P3+f2` or `DC0/P5+fit` is read too.
+    A full spelling such as `DC0/P3+f2` or `DC0/P5+fit` is read too, and before any name a cast: `m2+DC0/P3`,
+    `base@0.4+plain@25` (see `InheritancePlan.with_cast`).
 
     Raises:
         PlanError: for an unknown strategy, mode or rule, and for a fitted rule without `fit`.
     """
     architecture = unet if isinstance(unet, Architecture) else Architecture.of(unet)
+    cast, plus, played = name.partition("+")
+    if plus and "/" not in cast:
+        plan = strategy(played, mode=mode, steps=steps, unet=architecture, rule=rule, fit=fit)
+        return plan.with_cast(cast)
     plain = re.fullmatch(r"plain@([1-9]\d{0,3})(?:/(\w{1,80}))?", name)
     if plain:
         scheduler = None if plain[2] is None else check_name(plain[2])

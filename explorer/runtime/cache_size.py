@@ -8,7 +8,7 @@ from itertools import accumulate
 from explorer.compile_modes import CompileMode, uses_compiler, uses_graphs
 from explorer.plans.plan import InheritancePlan, Run, features_read, resolve_run
 from explorer.unet.architecture import Architecture
-from explorer.unet.mask import Feature, Mask, last_uses
+from explorer.unet.mask import Feature, Mask, inputs_read, last_uses, liveness
 
 
 def peak_cache_bytes(
@@ -59,7 +59,7 @@ def peak_cache_bytes(
 def _combined(plan: InheritancePlan, run: Run, step: int, extracts: tuple[int, ...], start: int) -> frozenset[Feature]:
     """The features of which the inherit step makes new tensors; others are inherited as they stand."""
     sources = tuple(source + start for source in extracts[-plan.rule.history :])
-    reads = plan.mask(run.choices[step]).effective(plan.architecture).entries
+    reads = liveness(plan.architecture, plan.mask(run.choices[step])).reads
     several = len(sources) > 1
     return frozenset(f for f in reads if several or plan.rule.coefficients(step + start, sources, f) != (1.0,))
 
@@ -68,18 +68,25 @@ def _together(
     architecture: Architecture, mask: Mask | None, made: frozenset[Feature], feature_bytes: Mapping[str, int]
 ) -> int:
     """The most bytes of the combined features `made` that stand at once in a step under `mask`, where each is made at
-    its node: a residual branch is let go when it is joined, an output after its last reader. None: all are made before
-    the step."""
+    its node: a residual branch is let go when it is joined, an output after its last reader, also where removed nodes
+    pass it on. None: all are made before the step."""
     if mask is None:
         return sum(feature_bytes[name] for name, _ in made)
     nodes, last_use = last_uses(architecture, mask)
-    forms, held, peak = dict(made), 0, 0
+    taken, forms, held, peak = dict(made), mask.forms, 0, 0
+    passed: dict[str, str] = {}  # a value that is an inherited output, by the name of that
     for i, node in enumerate(nodes):
         form = forms.get(node.name)
-        if form is not None:
+        if node.name in taken:
             held += feature_bytes[node.name]
             peak = max(peak, held)
-        if form == "residual":
+        if taken.get(node.name) == "residual":
             held -= feature_bytes[node.name]
-        held -= sum(feature_bytes[n] for n in node.inputs if forms.get(n) == "output" and last_use[n] == i)
+        elif node.name in taken:
+            passed[node.name] = node.name
+        elif (form == "bypass" or (form == "zero" and node.kind == "attn")) and node.inputs[0] in passed:
+            passed[node.name] = passed[node.inputs[0]]
+        for name in [name for name in inputs_read(node, form) if last_use[name] == i and name in passed]:
+            output = passed.pop(name)
+            held -= feature_bytes[output] * (output not in passed.values())
     return peak

@@ -23,7 +23,7 @@ class Combining(Mapping[Feature, Tensor]):
         self, rule: Rule, cache: Mapping[Feature, Mapping[int, Tensor]], mask: Mask, evaluation: int, start: int = 0
     ) -> None:
         self._rule, self._cache, self._at, self._start = rule, cache, evaluation + start, start
-        self._features = [feature for feature in mask.entries if cache.get(feature)]
+        self._features = [feature for feature in mask.entries if cache.get(feature)]  # removed nodes have none
         self._watched: list[weakref.ref[Tensor]] = []
         self._bytes = self.peak = 0
 

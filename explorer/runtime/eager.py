@@ -12,7 +12,7 @@ from explorer.runtime.combining import Combining
 from explorer.runtime.compiling import Compiled
 from explorer.runtime.runs import Running
 from explorer.unet.conditions import read_conditions
-from explorer.unet.mask import Feature, Mask
+from explorer.unet.mask import Feature, Mask, liveness
 from explorer.unet.program import Program
 from explorer.unet.variant import Variant
 
@@ -40,8 +40,11 @@ class EagerSteps:
             # Batch, size, dtype, device or guidance changed inside the run: nothing that is kept fits.
             run.cache.clear()
             run.replay = None
-            choice, stores = 0, frozenset().union(*run.resolved.stores)
+            run.extracted = False
         run.shape = shape
+        if not run.extracted and self._inherits(choice):
+            choice, stores = 0, frozenset().union(*run.resolved.stores)
+        run.extracted = run.extracted or not choice
         if not choice and compiled:
             stores = features_read(self._plan)  # one extract variant, not one for each set that is read later
         mask = self._plan.mask(choice)
@@ -60,6 +63,10 @@ class EagerSteps:
         run.evaluation += 1
         result: Tensor = noise
         return result
+
+    def _inherits(self, choice: int) -> bool:
+        """Whether a step reads a feature. One that computes everything or only removes nodes reads none."""
+        return bool(choice and liveness(self._program.architecture, self._plan.mask(choice)).reads)
 
     def _variant(self, mask: Mask, stores: frozenset[Feature], compiled: bool) -> Any:
         key = (mask, stores, compiled)

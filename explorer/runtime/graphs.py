@@ -86,13 +86,14 @@ class StaticSteps:
 
     def _step(self, evaluation: int, choice: int, arguments: dict[str, Any]) -> Tensor:
         form = self._form(arguments)
-        if not form.features.sources:
-            choice = 0  # the form changed inside the run: nothing that is kept fits
         mask = self._plan.mask(choice)
         variant, call = self._variant(mask)
-        if choice:
+        if variant.reads and not form.features.sources:
+            mask = Mask()  # the form changed inside the run: nothing that is kept fits
+            variant, call = self._variant(mask)
+        if variant.reads:
             form.features.combine(variant.reads, evaluation)
-        else:
+        elif not mask:
             form.features.extract(evaluation)
         if mask not in form.steps:
             with explained("a step could not be captured as a CUDA graph", "off or default"):

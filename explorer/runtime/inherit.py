@@ -60,7 +60,8 @@ def inherit(
         DeviceError: when the compiler's backend is missing. One that is there and fails raises CompileError at the
             first step that it does not take.
         PlanError: when the plan was made for another architecture, or for a scheduler that the pipeline's cannot be
-            exchanged for or that is not the one given; or a plan is applied already.
+            exchanged for or that is not the one given; when it has a part that cannot be run (a student, a spacing of
+            timesteps, a speed-up adapter); or a plan is applied already.
         ModelError: when the target has no supported UNet, or another tool has patched it.
     """
     mode = compile_mode(compile)

@@ -26,6 +26,7 @@ from torch import Tensor
 
 from explorer.files import write_whole
 from explorer.plans.plan import InheritancePlan, Run
+from explorer.unet.mask import liveness
 
 REPLAYED = frozenset(("sample", "timestep", "context", "added"))
 """What a run's inputs are told apart by; one that gives the UNet anything else is not replayed."""
@@ -39,8 +40,8 @@ UNREADABLE = (OSError, SafetensorError, ValueError)
 def beginnings(plan: InheritancePlan, run: Run) -> tuple[bytes, ...]:
     """For each evaluation the hash of all that was done until then: equal for runs that are equal so far.
 
-    An extract step does the same whatever it stores; an inherit step is told by its mask and, for each feature, the
-    extract steps and weights that it takes.
+    An extract step does the same whatever it stores; any other is identified by its mask and, for each feature that it
+    reads, the extract steps and weights that it takes.
     """
     count = len(run.choices)
     chain = hashlib.sha256(f"{plan.architecture.signature} {plan.scheduler} {plan.steps} {count}".encode())
@@ -48,9 +49,11 @@ def beginnings(plan: InheritancePlan, run: Run) -> tuple[bytes, ...]:
     made = []
     for i, choice in enumerate(run.choices):
         if choice:
-            entries = plan.mask(choice).effective(plan.architecture).entries
-            sources = tuple(extracts[-plan.rule.history :])
-            weights = [plan.rule.coefficients(i, sources, feature) for feature in entries]
+            mask = plan.mask(choice)
+            entries = mask.effective(plan.architecture).entries
+            read = sorted(liveness(plan.architecture, mask).reads)
+            sources = tuple(extracts[-plan.rule.history :]) if read else ()
+            weights = [plan.rule.coefficients(i, sources, feature) for feature in read]
             chain.update(repr((entries, sources, weights)).encode())
         else:
             extracts.append(i)

@@ -38,6 +38,8 @@ class Running:
         self.resolved, self.start, self.mode, self.walk, self.seen = resolved, start, mode, walk, seen
         self.evaluation = self.peak = 0
         self.shape: tuple[Any, ...] | None = None
+        self.extracted = False
+        """Whether an extract step has run, since when nothing has made its features unusable."""
         self.cache: dict[Feature, dict[int, Tensor]] = {}
         self.replay: Replay | None = None
         self.static: StaticSteps | None = None

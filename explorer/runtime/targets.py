@@ -15,10 +15,10 @@ from explorer.unet.own_forward import is_own, is_replaced
 
 
 def check_target(unet: Any, plan: InheritancePlan) -> None:
-    """Refuse what is no supported UNet, or another one than the plan's.
+    """Refuse what is no supported UNet, or another one than the plan's, and a plan that cannot be run.
 
     Raises:
-        PlanError: when the plan was made for another architecture.
+        PlanError: when the plan was made for another architecture, or `InheritancePlan.check_runnable` refuses it.
         ModelError: for everything else, by name.
     """
     if not isinstance(unet, nn.Module):
@@ -40,6 +40,7 @@ def check_target(unet: Any, plan: InheritancePlan) -> None:
             f"{type(unet).__name__} is not a UNet2DConditionModel of diffusers; give a Stable Diffusion UNet."
         )
     _check_forward("the UNet", unet)
+    plan.check_runnable()
 
 
 def check_scheduler(scheduler: Any, plan: InheritancePlan) -> None:

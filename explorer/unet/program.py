@@ -62,13 +62,14 @@ class Program:
         module: Any = self.modules[node.name]
         return _res_branch(module, x, at.emb) if node.kind == "res" else _attn_branch(module, x, at)
 
-    def join(self, node: Node, branch: Tensor, x: Tensor) -> Tensor:
-        """A unit's output from its residual branch and its input: the identity path with its 1x1 shortcut."""
+    def join(self, node: Node, branch: Tensor | None, x: Tensor) -> Tensor:
+        """A unit's output from its residual branch and its input: the identity path with its 1x1 shortcut. None is a
+        branch that was removed: the identity path alone."""
         module: Any = self.modules[node.name]
         if node.kind == "attn":
-            return branch + x
+            return x if branch is None else branch + x
         identity = x if module.conv_shortcut is None else module.conv_shortcut(x)
-        return (identity + branch) / module.output_scale_factor
+        return (identity if branch is None else identity + branch) / module.output_scale_factor
 
     def run(self, node: Node, inputs: tuple[Tensor, ...], at: Conditions) -> Tensor:
         """A node that is no unit, in full."""

@@ -16,7 +16,7 @@ Features = dict[Feature, Tensor]
 
 @dataclass(frozen=True)
 class Instruction:
-    """Run, store or inherit one node, then let go of the tensors that nobody reads after it."""
+    """Run, store, inherit or remove one node, then let go of the tensors that nobody reads after it."""
 
     node: Node
     form: Form | None
@@ -58,6 +58,10 @@ class Variant:
             value = inherited[name, "output"]
         elif instruction.form == "residual":
             value = program.join(node, inherited[name, "residual"], values[node.inputs[0]])
+        elif instruction.form == "zero":
+            value = program.join(node, None, values[node.inputs[0]])
+        elif instruction.form == "bypass":
+            value = values[node.inputs[0]]
         elif node.is_unit:
             branch = program.branch(node, values[node.inputs[0]], at)
             if "residual" in instruction.store:

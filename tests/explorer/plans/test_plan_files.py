@@ -16,7 +16,7 @@ from explorer.plans.plan import InheritancePlan, MadeFor
 from explorer.plans.plan_files import HUB_PATTERNS, find_plan, is_hub_id, push
 from explorer.plans.plan_text import mask_from_text, mask_to_text, schedule_from_text, schedule_to_text
 from explorer.plans.rules import Rule
-from explorer.plans.schedule import Curve, Periodic, Segments
+from explorer.plans.schedule import Curve, Every, Periodic, Segments
 from explorer.plans.strategies import STRATEGIES, strategy
 from explorer.unet.architecture import Architecture
 from explorer.unet.mask import Form, Mask
@@ -31,16 +31,31 @@ PLAN = strategy("DC0", mode="P3", steps=50, unet=SD15, rule="forecast2")
 def test_masks_come_back(architecture: Architecture, data: st.DataObject) -> None:
     forms: dict[str, Form] = {}
     for name in data.draw(st.lists(st.sampled_from([*architecture.blocks, *architecture.layers]), max_size=4)):
-        form = data.draw(st.sampled_from(["residual", "output"]))
+        form = data.draw(st.sampled_from(["residual", "output", "zero", "bypass"]))
         for unit in architecture.blocks.get(name) or architecture.layers.get(name) or ():
             forms[unit] = form
     nodes = [node for node in architecture.nodes if node.kind not in ("out",)]
     for node in data.draw(st.lists(st.sampled_from(nodes), max_size=6)):
-        forms[node.name] = data.draw(st.sampled_from(["residual", "output"])) if node.is_unit else "output"
+        able: list[Form] = ["residual", "output", "zero", "bypass"] if node.is_unit else ["output", "bypass"]
+        forms[node.name] = data.draw(st.sampled_from(able))
     mask = Mask.of(forms)
     text = mask_to_text(architecture, mask)
     assert mask_from_text(architecture, text) == mask
     assert len(text.split()) <= len(mask)
+
+
+@pytest.mark.parametrize(
+    ("text", "forms"),
+    [
+        ("dn0.l1-", {"dn0.l1.res": "zero", "dn0.l1.attn": "zero"}),
+        ("mid- dn0.l1.res=", {"mid.res0": "zero", "mid.attn": "zero", "mid.res1": "zero", "dn0.l1.res": "output"}),
+        ("up3.l1--", {"up3.l1.cat": "bypass", "up3.l1.res": "bypass", "up3.l1.attn": "bypass"}),
+        ("dn2.down--", {"dn2.down": "bypass"}),
+    ],
+)
+def test_removals_read_well(text: str, forms: dict[str, Form]) -> None:
+    assert mask_from_text(SD15, text) == Mask.of(forms)
+    assert set(mask_to_text(SD15, Mask.of(forms)).split()) == set(text.split())
 
 
 fractions = st.floats(0, 1, allow_nan=False)
@@ -50,8 +65,9 @@ schedules = st.one_of(
         lambda n, o, t, s: Periodic(n, o % n, t, s), st.integers(1, 999), st.integers(0, 999), fractions, switches
     ),
     st.builds(Curve, st.integers(1, 999), fractions, st.floats(1, 10), fractions, switches),
-    st.lists(st.tuples(st.integers(0, 64), st.integers(1, 40)), max_size=9).map(
-        lambda runs: Segments(((0, 1), *((c, n) for c, n in runs)))
+    st.builds(Every, switches),
+    st.lists(st.tuples(st.integers(0, 64), st.integers(1, 40)), min_size=1, max_size=9).map(
+        lambda runs: Segments(tuple(runs))
     ),
 )
 
@@ -69,13 +85,17 @@ def test_schedules_come_back_to_the_bit(schedule: Any) -> None:
         (Periodic(4, 1, 0.1, (0.3, 0.7)), "P4@1 tail=0.1 switch=0.3,0.7"),
         (Curve(10, 0.3, 1.4), "N10 centre=0.3 power=1.4"),
         (Segments.of([0, 1, 1, 1, 0, 2]), "0 1*3 0 2"),
+        (Every((0.4,)), "every switch=0.4"),
     ],
 )
 def test_schedules_read_well(schedule: Any, text: str) -> None:
     assert schedule_to_text(schedule) == text
 
 
-@given(text=st.text(max_size=40) | st.from_regex(r"[PN][0-9]{1,3}( (tail|power|centre|switch)=[0-9.e,-]{1,8}){0,3}"))
+written = st.from_regex(r"([PN][0-9]{1,3}|every)( (tail|power|centre|switch)=[0-9.e,-]{1,8}){0,3}")
+
+
+@given(text=st.text(max_size=40) | written)
 def test_any_text_is_a_schedule_or_refused(text: str) -> None:
     try:
         made = schedule_from_text(text)

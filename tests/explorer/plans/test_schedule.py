@@ -17,7 +17,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from explorer.errors import PlanError
-from explorer.plans.schedule import Curve, Periodic, Schedule, Segments, parse_mode, schedule_from_json
+from explorer.plans.plan import InheritancePlan
+from explorer.plans.schedule import Curve, Every, Periodic, Schedule, Segments, parse_mode, schedule_from_json
+from explorer.unet.mask import Mask
+from tests.architectures import TINY
 
 
 def extracts(schedule: Schedule, evaluations: int) -> list[int]:
@@ -61,7 +64,8 @@ periodic = st.integers(1, 30).flatmap(
 curves = st.builds(
     Curve, st.integers(1, 30), st.sampled_from([0.0, 0.3, 0.55, 1.0]), st.floats(1, 10), st.sampled_from([0.0, 0.2])
 )
-segments = st.lists(st.integers(0, 3), max_size=79).map(lambda rest: Segments.of([0, *rest]))
+segments = st.lists(st.integers(0, 3), min_size=1, max_size=80).map(Segments.of)
+every = st.builds(Every, st.sampled_from([(), (0.4,), (0.25, 0.5)]))
 
 
 @given(schedule=st.one_of(periodic, curves), evaluations=st.integers(1, 120))
@@ -100,7 +104,14 @@ def test_switches_hand_over_to_the_next_mask() -> None:
     assert set(Curve(4, 0.3, 1.4, switches=(0.5,)).resolve(50)) == {0, 1, 2}
 
 
-@given(schedule=st.one_of(periodic, curves, segments))
+@given(schedule=every, evaluations=st.integers(1, 120))
+def test_a_mask_at_every_evaluation_begins_with_the_first_and_extracts_never(schedule: Every, evaluations: int) -> None:
+    choices = schedule.resolve(evaluations)
+    assert len(choices) == evaluations and choices[0] == 1 and list(choices) == sorted(choices)
+    assert Every((0.4,)).resolve(5) == (1, 1, 2, 2, 2)
+
+
+@given(schedule=st.one_of(periodic, curves, every, segments))
 def test_json_round_trip(schedule: Schedule) -> None:
     assert schedule_from_json(json.loads(json.dumps(schedule.to_json()))) == schedule
 
@@ -114,7 +125,7 @@ def test_json_round_trip(schedule: Schedule) -> None:
         lambda: Curve(0, 0.3, 1.4), lambda: Curve(5, -0.1, 1.4), lambda: Curve(5, 0.3, 0.5),
         lambda: Curve(5, 0.3, float("inf")), lambda: Curve(5, 0.3, 1.4, tail=-0.1),
         lambda: Segments(()), lambda: Segments(((0, 0),)), lambda: Segments(((0, 1), (-1, 2))),
-        lambda: Segments(((0, 1), (65, 2))), lambda: Segments(((0, 10_001),)),
+        lambda: Segments(((0, 1), (65, 2))), lambda: Segments(((0, 10_001),)), lambda: Every((0.7, 0.2)),
     ],
 )  # fmt: skip
 def test_values_out_of_range_are_refused(make: Callable[[], Schedule]) -> None:
@@ -123,8 +134,14 @@ def test_values_out_of_range_are_refused(make: Callable[[], Schedule]) -> None:
 
 
 def test_a_schedule_whose_first_step_inherits_is_refused() -> None:
+    masks = (Mask.of(["mid.res0"], "zero"), Mask.of(["mid.res0"]))
     with pytest.raises(PlanError, match="first step inherits"):
-        Segments.of([1, 0, 1])
+        InheritancePlan(TINY, 3, masks, Segments.of([2, 0, 2]))
+    with pytest.raises(PlanError, match="first step inherits"):
+        InheritancePlan(TINY, 3, masks, Segments.of([1, 2, 0]))
+    with pytest.raises(PlanError, match="first step inherits"):
+        InheritancePlan(TINY, 3, masks, Every((0.5,)))
+    assert InheritancePlan(TINY, 3, masks, Segments.of([1, 0, 2])).resolve(3) == (1, 0, 2)
 
 
 @pytest.mark.parametrize(
