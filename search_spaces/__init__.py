@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from explorer.errors import StudyError
 from explorer.plans.strategies import Fit
 from explorer.unet.architecture import Architecture
+from explorer.unet.mask import FORMS, REMOVALS, Form
 from search_spaces.block import BlockSpace
 from search_spaces.joint import JointSpace
 from search_spaces.layer import LayerSpace
@@ -38,15 +39,18 @@ def make_space(
     evaluations: int,
     fit: Fit | None = None,
     schedulers: Mapping[str, int] | None = None,
+    forms: Sequence[Form] = FORMS,
 ) -> Space:
     """The space `name` for a study of `steps` pipeline steps, which are `evaluations` of the UNet.
 
     fit: what gives plans the weights of the rule `fitted`, which the space then has; it must be given in every run of
     the study or in none. schedulers: the further schedulers that plans of the space `joint` may name, each with the
-    evaluations of `steps` under it.
+    evaluations of `steps` under it. forms: those that a unit may have in a mask, in an order that is the same in every
+    run of the study; with `zero` or `bypass` parts are removed too.
 
     Raises:
-        StudyError: for an unknown name, steps or evaluations below 1, or schedulers for a space without that dimension.
+        StudyError: for an unknown name, steps or evaluations below 1, schedulers for a space without that dimension, or
+            forms that there are not or that come twice.
     """
     check_space(name)
     if steps < 1 or evaluations < 1:
@@ -57,4 +61,8 @@ def make_space(
         raise StudyError(
             f"the space {name} has one scheduler, the pipeline's own; search others with the space {JointSpace.name}."
         )
-    return _SPACES[name](Setting(architecture, steps, evaluations, fit, dict(schedulers or {})))
+    if not forms or len(set(forms)) < len(forms) or not set(forms) <= {*FORMS, *REMOVALS}:
+        raise StudyError(
+            f"a space has one or more of the forms {', '.join((*FORMS, *REMOVALS))}, each once; got {', '.join(forms)}."
+        )
+    return _SPACES[name](Setting(architecture, steps, evaluations, fit, dict(schedulers or {}), tuple(forms)))

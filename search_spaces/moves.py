@@ -14,7 +14,7 @@ from explorer.errors import PlanError
 from explorer.plans.plan import InheritancePlan
 from explorer.plans.rules import RULES, Rule
 from explorer.plans.schedule import Periodic, Schedule, Segments
-from explorer.unet.mask import FORMS, Form, Mask
+from explorer.unet.mask import Form, Mask
 from search_spaces.joint import STEPS_OF_FIFTY
 from search_spaces.mask_genome import repair
 from search_spaces.schedule_genome import PERIODS, TAILS, written_out
@@ -127,7 +127,7 @@ def move_group(plan: InheritancePlan, setting: Setting, random: Random) -> Inher
     if all(unit in forms for unit in units):
         forms = {name: form for name, form in forms.items() if name not in units}
     else:
-        form: Form = random.choice([*set(forms.values())] or list(FORMS))
+        form: Form = random.choice([*set(forms.values())] or list(setting.forms))
         forms = {**forms, **dict.fromkeys(units, form)}
     return _with_mask(plan, number, Mask.of(forms))
 
@@ -149,7 +149,7 @@ def move_cut(plan: InheritancePlan, setting: Setting, random: Random) -> Inherit
 
 
 def move_form(plan: InheritancePlan, setting: Setting, random: Random) -> InheritancePlan | None:
-    """One unit, or all of a mask's units, by the other form."""
+    """One unit, or all of a mask's units, by another form of the space."""
     if not plan.masks:
         return None
     number = random.randrange(len(plan.masks))
@@ -157,8 +157,10 @@ def move_form(plan: InheritancePlan, setting: Setting, random: Random) -> Inheri
     if not units:
         return None
     chosen = units if random.random() < 0.5 else [random.choice(units)]
-    other: dict[Form, Form] = {"residual": "output", "output": "residual"}
-    forms = {name: other[form] if name in chosen else form for name, form in plan.masks[number].entries}
+    forms: dict[str, Form] = {}
+    for name, form in plan.masks[number].entries:
+        others = [each for each in setting.forms if each != form] if name in chosen else []
+        forms[name] = others[0] if len(others) == 1 else random.choice(others) if others else form
     return _with_mask(plan, number, Mask.of(forms))
 
 

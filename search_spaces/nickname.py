@@ -3,8 +3,9 @@
 `~DC0/P3+f2@20`: nearly what DC0 leaves out (without the tilde: exactly that), extracting at every third evaluation, a
 forecast of order 2, 20 steps. `S5`: a schedule that is written out, with 5 extract steps; `N10`: DeepCache's curve with
 10. Several masks stand in the order in which a run takes them, joined by dots; a mask like none of the registry is told
-by the number of units that it leaves out (`7u`). Equal plans have equal nicknames; different ones may share one, so
-that a trial's number belongs beside it. A scheduler that is not the pipeline's own ends it, as it ends the names of
+by the number of units that it leaves out (`7u`). A mask that removes nodes ends in `-` (their branches) or `--`, as in
+`LI1--/every@25`; a cast comes first: `m2+DC0/P3@25`. Equal plans have equal nicknames; different ones may share one,
+so that a trial's number belongs beside it. A scheduler that is not the pipeline's own ends it, as it ends the names of
 plain controls: `DC0/P3+f2@20/DPMSolverMultistep`.
 """
 
@@ -12,14 +13,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import cast
 
 from explorer.plans.plan import InheritancePlan
 from explorer.plans.rules import suffix_of
-from explorer.plans.schedule import Curve, Schedule, Segments
+from explorer.plans.schedule import Curve, Every, Schedule, Segments
 from explorer.plans.schedulers import short
 from explorer.plans.strategies import STRATEGIES
 from explorer.unet.architecture import Architecture
-from explorer.unet.mask import Mask, liveness
+from explorer.unet.mask import REMOVALS, Form, Mask, liveness
 
 LIKE = 0.3
 """Share of the nodes left out by either that a mask must have in common with a named one to go by its name."""
@@ -28,9 +30,10 @@ NAMED = 2  # masks of a plan that are told by name
 
 def nickname(plan: InheritancePlan) -> str:
     """The plan's own name where it has one."""
-    if plan.name or plan.extracts_always:
+    if plan.name or not plan.masked:
         return plan.describe()
-    return nickname_of(plan.architecture, plan.masks, plan.schedule, plan.rule.name, plan.steps, plan.scheduler)
+    made = nickname_of(plan.architecture, plan.masks, plan.schedule, plan.rule.name, plan.steps, plan.scheduler)
+    return made if plan.cast is None else plan.cast.prefix + made
 
 
 def nickname_of(
@@ -55,6 +58,8 @@ def mask_nickname(architecture: Architecture, mask: Mask) -> str:
 def _mask_nickname(architecture: Architecture, mask: Mask) -> str:
     known, bits = _registry(architecture)
     effective = mask.effective(architecture)
+    if effective.removes:
+        return _of_removal(architecture, effective)
     if effective in known:
         return known[effective]
     mine = _left_out(architecture, effective)
@@ -67,6 +72,18 @@ def _mask_nickname(architecture: Architecture, mask: Mask) -> str:
         return f"~{near}"
     computed = set(liveness(architecture, effective).run)
     return f"{sum(unit not in computed for unit in architecture.units)}u"
+
+
+def _of_removal(architecture: Architecture, mask: Mask) -> str:
+    """The nickname of the mask that inherits, by their residual, the units that this one removes."""
+    forms = mask.forms
+    ending = "--" if "bypass" in forms.values() else "-"
+    inherited = {
+        name: "residual" if form in REMOVALS else form
+        for name, form in forms.items()
+        if form not in REMOVALS or name in architecture.units
+    }
+    return _mask_nickname(architecture, Mask.of(cast(dict[str, Form], inherited))) + ending
 
 
 @lru_cache(maxsize=16)
@@ -96,4 +113,6 @@ def _schedule(schedule: Schedule) -> str:
         return f"S{sum(length for choice, length in schedule.runs if choice == 0)}"
     if isinstance(schedule, Curve):
         return f"N{schedule.extracts}"
+    if isinstance(schedule, Every):
+        return schedule.name
     return f"P{schedule.period}" + ("†" if schedule.tail else "")

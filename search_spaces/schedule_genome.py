@@ -4,9 +4,11 @@
     curve      DeepCache's: extract steps that crowd around a centre, with a power and a full tail
     segments   the run written out: two to six pieces, each with a period and a mask of its own, or (`steps`) a choice
                for every step among extracting and the masks
+    every      a mask at every evaluation and no extract step, for masks that only remove nodes; in a space that has
+               their forms
 
-Periodic and curve pass from one mask to the next at switches. Fractions are whole percents and powers whole tenths, so
-that values survive a storage exactly and a sampler knows their order.
+Periodic, curve and every pass from one mask to the next at switches. Fractions are whole percents and powers whole
+tenths, so that values survive a storage exactly and a sampler knows their order.
 
 Repair. An offset is taken modulo the period; switches are put in order, and of two equal ones the second moves up by
 one place (at the end: the first moves down); a piece's end is scaled to the run, ends are put in order and empty
@@ -21,7 +23,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from explorer.plans.plan import InheritancePlan
-from explorer.plans.schedule import Curve, Periodic, Schedule, Segments
+from explorer.plans.schedule import Curve, Every, Periodic, Schedule, Segments
 from explorer.unet.mask import Mask
 from search_spaces.pieces import NEVER, PIECE_PERIODS, parse_pieces, piece
 
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from optuna.trial import BaseTrial
 
 FAMILIES = ("periodic", "curve", "segments")
+EVERY = "every"
 MOST_MASKS = 3
 PERIODS = range(2, 21)
 TAILS = range(0, 41, 10)
@@ -58,6 +61,8 @@ class ScheduleGenome:
             family = trial.suggest_categorical("schedule.family", self.families)
         if family == "segments":
             return Segments.of(self._choices(trial, masks, evaluations))
+        if family == EVERY:
+            return Every(_switches(trial, masks))
         if family == "periodic":
             period = trial.suggest_int("schedule.period", PERIODS[0], PERIODS[-1], log=True)
             offset = trial.suggest_int("schedule.offset", 0, PERIODS[-1] - 1) % period
@@ -120,10 +125,12 @@ class ScheduleGenome:
         steps = {f"schedule.step{i}": choice for i, choice in enumerate(choices) if i}
         yield masks, {"schedule.family": "segments", "schedule.pieces": "steps", **steps}
 
-    def _own_values(self, schedule: Periodic | Curve) -> dict[str, Any] | None:
-        tail = _on_grid(schedule.tail, 100, TAILS)
+    def _own_values(self, schedule: Periodic | Curve | Every) -> dict[str, Any] | None:
         switches = [_on_grid(switch, 100, SWITCHES) for switch in schedule.switches]
         named = {f"schedule.switch{k}": value for k, value in enumerate(switches, 1)}
+        if isinstance(schedule, Every):
+            return None if None in switches else {"schedule.family": EVERY, **named}
+        tail = _on_grid(schedule.tail, 100, TAILS)
         if tail is None or None in switches:
             return None
         if isinstance(schedule, Periodic):

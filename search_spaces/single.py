@@ -25,7 +25,7 @@ class SingleMaskSpace(BaseSpace):
     def __init__(self, setting: Setting) -> None:
         super().__init__(setting)
         self.holds = f"one mask over whole {self.level}s in one form, a period and {setting.steps} steps"
-        self.masks = MaskGenome(setting.architecture, (self.level,))
+        self.masks = MaskGenome(setting.architecture, (self.level,), setting.forms)
         self.schedules = ScheduleGenome(setting.evaluations, ("periodic",))
 
     def suggest(self, trial: BaseTrial) -> InheritancePlan:

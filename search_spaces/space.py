@@ -12,7 +12,7 @@ from explorer.plans.plan import InheritancePlan
 from explorer.plans.rules import FITTED_RULES, RULES, Rule
 from explorer.plans.strategies import PLAIN_STEPS, Fit
 from explorer.unet.architecture import Architecture
-from explorer.unet.mask import Mask
+from explorer.unet.mask import FORMS, Form, Mask
 
 if TYPE_CHECKING:
     from optuna.trial import BaseTrial
@@ -39,7 +39,8 @@ class Setting:
     """What the plans of a study are for: architecture, pipeline steps, and the UNet evaluations of those steps.
 
     fit: what gives a plan the weights of a fitted rule; without it no plan of the space has that rule. others: the
-    further schedulers that plans may name, each with the UNet evaluations of `steps` under it.
+    further schedulers that plans may name, each with the UNet evaluations of `steps` under it. forms: those that a
+    unit may have in a mask; those of removal (`explorer.unet.mask.REMOVALS`) need no training to be searched.
     """
 
     architecture: Architecture
@@ -47,6 +48,7 @@ class Setting:
     evaluations: int
     fit: Fit | None = None
     others: Mapping[str, int] = field(default_factory=dict)
+    forms: tuple[Form, ...] = FORMS
 
     @property
     def schedulers(self) -> tuple[str | None, ...]:

@@ -16,13 +16,14 @@ from explorer.plans.schedule import Segments
 from explorer.unet.architecture import Architecture
 from explorer.unet.mask import Mask, liveness
 
-COMPUTED, RESIDUAL, OUTPUT, NOT_RUN = range(4)
+COMPUTED, RESIDUAL, OUTPUT, REMOVED, NOT_RUN = range(5)
 # Of Okabe and Ito's palette, with a faint grey for what does not run: apart for colour-blind people, in grey print, and
 # on a light and a dark page.
 LEGEND = (
     ("computed", "#0072B2"),
     ("residual inherited", "#E69F00"),
     ("output inherited", "#CC79A7"),
+    ("removed", "#D55E00"),
     ("not run", "rgba(128,128,128,0.22)"),
 )
 SHOWN = ("res", "attn", "down", "up")
@@ -32,7 +33,8 @@ ROW, BARS, EDGES = 13, 110, 120  # pixels: a node's row, the bars above, titles 
 
 @dataclass(frozen=True)
 class Steps:
-    """states: (nodes, evaluations), each COMPUTED, RESIDUAL, OUTPUT or NOT_RUN; nodes in the order they run."""
+    """states: (nodes, evaluations), each COMPUTED, RESIDUAL, OUTPUT, REMOVED or NOT_RUN; nodes in the order they
+    run."""
 
     nodes: tuple[str, ...]
     states: NDArray[np.int8]
@@ -45,6 +47,11 @@ class Steps:
     def full(self) -> int:
         """Evaluations that compute everything."""
         return int((self.states == COMPUTED).all(axis=0).sum())
+
+    @property
+    def removes(self) -> bool:
+        """Whether a node is removed at any evaluation."""
+        return bool((self.states == REMOVED).any())
 
     @property
     def saved(self) -> float:
@@ -80,6 +87,7 @@ def _column(architecture: Architecture, mask: Mask, nodes: tuple[str, ...]) -> l
     alive = liveness(architecture, mask)
     states = dict.fromkeys(alive.run, COMPUTED)
     states.update({name: RESIDUAL if form == "residual" else OUTPUT for name, form in alive.reads})
+    states.update(dict.fromkeys(dict(alive.removed), REMOVED))
     return [states.get(name, NOT_RUN) for name in nodes]
 
 
@@ -95,7 +103,9 @@ def steps_figure(steps: Steps, costs: StepCosts | None = None) -> go.Figure:
         figure.update_yaxes(title_text=costs.unit, rangemode="tozero", nticks=4, row=1, col=1)
     last = 2 if costs is not None else 1
     figure.add_trace(_cells(steps.nodes, steps.states), row=last, col=1)
-    for name, colour in LEGEND:
+    for state, (name, colour) in enumerate(LEGEND):
+        if state == REMOVED and not steps.removes:
+            continue
         marker = {"symbol": "square", "size": 12, "color": colour}
         figure.add_trace(go.Scatter(x=[None], y=[None], mode="markers", marker=marker, name=name), row=last, col=1)
     style(figure, (BARS if costs is not None else 0) + EDGES + inner, bargap=0.15)
@@ -118,7 +128,7 @@ def row_axis(nodes: tuple[str, ...]) -> dict[str, object]:
 def _cells(nodes: tuple[str, ...], states: NDArray[np.int8]) -> go.Heatmap:
     words = np.array([name for name, _ in LEGEND])[states]
     return go.Heatmap(
-        z=states, x=list(range(states.shape[1])), y=list(nodes), zmin=-0.5, zmax=3.5,
+        z=states, x=list(range(states.shape[1])), y=list(nodes), zmin=-0.5, zmax=len(LEGEND) - 0.5,
         colorscale=stepped([colour for _, colour in LEGEND]), showscale=False, xgap=1, ygap=1, customdata=words,
         hovertemplate="evaluation %{x}, %{y}: %{customdata}<extra></extra>",
     )  # fmt: skip

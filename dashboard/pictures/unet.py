@@ -9,7 +9,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from dashboard.palette import palette, style
-from dashboard.pictures.steps import COMPUTED, OUTPUT, RESIDUAL, Steps
+from dashboard.pictures.steps import COMPUTED, LEGEND, NOT_RUN, Steps
 from explorer.unet.architecture import Architecture, Node
 
 LETTERS = {"conv_in": "in", "res": "R", "attn": "A", "down": "↓", "up": "↑", "out": "out"}
@@ -50,20 +50,17 @@ def places(architecture: Architecture) -> dict[str, tuple[int, int]]:
     return found
 
 
-def shares(steps: Steps) -> dict[str, tuple[float, float, float]]:
-    """Node -> shares of the evaluations that compute it, inherit its residual, inherit its output."""
-    states = steps.states
-    each = [(states == state).mean(axis=1) for state in (COMPUTED, RESIDUAL, OUTPUT)]
-    return {
-        name: (float(each[0][i]), float(each[1][i]), float(each[2][i])) for i, name in enumerate(steps.nodes)
-    }  # fmt: skip
+def shares(steps: Steps) -> dict[str, tuple[float, ...]]:
+    """Node -> share of the evaluations in each state, in the order of `LEGEND`."""
+    each = np.stack([(steps.states == state).mean(axis=1) for state in range(len(LEGEND))], axis=1)
+    return dict(zip(steps.nodes, map(tuple, each.tolist()), strict=True))
 
 
 def unet_figure(architecture: Architecture, steps: Steps) -> go.Figure:
     """The U with each node's share of evaluations in which it is computed."""
     found = places(architecture)
     worked = shares(steps)
-    values = {name: worked.get(name, (1.0, 0.0, 0.0))[0] for name in found}
+    values = {name: worked[name][COMPUTED] if name in worked else 1.0 for name in found}
     hover = {name: _words(name, worked.get(name)) for name in found}
     return u_figure(architecture, values, hover, "computed in", SCALE)
 
@@ -76,19 +73,12 @@ def colour_bar(title: str) -> dict[str, object]:
     }  # fmt: skip
 
 
-def _words(name: str, share: tuple[float, float, float] | None) -> str:
+def _words(name: str, share: tuple[float, ...] | None) -> str:
     if share is None:
         return f"{name}: computed in every evaluation"
-    computed, residual, output = share
-    parts = [f"{name}: computed in {computed:.0%} of the evaluations"]
-    if residual:
-        parts.append(f"residual inherited in {residual:.0%}")
-    if output:
-        parts.append(f"output inherited in {output:.0%}")
-    rest = 1 - computed - residual - output
-    if rest > 1e-9:
-        parts.append(f"not run in {rest:.0%}")
-    return "<br>".join(parts)
+    parts = [f"{name}: computed in {share[COMPUTED]:.0%} of the evaluations"]
+    states = (state for state in range(COMPUTED + 1, NOT_RUN + 1) if share[state] > 1e-9)
+    return "<br>".join([*parts, *(f"{LEGEND[state][0]} in {share[state]:.0%}" for state in states)])
 
 
 def u_figure(

@@ -33,6 +33,8 @@ from studies.results.rows import TrialRow, trial
 from studies.storage.store import Store, StudyRecord
 from studies.storage.tables import DONE, SCREENED, UNSTEADY, UNTIMED
 
+REMOVED_WORDS = "Removed: not computed and not inherited; its input passes on, with or without its shortcut. "
+
 
 def page() -> None:
     st.title("Plan")
@@ -151,7 +153,7 @@ def _computed(store: Store, study: StudyRecord, plan: InheritancePlan, row: Tria
         f"at the top to the output. {steps.full} of {steps.evaluations} evaluations compute everything; "
         f"{steps.saved:.0%} of the cells are not computed. Residual inherited: the unit's own work is taken from "
         "earlier evaluations, its input still passes. Output inherited: its whole output is taken, and what only "
-        f"it read does not run. {plain(costs.words) if costs else ''}"
+        f"it read does not run. {REMOVED_WORDS if steps.removes else ''}{plain(costs.words) if costs else ''}"
     )
 
 

@@ -76,7 +76,8 @@ def fitted(plan: InheritancePlan, moments: Moments, rule: str = "fitted") -> Inh
             f"the calibration is of runs under {moments.scheduler} and the plan is for {plan.scheduler}; calibrate "
             "under the plan's scheduler."
         )
-    if plan.extracts_always:
+    plan.check_runnable()
+    if not any(liveness(plan.architecture, mask).reads for mask in plan.masks[: plan.masks_wanted]):
         return plan.with_rule(Rule())
     order = 1 + FITTED_RULES.index(rule)
     plan = plan.with_rule(Rule("forecast", order))  # its history is the fitted rule's
@@ -90,8 +91,10 @@ def fitted(plan: InheritancePlan, moments: Moments, rule: str = "fitted") -> Inh
         if not choice:
             extracts.append(i)
             continue
-        steps[i] = tuple(extracts[-order - 1 :])
-        for feature in liveness(plan.architecture, plan.mask(choice)).reads:
+        reads = liveness(plan.architecture, plan.mask(choice)).reads
+        if reads:  # a step that only removes nodes takes no weights
+            steps[i] = tuple(extracts[-order - 1 :])
+        for feature in reads:
             rows[feature][i] = solve(moments.gram[feature], steps[i], i)
     return plan.with_rule(Rule("fitted", order, Coefficients.of(moments.evaluations, steps, rows)))
 

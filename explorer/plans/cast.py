@@ -49,12 +49,12 @@ class Cast:
             raise PlanError(f"a cast has from 1 to {MAX_ENTRIES} entries, got {len(self.entries)}.")
         for name, _ in self.entries:
             check_label(name, "a network of a plan's cast")
-        *fractions, last = (until for _, until in self.entries)
-        if last is not None or None in fractions:
+        fractions = [until for _, until in self.entries[:-1] if until is not None]
+        if self.entries[-1][1] is not None or len(fractions) < len(self.entries) - 1:
             raise PlanError(
                 "each entry of a cast but the last has the fraction until which it runs, as in 'base@0.4, teacher'."
             )
-        if fractions != sorted(set(fractions)) or not all(0 < until < 1 for until in fractions if until is not None):
+        if fractions != sorted(set(fractions)) or not all(0 < until < 1 for until in fractions):
             raise PlanError(f"the fractions of a cast must ascend between 0 and 1, got {fractions}.")
         for (name, _), (following, _) in pairwise(self.entries):
             if name == following:

@@ -153,10 +153,11 @@ class InheritancePlan:
     @property
     def extracts_always(self) -> bool:
         """Whether this is the un-accelerated pipeline (a `plain@n` control)."""
-        return self.cast is None and self.speedup is None and not self._masked
+        return self.cast is None and self.speedup is None and not self.masked
 
     @property
-    def _masked(self) -> bool:
+    def masked(self) -> bool:
+        """Whether any step of the plan may have a mask that is not empty."""
         return self.masks_wanted > 0 and any(self.masks)
 
     def check_runnable(self, students: Collection[str] = ()) -> None:
@@ -206,7 +207,7 @@ class InheritancePlan:
     def describe(self) -> str:
         """The plan in words: name, or cast, structure, schedule, rule and steps; then scheduler, spacing, adapter."""
         prefix = "" if self.cast is None else self.cast.prefix
-        if not self._masked:
+        if not self.masked:
             return (self.name or prefix + plain_name(self.steps, self.scheduler)) + self._further
         if self.name:
             return self.name + self._of_scheduler

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class NodeCost:
-    """A node's cost. identity_macs: what still runs when a unit's residual is inherited (its 1x1 shortcut). shape:
-    (C, H, W) of its output, which is also that of its residual branch: of the feature that may be inherited."""
+    """A node's cost. identity_macs: what still runs when a unit's residual is inherited or removed (its 1x1 shortcut).
+    shape: (C, H, W) of its output, which is also that of its residual branch: of the feature that may be inherited."""
 
     name: str
     kind: str
@@ -67,10 +67,10 @@ class Anatomy:
         costs = {node.name: node for node in self.nodes}
         total = self.macs - sum(node.macs for node in self.nodes)
         total += sum(costs[name].macs for name in live.run)
-        return total + sum(costs[name].identity_macs for name, form in live.reads if form == "residual")
+        return total + sum(costs[name].identity_macs for name in live.identities)
 
     def share(self, mask: Mask) -> float:
-        """MACs of an inherit step over those of a full step."""
+        """MACs of a step under `mask` over those of a full step."""
         return self.step_macs(mask) / self.macs
 
     def to_json(self) -> dict[str, Any]:

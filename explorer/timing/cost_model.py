@@ -1,13 +1,13 @@
 """The cost model: the time of any step and of a plan's whole loop, from measured times of nodes and of a few steps.
 
 A step's time is a sum: what every evaluation pays (conditions, the runtime), each node that runs, the identity path of
-each unit that inherits its residual, and, for a rule that reads several features, their combination. Times of nodes
-taken in passing (`explorer.timing.step_times.time_nodes`) say how the parts compare; alone they miss what the parts pay
-together, and too little is known of identity paths, which in a whole step run out of warm caches. So they are corrected
-by measured steps: first one factor for each kind of part, then each part by a ridge regression around that, its weight
-chosen by leaving each step out in turn. On the embedded model on one CPU core (processor time, 37 designed steps) the
-median error over the 27 named strategies, none of which was fitted to, was 3.2% with node times alone, 1.5% with
-factors, 1.2 to 1.4% with both; the worst 23%, 10% and 8%.
+each unit that inherits its residual or lost its branch, and, for a rule that reads several features, their combination.
+Times of nodes taken in passing (`explorer.timing.step_times.time_nodes`) say how the parts compare; alone they miss
+what the parts pay together, and too little is known of identity paths, which in a whole step run out of warm caches. So
+they are corrected by measured steps: first one factor for each kind of part, then each part by a ridge regression
+around that, its weight chosen by leaving each step out in turn. On the embedded model on one CPU core (processor time,
+37 designed steps) the median error over the 27 named strategies, none of which was fitted to, was 3.2% with node times
+alone, 1.5% with factors, 1.2 to 1.4% with both; the worst 23%, 10% and 8%.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ READ_SHARE = 0.05
 class CostModel:
     """Seconds of every part of a step at one workload, and of a run around its steps.
 
-    nodes: a node in full; identities: a unit's identity path when its residual is inherited; fixed: of every
+    nodes: a node in full; identities: a unit's identity path when its residual is inherited or removed; fixed: of every
     evaluation; read: of every inherited feature. term, term_byte: of every feature that a rule with more than one term
     combines, a term, and of its bytes. evaluation, run: of the pipeline around the UNet, for every evaluation
     (scheduler, guidance) and once a run.
@@ -74,10 +74,15 @@ class CostModel:
     def loop_seconds(self, plan: InheritancePlan, evaluations: int, *, free_inheriting: bool = False) -> float:
         """The denoising loop of `plan` in a run of `evaluations`: what the objective `latency` measures, a call.
 
-        free_inheriting: count nothing for the UNet in the steps that inherit, which no plan can be faster than.
+        free_inheriting: count nothing for the UNet in the steps that do not compute everything, which no plan can be
+        faster than.
+
+        Raises:
+            PlanError: for a plan that the run does not fit, or that cannot be run.
         """
         from explorer.plans.plan import resolve_run
 
+        plan.check_runnable()
         seconds, extracts = self.run, 0
         for choice in resolve_run(plan, evaluations).choices:
             extracts += choice == 0
@@ -106,7 +111,7 @@ def nodes_of(
     """The sum of the times of the nodes that a step under `mask` runs, and of the identity paths of its units."""
     live = liveness(architecture, mask)
     seconds = sum(nodes[name] for name in live.run)
-    return seconds + sum(identities[name] for name, form in live.reads if form == "residual")
+    return seconds + sum(identities[name] for name in live.identities)
 
 
 @dataclass(frozen=True)
@@ -183,9 +188,8 @@ class _Parts:
         row[self.column[READ, READ]] = len(live.reads)
         for name in live.run:
             row[self.column["node", name]] = 1
-        for name, form in live.reads:
-            if form == "residual":
-                row[self.column["identity", name]] = 1
+        for name in live.identities:
+            row[self.column["identity", name]] = 1
         return row
 
     def guess(self, first: NodeTimes) -> Vector:

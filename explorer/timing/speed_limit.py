@@ -5,6 +5,7 @@ A measured speed-up beyond that is an error of the measurement, such as a stalle
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from explorer.plans.plan import InheritancePlan, resolve_run
@@ -29,11 +30,14 @@ def speed_limit(plan: InheritancePlan, evaluations: int, whole: int, profile: Pr
         whole: UNet evaluations of the un-accelerated run.
         profile: Of the model, workload and device. Without one, a step counts by its MACs: an extract step has those
             of a full one.
+
+    Returns:
+        Infinity for a plan without an extract step whose run takes no time besides its UNet steps.
     """
     if profile is None:
         extracts = sum(choice == 0 for choice in resolve_run(plan, evaluations).choices)
-        return (1 + MARGIN) * whole / extracts
+        return (1 + MARGIN) * whole / extracts if extracts else math.inf
     cost = profile.cost_model
     plain = cost.run + whole * (cost.evaluation + cost.step_seconds(Mask()))
     least = cost.loop_seconds(plan, evaluations, free_inheriting=True)
-    return (1 + max(MARGIN, profile.worst_error)) * plain / least
+    return (1 + max(MARGIN, profile.worst_error)) * plain / least if least else math.inf

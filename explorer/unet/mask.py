@@ -9,7 +9,7 @@ from typing import Literal, get_args
 
 from explorer.errors import PlanError
 from explorer.unet.architecture import Architecture, Node
-from explorer.unet.shapes import first_misfit
+from explorer.unet.shapes import Misfit, first_misfit
 
 Form = Literal["residual", "output", "zero", "bypass"]
 FORMS: tuple[Form, ...] = ("residual", "output")
@@ -71,26 +71,28 @@ class Mask:
                 raise PlanError(f"{name} has no residual branch to remove by 'zero'; remove it by 'bypass'.")
             if form == "bypass" and node.kind in ("conv_in", "out"):
                 raise PlanError(f"{name} cannot be removed; every UNet needs it.")
-        self._check_shapes(architecture)
-        if not liveness(architecture, self).depends_on_sample:
-            raise PlanError(
-                "with this mask the UNet's output no longer depends on the current sample, so the step computes "
-                "nothing new; leave at least one path from conv_in to the output live."
-            )
-
-    def _check_shapes(self, architecture: Architecture) -> None:
-        bypassed, inherited = (
-            frozenset(name for name, form in self.entries if form == each) for each in ("bypass", "output")
-        )
-        if not bypassed:
-            return
-        misfit = first_misfit(architecture, last_uses(architecture, self)[0], bypassed, inherited)
+        misfit = self.misfit(architecture)
         if misfit is not None:
             raise PlanError(
                 f"with this mask {misfit.node} would read {misfit.found}, where it takes {misfit.wanted}; bypass nodes "
                 "only where input and output have one shape: the nodes of a layer together with its cat, a sampler "
                 "together with all nodes inside it."
             )
+        if not liveness(architecture, self).depends_on_sample:
+            raise PlanError(
+                "with this mask the UNet's output no longer depends on the current sample, so the step computes "
+                "nothing new; leave at least one path from conv_in to the output live."
+            )
+
+    def misfit(self, architecture: Architecture) -> Misfit | None:
+        """The first node that would read another shape than it takes, as one before it is bypassed; None where there is
+        none. Names and forms must fit `architecture`."""
+        bypassed, inherited = (
+            frozenset(name for name, form in self.entries if form == each) for each in ("bypass", "output")
+        )
+        if not bypassed:
+            return None
+        return first_misfit(architecture, last_uses(architecture, self)[0], bypassed, inherited)
 
     def effective(self, architecture: Architecture) -> Mask:
         """The same computation with the fewest entries: nodes that nobody reads any more are dropped."""

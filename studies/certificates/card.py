@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from explorer.plans.plan import InheritancePlan
+from explorer.plans.plan import InheritancePlan, features_read
 from explorer.plans.plan_files import is_hub_id
 from search_spaces.nickname import nickname
 from studies.wording import interval, others_words, pictures, speed_of, speed_words
@@ -60,6 +60,8 @@ def _summary(plan: InheritancePlan, metrics: Mapping[str, Any], certificate: Map
     what = (
         "The un-accelerated pipeline with fewer steps"
         if plan.extracts_always
+        else "A plan that removes parts of the UNet at denoising steps (no retraining, no change of weights)"
+        if not features_read(plan)
         else "A plan for feature inheritance (parts of the UNet inherit features of an earlier denoising step; no "
         "retraining, no change of weights)"
     )

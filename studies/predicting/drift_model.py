@@ -22,7 +22,7 @@ from explorer.calibration.step_errors import NODE_AGE
 from explorer.errors import PlanError
 from explorer.plans.plan import InheritancePlan, resolve_run
 from explorer.plans.rules import extrapolation
-from explorer.unet.mask import Feature, Mask
+from explorer.unet.mask import Feature, Mask, liveness
 from studies.predicting.calibration import Calibration
 from studies.scored import Prediction
 
@@ -67,14 +67,17 @@ class DriftModel:
         return Prediction(self.drift(plan), self.cost(plan))
 
     def drift(self, plan: InheritancePlan) -> float:
-        """See `Prediction`. 0 for the un-accelerated run. Raises PlanError for a number of steps, and for any other
-        scheduler than the study's, which were not calibrated."""
+        """See `Prediction`. 0 for the un-accelerated run. Raises PlanError for what was not calibrated: a number of
+        steps, any other scheduler than the study's, removed nodes; and for a plan that cannot be run."""
+        plan.check_runnable()
         if plan.scheduler is not None:
             raise PlanError(f"runs of {plan.scheduler} were not calibrated, so their drift is not predicted.")
         count = self.evaluations(plan)
         if count != self.moments.evaluations and plan.steps not in self.calibration.plain:
             raise PlanError(f"a run of {plan.steps} steps was not calibrated, so its drift is not predicted.")
         run = resolve_run(plan, count)
+        if any(liveness(plan.architecture, plan.mask(choice)).removed for choice in {*run.choices}):
+            raise PlanError("removed nodes were not calibrated, so the drift of a plan that has them is not predicted.")
         scale = (self.moments.evaluations - 1) / max(1, count - 1)
         squares, extracts = self.calibration.plain.get(plan.steps, 0.0), list[int]()
         for i, choice in enumerate(run.choices):

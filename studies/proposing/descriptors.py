@@ -35,6 +35,6 @@ def describe(plan: InheritancePlan, predictor: DriftModel) -> list[float]:
     times = [of_mask[choice] for choice in choices if choice] or [1.0]
     return [
         math.log(max(found.drift, LEAST_DRIFT)), found.cost, count / predictor.moments.evaluations,
-        len(extracts) / count, float(np.mean(extracts)) / count, float(np.mean(times)), float(np.std(times)),
+        len(extracts) / count, float(np.mean(extracts or [0])) / count, float(np.mean(times)), float(np.std(times)),
         *(float(plan.rule.name == name) for name in _KINDS),
     ]  # fmt: skip

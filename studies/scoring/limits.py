@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from explorer.compile_modes import CompileMode
 from explorer.plans.plan import InheritancePlan, resolve_run
 from explorer.runtime.cache_size import peak_cache_bytes
+from explorer.unet.mask import liveness
 
 
 @dataclass(frozen=True)
@@ -51,5 +52,6 @@ def age(plan: InheritancePlan, evaluations: int) -> int:
     oldest = since = 0
     for choice in resolve_run(plan, evaluations).choices:
         since = since + 1 if choice else 0
-        oldest = max(oldest, since)
+        if liveness(plan.architecture, plan.mask(choice)).reads:
+            oldest = max(oldest, since)
     return oldest

@@ -74,7 +74,7 @@ class Session:
     def _fitted_space(self, fitter: Fitter) -> Any:
         """The space with the rule `fitted`, whose weights `fitter` gives."""
         of = self.space.setting
-        return make_space(self.space.name, of.architecture, of.steps, of.evaluations, fitter, of.others)
+        return make_space(self.space.name, of.architecture, of.steps, of.evaluations, fitter, of.others, of.forms)
 
     def reseeded(self, seed: int) -> Session:
         """The same with the pictures of other seeds. Nothing is loaded again."""

@@ -10,18 +10,17 @@ from functools import lru_cache
 from typing import Any
 
 from explorer.errors import ExplorerError, PlanError
+from explorer.plans.cast import TEACHER, Cast
 from explorer.plans.plan import plain_name
-from explorer.plans.plan_text import mask_from_text, schedule_from_text
+from explorer.plans.plan_text import mask_from_text, schedule_from_text, split_word
 from explorer.plans.rules import FITTED_RULES, RULES
-from explorer.plans.schedule import MAX_EVALUATIONS, Curve, Schedule, Segments, schedule_from_json
-from explorer.plans.schedulers import check_name, short
+from explorer.plans.schedule import MAX_EVALUATIONS, Curve, Every, Schedule, Segments, schedule_from_json
+from explorer.plans.schedulers import check_name, check_spacing, short
 from explorer.unet.architecture import Architecture
-from explorer.unet.mask import FORMS, Mask
+from explorer.unet.mask import FORMS, REMOVALS, Mask
 from search_spaces.nickname import nickname_of
 
-UNKNOWN, NONE = "other", "none"
-TEACHER = "teacher"
-"""The model's own UNet, among the networks of a plan."""
+UNKNOWN, NONE, MIXED, REMOVAL = "other", "none", "mixed", "removal"
 LONG = 48
 """Characters of a plan's description that serve as its nickname where none can be made."""
 _UNREADABLE = (ExplorerError, TypeError, ValueError, KeyError, AttributeError, OverflowError)
@@ -31,10 +30,12 @@ _UNREADABLE = (ExplorerError, TypeError, ValueError, KeyError, AttributeError, O
 class PlanFacts:
     """The facts of one plan. Each field is a column of the same name.
 
-    mode: `P5`, `P5†` (any full tail), `N` (DeepCache's curve), `free` (written out), `none` (extracts always).
-    form: `residual`, `output`, `both` or `none`. rule: `copy`, `forecast1` ..., or `none`. steps: None where the plan
-    has no valid number. scheduler: `DPMSolverMultistep`; None is the pipeline's own. networks: those that the plan
-    runs. spacing: of the timesteps; None is the scheduler's own. nickname: a short name for people.
+    mode: `P5`, `P5†` (any full tail), `N` (DeepCache's curve), `every` (a mask at every evaluation), `free` (written
+    out), `none` (extracts always). form: `residual`, `output`, `both`, `removal` (nodes are removed and nothing is
+    inherited), `mixed` (some are removed and others inherit) or `none`. rule: `copy`, `forecast1` ..., or `none`.
+    steps: None where the plan has no valid number. scheduler: `DPMSolverMultistep`; None is the pipeline's own.
+    networks: those that the plan runs. spacing: of the timesteps; None is the scheduler's own. nickname: a short name
+    for people.
     `other` marks what this version does not know.
     """
 
@@ -61,10 +62,12 @@ class PlanFacts:
         mode, form = _mode(schedule), _form(document.get("masks"))
         if NONE in (mode, form):
             mode = form = NONE
-        rule = NONE if form == NONE else _rule(document.get("rule"))
+        rule = NONE if form in (NONE, REMOVAL) else _rule(document.get("rule"))
         steps, scheduler = _steps(document.get("steps")), _scheduler(document.get("scheduler"))
-        nickname = name or _nickname(document, schedule, mode, rule, steps, scheduler) or shortened(description)
-        return cls(mode, form, rule, steps, scheduler, nickname=nickname)
+        networks, spacing = _networks(document.get("cast")), _spacing(document.get("spacing"))
+        made = _nickname(document, schedule, mode, rule, steps, scheduler)
+        nickname = name or (made and _prefix(document.get("cast")) + made) or shortened(description)
+        return cls(mode, form, rule, steps, scheduler, networks, spacing, nickname)
 
     @classmethod
     def of_row(cls, row: Any) -> PlanFacts:
@@ -81,8 +84,9 @@ class PlanFacts:
 
     @property
     def plain(self) -> bool:
-        """Whether the plan inherits nothing: the un-accelerated pipeline, or only fewer steps or another scheduler."""
-        return self.mode == NONE
+        """Whether the plan inherits and removes nothing and runs the model's own UNet alone: the un-accelerated
+        pipeline, or only fewer steps or another scheduler."""
+        return self.mode == NONE and self.networks == (TEACHER,)
 
 
 UNKNOWN_FACTS = PlanFacts()
@@ -129,24 +133,28 @@ def _mode(schedule: Schedule | None) -> str:
         return UNKNOWN
     if isinstance(schedule, Segments):
         return "free" if any(choice for choice, _ in schedule.runs) else NONE
+    if isinstance(schedule, Every):
+        return "every"
     if isinstance(schedule, Curve):
         return "N"
     return NONE if schedule.period == 1 else f"P{schedule.period}{'†' if schedule.tail else ''}"
 
 
 def _form(masks: Any) -> str:
-    """Of masks as objects of unit and form, or as texts, in which `=` marks an output."""
+    """Of masks as objects of unit and form, or as texts."""
     if not isinstance(masks, list) or not all(isinstance(mask, Mapping | str) for mask in masks):
         return UNKNOWN
     found = [form for mask in masks for form in (_forms(mask) if isinstance(mask, str) else mask.values())]
-    if not all(form in FORMS for form in found):
+    if not all(form in (*FORMS, *REMOVALS) for form in found):
         return UNKNOWN
-    forms = set(found)
-    return "both" if len(forms) > 1 else forms.pop() if forms else NONE
+    inherited = set(found) & set(FORMS)
+    if inherited != set(found):
+        return MIXED if inherited else REMOVAL
+    return "both" if len(inherited) > 1 else inherited.pop() if inherited else NONE
 
 
 def _forms(mask: str) -> list[str]:
-    return ["output" if word.endswith("=") else "residual" for word in mask.split()]
+    return [split_word(word)[1] for word in mask.split()]
 
 
 def _rule(rule: Any) -> str:
@@ -162,6 +170,27 @@ def _rule(rule: Any) -> str:
 
 def _steps(steps: Any) -> int | None:
     return steps if type(steps) is int and 1 <= steps <= MAX_EVALUATIONS else None
+
+
+def _prefix(cast: Any) -> str:
+    try:
+        return "" if cast is None else Cast.parse(cast).prefix
+    except PlanError:
+        return ""
+
+
+def _networks(cast: Any) -> tuple[str, ...]:
+    try:
+        return (TEACHER,) if cast is None else Cast.parse(cast).names
+    except PlanError:
+        return (UNKNOWN,)
+
+
+def _spacing(spacing: Any) -> str | None:
+    try:
+        return None if spacing is None else check_spacing(spacing)
+    except PlanError:
+        return UNKNOWN
 
 
 def _scheduler(name: Any) -> str | None:

@@ -2,12 +2,22 @@ from __future__ import annotations
 
 import pytest
 
-from dashboard.pictures.steps import COMPUTED, NOT_RUN, OUTPUT, RESIDUAL, evaluations_of, steps_figure, steps_of
+from dashboard.pictures.steps import (
+    COMPUTED,
+    NOT_RUN,
+    OUTPUT,
+    REMOVED,
+    RESIDUAL,
+    evaluations_of,
+    steps_figure,
+    steps_of,
+)
+from dashboard.pictures.unet import unet_figure
 from explorer.errors import PlanError
 from explorer.plans.plan import InheritancePlan
 from explorer.plans.schedule import Segments
 from explorer.plans.strategies import STRATEGIES, strategy
-from explorer.unet.mask import liveness
+from explorer.unet.mask import Mask, liveness
 from tests.dashboard.small_study import ARCHITECTURE
 
 
@@ -58,6 +68,18 @@ def test_every_strategy_agrees_with_what_runs(name: str) -> None:
     for node, state in zip(steps.nodes, steps.states[:, 1], strict=True):
         assert (state == COMPUTED) == (node in alive.run)
         assert (state == NOT_RUN) == (node not in alive.run and node not in dict(alive.reads))
+
+
+def test_removed_nodes_are_shown_as_such_in_both_pictures() -> None:
+    mask = Mask.of({"mid.attn": "zero", "dn0.l1.res": "bypass", "dn0.l1.attn": "bypass"})
+    steps = steps_of(InheritancePlan(ARCHITECTURE, 4, (mask,), Segments.of([1, 0, 1, 1])), 4)
+    column = dict(zip(steps.nodes, steps.states[:, 0], strict=True))
+    assert {name for name, state in column.items() if state == REMOVED} == set(mask.forms)
+    assert {state for name, state in column.items() if name not in mask.forms} == {COMPUTED}
+    assert steps.removes and steps.full == 1
+    assert [trace.name for trace in steps_figure(steps).data[1:]][3:] == ["removed", "not run"]
+    words = "<br>".join(str(word) for word in unet_figure(ARCHITECTURE, steps).data[0].customdata.flat)
+    assert "mid.attn: computed in 25% of the evaluations<br>removed in 75%" in words
 
 
 def test_the_figure_has_a_cell_for_each_and_a_legend() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import warnings
 from dataclasses import replace
+from random import Random
 
 import optuna
 import pytest
@@ -16,15 +17,17 @@ from explorer.calibration.fitting import Fitter
 from explorer.errors import PlanError, StudyError
 from explorer.plans.plan import InheritancePlan
 from explorer.plans.rules import RULES, Rule
-from explorer.plans.schedule import Curve, Periodic, Segments
+from explorer.plans.schedule import Curve, Every, Periodic, Segments
 from explorer.plans.schedulers import SCHEDULERS, evaluations_of
 from explorer.plans.strategies import PAPER_STRATEGIES, STRATEGIES, baselines, strategy
 from explorer.unet.architecture import Architecture
-from explorer.unet.mask import Mask
+from explorer.unet.mask import FORMS, Form, Mask
 from search_spaces import DEFAULT_SPACE, SPACES, make_space
 from search_spaces.joint import STEPS_OF_FIFTY
+from search_spaces.moves import neighbour
 from search_spaces.space import Setting, Space
 from tests.architectures import ARCHITECTURES, SD15, SDXL, TINY
+from tests.explorer.any_mask import removed
 from tests.explorer.calibration.test_fitting import moments_of
 from tests.search_spaces.trials import DrawnTrial, valid_masks
 
@@ -53,6 +56,43 @@ def test_every_draw_is_a_plan_that_comes_back(name: str, shape: str, data: st.Da
     assert again(space, plan).key(evaluations) == plan.key(evaluations)
     assert space.parameters(again(space, plan)) == parameters, "one plan has one set of parameters"
     assert InheritancePlan.from_json(plan.to_json()) == plan
+
+
+@pytest.mark.parametrize("name", ["joint", "block", "layer", "unit"])
+@pytest.mark.parametrize("shape", ARCHITECTURES)
+@pytest.mark.parametrize("forms", [("residual", "output", "zero", "bypass"), ("bypass",), ("zero", "residual")])
+@few
+@given(data=st.data())
+def test_every_draw_that_removes_parts_comes_back(
+    name: str, shape: str, forms: tuple[Form, ...], data: st.DataObject
+) -> None:
+    space = make_space(name, ARCHITECTURES[shape], 20, 21, forms=forms)
+    trial = DrawnTrial(data.draw)
+    plan = space.suggest(trial)
+    count = Setting(ARCHITECTURES[shape], 20, 21).at(plan.steps)
+    assert space.suggest(FixedTrial(trial.values)) == plan and len(plan.resolve(count)) == count
+    found = {form for mask in plan.masks for _, form in mask.entries}
+    assert found <= {*forms, "zero"}  # of a bypass that does not fit
+    assert again(space, plan).key(count) == plan.key(count)
+    assert space.parameters(again(space, plan)) == space.parameters(plan)
+    assert InheritancePlan.from_json(plan.to_json()) == plan
+    random = Random(data.draw(st.integers(0, 99)))
+    moved = neighbour(plan, Setting(ARCHITECTURES[shape], 20, 21, forms=forms), random)
+    assert moved is None or InheritancePlan.from_json(moved.to_json()) == moved
+
+
+def test_layers_removed_at_every_step_are_in_the_space_that_has_the_form() -> None:
+    mask = removed(SD15, "dn0.l1", "up3.l1")
+    plans = [InheritancePlan(SD15, 20, (mask,), Every()), InheritancePlan(SD15, 20, (mask,), Periodic(2))]
+    space = make_space("joint", SD15, 20, 21, forms=(*FORMS, "bypass"))
+    for plan in plans:
+        assert again(space, plan).key(21) == plan.key(21)
+        with pytest.raises(PlanError, match="outside of the space joint"):
+            make_space("joint", SD15, 20, 21).parameters(plan)
+    assert space.parameters(plans[0])["schedule.family"] == "every"
+    for forms in ((), ("zero", "zero"), ("sideways",)):
+        with pytest.raises(StudyError, match="one or more of the forms residual, output, zero, bypass"):
+            make_space("joint", SD15, 20, 21, forms=forms)
 
 
 SEVERAL = {"DPMSolverMultistepScheduler": 20, "HeunDiscreteScheduler": 39}

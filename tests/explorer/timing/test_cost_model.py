@@ -16,7 +16,8 @@ from explorer.timing.cost_model import CostModel, NodeTimes, fit_loop, fit_rule,
 from explorer.timing.designed_masks import designed_masks
 from explorer.unet.architecture import Architecture
 from explorer.unet.mask import Mask, liveness
-from tests.architectures import ARCHITECTURES, SD15, SDXL
+from tests.architectures import ARCHITECTURES, SD15, SDXL, sd15_anatomy
+from tests.explorer.any_mask import removed
 
 BYTES = {node.name: 1000 + 10 * i for i, node in enumerate(SD15.nodes)}
 
@@ -75,6 +76,40 @@ def test_a_residual_inherited_still_costs_its_identity_path() -> None:
     by_hand += sum(model.identities[unit] for unit in kept)
     assert model.node_seconds(mask) == pytest.approx(by_hand)
     assert model.step_seconds(mask) == pytest.approx(by_hand + 0.3 + 0.01 * len(kept))
+
+
+def test_a_removed_branch_costs_its_identity_path_and_a_bypassed_node_nothing() -> None:
+    model = true_model(SD15)
+    units = ["dn0.l1.res", "dn0.l1.attn", "up1.l0.res"]
+    full, nodes = model.step_seconds(Mask()), sum(model.nodes[unit] for unit in units)
+    identities = sum(model.identities[unit] for unit in units)
+    assert model.step_seconds(Mask.of(units, "zero")) == pytest.approx(full - nodes + identities)
+    assert model.step_seconds(Mask.of(units)) == pytest.approx(full - nodes + identities + 3 * model.read)
+    bypassed = removed(SD15, "dn0.l1", "up1.l0")
+    gone = sum(model.nodes[name] for name in bypassed.forms)
+    assert model.step_seconds(bypassed) == pytest.approx(full - gone)
+
+
+# Parameters and MACs of BK-SDM's and A-SDM's students of SD1.5, at 64x64 latents.
+STUDENTS = {
+    "Base": (LAYERS := [f"{block}.l1" for block in SD15.blocks if block != "mid"], 261.5),
+    "Small": ([*LAYERS, "mid"], 255.4),
+    "M1": (["dn0.l1", "up3.l1"], 343.2),
+    "M2": (["dn0.l1", "dn1.l1", "up2.l1", "up3.l1"], 303.7),
+    "M3": ([f"{block}.l1" for block in ("dn0", "dn1", "dn2", "up1", "up2", "up3")], 266.4),
+}
+
+
+@pytest.mark.parametrize("name", STUDENTS)
+def test_bypassed_layers_compute_what_the_students_of_the_papers_do(name: str) -> None:
+    parts, expected = STUDENTS[name]
+    assert sd15_anatomy().step_macs(removed(SD15, *parts)) / 1e9 == pytest.approx(expected, abs=0.06)
+
+
+def test_removing_every_second_layer_leaves_two_thirds() -> None:
+    costs = sd15_anatomy()
+    assert costs.share(removed(SD15, *LAYERS, ending="-")) == pytest.approx(0.658, abs=5e-4)
+    assert costs.share(removed(SD15, *LAYERS)) == pytest.approx(0.651, abs=5e-4)
 
 
 def test_a_loop_is_its_steps_and_what_is_around_them() -> None:

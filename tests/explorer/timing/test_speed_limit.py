@@ -10,6 +10,7 @@ import torch
 
 from explorer import InheritancePlan, inherit, strategy
 from explorer.models.workload import twin
+from explorer.plans.schedule import Every
 from explorer.timing.cost_model import CostModel
 from explorer.timing.speed_limit import MARGIN, speed_limit
 from explorer.unet.architecture import Architecture
@@ -89,3 +90,16 @@ def test_the_runtime_itself_gains_less_than_the_margin_on_a_model_that_the_host_
         both: list[Callable[[], float]] = [lambda: seconds(pipe), lambda: seconds(other)]
         stock, extracting = (min(each) for each in zip(*[[call() for call in both] for _ in range(9)], strict=True))
     assert 0.7 < stock / extracting < 1 + MARGIN
+
+
+def test_a_plan_that_never_extracts_has_no_limit_by_its_counts(architecture: Architecture) -> None:
+    """Its steps may cost nothing at all; by a profile the pipeline around them still does."""
+    plan = InheritancePlan(architecture, 10, (Mask.of(["mid.attn"], "zero"),), Every())
+    assert speed_limit(plan, 10, 10) == float("inf")
+    nodes, units = dict.fromkeys(architecture.by_name, 1.0), dict.fromkeys(architecture.units, 0.1)
+    around = CostModel(architecture, nodes, units, 1.0, 0.1, evaluation=2.0, run=5.0)
+    full = around.step_seconds(Mask())
+    limit = speed_limit(plan, 10, 10, Profiled(around, 0.1))  # type: ignore[arg-type]
+    assert limit == pytest.approx((1 + MARGIN) * (5 + 10 * (2 + full)) / (5 + 10 * 2))
+    alone = CostModel(architecture, nodes, units, 1.0, 0.1)
+    assert speed_limit(plan, 10, 10, Profiled(alone, 0.1)) == float("inf")  # type: ignore[arg-type]

@@ -15,13 +15,14 @@ import optuna
 import pytest
 import sqlalchemy as sa
 
-from explorer import InheritancePlan, StudyError, inherit, strategy
+from explorer import InheritancePlan, PlanError, StudyError, inherit, strategy
 from explorer.calibration.fitting import Fitter
 from explorer.calibration.moments import collect_moments
 from explorer.calibration.step_errors import Design
 from explorer.estimate import Estimate
 from explorer.models.pictures import run as run_pipeline
-from explorer.plans.schedule import Segments
+from explorer.plans.schedule import Every, Segments
+from explorer.unet.mask import Mask
 from studies import device_lock
 from studies.cli import run
 from studies.config import SearchConfig
@@ -326,3 +327,15 @@ def test_calibrate_then_search_with_planned_proposals(
     assert run(["search", "--study", "other", "--trials", "1", "--steps", "3", "--prompt-count", "2", "--objectives",
                 "latency,psnr", "--baselines", "none", "--proposals", "planned"]) == 1  # fmt: skip
     assert "needs a calibration" in capsys.readouterr().err
+
+
+def test_the_drift_of_removed_nodes_is_not_predicted_and_their_cost_is(session: Session, calibrated: Any) -> None:
+    predictor = session.evaluator.predictor
+    assert predictor is not None
+    mask = Mask.of(["mid.attn"], "zero")
+    plan = InheritancePlan(session.architecture, 8, (mask,), Every())
+    with pytest.raises(PlanError, match="removed nodes were not calibrated"):
+        predictor.drift(plan)
+    assert predictor.cost(plan) == pytest.approx(predictor.time(mask))
+    with pytest.raises(PlanError, match="needs the student 'm2'"):
+        predictor.drift(plan.with_cast("m2"))

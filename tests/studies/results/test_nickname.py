@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from explorer.errors import PlanError
 from explorer.plans.plan import InheritancePlan
 from explorer.plans.rules import Rule
-from explorer.plans.schedule import Curve, Periodic, Schedule, Segments
+from explorer.plans.schedule import Curve, Every, Periodic, Schedule, Segments
 from explorer.plans.schedulers import SCHEDULERS
 from explorer.plans.strategies import STRATEGIES, strategy
 from explorer.unet.mask import Mask
@@ -19,6 +19,7 @@ from search_spaces import make_space
 from search_spaces.nickname import mask_nickname, nickname
 from studies.storage.facts import LONG, PlanFacts
 from tests.architectures import ARCHITECTURES, SD15
+from tests.explorer.any_mask import removed
 from tests.search_spaces.trials import DrawnTrial
 
 few = settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
@@ -53,6 +54,9 @@ def test_a_named_mask_keeps_its_name(name: str) -> None:
         ((DC0, AI), Segments(((0, 1), (2, 3))), "copy", "AI/S1@20"),
         ((DC0, AI, NEAR), Periodic(2, switches=(0.3, 0.6)), "copy", "DC0·AI·…/P2@20"),
         ((Mask.of(["up1.l1.res", "dn2.l0.attn"]),), Periodic(4), "copy", "2u/P4@20"),
+        ((Mask.of([*AI.forms], "zero"),), Periodic(3), "copy", "AI-/P3@20"),
+        ((removed(SD15, "dn0.l1", "up3.l1"),), Every(), "copy", "LI3--/every@20"),
+        ((Mask.of({**AI.forms, "mid.attn": "zero"}),), Periodic(3), "copy", "~AI-/P3@20"),
     ],
 )
 def test_what_it_tells(masks: tuple[Mask, ...], schedule: Schedule, rule: str, expected: str) -> None:
@@ -73,6 +77,33 @@ def test_what_is_no_scheduler_of_a_plan_is_no_name(hostile: object) -> None:
     document = strategy("DC0/P3", steps=20, unet=SD15).to_json() | {"scheduler": hostile}
     assert PlanFacts.of(document).scheduler == "other"
     assert PlanFacts.of(document, None, "these words").nickname == "DC0/P3@20/other"
+
+
+def test_the_networks_and_the_spacing_are_facts_and_the_cast_comes_first() -> None:
+    plan = replace(strategy("DC0/P3", steps=20, unet=SD15), name=None, spacing="trailing").with_cast("base@0.4")
+    facts = PlanFacts.of(plan.to_json(), None, plan.describe())
+    assert facts.nickname == nickname(plan) == "base@0.4+DC0/P3@20"
+    assert facts.networks == ("base", "teacher") and facts.spacing == "trailing" and not facts.plain
+    alone = PlanFacts.of(InheritancePlan(SD15, 20).with_cast("m2").to_json())
+    assert alone.nickname == "m2+plain@20" and alone.networks == ("m2",) and not alone.plain
+    for hostile in (3, "a b", {}, ["m2"]):
+        broken = PlanFacts.of(plan.to_json() | {"cast": hostile, "spacing": hostile})
+        assert broken.networks == (broken.spacing,) == ("other",) and broken.nickname == "DC0/P3@20"
+
+
+@pytest.mark.parametrize(
+    ("masks", "schedule", "expected"),
+    [
+        ((removed(SD15, "dn0.l1", "up3.l1"),), Every(), ("every", "removal", "none")),
+        ((AI, removed(SD15, "mid", ending="-")), Periodic(3, switches=(0.5,)), ("P3", "mixed", "copy")),
+        ((DC0, AI), Periodic(3, switches=(0.5,)), ("P3", "both", "copy")),
+    ],
+)
+def test_what_a_plan_removes_is_its_form(
+    masks: tuple[Mask, ...], schedule: Schedule, expected: tuple[str, str, str]
+) -> None:
+    facts = PlanFacts.of(InheritancePlan(SD15, 20, masks, schedule).to_json())
+    assert (facts.mode, facts.form, facts.rule) == expected and not facts.plain
 
 
 def test_a_mask_like_none_is_counted() -> None:
