@@ -26,8 +26,8 @@ from dashboard.pictures.front_chart import Drawn, View, front_chart
 from dashboard.wording import axis_words, metric_words, number, plain, say
 from studies.choosing.choice import Choice
 from studies.choosing.paired import against
+from studies.metrics import of_pictures
 from studies.results.board import Board, Flags
-from studies.results.summary import AUXILIARY, LATENCIES
 from studies.settings import scheduler_words
 from studies.storage.store import StudyRecord
 from studies.storage.tables import UNSTEADY
@@ -84,7 +84,7 @@ def summary(study: StudyRecord, board: Board) -> str:
 def _quality(board: Board) -> list[str]:
     """The study's quality objectives, then the other scores that stand."""
     names = [objective.name for objective in board.objectives if objective.name in board.columns]
-    return [name for name in dict.fromkeys([*names, *board.columns]) if name not in (*LATENCIES, *AUXILIARY)]
+    return of_pictures(dict.fromkeys([*names, *board.columns]))
 
 
 def _ranged(board: Board) -> list[str]:

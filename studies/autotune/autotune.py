@@ -19,10 +19,11 @@ from explorer.files import write_whole
 from explorer.plans.plan import InheritancePlan, plain_name
 from explorer.plans.plan_files import PLAN_FILE
 from explorer.plans.strategies import PLAIN_STEPS, strategy
+from explorer.quality.registry import LEAST
 from explorer.unet.architecture import Architecture
 from studies.autotune import sharing
 from studies.autotune.sharing import SPARE, Split, baseline_count, split_budget
-from studies.certificates.certify import LEAST, certify, clip_metric
+from studies.certificates.certify import certify, clip_metric
 from studies.certificates.document import certificate_folder
 from studies.certificates.export import exported_plan, set_aside, write_export
 from studies.certificates.held_out import check_held_out

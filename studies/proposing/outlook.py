@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
-from studies.config import LATENCY
+from studies.metrics import SPEEDS
 from studies.pareto.front import Array
 from studies.pareto.scale import Scale
 from studies.proposing.descriptors import LEAST_DRIFT, LENGTHS
@@ -42,9 +42,9 @@ class Outlook:
         scale: Scale | None,
         dropped: Array | None = None,
     ) -> None:
-        self._timed = next((k for k, each in enumerate(objectives) if each.name in LATENCY), None)
+        self._timed = next((k for k, each in enumerate(objectives) if each.name in SPEEDS), None)
         self._speedup = self._timed is not None and objectives[self._timed].direction == "maximize"
-        quality = [k for k, each in enumerate(objectives) if each.name not in LATENCY]
+        quality = [k for k, each in enumerate(objectives) if each.name not in SPEEDS]
         self._scale = scale
         self._time: Surrogate | None = None
         self._quality: Surrogate | None = None

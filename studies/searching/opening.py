@@ -19,6 +19,7 @@ from explorer.plans.schedulers import OWN, evaluations_of, scheduler_for
 from explorer.quality.features import load_extractor
 from explorer.quality.metrics import resolve
 from explorer.quality.reference import Reference, load_reference
+from explorer.quality.registry import DRIFT
 from explorer.quality.scorer import Scorer
 from explorer.timing.anatomy import anatomy
 from explorer.unet.architecture import Architecture
@@ -36,8 +37,6 @@ if TYPE_CHECKING:
     from studies.storage.saved import Saved
 
 BASELINE_REFERENCE = "baseline"
-ALWAYS = ("psnr", "ssim")
-"""Paired drift is measured always: it separates candidates that a Frechet distance of few pictures does not."""
 
 
 @dataclass(frozen=True)
@@ -142,7 +141,7 @@ def load_quality(config: SearchConfig, model: Model, references: Saved | None) -
     extractor = model.asks.extractor
     metrics = list(config.quality_objectives)
     true_names = [objective.name for objective in resolve(metrics, extractor, config.clip_model)]
-    metrics += [name for name in ALWAYS if name not in true_names]
+    metrics += [name for name in DRIFT if name not in true_names]
     reference = config.reference or ("embedded" if config.model == EMOJI else BASELINE_REFERENCE)
     pictures = None
     if reference != BASELINE_REFERENCE:

@@ -23,8 +23,9 @@ from explorer.quality.scorer import Scorer
 from explorer.timing.anatomy import anatomy
 from explorer.unet.architecture import Architecture
 from search_spaces import make_space
-from studies.config import LATENCY, SearchConfig, kept
+from studies.config import SearchConfig, kept
 from studies.device_lock import on_device
+from studies.metrics import SPEEDS
 from studies.predicting.calibration import Calibration
 from studies.predicting.drift_model import DriftModel
 from studies.scoring.evaluator import CandidateEvaluator
@@ -178,8 +179,8 @@ def _objectives(config: SearchConfig, scorer: Scorer | None) -> tuple[Objective,
     quality = iter(scorer.objectives if scorer else [])
     made = []
     for name in config.objectives:
-        if name in LATENCY:
-            made.append(Objective(name, LATENCY[name]))
+        if name in SPEEDS:
+            made.append(Objective(name, SPEEDS[name].direction))
         else:
             true = next(quality)
             made.append(Objective(true.name, true.direction))
