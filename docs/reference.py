@@ -128,6 +128,17 @@ def metric_table() -> str:
     return "\n".join(rows)
 
 
+def rule_table() -> str:
+    """The rules, from their declarations."""
+    from explorer.plans.rules import every_rule
+
+    rows = ["| rule | in a plan's name | extract steps that it reads | what it is |", "|---|---|---|---|"]
+    for rule in every_rule():
+        shown = f"`{rule.suffix}`" if rule.suffix else "nothing"
+        rows.append(f"| `{rule.name}` | {shown} | {rule.terms} | {rule.label} |")
+    return "\n".join(rows)
+
+
 def with_part(path: Path, name: str, text: str) -> str:
     """A page that is written by hand, with its part `name` written anew."""
     page = path.read_text(encoding="utf-8")
@@ -144,11 +155,12 @@ def clean(text: str) -> str:
 
 def pages() -> dict[Path, str]:
     """What the reference pages should hold now."""
-    metrics = DOCS / "metrics.md"
+    metrics, how = DOCS / "metrics.md", DOCS / "how-it-works.md"
     return {
         DOCS / "commands.md": commands(),
         DOCS / "python.md": python(),
         metrics: with_part(metrics, "metrics", metric_table()),
+        how: with_part(how, "rules", rule_table()),
     }
 
 

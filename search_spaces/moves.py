@@ -12,7 +12,7 @@ from random import Random
 
 from explorer.errors import PlanError
 from explorer.plans.plan import InheritancePlan
-from explorer.plans.rules import RULES, Rule
+from explorer.plans.rules import Rule, searched_rules
 from explorer.plans.schedule import Periodic, Schedule, Segments
 from explorer.unet.mask import FORMS, Form, Mask
 from search_spaces.joint import STEPS_OF_FIFTY
@@ -77,7 +77,7 @@ def _stretched(schedule: Schedule, before: int, after: int) -> Schedule:
 
 def move_rule(plan: InheritancePlan, setting: Setting, random: Random) -> InheritancePlan | None:
     """Another rule of the space; a fitted one belongs to the study's own scheduler."""
-    rules = setting.rules if plan.scheduler is None else RULES
+    rules = setting.rules if plan.scheduler is None else searched_rules(fitted=False)
     others = [rule for rule in rules if rule != plan.rule.name]
     return with_rule(plan, random.choice(others), setting)
 

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 from explorer.plans.plan import InheritancePlan
-from explorer.plans.rules import suffix_of
+from explorer.plans.rules import rule_type
 from explorer.plans.schedule import Curve, Schedule, Segments
 from explorer.plans.schedulers import short
 from explorer.plans.strategies import STRATEGIES
@@ -43,7 +43,7 @@ def nickname_of(
     names = list(dict.fromkeys(mask_nickname(architecture, mask) for mask in used))
     shown = "·".join(names[:NAMED]) + ("·…" if len(names) > NAMED else "")
     under = "" if scheduler is None else f"/{short(scheduler)}"
-    return f"{shown}/{_schedule(schedule)}{suffix_of(rule)}@{steps}{under}"
+    return f"{shown}/{_schedule(schedule)}{rule_type(rule).suffix}@{steps}{under}"
 
 
 def mask_nickname(architecture: Architecture, mask: Mask) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from explorer.errors import PlanError
 from explorer.plans.plan import InheritancePlan
-from explorer.plans.rules import FITTED_RULES, RULES, Rule
+from explorer.plans.rules import FITTED_RULES, Rule, searched_rules
 from explorer.plans.strategies import PLAIN_STEPS, Fit
 from explorer.unet.architecture import Architecture
 from explorer.unet.mask import Mask
@@ -55,7 +55,7 @@ class Setting:
 
     @property
     def rules(self) -> tuple[str, ...]:
-        return RULES if self.fit is None else (*RULES, FITTED_RULES[0])
+        return searched_rules(fitted=self.fit is not None)
 
     def at(self, steps: int, scheduler: str | None = None) -> int:
         """UNet evaluations of a run of `steps` under the study's scheduler, or another one. Raises PlanError for one

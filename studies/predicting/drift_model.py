@@ -16,12 +16,11 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from explorer.calibration.fitting import solve
+from explorer.calibration.fitting import weights_of
 from explorer.calibration.moments import Moments
 from explorer.calibration.step_errors import NODE_AGE
 from explorer.errors import PlanError
 from explorer.plans.plan import InheritancePlan, resolve_run
-from explorer.plans.rules import extrapolation
 from explorer.unet.mask import Feature, Mask
 from studies.predicting.calibration import Calibration
 from studies.scored import Prediction
@@ -157,8 +156,7 @@ class DriftModel:
                         continue
                     total = 0.0
                     for feature in mask.entries:
-                        gram = self.moments.gram[feature]
-                        weights = solve(gram, sources, step) if rule == "fitted" else extrapolation(step, sources)
+                        weights = weights_of(rule, self.moments.gram[feature], sources, step)
                         error = self.moments.error(feature, step, sources, weights)
                         total += (error * math.exp(self._gain(feature)[s])) ** 2
                     if total > 0:

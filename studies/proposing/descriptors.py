@@ -8,16 +8,20 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from explorer.plans.plan import InheritancePlan, resolve_run
-from explorer.plans.rules import FITTED_RULES, RULES
+from explorer.plans.rules import every_rule
 
 if TYPE_CHECKING:
     from studies.predicting.drift_model import DriftModel
 
 LEAST_DRIFT = 1e-3
 """Drift below which pictures of 8 bits are the same."""
-_KINDS = (*RULES, *FITTED_RULES)
-LENGTHS = (1.5, 0.3, 0.3, 0.15, 0.15, 0.15, 0.15, *(1.0 for _ in _KINDS))
-"""Of each of the features of `describe`: how far apart plans have little in common (`studies.proposing.surrogate`)."""
+_LENGTHS = (1.5, 0.3, 0.3, 0.15, 0.15, 0.15, 0.15)
+
+
+def lengths() -> tuple[float, ...]:
+    """Of each of the features of `describe`: how far apart plans have little in common
+    (`studies.proposing.surrogate`)."""
+    return (*_LENGTHS, *(1.0 for _ in every_rule()))
 
 
 def describe(plan: InheritancePlan, predictor: DriftModel) -> list[float]:
@@ -36,5 +40,5 @@ def describe(plan: InheritancePlan, predictor: DriftModel) -> list[float]:
     return [
         math.log(max(found.drift, LEAST_DRIFT)), found.cost, count / predictor.moments.evaluations,
         len(extracts) / count, float(np.mean(extracts)) / count, float(np.mean(times)), float(np.std(times)),
-        *(float(plan.rule.name == name) for name in _KINDS),
+        *(float(plan.rule.name == each.name) for each in every_rule()),
     ]  # fmt: skip

@@ -12,7 +12,7 @@ from typing import Any
 from explorer.errors import ExplorerError, PlanError
 from explorer.plans.plan import plain_name
 from explorer.plans.plan_text import mask_from_text, schedule_from_text
-from explorer.plans.rules import FITTED_RULES, RULES
+from explorer.plans.rules import written_as
 from explorer.plans.schedule import MAX_EVALUATIONS, Curve, Schedule, Segments, schedule_from_json
 from explorer.plans.schedulers import check_name, short
 from explorer.unet.architecture import Architecture
@@ -153,11 +153,8 @@ def _rule(rule: Any) -> str:
     """The name of a rule's JSON. Its weights are not read."""
     if not isinstance(rule, Mapping):
         return UNKNOWN
-    kind, order = rule.get("kind"), rule.get("order")
-    if kind == "fitted":
-        return FITTED_RULES[1 if order == 2 else 0]
-    name = f"{kind}{order}" if kind == "forecast" else kind
-    return name if name in RULES else UNKNOWN
+    known = written_as(rule.get("kind"), rule.get("order"))
+    return UNKNOWN if known is None else known.name
 
 
 def _steps(steps: Any) -> int | None:

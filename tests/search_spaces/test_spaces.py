@@ -149,7 +149,7 @@ def test_the_structures_of_the_paper_are_in_the_spaces_of_their_granularity(name
 
 
 @few
-@given(mask=valid_masks(SD15), rule=st.sampled_from(RULES))
+@given(mask=valid_masks(SD15), rule=st.sampled_from(tuple(RULES)))
 def test_joint_reaches_every_valid_mask(mask: Mask, rule: str) -> None:
     plan = InheritancePlan(SD15, 20, (mask,), Periodic(3), Rule.parse(rule))
     assert again(make_space("joint", SD15, 50, 51), plan).key(21) == plan.key(21)
