@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from explorer.errors import StudyError
 from explorer.plans.strategies import Fit
@@ -37,24 +38,26 @@ def make_space(
     steps: int,
     evaluations: int,
     fit: Fit | None = None,
-    schedulers: Mapping[str, int] | None = None,
+    values: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Space:
     """The space `name` for a study of `steps` pipeline steps, which are `evaluations` of the UNet.
 
     fit: what gives plans the weights of the rule `fitted`, which the space then has; it must be given in every run of
-    the study or in none. schedulers: the further schedulers that plans of the space `joint` may name, each with the
-    evaluations of `steps` under it.
+    the study or in none. values: what plans of the space `joint` may have beside the pipeline's own, by the name of the
+    axis (`Setting.values`).
 
     Raises:
-        StudyError: for an unknown name, steps or evaluations below 1, or schedulers for a space without that dimension.
+        StudyError: for an unknown name, steps or evaluations below 1, or values for a space without that axis.
     """
     check_space(name)
     if steps < 1 or evaluations < 1:
         raise StudyError(
             f"a space needs at least 1 step and 1 evaluation, got {steps} and {evaluations}; give the study's --steps."
         )
-    if schedulers and name != JointSpace.name:
+    given = {axis: dict(several) for axis, several in (values or {}).items() if several}
+    if given and name != JointSpace.name:
         raise StudyError(
-            f"the space {name} has one scheduler, the pipeline's own; search others with the space {JointSpace.name}."
+            f"the space {name} has one {', one '.join(given)}, the pipeline's own; search others with the space "
+            f"{JointSpace.name}."
         )
-    return _SPACES[name](Setting(architecture, steps, evaluations, fit, dict(schedulers or {})))
+    return _SPACES[name](Setting(architecture, steps, evaluations, fit, given))

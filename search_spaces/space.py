@@ -38,20 +38,25 @@ class Space(Protocol):
 class Setting:
     """What the plans of a study are for: architecture, pipeline steps, and the UNet evaluations of those steps.
 
-    fit: what gives a plan the weights of a fitted rule; without it no plan of the space has that rule. others: the
-    further schedulers that plans may name, each with the UNet evaluations of `steps` under it.
+    fit: what gives a plan the weights of a fitted rule; without it no plan of the space has that rule. values: of each
+    axis that a study may lack, by its name: the values that plans may have beside the pipeline's own, each with what a
+    space must know of it (`search_spaces.axes.base.Choice.known`).
     """
 
     architecture: Architecture
     steps: int
     evaluations: int
     fit: Fit | None = None
-    others: Mapping[str, int] = field(default_factory=dict)
+    values: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @property
-    def schedulers(self) -> tuple[str | None, ...]:
-        """What plans may name; None is the study's own."""
-        return (None, *self.others)
+    def schedulers(self) -> Mapping[str, int]:
+        """The schedulers that plans may name, each with the UNet evaluations of `steps` under it."""
+        return self.values.get("scheduler", {})
+
+    def calibrates(self, plan: InheritancePlan) -> bool:
+        """Whether a calibration of the pipeline tells of the plan: it names none of `values`."""
+        return all(getattr(plan, name, None) is None for name in self.values)
 
     @property
     def rules(self) -> tuple[str, ...]:
@@ -65,14 +70,14 @@ class Setting:
         with Heun. One pair of numbers tells both. A run of one step is one evaluation with all of them: PNDM has no
         second timestep to repeat.
         """
-        if scheduler is not None and scheduler not in self.others:
+        if scheduler is not None and scheduler not in self.schedulers:
             raise PlanError(
                 f"the study has no plans for {scheduler}; it has them for "
-                f"{', '.join(['its own scheduler', *self.others])}."
+                f"{', '.join(['its own scheduler', *self.schedulers])}."
             )
         if steps == 1:
             return 1
-        whole = self.evaluations if scheduler is None else self.others[scheduler]
+        whole = self.evaluations if scheduler is None else self.schedulers[scheduler]
         per_step = max(1, round(whole / self.steps))
         return max(1, per_step * steps + whole - per_step * self.steps)
 
@@ -148,9 +153,7 @@ def inherits(plan: InheritancePlan, evaluations: int) -> bool:
 
 
 def plan_of(
-    setting: Setting, masks: tuple[Mask, ...], schedule: Any, rule: str, steps: int | None = None,
-    scheduler: str | None = None,
-) -> InheritancePlan:  # fmt: skip
+    setting: Setting, masks: tuple[Mask, ...], schedule: Any, rule: str, steps: int | None = None
+) -> InheritancePlan:
     count = setting.steps if steps is None else steps
-    plan = InheritancePlan(setting.architecture, count, masks, schedule, scheduler=scheduler)
-    return with_rule(plan, rule, setting)
+    return with_rule(InheritancePlan(setting.architecture, count, masks, schedule), rule, setting)

@@ -24,6 +24,7 @@ from dashboard.parts.front_filters import filters
 from dashboard.parts.front_wish import wish
 from dashboard.pictures.front_chart import Drawn, View, front_chart
 from dashboard.wording import axis_words, metric_words, number, plain, say
+from search_spaces.axes import choices
 from studies.choosing.choice import Choice
 from studies.choosing.paired import against
 from studies.metrics import of_pictures
@@ -37,8 +38,8 @@ SERIES_COLOUR = "series"
 NICKNAMES = (
     "A plan without a name goes by a nickname: ~DC0/P3+f2@20 leaves out nearly what DC0 does (without ~: exactly "
     "that), extracts at every third evaluation, forecasts by order 2 and takes 20 steps. S5: written out, with 5 "
-    "extract steps; N5: along DeepCache's curve; 7u: 7 units left out, like no named mask. A scheduler that is not the "
-    "pipeline's own ends it. The column `in full` has its words."
+    "extract steps; N5: along DeepCache's curve; 7u: 7 units left out, like no named mask. "
+    f"{' '.join(axis.in_names for axis in choices())} The column `in full` has its words."
 )
 
 

@@ -22,6 +22,7 @@ from explorer.calibration.step_errors import NODE_AGE
 from explorer.errors import PlanError
 from explorer.plans.plan import InheritancePlan, resolve_run
 from explorer.unet.mask import Feature, Mask
+from search_spaces.axes import uncalibrated
 from studies.predicting.calibration import Calibration
 from studies.scored import Prediction
 
@@ -66,10 +67,10 @@ class DriftModel:
         return Prediction(self.drift(plan), self.cost(plan))
 
     def drift(self, plan: InheritancePlan) -> float:
-        """See `Prediction`. 0 for the un-accelerated run. Raises PlanError for a number of steps, and for any other
-        scheduler than the study's, which were not calibrated."""
-        if plan.scheduler is not None:
-            raise PlanError(f"runs of {plan.scheduler} were not calibrated, so their drift is not predicted.")
+        """See `Prediction`. 0 for the un-accelerated run. Raises PlanError for what was not calibrated: a number of
+        steps, and what `search_spaces.axes` knows of, such as another scheduler than the study's."""
+        if reason := uncalibrated(plan):
+            raise PlanError(f"{reason}, so their drift is not predicted.")
         count = self.evaluations(plan)
         if count != self.moments.evaluations and plan.steps not in self.calibration.plain:
             raise PlanError(f"a run of {plan.steps} steps was not calibrated, so its drift is not predicted.")

@@ -12,6 +12,7 @@ from explorer.bootstrap import mean_estimate
 from explorer.errors import ScoreError
 from explorer.estimate import Estimate
 from explorer.quality.registry import DRIFT
+from search_spaces.axes import names_nothing
 from studies.device_lock import on_device
 from studies.metrics import CACHE, PREDICTED_LATENCY, UNSTEADY_LATENCY, is_clip
 from studies.scored import LATENCY, QUALITY, Part, Scored, together
@@ -137,7 +138,7 @@ class AppliedPlan:
             scores = self.scorer.score(pictures, maker.prompts, maker.baseline, maker.kept)
         extractors = {name: self.scorer.extractor for name in scores if name not in scores.each}
         extractors.update({name: self.scorer.clip_model for name in scores if is_clip(name)})
-        if plan.extracts_always and (plan.steps, plan.scheduler) == (maker.steps, None):
+        if plan.extracts_always and plan.steps == maker.steps and names_nothing(plan):
             kept = list(range(len(pictures)))  # what every other plan's pictures stand beside
         else:
             kept = first_and_worst(len(pictures), scores.each.get("psnr", []))

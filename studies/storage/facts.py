@@ -9,14 +9,15 @@ from dataclasses import dataclass, fields
 from functools import lru_cache
 from typing import Any
 
-from explorer.errors import ExplorerError, PlanError
+from explorer.errors import ExplorerError
 from explorer.plans.plan import plain_name
 from explorer.plans.plan_text import mask_from_text, schedule_from_text
-from explorer.plans.rules import written_as
-from explorer.plans.schedule import MAX_EVALUATIONS, Curve, Schedule, Segments, schedule_from_json
-from explorer.plans.schedulers import check_name, short
+from explorer.plans.schedule import Curve, Schedule, Segments, schedule_from_json
 from explorer.unet.architecture import Architecture
 from explorer.unet.mask import FORMS, Mask
+from search_spaces.axes import choices, suffix
+from search_spaces.axes.rule import Rules
+from search_spaces.axes.steps import Steps
 from search_spaces.nickname import nickname_of
 
 UNKNOWN, NONE = "other", "none"
@@ -61,10 +62,11 @@ class PlanFacts:
         mode, form = _mode(schedule), _form(document.get("masks"))
         if NONE in (mode, form):
             mode = form = NONE
-        rule = NONE if form == NONE else _rule(document.get("rule"))
-        steps, scheduler = _steps(document.get("steps")), _scheduler(document.get("scheduler"))
-        nickname = name or _nickname(document, schedule, mode, rule, steps, scheduler) or shortened(description)
-        return cls(mode, form, rule, steps, scheduler, nickname=nickname)
+        rule, steps = NONE if form == NONE else Rules.fact(document), Steps.fact(document)
+        further = {axis.name: axis.fact(document) for axis in choices()}
+        nickname = name or _nickname(document, schedule, mode, rule, steps, further) or shortened(description)
+        columns: dict[str, Any] = {axis.column: further[axis.name] for axis in choices() if axis.column is not None}
+        return cls(mode, form, rule, steps, nickname=nickname, **columns)
 
     @classmethod
     def of_row(cls, row: Any) -> PlanFacts:
@@ -94,11 +96,16 @@ def shortened(description: str) -> str:
 
 
 def _nickname(
-    plan: Mapping[str, Any], schedule: Schedule | None, mode: str, rule: str, steps: int | None, scheduler: str | None
+    plan: Mapping[str, Any],
+    schedule: Schedule | None,
+    mode: str,
+    rule: str,
+    steps: int | None,
+    further: Mapping[str, str | None],
 ) -> str | None:
     """None for a plan that cannot be read."""
     if steps is not None and mode == NONE:
-        return plain_name(steps, scheduler)
+        return plain_name(steps) + suffix(further)
     if steps is None or schedule is None:
         return None
     try:
@@ -106,7 +113,7 @@ def _nickname(
         masks = [
             mask_from_text(architecture, mask) if isinstance(mask, str) else Mask.of(mask) for mask in plan["masks"]
         ]
-        return nickname_of(architecture, masks, schedule, rule, steps, scheduler)
+        return nickname_of(architecture, masks, schedule, rule, steps, further)
     except _UNREADABLE:
         return None
 
@@ -147,22 +154,3 @@ def _form(masks: Any) -> str:
 
 def _forms(mask: str) -> list[str]:
     return ["output" if word.endswith("=") else "residual" for word in mask.split()]
-
-
-def _rule(rule: Any) -> str:
-    """The name of a rule's JSON. Its weights are not read."""
-    if not isinstance(rule, Mapping):
-        return UNKNOWN
-    known = written_as(rule.get("kind"), rule.get("order"))
-    return UNKNOWN if known is None else known.name
-
-
-def _steps(steps: Any) -> int | None:
-    return steps if type(steps) is int and 1 <= steps <= MAX_EVALUATIONS else None
-
-
-def _scheduler(name: Any) -> str | None:
-    try:
-        return None if name is None else short(check_name(name))
-    except PlanError:
-        return UNKNOWN

@@ -19,7 +19,7 @@ from explorer.plans.rules import RULES, Rule, RuleType, every_rule
 from explorer.plans.strategies import baselines, strategy
 from explorer.runtime.combining import Combining
 from search_spaces import SPACES, make_space
-from search_spaces.moves import neighbour
+from search_spaces.neighbour import neighbour
 from search_spaces.space import Setting
 from studies.proposing.descriptors import describe, lengths
 from studies.proposing.proposers.seeds import seeds

@@ -17,7 +17,7 @@ import numpy as np
 
 from explorer.errors import ExplorerError
 from explorer.plans.plan import InheritancePlan
-from search_spaces.moves import neighbour
+from search_spaces.neighbour import neighbour
 from studies.pareto.front import Array
 from studies.proposing.descriptors import lengths
 from studies.proposing.outlook import MOST, Outlook, behind_front

@@ -15,7 +15,7 @@ from explorer.plans.rules import rule_type
 from explorer.plans.schedule import Periodic
 from explorer.plans.strategies import STRATEGIES
 from explorer.unet.mask import Mask
-from search_spaces.joint import STEPS_OF_FIFTY
+from search_spaces.axes.steps import STEPS_OF_FIFTY
 from search_spaces.space import Setting, plan_of
 from studies.proposing.proposers.base import Proposal, Tools
 
