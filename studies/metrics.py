@@ -4,9 +4,12 @@ beside them. Whoever shows, ranks or limits a score reads here what it is."""
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from explorer.quality.registry import METRICS, Metric, of_family
+
+if TYPE_CHECKING:
+    from studies.settings import Objective
 
 PREDICTED = "predicted_drift"
 """A plan's predicted drift, kept beside what was measured."""
@@ -45,15 +48,6 @@ AUXILIARY = {
 """Kept with a trial and no score of it: what its features take, what was predicted of it, and disturbed timings."""
 
 
-class Directed(Protocol):
-    """An objective."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def direction(self) -> str: ...
-
-
 def metric_of(name: str) -> Metric | None:
     """What is known of a score by its true name; None for one that no metric of this version has."""
     return SPEEDS.get(name) or AUXILIARY.get(name) or of_family(name)
@@ -75,7 +69,7 @@ def is_clip(name: str) -> bool:
     return of_family(name) is METRICS["clip"]
 
 
-def direction_of(name: str, objectives: Iterable[Directed] = ()) -> str:
+def direction_of(name: str, objectives: Iterable[Objective] = ()) -> str:
     """`minimize` or `maximize`: the study's own word for its objectives, otherwise what the metric means. Less is
     better of a score that is not known."""
     for objective in objectives:

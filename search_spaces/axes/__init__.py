@@ -44,11 +44,10 @@ def choices() -> list[type[Choice]]:
 def drawn(setting: Setting) -> list[Axis]:
     """The axes of a study, each after those that must be drawn before it."""
     left = [axis for axis in AXES if axis.searched(setting)]
-    names = {axis.name for axis in left}
     ordered: list[Axis] = []
     while left:
-        done = {axis.name for axis in ordered} | {each for axis in AXES for each in axis.after if each not in names}
-        ready = next(axis for axis in left if set(axis.after) <= done)
+        waiting = {axis.name for axis in left}
+        ready = next(axis for axis in left if waiting.isdisjoint(axis.after))
         left.remove(ready)
         ordered.append(ready(setting))
     return ordered

@@ -14,6 +14,8 @@ from search_spaces.space import Parameters, Setting, with_rule
 if TYPE_CHECKING:
     from optuna.trial import BaseTrial
 
+UNKNOWN = "other"
+"""What a column says of a plan with a value that this version does not know."""
 Move = Callable[[InheritancePlan, Setting, Random], InheritancePlan | None]
 """A plan to a valid one that differs in one thing; None where the move does not apply."""
 
@@ -61,13 +63,6 @@ class PlanRun:
     def extracts(self) -> list[int]:
         """The evaluations that extract."""
         return [i for i, choice in enumerate(self.choices) if not choice]
-
-
-class Facts(Protocol):
-    """The columns of a plan (`studies.storage.facts.PlanFacts`)."""
-
-    @property
-    def rule(self) -> str: ...
 
 
 class Study(Protocol):
@@ -168,8 +163,8 @@ class Axis(ABC):
         raise NotImplementedError(f"the column {cls.column} of {cls.name} is read by studies.storage.facts")
 
     @classmethod
-    def label(cls, facts: Facts, study: Study) -> str:
-        """What its filter calls a plan."""
+    def label(cls, facts: object, study: Study) -> str:
+        """What its filter calls a plan with these columns (`studies.storage.facts.PlanFacts`)."""
         assert cls.column is not None
         return str(getattr(facts, cls.column))
 
@@ -254,7 +249,7 @@ class Choice(Axis):
         return "" if value is None else f"/{cls.shown(value)}"
 
     @classmethod
-    def label(cls, facts: Facts, study: Study) -> str:
+    def label(cls, facts: object, study: Study) -> str:
         assert cls.column is not None
         return getattr(facts, cls.column) or cls.own_shown(study)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from explorer.plans.plan import InheritancePlan
 from explorer.plans.rules import every_rule, searched_rules, written_as
-from search_spaces.axes.base import Axis, Draft
+from search_spaces.axes.base import UNKNOWN, Axis, Draft
 from search_spaces.space import Parameters, Setting, inherits, suggest_rule, with_rule
 
 if TYPE_CHECKING:
@@ -47,4 +47,4 @@ class Rules(Axis):
         """The name of a rule's JSON. Its weights are not read."""
         rule = document.get("rule")
         known = written_as(rule.get("kind"), rule.get("order")) if isinstance(rule, Mapping) else None
-        return "other" if known is None else known.name
+        return UNKNOWN if known is None else known.name

@@ -11,7 +11,7 @@ from explorer.errors import PlanError
 from explorer.plans.plan import InheritancePlan, plain_name
 from explorer.plans.schedulers import OWN, check_name, evaluations_of, scheduler_for, short
 from explorer.plans.strategies import plain_controls
-from search_spaces.axes.base import Choice, Study
+from search_spaces.axes.base import UNKNOWN, Choice, Study
 from search_spaces.moves import stretched
 from search_spaces.space import Setting
 
@@ -73,7 +73,7 @@ class Scheduler(Choice):
         try:
             return None if name is None else short(check_name(name))
         except PlanError:
-            return "other"
+            return UNKNOWN
 
     @classmethod
     def shown(cls, value: str) -> str:

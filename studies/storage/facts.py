@@ -16,11 +16,12 @@ from explorer.plans.schedule import Curve, Schedule, Segments, schedule_from_jso
 from explorer.unet.architecture import Architecture
 from explorer.unet.mask import FORMS, Mask
 from search_spaces.axes import choices, suffix
+from search_spaces.axes.base import UNKNOWN
 from search_spaces.axes.rule import Rules
 from search_spaces.axes.steps import Steps
 from search_spaces.nickname import nickname_of
 
-UNKNOWN, NONE = "other", "none"
+NONE = "none"
 TEACHER = "teacher"
 """The model's own UNet, among the networks of a plan."""
 LONG = 48
