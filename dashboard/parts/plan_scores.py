@@ -6,10 +6,10 @@ from typing import Any
 
 import streamlit as st
 
-from dashboard.wording import axis_words, interval, metric_words, number, plain, score_words
+from dashboard.wording import interval, metric_words, number, plain, score_words
 from explorer.estimate import Estimate
 from studies.choosing.paired import Difference, difference
-from studies.metrics import SPEEDS
+from studies.metrics import SPEEDS, metric_of
 from studies.results.lineage import lineage
 from studies.results.rows import TrialRow
 from studies.searching import findings
@@ -27,7 +27,8 @@ def show_metrics(study: StudyRecord, row: TrialRow, control: TrialRow | None) ->
     for column, name in zip(st.columns(len(names)), names, strict=True):
         score = row.scores[name]
         value = f"{score.value:.2f}x" if name == "speedup" else number(score.value)
-        column.metric(plain(axis_words(name)), value, border=True)
+        known = metric_of(name)
+        column.metric((known and known.axis) or plain(metric_words(name)), value, border=True)
         beside = ""
         if control is not None and name in control.scores and control.key != row.key and name != "speedup":
             beside = f"; un-accelerated {number(control.scores[name].value)}"

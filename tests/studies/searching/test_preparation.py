@@ -104,8 +104,8 @@ def test_a_glance_tells_a_loop_and_a_calibration(session: Session) -> None:
     assert speed.calibration > speed.loop and speed.plans(speed.first(2, 7) + 3.5 * speed.trial(2, 7), 2, 7) == 3
 
 
-OWN = SimpleNamespace(others={})
-OTHERS = SimpleNamespace(others={"UniPCMultistepScheduler": 4})
+OWN = SimpleNamespace(values={})
+OTHERS = SimpleNamespace(values={"scheduler": {"UniPCMultistepScheduler": 4}})
 
 
 @pytest.mark.parametrize(
