@@ -39,7 +39,7 @@ from explorer.errors import ExplorerError, PlanError, StudyError
 from explorer.plans.plan import InheritancePlan
 from explorer.plans.strategies import PAPER_STRATEGIES, baselines
 from explorer.timing.latency import Latency
-from search_spaces.moves import neighbour
+from search_spaces.neighbour import neighbour
 from search_spaces.space import Setting
 from studies.certificates.held_out import check_held_out, held_out
 from studies.config import SearchConfig

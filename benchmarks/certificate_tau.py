@@ -26,7 +26,7 @@ from benchmarks.shared.rescoring import Rescoring
 from benchmarks.shared.work_folder import Ticker
 from explorer.errors import ExplorerError, StudyError
 from explorer.plans.plan import InheritancePlan
-from studies.certificates.certify import LEAST
+from explorer.quality.registry import LEAST
 from studies.certificates.held_out import check_held_out, held_out
 from studies.config import STORAGE_VARIABLE, SearchConfig
 from studies.pareto.front import non_dominated

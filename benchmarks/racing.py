@@ -15,7 +15,7 @@ import argparse
 from dataclasses import dataclass
 
 from studies import Store, StudyRecord
-from studies.config import LATENCY
+from studies.metrics import SPEEDS
 from studies.pareto.front import hypervolume
 from studies.results.rows import TrialRow, front_rows, objective_losses, samples, trials
 from studies.results.summary import scale_of, scored_rows
@@ -78,7 +78,7 @@ def main() -> None:
     count = min(len(values) for rival in rivals.values() for values in rival.drift.values())
     batch = arguments.batch or study.settings.batch
     names = [objective.name for objective in objectives]
-    drift = (*(o for o in objectives if o.name in LATENCY), Objective(DEFAULT, "maximize"))
+    drift = (*(o for o in objectives if o.name in SPEEDS), Objective(DEFAULT, "maximize"))
     both = {"all": objectives, "drift": drift}
     fronts = {label: {row.key for row in front_rows(rows, of)} for label, of in both.items()}
     searched = sum(row.origin == "search" for row in rows)

@@ -24,8 +24,9 @@ from explorer.models.loading import default_guidance
 from explorer.models.pictures import generate
 from explorer.models.prompts import load_prompts
 from explorer.plans.plan import InheritancePlan, resolve_run
-from explorer.plans.rules import FITTED_RULES, RULES
+from explorer.plans.rules import every_rule, rule_type
 
+RULES = tuple(each.name for each in every_rule())
 PLANS = ("DC0/P3", "DC0/P5", "CO6/P3", "RI/P2")
 SOLVERS: dict[str, tuple[Any, dict[str, Any]]] = {
     "DDIM": (DDIMScheduler, {"clip_sample": False}),
@@ -60,7 +61,7 @@ def measure(solver: str, arguments: argparse.Namespace) -> list[dict[str, Any]]:
     costs = anatomy(pipe.unet)
     rows = []
     for name in PLANS:
-        for rule in (*RULES, *FITTED_RULES):
+        for rule in RULES:
             plan = strategy(
                 name, steps=arguments.steps, unet=pipe.unet, rule=rule, fit=Fitter({arguments.steps: moments})
             )
@@ -76,11 +77,10 @@ def measure(solver: str, arguments: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def print_table(rows: list[dict[str, Any]]) -> None:
-    rules = (*RULES, *FITTED_RULES)
-    print(f"| solver, plan (MACs) | {' | '.join(rules)} |")
-    print("|---|" + "---|" * len(rules))
-    for start in range(0, len(rows), len(rules)):
-        group = rows[start : start + len(rules)]
+    print(f"| solver, plan (MACs) | {' | '.join(RULES)} |")
+    print("|---|" + "---|" * len(RULES))
+    for start in range(0, len(rows), len(RULES)):
+        group = rows[start : start + len(RULES)]
         values = " | ".join(f"{row['psnr']:.1f}" for row in group)
         print(f"| {group[0]['solver']}, {group[0]['plan']} ({group[0]['share']:.0%}) | {values} |")
 
@@ -94,7 +94,8 @@ def chart(rows: list[dict[str, Any]]) -> Any:
         mine = sorted((r for r in rows if (r["solver"], r["rule"]) == (solver, rule)), key=lambda r: r["share"])
         figure.add_scatter(
             x=[row["share"] for row in mine], y=[row["psnr"] for row in mine], text=[row["plan"] for row in mine],
-            mode="lines+markers", name=f"{solver}, {rule}", line={"dash": "solid" if solver == "DDIM" else "dot"},
+            mode="lines+markers", name=f"{solver}, {rule}",
+            line={"dash": "solid" if solver == "DDIM" else "dot", "color": rule_type(rule).colour},
         )  # fmt: skip
     figure.update_xaxes(title="share of the MACs", tickformat=".0%")
     return figure.update_layout(yaxis_title="mean PSNR, dB", template="simple_white")

@@ -8,13 +8,8 @@ from typing import Any
 import streamlit as st
 
 from explorer.estimate import Estimate
+from studies.metrics import metric_of
 
-UNITS = {"latency": "s per picture", "speedup": "x", "psnr": "dB"}
-NAMES = {
-    "cache_mib": "features kept (MiB)", "predicted_drift": "predicted drift (share of the latents)",
-    "predicted_cost": "predicted cost (share of the un-accelerated time)",
-    "predicted_latency": "predicted latency (s per picture)",
-}  # fmt: skip
 _PUNCTUATION = re.compile(r"([!-/:-@\[-`{-~])")
 # Streamlit looks for `:shortcodes:`, addresses and mail addresses in what is left when the escapes are resolved.
 _FOUND_LATER = re.compile(r":(?=\S)|@(?=[-\w]+\.)|www(?=\.)", re.IGNORECASE)
@@ -51,12 +46,16 @@ def score_words(score: Estimate) -> str:
 
 def metric_words(metric: str) -> str:
     """A metric's name with its unit, where it has one."""
-    return NAMES.get(metric) or (f"{metric} ({UNITS[metric]})" if metric in UNITS else metric)
+    known = metric_of(metric)
+    if known is None:
+        return metric
+    return (known.title or metric) + (f" ({known.unit})" if known.unit else "")
 
 
 def axis_words(metric: str) -> str:
     """A metric's name for an axis, with its unit."""
-    return {"speedup": "measured speed-up", "latency": "latency (s per picture)"}.get(metric, metric_words(metric))
+    known = metric_of(metric)
+    return (known.axis if known else "") or metric_words(metric)
 
 
 def file_name(*parts: Any) -> str:

@@ -1,4 +1,5 @@
-"""Write the reference pages from the code: `python docs/reference.py` gives docs/commands.md and docs/python.md."""
+"""Write the reference pages from the code: `python docs/reference.py` gives docs/commands.md and docs/python.md, and
+the tables of other pages that are declared in the code."""
 
 from __future__ import annotations
 
@@ -112,6 +113,41 @@ def paragraphs(text: str) -> str:
     return "\n".join(out)
 
 
+def metric_table() -> str:
+    """The metrics of pictures, from their declarations."""
+    from explorer.quality.registry import METRICS
+
+    rows = ["| asked for as | named | what it is | better | pictures | needs |", "|---|---|---|---|---|---|"]
+    for metric in METRICS.values():
+        of = "extractor" if "features" in metric.inputs else "model" if "prompts" in metric.inputs else ""
+        names = dict.fromkeys([f"{metric.family}_<{of}>", metric.standard] if of else [metric.name])
+        what = metric.label + (f", in {metric.unit}" if metric.unit else "")
+        better = "lower" if metric.direction == "minimize" else "higher"
+        shown = ", ".join(f"`{name}`" for name in names)
+        rows.append(f"| `{metric.name}` | {shown} | {what} | {better} | {metric.least} or more | {metric.needs} |")
+    return "\n".join(rows)
+
+
+def rule_table() -> str:
+    """The rules, from their declarations."""
+    from explorer.plans.rules import every_rule
+
+    rows = ["| rule | in a plan's name | extract steps that it reads | what it is |", "|---|---|---|---|"]
+    for rule in every_rule():
+        shown = f"`{rule.suffix}`" if rule.suffix else "nothing"
+        rows.append(f"| `{rule.name}` | {shown} | {rule.terms} | {rule.label} |")
+    return "\n".join(rows)
+
+
+def with_part(path: Path, name: str, text: str) -> str:
+    """A page that is written by hand, with its part `name` written anew."""
+    page = path.read_text(encoding="utf-8")
+    start = f"<!-- {name}: written by docs/reference.py -->\n"
+    before, found, rest = page.partition(start)
+    assert found, f"{path} has no part {name}"
+    return before + start + text + "\n" + rest[rest.index("<!-- end -->") :]
+
+
 def clean(text: str) -> str:
     """One paragraph."""
     return " ".join(text.split())
@@ -119,7 +155,13 @@ def clean(text: str) -> str:
 
 def pages() -> dict[Path, str]:
     """What the reference pages should hold now."""
-    return {DOCS / "commands.md": commands(), DOCS / "python.md": python()}
+    metrics, how = DOCS / "metrics.md", DOCS / "how-it-works.md"
+    return {
+        DOCS / "commands.md": commands(),
+        DOCS / "python.md": python(),
+        metrics: with_part(metrics, "metrics", metric_table()),
+        how: with_part(how, "rules", rule_table()),
+    }
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from explorer.errors import StudyError
 from explorer.plans.strategies import Fit
@@ -38,31 +39,33 @@ def make_space(
     steps: int,
     evaluations: int,
     fit: Fit | None = None,
-    schedulers: Mapping[str, int] | None = None,
+    values: Mapping[str, Mapping[str, Any]] | None = None,
     forms: Sequence[Form] = FORMS,
 ) -> Space:
     """The space `name` for a study of `steps` pipeline steps, which are `evaluations` of the UNet.
 
     fit: what gives plans the weights of the rule `fitted`, which the space then has; it must be given in every run of
-    the study or in none. schedulers: the further schedulers that plans of the space `joint` may name, each with the
-    evaluations of `steps` under it. forms: those that a unit may have in a mask, in an order that is the same in every
-    run of the study; with `zero` or `bypass` parts are removed too.
+    the study or in none. values: what plans of the space `joint` may have beside the pipeline's own, by the name of the
+    axis (`Setting.values`). forms: those that a unit may have in a mask, in an order that is the same in every run of
+    the study; with `zero` or `bypass` parts are removed too.
 
     Raises:
-        StudyError: for an unknown name, steps or evaluations below 1, schedulers for a space without that dimension, or
-            forms that there are not or that come twice.
+        StudyError: for an unknown name, steps or evaluations below 1, values for a space without that axis, or forms
+            that there are not or that come twice.
     """
     check_space(name)
     if steps < 1 or evaluations < 1:
         raise StudyError(
             f"a space needs at least 1 step and 1 evaluation, got {steps} and {evaluations}; give the study's --steps."
         )
-    if schedulers and name != JointSpace.name:
+    given = {axis: dict(several) for axis, several in (values or {}).items() if several}
+    if given and name != JointSpace.name:
         raise StudyError(
-            f"the space {name} has one scheduler, the pipeline's own; search others with the space {JointSpace.name}."
+            f"the space {name} has one {', one '.join(given)}, the pipeline's own; search others with the space "
+            f"{JointSpace.name}."
         )
     if not forms or len(set(forms)) < len(forms) or not set(forms) <= {*FORMS, *REMOVALS}:
         raise StudyError(
             f"a space has one or more of the forms {', '.join((*FORMS, *REMOVALS))}, each once; got {', '.join(forms)}."
         )
-    return _SPACES[name](Setting(architecture, steps, evaluations, fit, dict(schedulers or {}), tuple(forms)))
+    return _SPACES[name](Setting(architecture, steps, evaluations, fit, given, tuple(forms)))

@@ -1,4 +1,4 @@
-"""Local moves: a plan to one that differs in one thing. How a search goes on from the plans that already stand out.
+"""Local moves of masks and schedules: a plan to one that differs in one thing. `search_spaces.neighbour` chooses.
 
 Every move gives a valid plan or None where it does not apply. Masks move by what users think in: a unit, a layer or a
 block joins or leaves, or the cut of an output inheritance goes one node up or down the UNet.
@@ -6,80 +6,24 @@ block joins or leaves, or the cut of an output inheritance goes one node up or d
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from random import Random
 
-from explorer.errors import PlanError
 from explorer.plans.plan import InheritancePlan
-from explorer.plans.rules import RULES, Rule
 from explorer.plans.schedule import Periodic, Schedule, Segments
 from explorer.unet.mask import Form, Mask
-from search_spaces.joint import STEPS_OF_FIFTY
 from search_spaces.mask_genome import repair
 from search_spaces.schedule_genome import PERIODS, TAILS, written_out
-from search_spaces.space import Setting, with_rule
-
-ATTEMPTS = 20
+from search_spaces.space import Setting
 
 
-def neighbour(plan: InheritancePlan, setting: Setting, random: Random) -> InheritancePlan | None:
-    """A valid plan one move away that does something else than `plan`; None when none was found."""
-    key = plan.key(setting.evaluations_of(plan))
-    moves = MOVES if setting.others else tuple(move for move in MOVES if move is not move_scheduler)
-    rule = plan.rule.name
-    free = plan.with_rule(Rule()) if plan.rule.weights is not None else plan
-    for _ in range(ATTEMPTS):
-        move = random.choice(moves)
-        try:
-            moved = move(plan if move is move_rule else free, setting, random)
-            if moved is not None and free is not plan and move is not move_rule and rule in setting.rules:
-                moved = with_rule(moved, rule, setting)  # weights belong to one mask and schedule: they are fitted anew
-        except PlanError:  # such as a mask whose output ignores the sample
-            continue
-        if moved is None:
-            continue
-        moved = replace(moved, name=None)
-        if (moved.steps, moved.key(setting.evaluations_of(moved))) != (plan.steps, key):
-            return moved
-    return None
-
-
-def move_steps(plan: InheritancePlan, setting: Setting, random: Random) -> InheritancePlan | None:
-    """One place up or down the row of step counts; a schedule that is written out is stretched."""
-    counts = setting.fractions(STEPS_OF_FIFTY)
-    if plan.steps not in counts:
-        return None
-    to = counts.index(plan.steps) + random.choice((-1, 1))
-    if not 0 <= to < len(counts):
-        return None
-    schedule = _stretched(plan.schedule, setting.evaluations_of(plan), setting.at(counts[to], plan.scheduler))
-    return replace(plan, steps=counts[to], schedule=schedule)
-
-
-def move_scheduler(plan: InheritancePlan, setting: Setting, random: Random) -> InheritancePlan | None:
-    """Another scheduler of the study; a schedule that is written out is stretched."""
-    others = [name for name in setting.schedulers if name != plan.scheduler]
-    if not others:
-        return None
-    to = random.choice(others)
-    schedule = _stretched(plan.schedule, setting.evaluations_of(plan), setting.at(plan.steps, to))
-    return replace(plan, scheduler=to, schedule=schedule)
-
-
-def _stretched(schedule: Schedule, before: int, after: int) -> Schedule:
+def stretched(schedule: Schedule, before: int, after: int) -> Schedule:
     """The schedule of a run of `before` evaluations for one of `after`."""
     if not isinstance(schedule, Segments) or before == after:
         return schedule
     choices = schedule.resolve(before)
     return Segments.of([0, *(choices[i * before // after] for i in range(1, after))])
-
-
-def move_rule(plan: InheritancePlan, setting: Setting, random: Random) -> InheritancePlan | None:
-    """Another rule of the space; a fitted one belongs to the study's own scheduler."""
-    rules = setting.rules if plan.scheduler is None else RULES
-    others = [rule for rule in rules if rule != plan.rule.name]
-    return with_rule(plan, random.choice(others), setting)
 
 
 def move_period(plan: InheritancePlan, setting: Setting, random: Random) -> InheritancePlan | None:
@@ -170,15 +114,3 @@ def _with_mask(plan: InheritancePlan, number: int, mask: Mask) -> InheritancePla
         return None
     masks = (*plan.masks[:number], mask, *plan.masks[number + 1 :])
     return replace(plan, masks=masks)
-
-
-MOVES: tuple[Callable[[InheritancePlan, Setting, Random], InheritancePlan | None], ...] = (
-    move_steps,
-    move_scheduler,
-    move_rule,
-    move_period,
-    move_step,
-    move_group,
-    move_cut,
-    move_form,
-)

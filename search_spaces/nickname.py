@@ -11,17 +11,17 @@ plain controls: `DC0/P3+f2@20/DPMSolverMultistep`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import cast
 
 from explorer.plans.plan import InheritancePlan
-from explorer.plans.rules import suffix_of
+from explorer.plans.rules import rule_type
 from explorer.plans.schedule import Curve, Every, Schedule, Segments
-from explorer.plans.schedulers import short
 from explorer.plans.strategies import STRATEGIES
 from explorer.unet.architecture import Architecture
 from explorer.unet.mask import REMOVALS, Form, Mask, liveness
+from search_spaces.axes import choices, suffix
 
 LIKE = 0.3
 """Share of the nodes left out by either that a mask must have in common with a named one to go by its name."""
@@ -32,21 +32,21 @@ def nickname(plan: InheritancePlan) -> str:
     """The plan's own name where it has one."""
     if plan.name or not plan.masked:
         return plan.describe()
-    made = nickname_of(plan.architecture, plan.masks, plan.schedule, plan.rule.name, plan.steps, plan.scheduler)
+    further = {axis.name: axis.of(plan) for axis in choices()}
+    made = nickname_of(plan.architecture, plan.masks, plan.schedule, plan.rule.name, plan.steps, further)
     return made if plan.cast is None else plan.cast.prefix + made
 
 
 def nickname_of(
     architecture: Architecture, masks: Sequence[Mask], schedule: Schedule, rule: str, steps: int,
-    scheduler: str | None = None,
+    further: Mapping[str, str | None],
 ) -> str:  # fmt: skip
-    """As `nickname`, of a plan's parts: rows of a study are read without building their plans. scheduler: its name or
-    that without the ending; None for the pipeline's own."""
+    """As `nickname`, of a plan's parts: rows of a study are read without building their plans. further: the values
+    of the axes that a study may lack; None for the pipeline's own."""
     used = [masks[choice - 1] for choice in _choices(schedule) if choice <= len(masks)] or list(masks[:1])
     names = list(dict.fromkeys(mask_nickname(architecture, mask) for mask in used))
     shown = "·".join(names[:NAMED]) + ("·…" if len(names) > NAMED else "")
-    under = "" if scheduler is None else f"/{short(scheduler)}"
-    return f"{shown}/{_schedule(schedule)}{suffix_of(rule)}@{steps}{under}"
+    return f"{shown}/{_schedule(schedule)}{rule_type(rule).suffix}@{steps}{suffix(further)}"
 
 
 def mask_nickname(architecture: Architecture, mask: Mask) -> str:

@@ -24,8 +24,9 @@ from typing import TYPE_CHECKING, Any
 
 from explorer.plans.plan import InheritancePlan
 from explorer.plans.schedule import Curve, Every, Periodic, Schedule, Segments
-from explorer.unet.mask import Mask
+from explorer.unet.mask import REMOVALS, Mask
 from search_spaces.pieces import NEVER, PIECE_PERIODS, parse_pieces, piece
+from search_spaces.space import Setting
 
 if TYPE_CHECKING:
     from optuna.trial import BaseTrial
@@ -42,6 +43,12 @@ PIECES = range(2, 7)
 CHOICES = tuple(range(MOST_MASKS + 1))
 
 Guess = tuple[tuple[Mask, ...], dict[str, Any]]
+
+
+def schedules_of(setting: Setting) -> ScheduleGenome:
+    """The schedules of a study's plans: with those without an extract step where its masks may remove nodes."""
+    removes = any(form in REMOVALS for form in setting.forms)
+    return ScheduleGenome(setting.evaluations, (*FAMILIES, EVERY) if removes else FAMILIES)
 
 
 class ScheduleGenome:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from explorer.errors import PlanError
 from explorer.plans.plan import InheritancePlan
-from explorer.plans.rules import FITTED_RULES, RULES, Rule
+from explorer.plans.rules import FITTED_RULES, Rule, searched_rules
 from explorer.plans.strategies import PLAIN_STEPS, Fit
 from explorer.unet.architecture import Architecture
 from explorer.unet.mask import FORMS, Form, Mask
@@ -38,26 +38,31 @@ class Space(Protocol):
 class Setting:
     """What the plans of a study are for: architecture, pipeline steps, and the UNet evaluations of those steps.
 
-    fit: what gives a plan the weights of a fitted rule; without it no plan of the space has that rule. others: the
-    further schedulers that plans may name, each with the UNet evaluations of `steps` under it. forms: those that a
-    unit may have in a mask; those of removal (`explorer.unet.mask.REMOVALS`) need no training to be searched.
+    fit: what gives a plan the weights of a fitted rule; without it no plan of the space has that rule. values: of each
+    axis that a study may lack, by its name: the values that plans may have beside the pipeline's own, each with what a
+    space must know of it (`search_spaces.axes.base.Choice.known`). forms: those that a unit may have in a mask;
+    those of removal (`explorer.unet.mask.REMOVALS`) need no training to be searched.
     """
 
     architecture: Architecture
     steps: int
     evaluations: int
     fit: Fit | None = None
-    others: Mapping[str, int] = field(default_factory=dict)
+    values: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     forms: tuple[Form, ...] = FORMS
 
     @property
-    def schedulers(self) -> tuple[str | None, ...]:
-        """What plans may name; None is the study's own."""
-        return (None, *self.others)
+    def schedulers(self) -> Mapping[str, int]:
+        """The schedulers that plans may name, each with the UNet evaluations of `steps` under it."""
+        return self.values.get("scheduler", {})
+
+    def calibrates(self, plan: InheritancePlan) -> bool:
+        """Whether a calibration of the pipeline tells of the plan: it names none of `values`."""
+        return all(getattr(plan, name, None) is None for name in self.values)
 
     @property
     def rules(self) -> tuple[str, ...]:
-        return RULES if self.fit is None else (*RULES, FITTED_RULES[0])
+        return searched_rules(fitted=self.fit is not None)
 
     def at(self, steps: int, scheduler: str | None = None) -> int:
         """UNet evaluations of a run of `steps` under the study's scheduler, or another one. Raises PlanError for one
@@ -67,14 +72,14 @@ class Setting:
         with Heun. One pair of numbers tells both. A run of one step is one evaluation with all of them: PNDM has no
         second timestep to repeat.
         """
-        if scheduler is not None and scheduler not in self.others:
+        if scheduler is not None and scheduler not in self.schedulers:
             raise PlanError(
                 f"the study has no plans for {scheduler}; it has them for "
-                f"{', '.join(['its own scheduler', *self.others])}."
+                f"{', '.join(['its own scheduler', *self.schedulers])}."
             )
         if steps == 1:
             return 1
-        whole = self.evaluations if scheduler is None else self.others[scheduler]
+        whole = self.evaluations if scheduler is None else self.schedulers[scheduler]
         per_step = max(1, round(whole / self.steps))
         return max(1, per_step * steps + whole - per_step * self.steps)
 
@@ -150,9 +155,7 @@ def inherits(plan: InheritancePlan, evaluations: int) -> bool:
 
 
 def plan_of(
-    setting: Setting, masks: tuple[Mask, ...], schedule: Any, rule: str, steps: int | None = None,
-    scheduler: str | None = None,
-) -> InheritancePlan:  # fmt: skip
+    setting: Setting, masks: tuple[Mask, ...], schedule: Any, rule: str, steps: int | None = None
+) -> InheritancePlan:
     count = setting.steps if steps is None else steps
-    plan = InheritancePlan(setting.architecture, count, masks, schedule, scheduler=scheduler)
-    return with_rule(plan, rule, setting)
+    return with_rule(InheritancePlan(setting.architecture, count, masks, schedule), rule, setting)

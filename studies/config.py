@@ -14,12 +14,13 @@ from explorer.models.lora import parse_lora
 from explorer.models.sizes import LARGEST as LARGEST_SIDE
 from explorer.models.sizes import parse_resolution, resolution_text
 from explorer.plans.schedulers import OWN, check_name
+from explorer.quality.registry import METRICS
 from studies import removed
+from studies.metrics import SPEEDS
 from studies.names import check_study_name
 from studies.option import LARGEST, POSITIVE, Group, declared, option
 
 STORAGE_VARIABLE = "EXPLORER_STORAGE"  # a URL with a password is better there than where `ps` shows it
-LATENCY = {"latency": "minimize", "speedup": "maximize"}
 BASELINES = ("all", "short", "none")
 SAMPLERS = ("tpe", "nsgaii", "random")
 PROPOSALS = ("planned", "seeds", "sampler")
@@ -156,7 +157,7 @@ class SearchConfig:
     objectives: tuple[str, ...] = option(
         ("latency", "fd", "clip"),
         MEASURES,
-        "Comma-separated: latency, speedup, fd, fid, kid, is, clip, psnr, ssim, lpips.",
+        f"Comma-separated: {', '.join((*SPEEDS, *METRICS))}.",
         read=_names("objectives", "latency,fd,clip"),
         check=_some_objectives,
         write=",".join,
@@ -260,7 +261,7 @@ class SearchConfig:
 
     @property
     def quality_objectives(self) -> tuple[str, ...]:
-        return tuple(name for name in self.objectives if name not in LATENCY)
+        return tuple(name for name in self.objectives if name not in SPEEDS)
 
 
 OPTIONS = declared(SearchConfig)

@@ -11,16 +11,6 @@ from optuna.trial import BaseTrial
 from explorer.estimate import Estimate
 from explorer.plans.plan import InheritancePlan
 
-PREDICTED = "predicted_drift"
-"""The metric under which a plan's predicted drift is kept beside what was measured."""
-PREDICTED_COST = "predicted_cost"
-"""The same of its predicted cost (`Prediction.cost`): a share of the un-accelerated run's time."""
-
-UNSTEADY_LATENCY = "unsteady_latency"
-"""The metric under which seconds are kept that other work on the machine has disturbed, with all timed pairs. It is no
-score: nothing reads it as a latency."""
-
-
 Part = Literal["latency", "quality"]
 """What a worker measures of a plan when it does not measure all: latencies belong to the study's device alone."""
 LATENCY: Part = "latency"
@@ -58,7 +48,8 @@ class Scored:
     estimates: value with interval and n (`latency` in seconds per picture, `speedup` as a ratio). seconds: what the
     measurement cost. extractors: the features' name where the metric has some. samples: raw samples, kept as JSON.
     screened: why a race dropped the plan before all was measured; None for one that was scored whole. unsteady: why its
-    latency is not to be quoted and has to be measured again; `UNSTEADY_LATENCY` then stands in for the latency.
+    latency is not to be quoted and has to be measured again; the disturbed one is then under `UNSTEADY_LATENCY` of
+    `studies.metrics`.
     """
 
     estimates: Mapping[str, Estimate]

@@ -8,7 +8,7 @@ from typing import Any
 
 from explorer.compile_modes import CompileMode, compile_mode
 from explorer.errors import StudyError
-from explorer.plans.schedulers import OWN, short
+from search_spaces.axes import choices
 
 DIRECTIONS = ("minimize", "maximize")
 OF_THE_DEVICE = ("device", "driver", "torch", "threads")
@@ -88,8 +88,8 @@ class StudySettings:
 
 
 def scheduler_words(settings: StudySettings) -> str:
-    """The study's scheduler, and those that its plans may name besides."""
-    others = [short(name) for name in settings.extra.get("schedulers", ()) if name != OWN]
+    """The study's scheduler, and what its plans may have beside the pipeline's own."""
+    others = [name for axis in choices() for name in axis.among(settings)]
     return settings.scheduler + (f" (plans also of {', '.join(others)})" if others else "")
 
 

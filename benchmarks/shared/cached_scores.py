@@ -22,7 +22,8 @@ from explorer.errors import ExplorerError, PlanError, ScoreError, StudyError
 from explorer.estimate import Estimate
 from explorer.plans.plan import InheritancePlan
 from explorer.timing.profile import Profile
-from studies.scored import PREDICTED, QUALITY, Part, Scored
+from studies.metrics import PREDICTED
+from studies.scored import QUALITY, Part, Scored
 from studies.searching.session import Session
 
 CEILING = 60.0

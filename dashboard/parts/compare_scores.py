@@ -12,10 +12,9 @@ from plotly.subplots import make_subplots
 from dashboard.palette import palette, style
 from dashboard.parts.plan_scores import VERDICTS, difference_words
 from dashboard.wording import axis_words, score_words
-from studies.choosing.choice import direction_of
 from studies.choosing.paired import Difference
+from studies.metrics import AUXILIARY, direction_of
 from studies.results.rows import TrialRow
-from studies.results.summary import AUXILIARY
 from studies.settings import Objective
 
 COLOURS = {"better": "#0072B2", "worse": "#D55E00", "tied": "#8A8A8A"}

@@ -10,6 +10,7 @@ import numpy as np
 import streamlit as st
 
 from dashboard.wording import axis_words, plain
+from search_spaces.axes import AXES, Axis, Choice
 from studies.results.board import Board, Flags, Labels
 from studies.results.charts import SERIES
 
@@ -17,15 +18,6 @@ from studies.results.charts import SERIES
 def in_order(labels: Iterable[str]) -> list[str]:
     """Modes as people count: P2 before P10."""
     return sorted(labels, key=lambda text: [int(t) if t.isdigit() else t for t in re.split(r"(\d+)", text)])
-
-
-HELP = {
-    "Mode": "When features are extracted anew: P5 at every fifth evaluation, P5† with a full tail, N along DeepCache's "
-    "curve, free: written out step by step.",
-    "Kind": "What is inherited: residual branches, whole outputs, or both.",
-    "Rule": "What an inherited feature is: a copy, a forecast from earlier ones, or what was fitted.",
-    "Scheduler": "What the plan runs under: the pipeline's own, or one that it names.",
-}
 
 
 def filters(board: Board, metrics: list[str], view: tuple[str, str], study: int) -> Flags:
@@ -41,12 +33,10 @@ def filters(board: Board, metrics: list[str], view: tuple[str, str], study: int)
             "Series", families, selection_mode="multi", default=families, key=f"series-{study}", persist_state="session"
         )
         shown &= np.isin(board.series, chosen)
-        labelled = {"Mode": board.modes, "Kind": board.forms, "Rule": board.rules}
-        if len(set(board.schedulers.tolist())) > 1:
-            labelled["Scheduler"] = board.schedulers
-        for place, (title, labels) in zip(st.columns(len(labelled)), labelled.items(), strict=True):
+        labelled = [axis for axis in AXES if axis.name in board.axes and has_choice(axis, board.axes[axis.name])]
+        for place, axis in zip(st.columns(len(labelled)), labelled, strict=True):
             with place:
-                shown &= _labelled(labels, title, f"{title.lower()}-{study}")
+                shown &= _labelled(board.axes[axis.name], axis, f"{axis.title.lower()}-{study}")
         for place, metric in zip(_columns(len(metrics)), metrics, strict=True):
             with place:
                 shown &= _within(board, metric, study)
@@ -67,10 +57,15 @@ def _columns(count: int) -> list[st.delta_generator.DeltaGenerator]:
     return columns[:count]
 
 
-def _labelled(labels: Labels, title: str, key: str) -> Flags:
+def has_choice(axis: type[Axis], labels: Labels) -> bool:
+    """Whether a filter of the axis is shown: one that a study may lack has something to choose from."""
+    return not issubclass(axis, Choice) or len(set(labels.tolist())) > 1
+
+
+def _labelled(labels: Labels, axis: type[Axis], key: str) -> Flags:
     options = in_order(set(labels.tolist()))
     chosen = st.multiselect(
-        title, options, key=key, placeholder="all", help=HELP[title], persist_state="session"
+        axis.title, options, key=key, placeholder="all", help=axis.help, persist_state="session"
     )  # fmt: skip
     return np.isin(labels, chosen) if chosen else np.ones(len(labels), dtype=bool)
 

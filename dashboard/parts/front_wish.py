@@ -9,13 +9,12 @@ import streamlit as st
 from dashboard.context import PLAN, choose_trial, go
 from dashboard.wording import plain
 from explorer.errors import StudyError
-from studies.choosing.choice import Choice, Limit, Paired, Wish, choose, direction_of
+from studies.choosing.choice import Choice, Limit, Paired, Wish, choose
+from studies.metrics import direction_of, is_clip, is_paired, metric_of, of_pictures
 from studies.results.board import Board
-from studies.results.summary import AUXILIARY, LATENCIES
 
-# What compares with the un-accelerated pictures themselves is perfect for these: a loss in per cent says nothing.
-PAIRED = ("psnr", "ssim", "lpips")
-STARTS = {"psnr": 30.0, "ssim": 0.9, "lpips": 0.1}
+USUAL = 0.1
+"""The limit to begin with, of a paired metric that declares none."""
 
 
 @dataclass(frozen=True)
@@ -45,19 +44,22 @@ PER_CENT, TIMES, VALUE = "Per cent", "Times", "Value"
 def templates(board: Board) -> dict[str, Template]:
     """By the sentence that offers it, with `#` for the number."""
     made: dict[str, Template] = {}
-    quality = [metric for metric in board.columns if metric not in (*LATENCIES, *AUXILIARY)]
+    quality = of_pictures(board.columns)
     for metric in quality:
-        if metric.split("_")[0] in PAIRED:
+        if is_paired(metric):  # of which the un-accelerated pictures are perfect, so a loss in per cent says nothing
             side = "at least" if direction_of(metric, board.objectives) == "maximize" else "at most"
-            made[f"As fast as possible at {metric} of {side} #"] = Template(metric, VALUE, STARTS.get(metric, 0.1))
+            made[f"As fast as possible at {metric} of {side} #"] = Template(metric, VALUE, _usual(metric))
         elif board.control is not None and metric in board.control.scores:
             made[f"As fast as possible at a {metric} loss of at most # %"] = Template(metric, PER_CENT, 1.0)
     for metric in quality:
         made[f"The best {metric} at # times the speed or more"] = Template("speedup", TIMES, 2.0, goal=metric)
     # A loss in a score of the whole set is what most people ask for: CLIP first, where there is one.
-    return dict(
-        sorted(made.items(), key=lambda item: not (item[1].unit == PER_CENT and item[1].metric.startswith("clip")))
-    )
+    return dict(sorted(made.items(), key=lambda item: not (item[1].unit == PER_CENT and is_clip(item[1].metric))))
+
+
+def _usual(metric: str) -> float:
+    known = metric_of(metric)
+    return USUAL if known is None or known.usual is None else known.usual
 
 
 def wish(board: Board, study: int, paired: Paired | None) -> Choice | None:

@@ -9,9 +9,9 @@ import streamlit as st
 from dashboard.wording import interval, metric_words, number, plain, score_words
 from explorer.estimate import Estimate
 from studies.choosing.paired import Difference, difference
+from studies.metrics import SPEEDS, metric_of
 from studies.results.lineage import lineage
 from studies.results.rows import TrialRow
-from studies.results.summary import LATENCIES
 from studies.searching import findings
 from studies.storage.store import Store, StudyRecord
 
@@ -27,7 +27,8 @@ def show_metrics(study: StudyRecord, row: TrialRow, control: TrialRow | None) ->
     for column, name in zip(st.columns(len(names)), names, strict=True):
         score = row.scores[name]
         value = f"{score.value:.2f}x" if name == "speedup" else number(score.value)
-        column.metric("measured speed-up" if name == "speedup" else plain(metric_words(name)), value, border=True)
+        known = metric_of(name)
+        column.metric((known and known.axis) or plain(metric_words(name)), value, border=True)
         beside = ""
         if control is not None and name in control.scores and control.key != row.key and name != "speedup":
             beside = f"; un-accelerated {number(control.scores[name].value)}"
@@ -56,7 +57,7 @@ def compares(metric: str, control: TrialRow | None) -> bool:
     """Whether a difference from the un-accelerated pipeline says something: it is perfect in what compares pictures
     with its own."""
     score = None if control is None else control.scores.get(metric)
-    return score is not None and (metric in LATENCIES or score.high > score.low)
+    return score is not None and (metric in SPEEDS or score.high > score.low)
 
 
 def score_table(

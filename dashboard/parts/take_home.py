@@ -14,6 +14,7 @@ import streamlit as st
 from dashboard.context import storage
 from dashboard.wording import file_name
 from explorer.plans.plan import InheritancePlan
+from search_spaces.axes import choices
 from studies.results.rows import TrialRow
 from studies.storage.command_lines import command_line
 from studies.storage.store import Store, StudyRecord
@@ -26,7 +27,8 @@ def take_home(study: StudyRecord, row: TrialRow, plan: InheritancePlan) -> None:
         code, command = st.columns(2)
         with code:
             st.code(two_lines(folder), language="python")
-            put = "" if plan.scheduler is None else f" The plan puts a `{plan.scheduler}` on it."
+            applied = [axis.applied(value) for axis in choices() if (value := axis.of(plan)) is not None]
+            put = "".join(f" {each}" for each in applied)
             st.caption(
                 f"`pipe` is your diffusers pipeline; draw as always, with `num_inference_steps={plan.steps}`.{put}"
             )

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from dashboard.palette import SEQUENTIAL, palette, style
 from dashboard.pictures.steps import ROW, row_axis
 from dashboard.wording import axis_words, number
+from studies.metrics import PREDICTED
 from studies.predicting.calibration import Calibration
 from studies.results.charts import SERIES, group_of
 from studies.results.rows import TrialRow
-from studies.scored import PREDICTED
 
 Array = NDArray[np.float64]
 TALL = 26  # pixels of a row whose cells have their numbers written in

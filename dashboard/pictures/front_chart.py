@@ -13,7 +13,7 @@ import plotly.graph_objects as go
 from dashboard.palette import SEQUENTIAL, Palette, palette, style
 from dashboard.parts.proposed import mark
 from dashboard.wording import axis_words, number
-from studies.choosing.choice import direction_of
+from studies.metrics import direction_of
 from studies.pareto.front import non_dominated
 from studies.results.board import Board, Flags
 from studies.results.charts import SERIES

@@ -11,6 +11,8 @@ from dashboard.pictures.calibration import bars, effects_line, ends_of, error_ma
 from dashboard.views.page_front import clicked
 from dashboard.views.page_progress import duration
 from dashboard.wording import axis_words, plain, say
+from explorer.errors import PlanError
+from explorer.plans.rules import rule_type
 from studies.predicting import calibration
 from studies.predicting.calibration import Calibration, CalibrationState
 from studies.results.board import Board
@@ -20,10 +22,6 @@ from studies.storage.command_lines import command_line
 from studies.storage.store import Store, StudyRecord
 from studies.storage.tables import DONE, SCREENED
 
-RULES = {
-    "copy": "copy", "forecast1": "forecast, order 1", "forecast2": "forecast, order 2", "fitted": "fitted",
-    "fitted3": "fitted, 3 terms",
-}  # fmt: skip
 OVER_MASKS, OVER_RULES = "Every mask, one rule", "One mask, every rule"
 
 
@@ -108,7 +106,7 @@ def _errors(found: Calibration) -> None:
     )  # fmt: skip
     with st.container(horizontal=True):
         if view == OVER_MASKS:
-            rule = st.selectbox("Rule", design.rules, key="calibration-rule", format_func=_rule, width=220)
+            rule = st.selectbox("Rule", design.rules, key="calibration-rule", format_func=label_of, width=220)
             age = st.selectbox(
                 "Age", design.ages, index=min(1, len(design.ages) - 1), key="calibration-age", width=220,
                 format_func=_age, help="How long ago the features were extracted.",
@@ -119,7 +117,7 @@ def _errors(found: Calibration) -> None:
         else:
             mask = st.selectbox("Mask", list(design.masks), key="calibration-mask", width=220)
             values = np.concatenate([found.error_map(mask, rule).T for rule in design.rules])
-            rows, what = [f"{_rule(rule)}, age {age}" for rule in design.rules for age in design.ages], "rule"
+            rows, what = [f"{label_of(rule)}, age {age}" for rule in design.rules for age in design.ages], "rule"
     # One scale for every choice, so that a colour keeps its meaning.
     ends = ends_of(np.concatenate([found.error_map(mask, rule) for mask in design.masks for rule in design.rules]))
     st.plotly_chart(
@@ -135,8 +133,12 @@ def _errors(found: Calibration) -> None:
     )
 
 
-def _rule(rule: str) -> str:
-    return RULES.get(rule, rule)
+def label_of(rule: str) -> str:
+    """What a rule is, in a few words; its name where a later version measured one that is not known here."""
+    try:
+        return rule_type(rule).label
+    except PlanError:
+        return rule
 
 
 def _age(age: int) -> str:

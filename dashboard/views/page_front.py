@@ -24,10 +24,11 @@ from dashboard.parts.front_filters import filters
 from dashboard.parts.front_wish import wish
 from dashboard.pictures.front_chart import Drawn, View, front_chart
 from dashboard.wording import axis_words, metric_words, number, plain, say
+from search_spaces.axes import choices
 from studies.choosing.choice import Choice
 from studies.choosing.paired import against
+from studies.metrics import of_pictures
 from studies.results.board import Board, Flags
-from studies.results.summary import AUXILIARY, LATENCIES
 from studies.settings import scheduler_words
 from studies.storage.store import StudyRecord
 from studies.storage.tables import UNSTEADY
@@ -37,8 +38,8 @@ SERIES_COLOUR = "series"
 NICKNAMES = (
     "A plan without a name goes by a nickname: ~DC0/P3+f2@20 leaves out nearly what DC0 does (without ~: exactly "
     "that), extracts at every third evaluation, forecasts by order 2 and takes 20 steps. S5: written out, with 5 "
-    "extract steps; N5: along DeepCache's curve; 7u: 7 units left out, like no named mask. A scheduler that is not the "
-    "pipeline's own ends it. The column `in full` has its words."
+    "extract steps; N5: along DeepCache's curve; 7u: 7 units left out, like no named mask. "
+    f"{' '.join(axis.in_names for axis in choices())} The column `in full` has its words."
 )
 
 
@@ -84,7 +85,7 @@ def summary(study: StudyRecord, board: Board) -> str:
 def _quality(board: Board) -> list[str]:
     """The study's quality objectives, then the other scores that stand."""
     names = [objective.name for objective in board.objectives if objective.name in board.columns]
-    return [name for name in dict.fromkeys([*names, *board.columns]) if name not in (*LATENCIES, *AUXILIARY)]
+    return of_pictures(dict.fromkeys([*names, *board.columns]))
 
 
 def _ranged(board: Board) -> list[str]:

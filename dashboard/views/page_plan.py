@@ -26,7 +26,7 @@ from dashboard.step_costs import StepCosts, counted, timed
 from dashboard.wording import plain, say
 from explorer.errors import ModelError, PlanError, StudyError
 from explorer.plans.plan import InheritancePlan
-from explorer.plans.schedulers import short
+from search_spaces.axes import choices
 from studies.results.board import Board
 from studies.results.charts import group_of
 from studies.results.rows import TrialRow, trial
@@ -136,8 +136,9 @@ def _computed(store: Store, study: StudyRecord, plan: InheritancePlan, row: Tria
             st.metric(costs.ratio_name, f"{costs.ratio:.2f}x")
             st.caption(costs.ratio_words)
         st.metric("rule", plan.rule.name)
-        if plan.scheduler is not None:
-            st.metric("scheduler", short(plan.scheduler))
+        for axis in choices():
+            if (value := axis.of(plan)) is not None:
+                st.metric(axis.name, axis.shown(value))
     st.caption(
         "The UNet from its input (top left) down to the middle and up to its output (top right): R residual units, "
         "A attention units, arrows the samplers, dotted the skips of each level. Blue is computed in every evaluation, "

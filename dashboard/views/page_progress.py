@@ -16,7 +16,7 @@ from dashboard.parts.proposed import proposal_table
 from dashboard.pictures.progress_charts import Line, effects_chart, growth_chart
 from dashboard.views.page_studies import ago, workers_alive
 from dashboard.wording import axis_words, plain, say
-from studies.choosing.choice import direction_of
+from studies.metrics import direction_of, metric_of
 from studies.queue.heartbeats import ALIVE
 from studies.results.board import Board
 from studies.results.history import history, seconds_of
@@ -30,7 +30,6 @@ from studies.storage.tables import FAILED, SCREENED, plans
 # In these, studies may differ whose fronts are set against each other: they measure the same, and search otherwise.
 FREE = {"sampler", "sampler seed", "sampler arguments", "space", "calibrated"}
 SAMPLE = 1500  # plans that the importances are found from
-CEILING = {"psnr": 60.0}  # above it pictures are the same to any eye: 100 dB of the un-accelerated run must not rule
 
 
 def page() -> None:
@@ -182,7 +181,9 @@ def _importances(store: Store, study: StudyRecord, board: Board) -> None:
     found: Effects | None = None
     if len(names):
         scores = np.where(at >= 0, board.columns[metric].value[at], np.nan)
-        scores = np.minimum(scores, CEILING.get(metric, np.inf))
+        known = metric_of(metric)
+        if known is not None and known.ceiling is not None:  # 100 dB of the un-accelerated run must not rule
+            scores = np.minimum(scores, known.ceiling)
         shown = by_block(names, features) if level == "blocks" else (names, features)
         found = effects(shown[0], shown[1], scores)
     if found is None:

@@ -10,11 +10,11 @@ import streamlit as st
 
 from dashboard.context import FRONT, PROGRESS, board_of, go, open_store, set_study
 from dashboard.wording import plain
+from studies.metrics import SPEEDS
 from studies.queue.heartbeats import ALIVE, STALE_SECONDS
 from studies.queue.queue import Counts, counts
 from studies.results.history import History
 from studies.results.rows import TrialRow, WorkerRow, worker_rows
-from studies.results.summary import LATENCIES
 from studies.settings import scheduler_words
 from studies.storage.store import Store, StudyRecord
 
@@ -142,7 +142,7 @@ def _card(shown: Overview) -> None:
 def _best_words(shown: Overview) -> str:
     if shown.best is not None:
         return f"The best: {plain(shown.best.title)}"
-    quality = [o for o in shown.study.settings.objectives if o.name not in LATENCIES]
+    quality = [o for o in shown.study.settings.objectives if o.name not in SPEEDS]
     if not quality:
         return "this study measures no quality"
     return plain(f"plain@{shown.study.settings.steps}, which others are held against, is not scored yet")

@@ -17,7 +17,7 @@ from explorer.errors import PlanError
 from explorer.models.prompts import Prompt
 from explorer.plans.coefficients import MAX_WEIGHT, Coefficients, Row
 from explorer.plans.plan import InheritancePlan, resolve_run
-from explorer.plans.rules import FITTED_RULES, Rule, extrapolation
+from explorer.plans.rules import FITTED, FITTED_RULES, Rule, extrapolation, rule_type
 from explorer.plans.schedulers import scheduled
 from explorer.unet.architecture import Architecture
 from explorer.unet.mask import Feature, liveness
@@ -79,8 +79,8 @@ def fitted(plan: InheritancePlan, moments: Moments, rule: str = "fitted") -> Inh
     plan.check_runnable()
     if not any(liveness(plan.architecture, mask).reads for mask in plan.masks[: plan.masks_wanted]):
         return plan.with_rule(Rule())
-    order = 1 + FITTED_RULES.index(rule)
-    plan = plan.with_rule(Rule("forecast", order))  # its history is the fitted rule's
+    chosen = FITTED_RULES[rule]
+    plan = plan.with_rule(Rule("forecast", chosen.terms - 1))  # which reads as many extract steps
     run = resolve_run(plan, moments.evaluations)
     steps: dict[int, tuple[int, ...]] = {}
     rows: dict[Feature, dict[int, Row]] = {
@@ -93,10 +93,10 @@ def fitted(plan: InheritancePlan, moments: Moments, rule: str = "fitted") -> Inh
             continue
         reads = liveness(plan.architecture, plan.mask(choice)).reads
         if reads:  # a step that only removes nodes takes no weights
-            steps[i] = tuple(extracts[-order - 1 :])
+            steps[i] = tuple(extracts[-chosen.terms :])
         for feature in reads:
             rows[feature][i] = solve(moments.gram[feature], steps[i], i)
-    return plan.with_rule(Rule("fitted", order, Coefficients.of(moments.evaluations, steps, rows)))
+    return plan.with_rule(Rule(chosen.kind, chosen.order, Coefficients.of(moments.evaluations, steps, rows)))
 
 
 class Fitter:
@@ -109,11 +109,17 @@ class Fitter:
     def __init__(self, moments: Mapping[int, Moments]) -> None:
         self.moments = dict(moments)
 
-    def __call__(self, plan: InheritancePlan, rule: str = FITTED_RULES[0]) -> InheritancePlan:
+    def __call__(self, plan: InheritancePlan, rule: str = FITTED) -> InheritancePlan:
         moments = self.moments.get(plan.steps)
         if moments is not None and plan.scheduler in (None, moments.scheduler):
             return fitted(plan, moments, rule)
         return plan.with_rule(Rule())
+
+
+def weights_of(rule: str, gram: Array, sources: tuple[int, ...], at: int) -> Row:
+    """The weights of the rule of this name at the evaluation `at`, fitted to `gram` where the rule is."""
+    known = rule_type(rule)
+    return solve(gram, sources, at) if known.fitted else known.weigh(at, sources)
 
 
 def solve(gram: Array, sources: tuple[int, ...], at: int, ridge: float = RIDGE) -> Row:

@@ -8,21 +8,21 @@ the final latents move when one step's prediction is wrong.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from explorer.calibration.fitting import solve
+from explorer.calibration.fitting import weights_of
 from explorer.calibration.moments import Array, Moments
 from explorer.calibration.probe import Probe, storing
 from explorer.devices import clock_for
 from explorer.models.pictures import run
 from explorer.models.prompts import Prompt
 from explorer.models.workload import is_guided
-from explorer.plans.rules import extrapolation
+from explorer.plans.rules import rule_type, searched_rules
 from explorer.plans.strategies import STRATEGIES
 from explorer.runtime.combining import combine
 from explorer.unet.architecture import Architecture
@@ -32,7 +32,6 @@ from explorer.unet.variant import Variant
 
 MASKS = ("DC0", "DC1", "DC2", "EP", "CO6", "CO3", "RI", "AI")
 AGES = (1, 2, 4, 8)
-TERMS = {"copy": 1, "forecast1": 2, "forecast2": 3, "fitted": 2}
 NODE_AGE = 2
 """The age at which the nodes are measured one by one; other ages and rules follow from the features' moments."""
 
@@ -46,7 +45,7 @@ class Design:
     masks: Mapping[str, Mask]
     nodes: tuple[Feature, ...]
     ages: tuple[int, ...] = AGES
-    rules: tuple[str, ...] = tuple(TERMS)
+    rules: tuple[str, ...] = field(default_factory=searched_rules)
 
     @classmethod
     def of(
@@ -68,7 +67,7 @@ class Design:
 
     def sources(self, step: int, age: int, rule: str) -> tuple[int, ...]:
         """The extract steps of a rule at this age, ascending; empty where the run has not so many behind it."""
-        found = tuple(step - k * age for k in range(TERMS[rule], 0, -1))
+        found = tuple(step - k * age for k in range(rule_type(rule).terms, 0, -1))
         return found if found[0] >= 0 else ()
 
     @property
@@ -223,7 +222,7 @@ class _Watch:
         self.wrong[s] = self._error(self.mistaken[step], target)
 
     def _combined(self, feature: Feature, step: int, sources: tuple[int, ...], rule: str) -> Tensor:
-        weights = solve(self.moments.gram[feature], sources, step) if rule == "fitted" else extrapolation(step, sources)
+        weights = weights_of(rule, self.moments.gram[feature], sources, step)
         return combine([self.held[source][feature] for source in sources], weights)
 
     def _guided(self, noise: Tensor) -> Tensor:

@@ -189,20 +189,24 @@ def strategy(
     return fit(plan, rule) if to_fit and fit is not None else plan
 
 
+def plain_controls(architecture: Architecture, steps: int) -> Iterator[InheritancePlan]:
+    """plain@n for a study of `steps`, most steps first."""
+    counts = [steps, *(round(steps * n / 50) for n in PLAIN_STEPS)]
+    for count in dict.fromkeys(count for count in counts if count >= 1):
+        yield strategy(plain_name(count), unet=architecture)
+
+
 def baselines(
     architecture: Architecture, steps: int, *, modes: Iterable[str] = PAPER_MODES, complete: bool = True,
-    schedulers: Iterable[str] = (),
+    controls: Iterable[InheritancePlan] | None = None,
 ) -> Iterator[InheritancePlan]:  # fmt: skip
     """Every baseline of a study, controls first: plain@n, DeepCache by copy and forecast, EP, the 23 strategies.
 
     modes: sampling modes of the 23 strategies; the three of Table V give its 69 rows.
     complete: every DeepCache branch, mode and rule; otherwise the few of each that a short demonstration runs.
-    schedulers: further ones, of which each has its plain@n too.
+    controls: those of a study with further axes; by default plain@n.
     """
-    counts = [steps, *(round(steps * n / 50) for n in PLAIN_STEPS)]
-    for scheduler in (None, *schedulers):
-        for count in dict.fromkeys(count for count in counts if count >= 1):
-            yield strategy(plain_name(count, scheduler), unet=architecture)
+    yield from plain_controls(architecture, steps) if controls is None else controls
     if complete:
         deepcache = [(f"DC{b}", mode, rule) for b in range(3) for mode in DEEPCACHE_MODES for rule in RULES]
     else:

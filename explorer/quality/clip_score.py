@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 SCALE = 100.0
 """Papers report the cosine or 100 times it; here always 100 times, and the scale is stored with the score."""
 
-MINIMUM = 1
-
 
 def cosines(pictures: Array, prompts: Array) -> Array:
     """100 x cosine of each picture's embedding with its prompt's: rows of unit length (N, d), (N, d) -> (N,)."""

@@ -18,16 +18,19 @@ import numpy as np
 from explorer.bootstrap import centred_interval, resample_groups
 from explorer.errors import ScoreError
 from explorer.estimate import Estimate
+from explorer.quality.registry import METRICS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from explorer.bootstrap import Groups
+    from explorer.quality.features import Features
+    from explorer.quality.reference import Reference
 
     Array = NDArray[np.float64]
     Rows = NDArray[np.int64]
 
-MINIMUM = 2
+MINIMUM = METRICS["fd"].minimum
 """Pictures that a covariance needs."""
 
 _SMALL, _FEW, _MANY = 256, 40, 200
@@ -173,3 +176,11 @@ def paired_estimate(
         nuclear = float(np.linalg.svd(_centre(c) / (drawn - 1), compute_uv=False).sum())
         replicates.append(gap + traces - 2 * nuclear)
     return centred_interval(value, np.array(replicates), count, floor=0.0)
+
+
+def of_set(features: Features, reference: Reference | None, groups: Groups | None) -> Estimate:
+    """The metric `fd`: the distance of features from those of a reference."""
+    assert reference is not None
+    if reference.paired:
+        return paired_estimate(features.values, reference.features, groups=groups)
+    return estimate(features.values, reference.mean, reference.cov, groups=groups)

@@ -11,15 +11,18 @@ import numpy as np
 from explorer.bootstrap import centred_interval, resample_groups
 from explorer.errors import ScoreError
 from explorer.estimate import Estimate
+from explorer.quality.registry import METRICS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from explorer.bootstrap import Groups
+    from explorer.quality.features import Features
+    from explorer.quality.reference import Reference
 
     Array = NDArray[np.float64]
 
-MINIMUM = 2
+MINIMUM = METRICS["is"].minimum
 RESAMPLES = 200
 
 
@@ -58,3 +61,9 @@ def estimate(logits: Array, resamples: int = RESAMPLES, seed: int = 0, groups: G
         [_score(probabilities[chosen].mean(axis=0), float(entropy[chosen].mean())) for chosen in rows]
     )
     return centred_interval(value, replicates, len(logits), floor=1.0)
+
+
+def of_set(features: Features, reference: Reference | None, groups: Groups | None) -> Estimate:
+    """The metric `is`: the score of the features' class logits. No reference is read."""
+    assert features.logits is not None
+    return estimate(features.logits, groups=groups)

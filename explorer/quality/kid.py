@@ -14,15 +14,18 @@ import numpy as np
 from explorer.bootstrap import centred_interval, resample_groups
 from explorer.errors import ScoreError
 from explorer.estimate import Estimate
+from explorer.quality.registry import METRICS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from explorer.bootstrap import Groups
+    from explorer.quality.features import Features
+    from explorer.quality.reference import Reference
 
     Array = NDArray[np.float64]
 
-MINIMUM = 2
+MINIMUM = METRICS["kid"].minimum
 """Pictures that an unbiased estimate needs on each side."""
 
 RESAMPLES = 500
@@ -136,3 +139,11 @@ def estimate(
         own = own_term(reference, paired=paired, resamples=resamples, seed=seed, groups=groups)
     values = (_together if paired else _apart)(features, reference, _weights(count, resamples, seed, groups), own)
     return centred_interval(float(values[0]), values[1:], count)
+
+
+def of_set(features: Features, reference: Reference | None, groups: Groups | None) -> Estimate:
+    """The metric `kid`: the kernel distance of features from those of a reference."""
+    assert reference is not None
+    # where rows of a paired reference are resampled by prompt, its own term is another one for each grouping
+    own = None if reference.paired and groups is not None else reference.kernel_term
+    return estimate(features.values, reference.features, paired=reference.paired, groups=groups, own=own)

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
+    from explorer.quality.registry import Pair
+
     Array = NDArray[np.float64]
 
 PSNR_LIMIT = 100.0
@@ -99,3 +101,18 @@ def lpips(pictures: torch.Tensor, baseline: torch.Tensor, network: Any, device: 
         for ours, theirs in _pairs(pictures, baseline):
             values.append(network(ours.to(device), theirs.to(device), normalize=True).reshape(-1))
     return torch.cat(values).double().cpu().numpy()
+
+
+def psnr_of(pair: Pair) -> Array:
+    """The metric `psnr`: (N,)."""
+    return psnr(pair.pictures, pair.baseline)
+
+
+def ssim_of(pair: Pair) -> Array:
+    """The metric `ssim`: (N,)."""
+    return ssim(pair.pictures, pair.baseline)
+
+
+def lpips_of(pair: Pair) -> Array:
+    """The metric `lpips`: (N,)."""
+    return lpips(pair.pictures, pair.baseline, pair.network, pair.device)

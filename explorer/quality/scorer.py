@@ -12,11 +12,11 @@ from explorer.bootstrap import mean_estimate
 from explorer.errors import ScoreError
 from explorer.estimate import Estimate
 from explorer.models.prompts import Prompt, texts
-from explorer.quality import clip_score, frechet, inception_score, kid, paired
 from explorer.quality.clip_model import canonical_clip, load_clip
 from explorer.quality.features import Features, canonical_extractor, check_pictures, load_extractor
-from explorer.quality.metrics import METRICS, default_clip, find_metric, resolve
+from explorer.quality.metrics import default_clip, find_metric, resolve
 from explorer.quality.reference import BASELINE, Keep, Reference
+from explorer.quality.registry import METRICS, Pair
 
 if TYPE_CHECKING:
     import numpy as np
@@ -75,11 +75,13 @@ class Scorer:
             objective.name: find_metric(objective.name, self.extractor, self.clip_model)
             for objective in self.objectives
         }
-        kinds = {METRICS[metric].kind for metric in self._metrics.values()}
-        self._extract = load_extractor(self.extractor, device, allow_download) if "features" in kinds else None
-        self._clip = load_clip(self.clip_model, device) if "clip" in kinds else None
-        self._lpips = paired.load_lpips(device, allow_download) if "lpips" in self._metrics.values() else None
-        self._compares = any(metric in ("fd", "fid", "kid") for metric in self._metrics.values())
+        inputs = frozenset[str]().union(*(metric.inputs for metric in self._metrics.values()))
+        self._extract = load_extractor(self.extractor, device, allow_download) if "features" in inputs else None
+        self._clip = load_clip(self.clip_model, device) if "prompts" in inputs else None
+        self._networks = {
+            metric.name: metric.load(device, allow_download) for metric in self._metrics.values() if metric.load
+        }
+        self._compares = "reference" in inputs
         self._device = device
         self._baseline: tuple[torch.Tensor, Reference] | None = None
         if reference is not None and self._extract is not None:
@@ -109,10 +111,9 @@ class Scorer:
 
     def _check_count(self, count: int) -> None:
         for name, metric in self._metrics.items():
-            if count < METRICS[metric].minimum:
+            if count < metric.minimum:
                 raise ScoreError(
-                    f"{name} needs at least {METRICS[metric].minimum} pictures, and {count} was given; "
-                    "give more prompts."
+                    f"{name} needs at least {metric.minimum} pictures, and {count} was given; give more prompts."
                 )
 
     def measure(
@@ -131,14 +132,15 @@ class Scorer:
         raw.features = None if self._extract is None else self._extract(pictures)
         raw.seconds["features"] = time.perf_counter() - start
         for name, metric in self._metrics.items():
-            if METRICS[metric].kind != "features":
-                start = time.perf_counter()
-                raw.each[name] = (
-                    self._of_prompts(pictures, prompts, raw.features)
-                    if metric == "clip"
-                    else self.of_pairs(metric, pictures, baseline_pictures)
-                )
-                raw.seconds[name] = time.perf_counter() - start
+            if metric.of_set is not None:
+                continue
+            start = time.perf_counter()
+            raw.each[name] = (
+                self.of_pairs(metric.name, pictures, baseline_pictures)
+                if metric.of_prompts is None
+                else metric.of_prompts(*self._embeddings(pictures, prompts, raw.features))
+            )
+            raw.seconds[name] = time.perf_counter() - start
         return raw
 
     def estimates(self, raw: Raw, reference: Reference | None, groups: Groups | None = None) -> Scores:
@@ -152,19 +154,24 @@ class Scorer:
         scores.seconds["features"] = raw.seconds.get("features", 0.0)
         for name, metric in self._metrics.items():
             start = time.perf_counter()
-            if METRICS[metric].kind == "features":
+            if metric.of_set is not None:
                 assert raw.features is not None
-                scores[name] = _of_features(metric, raw.features, reference, groups)
+                scores[name] = metric.of_set(raw.features, reference, groups)
             else:
                 scores.each[name] = raw.each[name].tolist()
                 scores[name] = mean_estimate(raw.each[name], groups=groups)
             scores.seconds[name] = raw.seconds.get(name, 0.0) + time.perf_counter() - start
         return scores
 
+    @property
+    def frechet(self) -> list[str]:
+        """The true names of its Frechet distances, whose bias at few pictures is said and measured."""
+        return [name for name, metric in self._metrics.items() if metric.family == "fd"]
+
     def few(self, count: int) -> str | None:
         """In one sentence, why a Frechet distance of `count` pictures is no number to quote: there are fewer than its
         features have dimensions. None where there are enough, and where no Frechet distance is measured."""
-        names = [name for name, metric in self._metrics.items() if metric in ("fd", "fid")]
+        names = self.frechet
         if not names or self._extract is None:
             return None
         import torch
@@ -214,7 +221,10 @@ class Scorer:
             self._baseline = (baseline, made)
         return self._baseline[1]
 
-    def _of_prompts(self, pictures: torch.Tensor, prompts: Sequence[str | Prompt], features: Features | None) -> Array:
+    def _embeddings(
+        self, pictures: torch.Tensor, prompts: Sequence[str | Prompt], features: Features | None
+    ) -> tuple[Array, Array]:
+        """Of the pictures and of their prompts, (N, d) each."""
         assert self._clip is not None
         if len(prompts) != len(pictures):
             raise ScoreError(
@@ -224,7 +234,7 @@ class Scorer:
         shared = features is not None and features.embeddings is not None and self.clip_model == self.extractor
         rows = features.embeddings if shared and features is not None else self._clip.encode_pictures(pictures)
         assert rows is not None
-        return clip_score.cosines(rows, self._clip.encode_prompts(texts(prompts)))
+        return rows, self._clip.encode_prompts(texts(prompts))
 
     def of_pairs(self, metric: str, pictures: torch.Tensor, baseline: torch.Tensor | None) -> Array:
         """A paired metric alone: uint8 (N, 3, H, W) twice -> (N,). Raises ScoreError without the other pictures."""
@@ -232,23 +242,6 @@ class Scorer:
             raise ScoreError(
                 f"{metric} compares with the un-accelerated pictures, and none were given; make them first."
             )
-        if metric == "psnr":
-            return paired.psnr(pictures, baseline)
-        if metric == "ssim":
-            return paired.ssim(pictures, baseline)
-        return paired.lpips(pictures, baseline, self._lpips, self._device)
-
-
-def _of_features(
-    metric: str, features: Features, reference: Reference | None, groups: Groups | None = None
-) -> Estimate:
-    if metric == "is" and features.logits is not None:
-        return inception_score.estimate(features.logits, groups=groups)
-    assert reference is not None
-    if metric == "kid":
-        # where rows of a paired reference are resampled by prompt, its own term is another one for each grouping
-        own = None if reference.paired and groups is not None else reference.kernel_term
-        return kid.estimate(features.values, reference.features, paired=reference.paired, groups=groups, own=own)
-    if reference.paired:
-        return frechet.paired_estimate(features.values, reference.features, groups=groups)
-    return frechet.estimate(features.values, reference.mean, reference.cov, groups=groups)
+        compute = METRICS[metric].of_pairs
+        assert compute is not None
+        return compute(Pair(pictures, baseline, self._networks.get(metric), self._device))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -19,10 +19,12 @@ from explorer.files import write_whole
 from explorer.plans.plan import InheritancePlan, plain_name
 from explorer.plans.plan_files import PLAN_FILE
 from explorer.plans.strategies import PLAIN_STEPS, strategy
+from explorer.quality.registry import LEAST
 from explorer.unet.architecture import Architecture
+from search_spaces.axes import choices
 from studies.autotune import sharing
 from studies.autotune.sharing import SPARE, Split, baseline_count, split_budget
-from studies.certificates.certify import LEAST, certify, clip_metric
+from studies.certificates.certify import certify, clip_metric
 from studies.certificates.document import certificate_folder
 from studies.certificates.export import exported_plan, set_aside, write_export
 from studies.certificates.held_out import check_held_out
@@ -55,18 +57,23 @@ FIRST_LOOK = 0.35  # of a certificate's pictures, after which a claim that fails
 Say = Callable[[str], None]
 
 
-def first_plans(architecture: Architecture, steps: int, schedulers: Sequence[str] = ()) -> list[InheritancePlan]:
-    """The controls and named strategies in the order in which they are worth trying when time is short. schedulers:
-    further ones, of which each has its controls of fewer steps beside the own one's."""
+def first_plans(
+    architecture: Architecture, steps: int, values: Mapping[str, Iterable[str]] | None = None
+) -> list[InheritancePlan]:
+    """The controls and named strategies in the order in which they are worth trying when time is short. values: beside
+    the pipeline's own, by the name of the axis; each has its controls of fewer steps too."""
     names = ["DC0/P3+f2", "DC0/P2+f2", "DC1/P3+f2", "DC0/P5+f2", "DC2/P3+f2", "DC0/P3", "DC1/P5+f2", "DC2/P5+f2"]
     names += ["DC1/P2+f2", "CO6/P3+f2", "DC2/P2+f2", "DC1/P3", "DC2/P3", "CO6/P2+f2", "DC0/P5", "CO6/P5†"]
     plain = list(dict.fromkeys(max(1, round(steps * n / 50)) for n in PLAIN_STEPS if round(steps * n / 50) < steps))
-    own_first = (None, *schedulers)
-    controls = [strategy(plain_name(count, name), unet=architecture) for count in plain for name in own_first]
+    further = [(axis, value) for axis in choices() for value in (values or {}).get(axis.name, ())]
+    controls: list[list[InheritancePlan]] = []
+    for count in plain:
+        own = strategy(plain_name(count), unet=architecture)
+        controls.append([own, *(axis.control(own, value) for axis, value in further)])
     named = [strategy(name, steps=steps, unet=architecture) for name in names]
     mixed = [strategy(f"plain@{steps}", unet=architecture)]
     for i, plan in enumerate(named):
-        mixed += controls[i * len(own_first) : (i + 1) * len(own_first)]
+        mixed += controls[i] if i < len(controls) else []
         mixed.append(plan)
     return mixed
 
@@ -170,7 +177,7 @@ def begin(tuning: Tuning) -> Session:
     check_held_out(open_session(tuning.certifying, session.evaluator.pipe), session.settings)
     if tuning.split is None:
         speed = probe(session)
-        if session.other_schedulers:  # of whose plans a calibration tells nothing
+        if session.space.setting.values:  # of whose plans a calibration tells nothing
             speed = replace(speed, calibration=0.0)
         tuning.split = split_budget(tuning.budget, tuning.spent, speed, len(session.evaluator.prompts))
     split = tuning.split
@@ -207,7 +214,7 @@ def search(tuning: Tuning, session: Session, store: Store) -> tuple[Session, Stu
         session = calibrated(store, study, session, partial(_calibrated, tuning))
     except OutOfTime as error:
         tuning.say(f"{error}; plans are proposed without it")
-    first = first_plans(session.architecture, session.config.steps, session.other_schedulers)
+    first = first_plans(session.architecture, session.config.steps, session.space.setting.values)
     first = first[: baseline_count(split.plans)]
     enqueue(store, study, first, session.space, session.evaluator.evaluations)
     seconds = tuning.left - split.certificate_seconds

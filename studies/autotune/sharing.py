@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from explorer.errors import StudyError
-from studies.certificates.certify import LEAST
+from explorer.quality.registry import LEAST
 from studies.searching.pace import Speed
 from studies.searching.preparation import WORTH
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from search_spaces.axes import alone
 from studies.autotune.autotune import AutotuneResult
 from studies.autotune.sharing import GOOD_PLANS
 from studies.certificates.document import PLAN
@@ -61,8 +62,8 @@ def _plain(result: AutotuneResult) -> list[str]:
     """The control that inheritance must beat."""
     rival = fastest_plain(result.found, result.bounds)
     if result.chosen is not None and result.chosen.plain:
-        if result.chosen.row.facts.scheduler is not None:
-            return ["Nothing beats another scheduler alone here: the choice takes plain steps of it."]
+        for other in alone([result.chosen.row.facts]):
+            return [f"Nothing beats {other} here: the choice takes plain steps of it."]
         return ["Nothing beats fewer steps here: the choice only takes fewer plain steps and inherits nothing."]
     if result.chosen is None:
         return []

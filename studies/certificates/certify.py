@@ -24,7 +24,7 @@ from explorer.files import write_whole
 from explorer.models.pictures import as_png, check_informative
 from explorer.plans.plan import InheritancePlan, plain_name
 from explorer.plans.strategies import strategy
-from explorer.quality import metrics
+from explorer.quality.registry import LEAST
 from explorer.quality.scorer import Raw, Scorer
 from explorer.timing.anatomy import anatomy
 from search_spaces.nickname import nickname
@@ -43,9 +43,9 @@ from studies.certificates.document import (
 from studies.certificates.export import shareable, versions
 from studies.certificates.page import page_html
 from studies.choosing.judgement import PlainRival, QualityLimits, judge
+from studies.metrics import is_clip
 from studies.searching.session import Session
 
-LEAST = metrics.LEAST
 WORST = 6
 CertifyProgress = Callable[[int, int, float | None], None]
 
@@ -53,7 +53,7 @@ CertifyProgress = Callable[[int, int, float | None], None]
 def clip_metric(scorer: Scorer) -> str:
     """The true name of the scorer's CLIP score. Raises ScoreError when it has none."""
     for objective in scorer.objectives:
-        if objective.name == "clip" or objective.name.startswith("clip_"):
+        if is_clip(objective.name):
             return objective.name
     raise ScoreError("a certificate needs a CLIP score; add clip to the objectives.")
 

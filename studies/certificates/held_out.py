@@ -7,6 +7,7 @@ from dataclasses import replace
 from explorer.errors import ExplorerError, StudyError
 from explorer.models.prompts import load_prompts
 from studies.config import SearchConfig
+from studies.metrics import is_clip
 from studies.searching.session import Session
 from studies.settings import StudySettings
 
@@ -17,7 +18,7 @@ FRESH_SEED = 1_000_000_000
 def held_out(config: SearchConfig, prompts: str | None = None) -> SearchConfig:
     """The options of a certificate for what a search with `config` found: `prompts`, or the held-out set that goes
     with the search's, fresh seeds, and a CLIP score in any case. Raises StudyError where the user must name prompts."""
-    if not any(name == "clip" or name.startswith("clip_") for name in config.objectives):
+    if not any(map(is_clip, config.objectives)):
         config = replace(config, objectives=(*config.objectives, "clip"))
     known = {"emoji-search": "emoji-certificate", "hub-search": "hub-certificate"}
     chosen = prompts or known.get(config.prompts or ("emoji-search" if config.model == "emoji" else "hub-search"))

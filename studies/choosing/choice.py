@@ -13,23 +13,13 @@ from dataclasses import dataclass, field, replace
 
 from explorer.errors import StudyError
 from explorer.estimate import Estimate
+from studies.metrics import SPEEDS, direction_of
 from studies.results.rows import TrialRow
-from studies.results.summary import LATENCIES
-from studies.settings import Objective
 from studies.storage.judged import judged
 from studies.wording import ratio
 
 Paired = Callable[[TrialRow, str], Estimate | None]
 """A plan's value of a metric less the un-accelerated one, paired; None where the pictures' values were not kept."""
-
-HIGHER = ("speedup", "clip", "psnr", "ssim", "is")
-"""Metrics of which more is better, by the beginning of their names; of all others less is."""
-
-
-def direction_of(metric: str, objectives: Sequence[Objective] = ()) -> str:
-    """`minimize` or `maximize`: the study's own word for its objectives, otherwise what the metric means."""
-    known = {objective.name: objective.direction for objective in objectives}
-    return known.get(metric) or ("maximize" if metric.split("_")[0] in HIGHER else "minimize")
 
 
 @dataclass(frozen=True)
@@ -233,7 +223,7 @@ def choose(
 def _words(choice: Choice, wish: Wish, bounds: Sequence[Bound], of: int) -> str:
     limits = " and ".join(bound.words for bound in bounds)
     metrics = list(dict.fromkeys(bound.limit.metric for bound in bounds))
-    goal = "fastest" if wish.goal in LATENCIES else f"best in {wish.goal}"
+    goal = "fastest" if wish.goal in SPEEDS else f"best in {wish.goal}"
     if choice.plan is None:
         if choice.nearest is None:
             return f"No plan has the scores that this needs ({', '.join(sorted({wish.goal, *metrics}))})."

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from explorer.bootstrap import mean_estimate
 from explorer.estimate import Estimate
-from studies.choosing.choice import Paired, direction_of
+from studies.choosing.choice import Paired
+from studies.metrics import direction_of
 from studies.results.rows import TrialRow, samples
 from studies.settings import Objective
 from studies.storage.store import Store, StudyRecord

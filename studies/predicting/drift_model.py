@@ -16,13 +16,13 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from explorer.calibration.fitting import solve
+from explorer.calibration.fitting import weights_of
 from explorer.calibration.moments import Moments
 from explorer.calibration.step_errors import NODE_AGE
 from explorer.errors import PlanError
 from explorer.plans.plan import InheritancePlan, resolve_run
-from explorer.plans.rules import extrapolation
 from explorer.unet.mask import Feature, Mask, liveness
+from search_spaces.axes import uncalibrated
 from studies.predicting.calibration import Calibration
 from studies.scored import Prediction
 
@@ -68,10 +68,11 @@ class DriftModel:
 
     def drift(self, plan: InheritancePlan) -> float:
         """See `Prediction`. 0 for the un-accelerated run. Raises PlanError for what was not calibrated: a number of
-        steps, any other scheduler than the study's, removed nodes; and for a plan that cannot be run."""
+        steps, removed nodes, and what `search_spaces.axes` knows of, such as another scheduler than the study's; and
+        for a plan that cannot be run."""
         plan.check_runnable()
-        if plan.scheduler is not None:
-            raise PlanError(f"runs of {plan.scheduler} were not calibrated, so their drift is not predicted.")
+        if reason := uncalibrated(plan):
+            raise PlanError(f"{reason}, so their drift is not predicted.")
         count = self.evaluations(plan)
         if count != self.moments.evaluations and plan.steps not in self.calibration.plain:
             raise PlanError(f"a run of {plan.steps} steps was not calibrated, so its drift is not predicted.")
@@ -160,8 +161,7 @@ class DriftModel:
                         continue
                     total = 0.0
                     for feature in mask.entries:
-                        gram = self.moments.gram[feature]
-                        weights = solve(gram, sources, step) if rule == "fitted" else extrapolation(step, sources)
+                        weights = weights_of(rule, self.moments.gram[feature], sources, step)
                         error = self.moments.error(feature, step, sources, weights)
                         total += (error * math.exp(self._gain(feature)[s])) ** 2
                     if total > 0:

@@ -5,36 +5,38 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from explorer.plans.plan import InheritancePlan, resolve_run
-from explorer.plans.rules import FITTED_RULES, RULES
+from search_spaces.axes import AXES, PlanRun
 
 if TYPE_CHECKING:
     from studies.predicting.drift_model import DriftModel
 
 LEAST_DRIFT = 1e-3
 """Drift below which pictures of 8 bits are the same."""
-_KINDS = (*RULES, *FITTED_RULES)
-LENGTHS = (1.5, 0.3, 0.3, 0.15, 0.15, 0.15, 0.15, *(1.0 for _ in _KINDS))
-"""Of each of the features of `describe`: how far apart plans have little in common (`studies.proposing.surrogate`)."""
+_DRIFT, _COST, _KIND = 1.5, 0.3, 1.0
+
+
+def lengths() -> tuple[float, ...]:
+    """Of each of the features of `describe`: how far apart plans have little in common
+    (`studies.proposing.surrogate`)."""
+    kinds = [_KIND for axis in AXES for _ in axis.kinds()]
+    return (_DRIFT, _COST, *(length for axis in AXES for length in axis.lengths), *kinds)
 
 
 def describe(plan: InheritancePlan, predictor: DriftModel) -> list[float]:
-    """The plan in numbers: log of the predicted drift, predicted cost, evaluations over those of the un-accelerated
-    run, share and mean place of the extract steps, mean and spread of the inherit steps' times, and the rule.
+    """The plan in numbers: log of the predicted drift, predicted cost, the numbers of every axis, then 1 for the kind
+    that the plan is and 0 for others, of every axis that has kinds.
 
     Raises:
         ExplorerError: for a plan that cannot run, or that the calibration does not reach.
     """
     found = predictor(plan)
-    count = predictor.evaluations(plan)
-    choices = resolve_run(plan, count).choices
-    extracts = [i for i, choice in enumerate(choices) if not choice]
+    choices = resolve_run(plan, predictor.evaluations(plan)).choices
     of_mask = {choice: predictor.time(plan.mask(choice).effective(plan.architecture)) for choice in {*choices} - {0}}
     times = [of_mask[choice] for choice in choices if choice] or [1.0]
+    run = PlanRun(plan, choices, times, predictor.moments.evaluations)
+    kinds = [float(axis.kind(plan) == kind) for axis in AXES for kind in axis.kinds()]
     return [
-        math.log(max(found.drift, LEAST_DRIFT)), found.cost, count / predictor.moments.evaluations,
-        len(extracts) / count, float(np.mean(extracts or [0])) / count, float(np.mean(times)), float(np.std(times)),
-        *(float(plan.rule.name == name) for name in _KINDS),
+        math.log(max(found.drift, LEAST_DRIFT)), found.cost,
+        *(number for axis in AXES for number in axis.encode(run)), *kinds,
     ]  # fmt: skip

@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
-from studies.config import LATENCY
+from studies.metrics import SPEEDS
 from studies.pareto.front import Array
 from studies.pareto.scale import Scale
-from studies.proposing.descriptors import LEAST_DRIFT, LENGTHS
+from studies.proposing.descriptors import LEAST_DRIFT, lengths
 from studies.proposing.surrogate import Surrogate
 from studies.settings import Objective
 
@@ -42,9 +42,9 @@ class Outlook:
         scale: Scale | None,
         dropped: Array | None = None,
     ) -> None:
-        self._timed = next((k for k, each in enumerate(objectives) if each.name in LATENCY), None)
+        self._timed = next((k for k, each in enumerate(objectives) if each.name in SPEEDS), None)
         self._speedup = self._timed is not None and objectives[self._timed].direction == "maximize"
-        quality = [k for k, each in enumerate(objectives) if each.name not in LATENCY]
+        quality = [k for k, each in enumerate(objectives) if each.name not in SPEEDS]
         self._scale = scale
         self._time: Surrogate | None = None
         self._quality: Surrogate | None = None
@@ -63,14 +63,14 @@ class Outlook:
             self.corner = (scale.corner[0], scale.corner[0])
         near = self._nearest(rows, measured)
         if self._timed is not None:
-            self._time = Surrogate(rows[near], np.log(seconds[near]) - np.log(rows[near, 1]), LENGTHS)
-        self._quality = Surrogate(rows[near], measured[near], LENGTHS)
+            self._time = Surrogate(rows[near], np.log(seconds[near]) - np.log(rows[near, 1]), lengths())
+        self._quality = Surrogate(rows[near], measured[near], lengths())
         self.points = np.stack(self(rows[near])[:2], axis=1)
         if dropped is not None and len(dropped):
             time, foretold, _ = self(dropped)
             at_best = np.maximum(foretold, front_at(time, self.points, self.corner))
             self._quality = Surrogate(
-                np.concatenate([rows[near], dropped]), np.concatenate([measured[near], at_best]), LENGTHS
+                np.concatenate([rows[near], dropped]), np.concatenate([measured[near], at_best]), lengths()
             )
             self.points = np.stack(self(rows[near])[:2], axis=1)
 

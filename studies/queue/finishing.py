@@ -9,9 +9,9 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from explorer.errors import StudyError
-from studies.config import LATENCY as LATENCIES
+from studies.metrics import SPEEDS, UNSTEADY_LATENCY
 from studies.queue.queue import Claim
-from studies.scored import LATENCY, QUALITY, UNSTEADY_LATENCY, Part, Scored
+from studies.scored import LATENCY, QUALITY, Part, Scored
 from studies.storage import pictures
 from studies.storage.store import Store, StudyRecord
 from studies.storage.tables import (
@@ -56,7 +56,7 @@ def finish(store: Store, study: StudyRecord, claim: Claim, scored: Scored, devic
     """
     missing = [
         name for name in _objectives(study, claim.part)
-        if name not in scored.estimates and not (scored.unsteady is not None and name in LATENCIES)
+        if name not in scored.estimates and not (scored.unsteady is not None and name in SPEEDS)
     ]  # fmt: skip
     if missing and scored.screened is None:
         raise StudyError(
@@ -115,7 +115,7 @@ def _replace(connection: Connection, claim: Claim, rows: list[dict[str, Any]]) -
 def _objectives(study: StudyRecord, part: Part | None) -> list[str]:
     """The names of the objectives that measuring this part gives."""
     names = [objective.name for objective in study.settings.objectives]
-    return names if part is None else [name for name in names if (name in LATENCIES) == (part == LATENCY)]
+    return names if part is None else [name for name in names if (name in SPEEDS) == (part == LATENCY)]
 
 
 def fail(store: Store, claim: Claim, reason: str) -> bool:

@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from explorer.plans.schedulers import short
+from search_spaces.axes import AXES
 from studies.pareto.front import Array, non_dominated
 from studies.pareto.ties import tied
 from studies.results.charts import group_of
@@ -36,34 +36,27 @@ class Column:
 @dataclass(frozen=True)
 class Board:
     """rows: every plan of the study. measured: the n that have a measured speed-up, in the same order; all columns are
-    theirs. columns: by metric. series, modes, forms, rules: (n,) labels, `studies.results.charts.SERIES` and
-    `PlanFacts`. schedulers: (n,) what each ran under, `PNDM` or `DPMSolverMultistep`."""
+    theirs. columns: by metric. series: (n,) labels, `studies.results.charts.SERIES`. axes: (n,) labels by the name of
+    each axis of the search that has a filter."""
 
     settings: StudySettings
     rows: list[TrialRow]
     measured: list[TrialRow]
     columns: dict[str, Column]
     series: Labels
-    modes: Labels
-    forms: Labels
-    rules: Labels
-    schedulers: Labels
+    axes: dict[str, Labels]
 
     @classmethod
     def of(cls, rows: list[TrialRow], settings: StudySettings) -> Board:
         measured = [row for row in rows if row.state == DONE and "speedup" in row.scores]
         names = dict.fromkeys(name for row in measured for name in row.scores)
-        own = short(settings.scheduler)
         return cls(
             settings,
             rows,
             measured,
             {name: _column(measured, name) for name in names},
             _labels(group_of(row) for row in measured),
-            _labels(row.facts.mode for row in measured),
-            _labels(row.facts.form for row in measured),
-            _labels(row.facts.rule for row in measured),
-            _labels(row.facts.scheduler or own for row in measured),
+            {axis.name: _labels(axis.label(row.facts, settings) for row in measured) for axis in AXES if axis.title},
         )
 
     def __len__(self) -> int:

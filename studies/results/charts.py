@@ -10,9 +10,10 @@ from plotly.subplots import make_subplots
 
 from explorer.errors import StudyError
 from explorer.files import write_whole
+from studies.metrics import SPEEDS
 from studies.pareto.front import losses, non_dominated
 from studies.results.rows import TrialRow
-from studies.results.summary import LATENCIES, scored_rows
+from studies.results.summary import scored_rows
 from studies.settings import Objective
 from studies.storage.judged import judged
 
@@ -51,7 +52,7 @@ def front_figure(rows: list[TrialRow], objectives: tuple[Objective, ...], title:
     The trial's number stands in each point's `customdata`. Raises StudyError when nothing has been scored.
     """
     scored = [row for row in scored_rows(rows, objectives) if row.speedup is not None]
-    quality = [objective for objective in objectives if objective.name not in LATENCIES]
+    quality = [objective for objective in objectives if objective.name not in SPEEDS]
     if not scored:
         raise StudyError("nothing has been scored in this study yet, so there is no front to draw; run the search on.")
     if not quality:
@@ -64,7 +65,7 @@ def front_figure(rows: list[TrialRow], objectives: tuple[Objective, ...], title:
             if members:
                 figure.add_trace(_points(name, members, objective, colour, symbol, column == 1), row=1, col=column)
         figure.add_trace(_front_line(scored, objective, column == 1), row=1, col=column)
-        figure.update_xaxes(title_text="measured speed-up", ticksuffix="x", row=1, col=column)
+        figure.update_xaxes(title_text=SPEEDS["speedup"].axis, ticksuffix="x", row=1, col=column)
         figure.update_yaxes(title_text=f"{objective.name} ({better})", row=1, col=column)
     figure.update_layout(
         title=escape(title), template="simple_white", legend={"orientation": "h", "y": -0.18},

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import sqlalchemy as sa
 
+from studies.metrics import is_paired
 from studies.results.rows import TrialRow
-from studies.scoring.racing import PAIRED
 from studies.settings import Objective
 from studies.storage.store import Store, StudyRecord
 from studies.storage.tables import DONE, SCREENED, measurements, plans
@@ -35,7 +35,7 @@ def shared_drift(
     if not looked:
         return None
     prompts, known = min(looked), {row.key for row in rows}
-    metrics = dict.fromkeys([DRIFT, *(each.name for each in objectives if each.name in PAIRED)])
+    metrics = dict.fromkeys([DRIFT, *(each.name for each in objectives if is_paired(each.name))])
     query = sa.select(plans.c.key, measurements.c.metric, measurements.c.samples).join(
         plans, measurements.c.plan_id == plans.c.id
     )

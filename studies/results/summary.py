@@ -8,17 +8,13 @@ from typing import Any
 import numpy as np
 from scipy.stats import spearmanr
 
+from studies.metrics import PREDICTED, PREDICTED_COST, SPEEDS, direction_of
 from studies.pareto.front import dominates, hypervolume
 from studies.pareto.scale import Scale
 from studies.results.rows import TrialRow, front_rows, objective_losses
-from studies.results.shared import Shared
-from studies.scored import PREDICTED, PREDICTED_COST, UNSTEADY_LATENCY
+from studies.results.shared import DRIFT, Shared
 from studies.settings import Objective
 from studies.storage.tables import DONE, SCREENED, UNSTEADY
-
-LATENCIES = ("latency", "speedup")
-AUXILIARY = ("cache_mib", "predicted_latency", PREDICTED, PREDICTED_COST, UNSTEADY_LATENCY)
-"""Kept with a trial and no score of it: what its features take, what was predicted of it, and disturbed timings."""
 
 
 def scored_rows(rows: list[TrialRow], objectives: tuple[Objective, ...]) -> list[TrialRow]:
@@ -39,7 +35,7 @@ def without_loss(rows: list[TrialRow], objectives: tuple[Objective, ...], steps:
     plain = plain_row(rows, steps)
     if plain is None:
         return []
-    quality = [o for o in objectives if o.name not in LATENCIES and _tells(plain, o.name)]
+    quality = [o for o in objectives if o.name not in SPEEDS and _tells(plain, o.name)]
     if not quality:
         return []
 
@@ -143,7 +139,7 @@ def agreements(
     Plans that a race screened out would leave a selected sample behind them, so where there are some, paired metrics
     are compared on the prompts that all plans `shared`. Other metrics are not measured of them.
     """
-    metrics = {"psnr": "maximize"} | {o.name: o.direction for o in objectives if o.name not in LATENCIES}
+    metrics = {DRIFT: direction_of(DRIFT)} | {o.name: o.direction for o in objectives if o.name not in SPEEDS}
     found = []
     for metric, direction in metrics.items():
         sign = -1.0 if direction == "maximize" else 1.0

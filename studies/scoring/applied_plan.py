@@ -11,8 +11,11 @@ from typing import TYPE_CHECKING, Any
 from explorer.bootstrap import mean_estimate
 from explorer.errors import ScoreError
 from explorer.estimate import Estimate
+from explorer.quality.registry import DRIFT
+from search_spaces.axes import names_nothing
 from studies.device_lock import on_device
-from studies.scored import LATENCY, QUALITY, UNSTEADY_LATENCY, Part, Scored, together
+from studies.metrics import CACHE, PREDICTED_LATENCY, UNSTEADY_LATENCY, is_clip
+from studies.scored import LATENCY, QUALITY, Part, Scored, together
 from studies.scoring.racing import rungs
 from studies.scoring.sheet import Sheet, first_and_worst, shared_out
 
@@ -25,9 +28,6 @@ if TYPE_CHECKING:
     from studies.scoring.picture_maker import PictureMaker
     from studies.scoring.predictor import Predictor
     from studies.scoring.racing import Race
-
-DRIFT = ("psnr", "ssim")
-"""What every look of a race measures and keeps, whatever decides."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,10 +119,10 @@ class AppliedPlan:
         kept = "latency" if steady else UNSTEADY_LATENCY
         estimates[kept] = latency.seconds
         held = self.handle.peak_cache_bytes / 2**20  # of the loop that was timed
-        estimates["cache_mib"] = Estimate(held, held, held, 1)
+        estimates[CACHE] = Estimate(held, held, held, 1)
         predicted = self.predictions.latency(self.plan)
         if predicted is not None:
-            estimates["predicted_latency"] = predicted
+            estimates[PREDICTED_LATENCY] = predicted
         if self.scorer is None:  # otherwise kept with the quality, which is measured anywhere
             estimates |= self.predictions.estimates(self.plan)
         spent = {kept: time.perf_counter() - start}
@@ -137,8 +137,8 @@ class AppliedPlan:
         with on_device(self.info, shared=True):
             scores = self.scorer.score(pictures, maker.prompts, maker.baseline, maker.kept)
         extractors = {name: self.scorer.extractor for name in scores if name not in scores.each}
-        extractors.update({name: self.scorer.clip_model for name in scores if name.startswith("clip")})
-        if plan.extracts_always and (plan.steps, plan.scheduler) == (maker.steps, None):
+        extractors.update({name: self.scorer.clip_model for name in scores if is_clip(name)})
+        if plan.extracts_always and plan.steps == maker.steps and names_nothing(plan):
             kept = list(range(len(pictures)))  # what every other plan's pictures stand beside
         else:
             kept = first_and_worst(len(pictures), scores.each.get("psnr", []))

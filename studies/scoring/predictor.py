@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from explorer.errors import PlanError
 from explorer.estimate import Estimate
 from explorer.timing.speed_limit import speed_limit
-from studies.scored import PREDICTED, PREDICTED_COST
+from studies.metrics import PREDICTED, PREDICTED_COST
 
 if TYPE_CHECKING:
     from explorer.plans.plan import InheritancePlan

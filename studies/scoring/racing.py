@@ -27,8 +27,8 @@ import sqlalchemy as sa
 from explorer.bootstrap import LEVEL, RESAMPLES, resample
 from explorer.errors import PlanError
 from explorer.plans.plan import InheritancePlan
-from explorer.quality.metrics import METRICS
-from studies.config import LATENCY
+from explorer.quality.registry import METRICS
+from studies.metrics import SPEEDS, is_paired
 from studies.queue.plan_feed import PlanFeed, pieces
 from studies.storage.store import Store, StudyRecord
 from studies.storage.tables import DONE, measurements, plans
@@ -42,13 +42,10 @@ if TYPE_CHECKING:
 
 FIRST = 8
 """Prompts of the first look; fewer say little of a bootstrap's tails."""
-PAIRED = tuple(name for name, metric in METRICS.items() if metric.kind == "paired")
 DEFAULT = "ssim"
 """What drift is where no paired metric is an objective: 1 - SSIM, as everywhere in the explorer."""
 FEW = 5
 """Plans whose predicted cost was measured, before predictions are trusted within the worst of their errors."""
-_BEST = {"minimize": "low", "maximize": "high"}
-_WORST = {"minimize": "high", "maximize": "low"}
 
 
 @dataclass(frozen=True)
@@ -162,7 +159,7 @@ def _weights(count: int) -> Array:
 def losses_of(metric: str, values: Sequence[float] | Array) -> Array:
     """Values of a paired metric as losses: 1 - SSIM, minus the decibels of PSNR, LPIPS as it is."""
     found = np.asarray(values, dtype=np.float64)
-    return 1 - found if metric == "ssim" else -found if METRICS[metric].direction == "maximize" else found
+    return METRICS[metric].losses(found)
 
 
 @dataclass(frozen=True)
@@ -182,8 +179,8 @@ class Race:
     ) -> None:
         names = [objective.name for objective in study.settings.objectives]
         self.store, self.study, self.foretell = store, study, foretell
-        self.speeds = tuple(name for name in names if name in LATENCY)
-        self.metrics = tuple(name for name in names if name in PAIRED) or (DEFAULT,)
+        self.speeds = tuple(name for name in names if name in SPEEDS)
+        self.metrics = tuple(name for name in names if is_paired(name)) or (DEFAULT,)
         self._feed = PlanFeed(study, self._read)
         self._foretold: dict[int, float | None] = {}
 
@@ -198,7 +195,7 @@ class Race:
 
     def at_best(self, estimates: Mapping[str, Estimate]) -> dict[str, float]:
         """The objectives of latency as losses, at the best end of their intervals."""
-        return self.costs({name: getattr(estimates[name], _BEST[LATENCY[name]]) for name in self.speeds})
+        return self.costs({name: getattr(estimates[name], SPEEDS[name].better_end) for name in self.speeds})
 
     def costs_of(self, foretold: float) -> dict[str, float] | None:
         """What a plan that is foretold to take this share of the un-accelerated time could cost at best: as far below
@@ -241,10 +238,10 @@ class Race:
         costs: dict[int, dict[str, float]] = {id: {} for id in done}
         drift: dict[int, dict[str, Array]] = {id: {} for id in done}
         for score in connection.execute(self._scores(done)) if done else ():
-            if score.metric in LATENCY:
+            if score.metric in SPEEDS:
                 values[score.plan_id][score.metric] = score.value
                 if score.metric in self.speeds:
-                    worst = getattr(score, _WORST[LATENCY[score.metric]])
+                    worst = getattr(score, SPEEDS[score.metric].worse_end)
                     costs[score.plan_id][score.metric] = self._loss(score.metric, worst)
             elif score.samples:
                 drift[score.plan_id][score.metric] = losses_of(score.metric, score.samples)
@@ -261,7 +258,7 @@ class Race:
     def _scores(self, ids: Sequence[int]) -> sa.Select[Any]:
         names = ("plan_id", "metric", "value", "low", "high", "samples")
         query = sa.select(*(measurements.c[name] for name in names)).where(measurements.c.plan_id.in_(ids))
-        return query.where(measurements.c.metric.in_([*LATENCY, *self.metrics]))
+        return query.where(measurements.c.metric.in_([*SPEEDS, *self.metrics]))
 
     def _predicted(self, document: Any) -> float | None:
         try:
@@ -271,4 +268,4 @@ class Race:
 
     @staticmethod
     def _loss(name: str, value: float) -> float:
-        return -value if LATENCY[name] == "maximize" else value
+        return -value if SPEEDS[name].direction == "maximize" else value

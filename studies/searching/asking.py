@@ -12,9 +12,9 @@ from explorer.models.loading import EMOJI, default_guidance, has_weights
 from explorer.models.lora import parse_lora
 from explorer.models.prompts import PromptSet, load_prompts, with_negative
 from explorer.models.workload import is_guided
-from explorer.plans.schedulers import OWN
 from explorer.quality.features import default_extractor
 from explorer.quality.metrics import least_pictures, resolve
+from search_spaces.axes import values_of
 from studies import removed
 from studies.config import SearchConfig, check_place, make_config, restored
 from studies.settings import StudySettings
@@ -97,8 +97,7 @@ def config_of(settings: StudySettings, study: str, **run: Any) -> SearchConfig:
         "extractor": settings.extractor,
         "reference": settings.reference,
         "calibrate": settings.extra.get("calibrated", False),
-        "schedulers": tuple(settings.extra.get("schedulers", (OWN,))),
-    }
+    } | values_of(settings.extra)
     return SearchConfig(study=study, **of_fields | restored(settings.extra) | run)
 
 

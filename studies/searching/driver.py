@@ -15,8 +15,8 @@ from typing import Any
 
 from explorer.errors import ExplorerError, StudyError
 from explorer.plans.plan import InheritancePlan
-from studies.config import LATENCY as LATENCIES
 from studies.interrupts import held, released
+from studies.metrics import SPEEDS
 from studies.proposing.proposers.base import Predictor, Tools
 from studies.proposing.proposers.record import Record
 from studies.proposing.source import Exhausted, Proposer
@@ -134,7 +134,7 @@ def run_worker(
     study = store.study(study_name)
     if study.settings.space != space.name:
         raise StudyError(f"the study {study.name!r} searches the space {study.settings.space!r}, not {space.name!r}.")
-    if quality_only and all(objective.name in LATENCIES for objective in study.settings.objectives):
+    if quality_only and all(objective.name in SPEEDS for objective in study.settings.objectives):
         raise StudyError(
             f"the study {study.name!r} measures latency alone, on {study.settings.device}; a worker of another device "
             "has nothing to do for it."

@@ -99,9 +99,8 @@ def _find_floor(session: Session) -> dict[str, Any] | None:
     # Pictures that are their own reference have no floor: the un-accelerated pipeline is at 0.
     if scorer is None or scorer.reference is None:
         return None
-    names = [objective.name for objective in session.settings.objectives if objective.name.startswith(("fd", "fid"))]
     try:
-        return {name: scorer.floor(len(session.evaluator.prompts)).to_json() for name in names}
+        return {name: scorer.floor(len(session.evaluator.prompts)).to_json() for name in scorer.frechet}
     except ScoreError:  # too few real pictures for two sets of that size
         return {}
 

@@ -15,14 +15,16 @@ from explorer.models.loading import EMOJI, default_guidance, load_pipeline
 from explorer.models.pictures import generate
 from explorer.models.prompts import PromptSet
 from explorer.models.workload import is_guided, latent_size, random_embeds, vae_factor
-from explorer.plans.schedulers import OWN, evaluations_of, scheduler_for
+from explorer.plans.schedulers import evaluations_of
 from explorer.quality.features import load_extractor
 from explorer.quality.metrics import resolve
 from explorer.quality.reference import Reference, load_reference
+from explorer.quality.registry import DRIFT
 from explorer.quality.scorer import Scorer
 from explorer.timing.anatomy import anatomy
 from explorer.unet.architecture import Architecture
 from search_spaces import Space, make_space
+from search_spaces.axes import choices
 from studies.scoring.assembly import make_evaluator
 from studies.scoring.limits import PlanLimits
 from studies.scoring.racing import quarter
@@ -36,8 +38,6 @@ if TYPE_CHECKING:
     from studies.storage.saved import Saved
 
 BASELINE_REFERENCE = "baseline"
-ALWAYS = ("psnr", "ssim")
-"""Paired drift is measured always: it separates candidates that a Frechet distance of few pictures does not."""
 
 
 @dataclass(frozen=True)
@@ -119,14 +119,13 @@ def load_model(config: SearchConfig, pipe: Any) -> Model:
 
 
 def space_of(config: SearchConfig, model: Model) -> Space:
-    """The space that is searched, for the model's steps and the schedulers that its plans may run under."""
+    """The space that is searched, for the model's steps and what its plans may have beside the pipeline's own."""
     scheduler = model.pipe.scheduler
     most = int(scheduler.config.num_train_timesteps)
     if config.steps > most:
         raise StudyError(f"--steps must be at most {most} with this model's scheduler, got {config.steps}.")
     evaluations = evaluations_of(scheduler, config.steps)
-    schedulers = _schedulers(config, scheduler)
-    return make_space(config.space, model.architecture, config.steps, evaluations, schedulers=schedulers)
+    return make_space(config.space, model.architecture, config.steps, evaluations, values=_values(config, model.pipe))
 
 
 def load_quality(config: SearchConfig, model: Model, references: Saved | None) -> Quality | None:
@@ -142,7 +141,7 @@ def load_quality(config: SearchConfig, model: Model, references: Saved | None) -
     extractor = model.asks.extractor
     metrics = list(config.quality_objectives)
     true_names = [objective.name for objective in resolve(metrics, extractor, config.clip_model)]
-    metrics += [name for name in ALWAYS if name not in true_names]
+    metrics += [name for name in DRIFT if name not in true_names]
     reference = config.reference or ("embedded" if config.model == EMOJI else BASELINE_REFERENCE)
     pictures = None
     if reference != BASELINE_REFERENCE:
@@ -192,14 +191,15 @@ def evaluator_of(config: SearchConfig, model: Model, quality: Quality | None, ru
     )
 
 
-def _schedulers(config: SearchConfig, own: Any) -> dict[str, int]:
-    """The further schedulers that plans may run under, with the UNet evaluations of a full run under each. One of the
-    class of the pipeline's is its own."""
-    names = [name for name in config.schedulers if name not in (OWN, type(own).__name__)]
-    try:
-        return {name: evaluations_of(scheduler_for(own, name), config.steps) for name in names}
-    except (PlanError, ImportError, ValueError) as error:
-        raise StudyError(f"--schedulers: {error}") from error
+def _values(config: SearchConfig, pipe: Any) -> dict[str, dict[str, Any]]:
+    """What plans may have beside the pipeline's own, by the name of the axis (`Setting.values`)."""
+    found = {}
+    for axis in choices():
+        try:
+            found[axis.name] = axis.known(getattr(config, axis.option), pipe, config.steps)
+        except (PlanError, ImportError, ValueError) as error:
+            raise StudyError(f"--{axis.option}: {error}") from error
+    return found
 
 
 def _feature_bytes(config: SearchConfig, model: Model, size: tuple[int, int], guidance: float) -> dict[str, int]:

@@ -41,9 +41,9 @@ def decided(session: Session) -> Session:
 
 def _room(session: Session) -> int:
     """How many plans a new study would score beyond its baselines if it were calibrated first; 0 where it cannot be,
-    has no quality to find, or searches schedulers besides its own, of whose plans a calibration tells nothing."""
+    has no quality to find, or searches values beside the pipeline's own, of whose plans a calibration tells nothing."""
     config, setting = session.config, session.space.setting
-    if not config.quality_objectives or not work(session) or setting.others or config.trials < WORTH:
+    if not config.quality_objectives or not work(session) or setting.values or config.trials < WORTH:
         return 0
     baselines = sum(1 for _ in session.baselines())
     room = config.trials - baselines
@@ -107,5 +107,5 @@ def proposals_of(config: SearchConfig, session: Session) -> str:
         return config.proposals
     if session.evaluator.predictor is not None:
         return CALIBRATED
-    seeded = isinstance(session.space, BaseSpace) and not session.space.setting.others
+    seeded = isinstance(session.space, BaseSpace) and not session.space.setting.values
     return UNCALIBRATED if seeded else ELSEWHERE

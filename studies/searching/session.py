@@ -17,14 +17,15 @@ from explorer.memory import is_out_of_memory, out_of_memory
 from explorer.models.loading import fingerprint
 from explorer.models.workload import vae_factor
 from explorer.plans.plan import InheritancePlan
-from explorer.plans.schedulers import OWN
 from explorer.plans.strategies import PAPER_MODES, baselines
 from explorer.quality.scorer import Scorer
 from explorer.timing.anatomy import anatomy
 from explorer.unet.architecture import Architecture
 from search_spaces import make_space
-from studies.config import LATENCY, SearchConfig, kept
+from search_spaces.axes import choices, controls
+from studies.config import SearchConfig, kept
 from studies.device_lock import on_device
+from studies.metrics import SPEEDS
 from studies.predicting.calibration import Calibration
 from studies.predicting.drift_model import DriftModel
 from studies.scoring.evaluator import CandidateEvaluator
@@ -74,7 +75,7 @@ class Session:
     def _fitted_space(self, fitter: Fitter) -> Any:
         """The space with the rule `fitted`, whose weights `fitter` gives."""
         of = self.space.setting
-        return make_space(self.space.name, of.architecture, of.steps, of.evaluations, fitter, of.others, of.forms)
+        return make_space(self.space.name, of.architecture, of.steps, of.evaluations, fitter, of.values, of.forms)
 
     def reseeded(self, seed: int) -> Session:
         """The same with the pictures of other seeds. Nothing is loaded again."""
@@ -82,20 +83,14 @@ class Session:
         config, settings = replace(self.config, seed=seed), replace(self.settings, seed=seed)
         return replace(self, config=config, settings=settings, evaluator=evaluator)
 
-    @property
-    def other_schedulers(self) -> tuple[str, ...]:
-        """The further schedulers of the study, none of them the pipeline's own."""
-        return tuple(self.settings.extra.get("schedulers", (OWN,))[1:])
-
     def baselines(self) -> Iterator[InheritancePlan]:
         """The controls and named strategies that every study begins with."""
         if self.config.baselines == "none":
             return
         complete = self.config.baselines == "all"
         modes = PAPER_MODES if complete else PAPER_MODES[:1]
-        yield from baselines(
-            self.architecture, self.config.steps, modes=modes, complete=complete, schedulers=self.other_schedulers
-        )
+        first = controls(self.space.setting)
+        yield from baselines(self.architecture, self.config.steps, modes=modes, complete=complete, controls=first)
 
 
 def open_session(config: SearchConfig, pipe: Any = None, references: Saved | None = None) -> Session:
@@ -137,7 +132,7 @@ def _settings(
     config: SearchConfig, model: Model, space: Any, quality: Quality | None, runs: RunOptions
 ) -> StudySettings:
     """What identifies the study's measurements. They are stored, and every later process is held to them."""
-    pipe, info, prompts, schedulers = model.pipe, model.info, model.prompts, space.setting.others
+    pipe, info, prompts, values = model.pipe, model.info, model.prompts, space.setting.values
     scorer, loaded = (quality.scorer, quality.pictures) if quality else (None, None)
     return StudySettings(
         model=config.model,
@@ -169,7 +164,7 @@ def _settings(
             "scheduler settings": _digest(dict(pipe.scheduler.config)),
             "reference pictures": _digest(loaded.mean.tolist()) if loaded else None,
         }
-        | ({"schedulers": [OWN, *schedulers]} if schedulers else {}),
+        | {axis.option: [axis.own, *values[axis.name]] for axis in choices() if values.get(axis.name)},
     )
 
 
@@ -178,8 +173,8 @@ def _objectives(config: SearchConfig, scorer: Scorer | None) -> tuple[Objective,
     quality = iter(scorer.objectives if scorer else [])
     made = []
     for name in config.objectives:
-        if name in LATENCY:
-            made.append(Objective(name, LATENCY[name]))
+        if name in SPEEDS:
+            made.append(Objective(name, SPEEDS[name].direction))
         else:
             true = next(quality)
             made.append(Objective(true.name, true.direction))

@@ -13,14 +13,17 @@ from explorer.errors import ExplorerError, PlanError
 from explorer.plans.cast import TEACHER, Cast
 from explorer.plans.plan import plain_name
 from explorer.plans.plan_text import mask_from_text, schedule_from_text, split_word
-from explorer.plans.rules import FITTED_RULES, RULES
-from explorer.plans.schedule import MAX_EVALUATIONS, Curve, Every, Schedule, Segments, schedule_from_json
-from explorer.plans.schedulers import check_name, check_spacing, short
+from explorer.plans.schedule import Curve, Every, Schedule, Segments, schedule_from_json
+from explorer.plans.schedulers import check_spacing
 from explorer.unet.architecture import Architecture
 from explorer.unet.mask import FORMS, REMOVALS, Mask
+from search_spaces.axes import choices, suffix
+from search_spaces.axes.base import UNKNOWN
+from search_spaces.axes.rule import Rules
+from search_spaces.axes.steps import Steps
 from search_spaces.nickname import nickname_of
 
-UNKNOWN, NONE, MIXED, REMOVAL = "other", "none", "mixed", "removal"
+NONE, MIXED, REMOVAL = "none", "mixed", "removal"
 LONG = 48
 """Characters of a plan's description that serve as its nickname where none can be made."""
 _UNREADABLE = (ExplorerError, TypeError, ValueError, KeyError, AttributeError, OverflowError)
@@ -62,12 +65,13 @@ class PlanFacts:
         mode, form = _mode(schedule), _form(document.get("masks"))
         if NONE in (mode, form):
             mode = form = NONE
-        rule = NONE if form in (NONE, REMOVAL) else _rule(document.get("rule"))
-        steps, scheduler = _steps(document.get("steps")), _scheduler(document.get("scheduler"))
-        networks, spacing = _networks(document.get("cast")), _spacing(document.get("spacing"))
-        made = _nickname(document, schedule, mode, rule, steps, scheduler)
+        rule, steps = NONE if form in (NONE, REMOVAL) else Rules.fact(document), Steps.fact(document)
+        further = {axis.name: axis.fact(document) for axis in choices()}
+        made = _nickname(document, schedule, mode, rule, steps, further)
         nickname = name or (made and _prefix(document.get("cast")) + made) or shortened(description)
-        return cls(mode, form, rule, steps, scheduler, networks, spacing, nickname)
+        columns: dict[str, Any] = {axis.column: further[axis.name] for axis in choices() if axis.column is not None}
+        columns |= {"networks": _networks(document.get("cast")), "spacing": _spacing(document.get("spacing"))}
+        return cls(mode, form, rule, steps, nickname=nickname, **columns)
 
     @classmethod
     def of_row(cls, row: Any) -> PlanFacts:
@@ -98,11 +102,16 @@ def shortened(description: str) -> str:
 
 
 def _nickname(
-    plan: Mapping[str, Any], schedule: Schedule | None, mode: str, rule: str, steps: int | None, scheduler: str | None
+    plan: Mapping[str, Any],
+    schedule: Schedule | None,
+    mode: str,
+    rule: str,
+    steps: int | None,
+    further: Mapping[str, str | None],
 ) -> str | None:
     """None for a plan that cannot be read."""
     if steps is not None and mode == NONE:
-        return plain_name(steps, scheduler)
+        return plain_name(steps) + suffix(further)
     if steps is None or schedule is None:
         return None
     try:
@@ -110,7 +119,7 @@ def _nickname(
         masks = [
             mask_from_text(architecture, mask) if isinstance(mask, str) else Mask.of(mask) for mask in plan["masks"]
         ]
-        return nickname_of(architecture, masks, schedule, rule, steps, scheduler)
+        return nickname_of(architecture, masks, schedule, rule, steps, further)
     except _UNREADABLE:
         return None
 
@@ -157,21 +166,6 @@ def _forms(mask: str) -> list[str]:
     return [split_word(word)[1] for word in mask.split()]
 
 
-def _rule(rule: Any) -> str:
-    """The name of a rule's JSON. Its weights are not read."""
-    if not isinstance(rule, Mapping):
-        return UNKNOWN
-    kind, order = rule.get("kind"), rule.get("order")
-    if kind == "fitted":
-        return FITTED_RULES[1 if order == 2 else 0]
-    name = f"{kind}{order}" if kind == "forecast" else kind
-    return name if name in RULES else UNKNOWN
-
-
-def _steps(steps: Any) -> int | None:
-    return steps if type(steps) is int and 1 <= steps <= MAX_EVALUATIONS else None
-
-
 def _prefix(cast: Any) -> str:
     try:
         return "" if cast is None else Cast.parse(cast).prefix
@@ -189,12 +183,5 @@ def _networks(cast: Any) -> tuple[str, ...]:
 def _spacing(spacing: Any) -> str | None:
     try:
         return None if spacing is None else check_spacing(spacing)
-    except PlanError:
-        return UNKNOWN
-
-
-def _scheduler(name: Any) -> str | None:
-    try:
-        return None if name is None else short(check_name(name))
     except PlanError:
         return UNKNOWN

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 import sqlalchemy as sa
 
+from studies.metrics import SPEEDS
 from studies.storage.tables import measurements
 
 
@@ -27,11 +28,10 @@ class Interval(Protocol):
     def high(self) -> Any: ...
 
 
-WORSE = {"latency": "high", "speedup": "low"}
 COLUMNS: tuple[sa.Column[Any], ...] = tuple(measurements.c[name] for name in ("value", "low", "high"))
 """What a query must read of a measurement that is to be judged."""
 
 
 def judged(metric: str, score: Interval) -> Any:
     """The number that counts: the worse end of a latency or speed-up, the value of any other metric."""
-    return getattr(score, WORSE.get(metric, "value"))
+    return getattr(score, SPEEDS[metric].worse_end if metric in SPEEDS else "value")

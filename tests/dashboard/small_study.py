@@ -23,10 +23,10 @@ from explorer.plans.strategies import strategy
 from explorer.timing.anatomy import anatomy
 from explorer.unet.architecture import Architecture
 from studies import Objective, Picture, Scored, Store, StudyRecord, StudySettings, enqueue
+from studies.metrics import PREDICTED
 from studies.predicting import calibration
 from studies.queue import finishing, queue
 from studies.queue.heartbeats import Worker
-from studies.scored import PREDICTED
 from studies.searching import findings
 
 STEPS = 20

@@ -17,7 +17,7 @@ def under(plan: InheritancePlan, rule: str, evaluations: int) -> InheritancePlan
     """`plan` under the rule of this name; fitted weights lie near the extrapolation, others for each feature."""
     if rule in RULES:
         return plan.with_rule(Rule.parse(rule))
-    order = 1 + FITTED_RULES.index(rule)
+    order = FITTED_RULES[rule].order
     run = resolve_run(plan.with_rule(Rule("forecast", order)), evaluations)
     draw = random.Random(0)
     steps: dict[int, tuple[int, ...]] = {}

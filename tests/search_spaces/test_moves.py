@@ -15,8 +15,10 @@ from explorer.plans.plan import InheritancePlan
 from explorer.plans.schedule import Segments
 from explorer.plans.strategies import strategy
 from search_spaces import make_space
-from search_spaces.joint import STEPS_OF_FIFTY
-from search_spaces.moves import MOVES, move_rule, move_scheduler, neighbour
+from search_spaces.axes.rule import move_rule
+from search_spaces.axes.scheduler import move_scheduler
+from search_spaces.axes.steps import STEPS_OF_FIFTY
+from search_spaces.neighbour import moves, neighbour
 from search_spaces.space import Setting
 from tests.architectures import ARCHITECTURES, SD15, TINY
 from tests.explorer.calibration.test_fitting import moments_of
@@ -45,16 +47,16 @@ def test_a_neighbour_is_another_valid_plan(shape: str, data: st.DataObject, run:
 
 @pytest.mark.parametrize("name", ["DC0/P5", "CO6/P5†", "EP/P2", "RI/P3"])
 def test_every_move_is_found_from_a_baseline(name: str) -> None:
-    setting = Setting(SD15, 50, 51, others=OTHERS)
+    setting = Setting(SD15, 50, 51, values={"scheduler": OTHERS})
     plan = strategy(name, steps=50, unet=SD15)
     random, worked = Random(0), set()
     for _ in range(300):
-        for move in MOVES:
+        for move in moves(setting):
             try:
                 worked |= {move.__name__} if move(plan, setting, random) else set()
             except PlanError:
                 continue
-    expected = {move.__name__ for move in MOVES}
+    expected = {move.__name__ for move in moves(setting)}
     if all(form == "residual" for mask in plan.masks for form in mask.forms.values()):
         expected -= {"move_cut"}
     assert worked == expected
@@ -62,8 +64,8 @@ def test_every_move_is_found_from_a_baseline(name: str) -> None:
 
 @pytest.mark.parametrize("others", [{}, {"DPMSolverMultistepScheduler": 20, "HeunDiscreteScheduler": 39}])
 def test_a_walk_reaches_far_and_stays_valid(others: dict[str, int]) -> None:
-    setting, random = Setting(SD15, 20, 21, others=others), Random(1)
-    space = make_space("joint", SD15, 20, 21, schedulers=others)
+    setting, random = Setting(SD15, 20, 21, values={"scheduler": others}), Random(1)
+    space = make_space("joint", SD15, 20, 21, values={"scheduler": others})
     plan = strategy("DC0", mode="P3", steps=20, unet=SD15)
     seen, schedulers = set(), set()
     for _ in range(200):
@@ -75,7 +77,7 @@ def test_a_walk_reaches_far_and_stays_valid(others: dict[str, int]) -> None:
 
 
 def test_a_written_schedule_goes_along_to_a_scheduler_of_other_evaluations() -> None:
-    setting = Setting(SD15, 4, 5, others={"HeunDiscreteScheduler": 7})
+    setting = Setting(SD15, 4, 5, values={"scheduler": {"HeunDiscreteScheduler": 7}})
     plan = replace(strategy("DC0/P2", steps=4, unet=SD15), schedule=Segments.of([0, 1, 0, 1, 1]))
     moved = move_scheduler(plan, setting, Random(0))
     assert moved is not None and moved.scheduler == "HeunDiscreteScheduler"
@@ -85,7 +87,7 @@ def test_a_written_schedule_goes_along_to_a_scheduler_of_other_evaluations() -> 
 
 def test_neighbours_of_a_fitted_plan_are_fitted_anew() -> None:
     fitter = Fitter({20: moments_of(SD15, 20, 21)})
-    setting, random = Setting(SD15, 20, 21, fitter, {"HeunDiscreteScheduler": 39}), Random(2)
+    setting, random = Setting(SD15, 20, 21, fitter, {"scheduler": {"HeunDiscreteScheduler": 39}}), Random(2)
     plan = strategy("CO6/P3+fit", steps=20, unet=SD15, fit=fitter)
     moved = [neighbour(plan, setting, random) for _ in range(60)]
     rules = {other.rule.name for other in moved if other is not None}

@@ -23,8 +23,9 @@ from explorer.plans.strategies import PAPER_STRATEGIES, STRATEGIES, baselines, s
 from explorer.unet.architecture import Architecture
 from explorer.unet.mask import FORMS, Form, Mask
 from search_spaces import DEFAULT_SPACE, SPACES, make_space
-from search_spaces.joint import STEPS_OF_FIFTY
-from search_spaces.moves import neighbour
+from search_spaces.axes import controls
+from search_spaces.axes.steps import STEPS_OF_FIFTY
+from search_spaces.neighbour import neighbour
 from search_spaces.space import Setting, Space
 from tests.architectures import ARCHITECTURES, SD15, SDXL, TINY
 from tests.explorer.any_mask import removed
@@ -106,8 +107,8 @@ def test_every_draw_of_several_schedulers_comes_back(shape: str, calibrated: boo
     architecture = ARCHITECTURES[shape]
     counts = Setting(architecture, 20, 21).fractions(STEPS_OF_FIFTY)
     fit = Fitter({n: moments_of(architecture, n, n + 1) for n in counts}) if calibrated else None
-    space = make_space("joint", architecture, 20, 21, fit, SEVERAL)
-    setting = Setting(architecture, 20, 21, fit, SEVERAL)
+    space = make_space("joint", architecture, 20, 21, fit, {"scheduler": SEVERAL})
+    setting = Setting(architecture, 20, 21, fit, {"scheduler": SEVERAL})
     trial = DrawnTrial(data.draw)
     plan = space.suggest(trial)
     assert (plan.scheduler or "own") == trial.values["scheduler"]
@@ -125,7 +126,7 @@ def test_every_draw_of_several_schedulers_comes_back(shape: str, calibrated: boo
 def test_one_scheduler_is_no_dimension_and_another_space_has_none() -> None:
     plan = strategy("DC0/P3", steps=20, unet=SD15)
     other = replace(plan, scheduler="HeunDiscreteScheduler")
-    one, several = make_space("joint", SD15, 20, 21), make_space("joint", SD15, 20, 21, schedulers=SEVERAL)
+    one, several = make_space("joint", SD15, 20, 21), make_space("joint", SD15, 20, 21, values={"scheduler": SEVERAL})
     assert "scheduler" not in one.parameters(plan)
     assert several.parameters(plan)["scheduler"] == "own"
     assert several.parameters(other)["scheduler"] == "HeunDiscreteScheduler"
@@ -133,13 +134,17 @@ def test_one_scheduler_is_no_dimension_and_another_space_has_none() -> None:
         with pytest.raises(PlanError, match="no plans for HeunDiscreteScheduler"):
             space.parameters(other)
     with pytest.raises(StudyError, match="space block has one scheduler"):
-        make_space("block", SD15, 20, 21, schedulers=SEVERAL)
+        make_space("block", SD15, 20, 21, values={"scheduler": SEVERAL})
 
 
 def test_controls_of_every_scheduler_are_in_joint() -> None:
-    space = make_space("joint", SD15, 20, 21, schedulers=SEVERAL)
-    setting = Setting(SD15, 20, 21, others=SEVERAL)
-    plans = [plan for plan in baselines(SD15, 20, complete=False, modes=(), schedulers=SEVERAL) if plan.extracts_always]
+    space = make_space("joint", SD15, 20, 21, values={"scheduler": SEVERAL})
+    setting = Setting(SD15, 20, 21, values={"scheduler": SEVERAL})
+    plans = [
+        plan
+        for plan in baselines(SD15, 20, complete=False, modes=(), controls=controls(setting))
+        if plan.extracts_always
+    ]
     assert [plan.name for plan in plans if plan.scheduler == "HeunDiscreteScheduler"] == [
         f"plain@{n}/HeunDiscrete" for n in (20, 10, 8, 6, 4)
     ]
@@ -189,7 +194,7 @@ def test_the_structures_of_the_paper_are_in_the_spaces_of_their_granularity(name
 
 
 @few
-@given(mask=valid_masks(SD15), rule=st.sampled_from(RULES))
+@given(mask=valid_masks(SD15), rule=st.sampled_from(tuple(RULES)))
 def test_joint_reaches_every_valid_mask(mask: Mask, rule: str) -> None:
     plan = InheritancePlan(SD15, 20, (mask,), Periodic(3), Rule.parse(rule))
     assert again(make_space("joint", SD15, 50, 51), plan).key(21) == plan.key(21)
@@ -297,8 +302,11 @@ def test_evaluations_of_fewer_steps_are_those_of_the_scheduler(scheduler: str, s
     made = getattr(diffusers, scheduler)(num_train_timesteps=100, **options)
     tried = sorted({n for n in (1, 2, 3, 7, 10, 15) if n < steps} | {steps})
     counts = {n: evaluations_of(made, n) for n in tried}
-    for setting in (Setting(SD15, steps, counts[steps]), Setting(SD15, steps, 3, others={scheduler: counts[steps]})):
-        named = scheduler if setting.others else None
+    for setting in (
+        Setting(SD15, steps, counts[steps]),
+        Setting(SD15, steps, 3, values={"scheduler": {scheduler: counts[steps]}}),
+    ):
+        named = scheduler if setting.values else None
         assert {n: setting.at(n, named) for n in counts} == counts
 
 

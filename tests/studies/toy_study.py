@@ -14,7 +14,7 @@ from optuna.trial import BaseTrial
 
 from explorer.errors import PlanError, ScoreError
 from explorer.estimate import Estimate
-from studies.config import LATENCY
+from studies.metrics import SPEEDS
 from studies.scored import Part, Picture, Scored
 from studies.settings import Objective, SamplerSettings, StudySettings
 
@@ -100,7 +100,7 @@ class ToyEvaluator:
             with self.log.open("a") as file:
                 file.write(f"{plan.key(self.evaluations(plan))} {os.getpid()} {part or 'all'}\n")
         if part is not None:
-            values = {name: value for name, value in values.items() if (name in LATENCY) == (part == "latency")}
+            values = {name: value for name, value in values.items() if (name in SPEEDS) == (part == "latency")}
         picture = Picture(0, b"\x89PNG whole", b"\x89PNG small", "a red car", 7)
         return Scored(
             estimates={name: Estimate(value, value - 0.01, value + 0.01, 8) for name, value in values.items()},

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from explorer.estimate import Estimate
+from search_spaces.axes import alone
 from studies.choosing.choice import AskedLimits, Choice
 from studies.choosing.pick import answer
 from studies.cli.commands.output import out, print_command, print_json, table
@@ -214,7 +215,7 @@ def _say_when_plain_wins(rows: list[TrialRow], front: list[TrialRow], steps: int
     controls = [row for row in front if row.facts.plain and row is not plain_row(rows, steps)]
     winners = [row.words for row in controls]
     if winners:
-        also = " or another scheduler alone" if any(row.facts.scheduler is not None for row in controls) else ""
+        also = "".join(f" or {other}" for other in alone(row.facts for row in controls))
         out().print(f"fewer plain steps{also} hold {len(winners)} of the front's points: {', '.join(winners)}")
 
 

@@ -9,7 +9,8 @@ from typing import Any
 from explorer.errors import ExplorerError, StudyError
 from explorer.models.prompts import texts
 from explorer.plans.plan import InheritancePlan
-from studies.certificates.certify import LEAST, certify
+from explorer.quality.registry import LEAST
+from studies.certificates.certify import certify
 from studies.certificates.document import CERTIFICATE, PAGE, certificate_folder
 from studies.certificates.export import exported_plan, find_trial, read_export, write_card
 from studies.certificates.held_out import check_held_out, held_out

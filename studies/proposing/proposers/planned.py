@@ -17,9 +17,9 @@ import numpy as np
 
 from explorer.errors import ExplorerError
 from explorer.plans.plan import InheritancePlan
-from search_spaces.moves import neighbour
+from search_spaces.neighbour import neighbour
 from studies.pareto.front import Array
-from studies.proposing.descriptors import LENGTHS
+from studies.proposing.descriptors import lengths
 from studies.proposing.outlook import MOST, Outlook, behind_front
 from studies.proposing.proposers.base import Proposal, Tools
 from studies.proposing.proposers.pool import Pool, ProposedPlan
@@ -114,10 +114,10 @@ class Planned:
             elif plan.key in record.keys and not record.finished(id):
                 pending.append(candidate.features)
         objectives = self.tools.study.settings.objectives
-        rows = np.array([features for features, _ in measured]).reshape(len(measured), len(LENGTHS))
+        rows = np.array([features for features, _ in measured]).reshape(len(measured), len(lengths()))
         losses = np.array([each for _, each in measured]).reshape(len(measured), len(objectives))
         outlook = Outlook(rows, losses, objectives, record.scale, np.array(dropped[-MOST:]))
-        open_ = np.array(pending).reshape(len(pending), len(LENGTHS))
+        open_ = np.array(pending).reshape(len(pending), len(lengths()))
         return outlook, np.stack(outlook(open_)[:2], axis=1)
 
     def _breed(self, outlook: Outlook, count: int) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from explorer.errors import ExplorerError, StudyError
 from explorer.plans.plan import InheritancePlan
 from studies.pareto.front import Array
-from studies.proposing.descriptors import LENGTHS, describe
+from studies.proposing.descriptors import describe, lengths
 
 if TYPE_CHECKING:
     from studies.predicting.drift_model import DriftModel
@@ -42,7 +42,7 @@ class Pool:
     @property
     def features(self) -> Array:
         """(n, k) of `studies.proposing.descriptors.describe`."""
-        return np.array([each.features for each in self.candidates]).reshape(len(self), len(LENGTHS))
+        return np.array([each.features for each in self.candidates]).reshape(len(self), len(lengths()))
 
     def add(self, plan: InheritancePlan, kind: str, parents: tuple[int, ...] = ()) -> ProposedPlan | None:
         """Keep the plan; the candidate that stands for it, None for one that cannot run or be predicted."""

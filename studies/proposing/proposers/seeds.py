@@ -11,16 +11,16 @@ from collections.abc import Iterator
 from itertools import product
 
 from explorer.plans.plan import InheritancePlan
+from explorer.plans.rules import rule_type
 from explorer.plans.schedule import Periodic
 from explorer.plans.strategies import STRATEGIES
 from explorer.unet.mask import Mask
-from search_spaces.joint import STEPS_OF_FIFTY
+from search_spaces.axes.steps import STEPS_OF_FIFTY
 from search_spaces.space import Setting, plan_of
 from studies.proposing.proposers.base import Proposal, Tools
 
 FEW = 3
 NAMED = ("CO6", "RI", "CO3")
-RULES = ("fitted", "copy", "forecast1", "forecast2")
 PERIODS = (1, 2, 3, 4, 5, 6, 8, 12)
 SPREAD = 512
 """Places of the Halton sequence before what it left out."""
@@ -54,7 +54,7 @@ def seeds(setting: Setting) -> Iterator[InheritancePlan]:
     """
     from scipy.stats.qmc import Halton
 
-    rules = [rule for rule in RULES if rule in setting.rules]
+    rules = sorted(setting.rules, key=lambda rule: not rule_type(rule).fitted)  # the fitted ones first
     levels = _levels(setting)
     masks = telling_masks(setting)
     seen: set[tuple[int, int, int]] = set()

@@ -188,4 +188,4 @@ def test_a_reference_of_another_extractor_is_refused_at_once(clip: str, tmp_path
 
 def test_every_metric_is_described() -> None:
     assert set(METRICS) == {"fd", "fid", "kid", "is", "clip", "psnr", "ssim", "lpips"}
-    assert all(metric.words and metric.direction in ("minimize", "maximize") for metric in METRICS.values())
+    assert all(metric.label and metric.direction in ("minimize", "maximize") for metric in METRICS.values())

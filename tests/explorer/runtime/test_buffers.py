@@ -92,7 +92,7 @@ def test_any_plan_over_buffers(drawn: tuple[tuple[tuple[str, ...], ...], list[in
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.sampled_from(RULES), st.lists(st.booleans(), min_size=1, max_size=12))
+@given(st.sampled_from(tuple(RULES)), st.lists(st.booleans(), min_size=1, max_size=12))
 def test_feature_buffers_hold_the_last_extract_steps(rule: str, extracts: list[bool]) -> None:
     chosen = Rule.parse(rule)
     buffers = FeatureBuffers(chosen, CPU)
@@ -119,7 +119,7 @@ def test_feature_buffers_hold_the_last_extract_steps(rule: str, extracts: list[b
 
 
 @settings(max_examples=25, deadline=None)
-@given(st.sampled_from(FITTED_RULES), st.lists(st.booleans(), min_size=2, max_size=10))
+@given(st.sampled_from(tuple(FITTED_RULES)), st.lists(st.booleans(), min_size=2, max_size=10))
 def test_fitted_weights_are_each_feature_s_own_in_the_buffers(rule: str, extracts: list[bool]) -> None:
     choices = [0, *(0 if extract else 1 for extract in extracts)]
     mask = Mask.of(["mid.attn", "dn1.l0.res", "up3.l2.attn"])

@@ -93,7 +93,7 @@ def test_the_first_plans_are_the_controls_and_what_is_worth_trying() -> None:
 
 
 def test_other_schedulers_have_their_controls_beside_those_of_the_own() -> None:
-    plans = first_plans(emoji_architecture(), 20, ("DPMSolverMultistepScheduler",))
+    plans = first_plans(emoji_architecture(), 20, {"scheduler": ("DPMSolverMultistepScheduler",)})
     names = [plan.name for plan in plans]
     assert names[:5] == ["plain@20", "plain@10", "plain@10/DPMSolverMultistep", "DC0/P3+f2", "plain@8"]
     alone = first_plans(emoji_architecture(), 20)

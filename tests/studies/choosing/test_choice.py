@@ -6,7 +6,8 @@ import pytest
 
 from explorer.errors import StudyError
 from explorer.estimate import Estimate
-from studies.choosing.choice import AskedLimits, Limit, Wish, choose, direction_of, parse_bound
+from studies.choosing.choice import AskedLimits, Limit, Wish, choose, parse_bound
+from studies.metrics import direction_of
 from studies.results.rows import TrialRow
 from tests.studies.results.test_summary import CLOSE, FASTEST, FEWER, PLAIN, ROWS, WORSE, row
 

@@ -26,12 +26,12 @@ from explorer.unet.mask import Mask
 from studies import device_lock
 from studies.cli import run
 from studies.config import SearchConfig
+from studies.metrics import PREDICTED
 from studies.predicting import calibration
 from studies.predicting.calibration import Calibration
 from studies.predicting.drift_model import DriftModel
 from studies.proposing.proposers.seeds import seeds
 from studies.results.summary import agreement
-from studies.scored import PREDICTED
 from studies.searching.asking import config_of
 from studies.searching.calibrate import SEED, CalibrationProgress, calibrate
 from studies.searching.session import Session, open_session

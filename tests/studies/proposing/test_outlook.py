@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from studies import Objective
 from studies.pareto.front import hypervolume
 from studies.pareto.scale import Scale
-from studies.proposing.descriptors import LENGTHS
+from studies.proposing.descriptors import lengths
 from studies.proposing.outlook import MOST, Outlook, staircase
 from studies.proposing.surrogate import ALIKE, LINE, NOISE, SMOOTH, Surrogate
 
@@ -23,7 +23,7 @@ DECIBELS = 20 / math.log(10)
 
 def rows_of(drifts: np.ndarray, costs: np.ndarray) -> np.ndarray:
     """Features of plans that differ in predicted drift and cost alone."""
-    rows = np.zeros((len(drifts), len(LENGTHS)))
+    rows = np.zeros((len(drifts), len(lengths())))
     rows[:, 0], rows[:, 1] = np.log(drifts), costs
     return rows
 
@@ -140,7 +140,7 @@ def test_without_measurements_the_calibration_has_the_word() -> None:
     rows = rows_of(np.array([1e-3, 0.1, 1.0]), np.array([0.9, 0.5, 0.2]))
     nothing = np.empty((0, 2))
     for scale in (None, Scale(np.zeros(2), np.ones(2))):
-        outlook = Outlook(np.empty((0, len(LENGTHS))), nothing, (LATENCY, PSNR), scale)
+        outlook = Outlook(np.empty((0, len(lengths()))), nothing, (LATENCY, PSNR), scale)
         time, quality, _ = outlook(rows)
         assert time == pytest.approx(rows[:, 1]) and quality == pytest.approx([0.0, 2 / 3, 1.0])
         assert not len(outlook.points) and outlook.gains(rows, nothing, 0.0)[0] > 0

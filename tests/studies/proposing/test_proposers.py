@@ -20,7 +20,7 @@ from explorer.plans.plan import InheritancePlan
 from explorer.plans.strategies import strategy
 from explorer.runtime.cache_size import peak_cache_bytes
 from search_spaces import make_space
-from search_spaces.joint import STEPS_OF_FIFTY
+from search_spaces.axes.steps import STEPS_OF_FIFTY
 from search_spaces.space import Setting
 from studies import Store, enqueue, run_worker, trials
 from studies.cli.commands.browse import study_document

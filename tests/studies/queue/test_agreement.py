@@ -10,10 +10,11 @@ import pytest
 from explorer.estimate import Estimate
 from studies import Store, enqueue, trials
 from studies.cli import run
+from studies.metrics import PREDICTED, PREDICTED_COST
 from studies.queue import finishing, queue
 from studies.results.shared import shared_drift
 from studies.results.summary import agreement, agreements, cost_agreement
-from studies.scored import PREDICTED, PREDICTED_COST, Scored
+from studies.scored import Scored
 from studies.settings import Objective
 from tests.studies.queue.test_queue import worker_row
 from tests.studies.test_parts import plans

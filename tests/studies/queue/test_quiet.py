@@ -16,10 +16,10 @@ import torch
 from explorer import strategy
 from explorer.devices import describe
 from explorer.errors import StudyError
+from studies.metrics import UNSTEADY_LATENCY
 from studies.queue import quiet_machine
 from studies.queue.heartbeats import PARENT_VARIABLE
 from studies.queue.quiet_machine import Busy, Load, Quiet, StudyLedger, load_of_others, stall_ratio
-from studies.scored import UNSTEADY_LATENCY
 from studies.scoring.assembly import make_evaluator
 from studies.scoring.evaluator import CandidateEvaluator
 from studies.scoring.latency_meter import LatencyMeter

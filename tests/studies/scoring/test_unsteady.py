@@ -13,11 +13,12 @@ import pytest
 from explorer.errors import StudyError
 from studies.certificates.export import find_trial
 from studies.cli.commands.browse import study_document
+from studies.metrics import UNSTEADY_LATENCY
 from studies.queue.queue import Counts, counts, enqueue
 from studies.results.board import Board
 from studies.results.rows import samples, trials
 from studies.results.summary import front_of, scored_rows, without_loss
-from studies.scored import LATENCY, UNSTEADY_LATENCY, Part, Scored
+from studies.scored import LATENCY, Part, Scored
 from studies.searching.driver import Outcome, run_worker
 from studies.storage.store import Store, StudyRecord
 from studies.storage.tables import DONE, UNSTEADY

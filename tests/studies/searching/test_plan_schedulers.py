@@ -16,8 +16,8 @@ from explorer.models.pictures import generate
 from explorer.plans.schedulers import scheduled
 from studies.cli import run
 from studies.config import SearchConfig, make_config
+from studies.metrics import PREDICTED, PREDICTED_COST
 from studies.results.rows import TrialRow, trials
-from studies.scored import PREDICTED, PREDICTED_COST
 from studies.searching.asking import config_of
 from studies.searching.session import open_session
 from studies.settings import scheduler_words

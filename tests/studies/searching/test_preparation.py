@@ -60,7 +60,7 @@ def test_a_new_study_is_calibrated_where_its_budget_has_room(
     assert made.settings.extra.get("calibrated", False) is expected
     assert ("fitted" in made.space.setting.rules) is expected
     assert (made.settings == session.settings) is not expected
-    assert made.space.name == session.space.name and made.space.setting.others == session.space.setting.others
+    assert made.space.name == session.space.name and made.space.setting.values == session.space.setting.values
 
 
 def test_the_baselines_are_counted(session: Session) -> None:
@@ -104,8 +104,8 @@ def test_a_glance_tells_a_loop_and_a_calibration(session: Session) -> None:
     assert speed.calibration > speed.loop and speed.plans(speed.first(2, 7) + 3.5 * speed.trial(2, 7), 2, 7) == 3
 
 
-OWN = SimpleNamespace(others={})
-OTHERS = SimpleNamespace(others={"UniPCMultistepScheduler": 4})
+OWN = SimpleNamespace(values={})
+OTHERS = SimpleNamespace(values={"scheduler": {"UniPCMultistepScheduler": 4}})
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ OTHERS = SimpleNamespace(others={"UniPCMultistepScheduler": 4})
 def test_who_proposes_by_default(given: str, predictor: object, setting: Any, taken: str, session: Session) -> None:
     space: Any = SimpleNamespace(setting=setting)
     if setting is not None:
-        space = type(session.space)(replace(session.space.setting, others=setting.others))
+        space = type(session.space)(replace(session.space.setting, values=setting.values))
     made: Any = SimpleNamespace(evaluator=SimpleNamespace(predictor=predictor), space=space)
     assert proposals_of(SearchConfig(proposals=given), made) == taken
 
