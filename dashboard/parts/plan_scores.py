@@ -28,7 +28,8 @@ def show_metrics(study: StudyRecord, row: TrialRow, control: TrialRow | None) ->
         score = row.scores[name]
         value = f"{score.value:.2f}x" if name == "speedup" else number(score.value)
         known = metric_of(name)
-        column.metric((known and known.axis) or plain(metric_words(name)), value, border=True)
+        label = known.axis if known is not None and known.axis else plain(metric_words(name))
+        column.metric(label, value, border=True)
         beside = ""
         if control is not None and name in control.scores and control.key != row.key and name != "speedup":
             beside = f"; un-accelerated {number(control.scores[name].value)}"
