@@ -188,7 +188,7 @@ class Inheritance:
 
     @property
     def cache_bytes(self) -> int:
-        """Bytes of the features held now, of all runs; where steps are captured, of the present static buffers."""
+        """Bytes of the features held now, of all runs; of the static buffers where steps are captured."""
         return sum(run.bytes for run in self._everywhere.runs()) + sum(static.bytes for static in list(self._idle))
 
     @property
