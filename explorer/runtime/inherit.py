@@ -75,10 +75,7 @@ def inherit(
 
 
 class Inheritance:
-    """A plan at work on one UNet. See `inherit`.
-
-    What belongs to a run is in its `Running`, so that several threads may run pipelines of the one UNet by the plan.
-    """
+    """A plan at work on one UNet, see `inherit`. What belongs to a run is in its `Running`: threads may share a UNet."""
 
     def __init__(
         self, target: Any, plan: InheritancePlan, *, scheduler: Any, compile: CompileMode, fallback: bool,
