@@ -75,7 +75,7 @@ def inherit(
 
 
 class Inheritance:
-    """A plan at work on one UNet, see `inherit`. What belongs to a run is in its `Running`: threads may share a UNet."""
+    """A plan at work on one UNet, see `inherit`. What belongs to a run is in its `Running`: threads may share one."""
 
     def __init__(
         self, target: Any, plan: InheritancePlan, *, scheduler: Any, compile: CompileMode, fallback: bool,
