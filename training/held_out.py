@@ -74,7 +74,8 @@ class DriftLog:
             with path.open(encoding="utf-8") as stream:
                 for row in csv.DictReader(stream):
                     if int(row["step"]) <= step:
-                        self.rows.append((int(row["step"]), *(float(row[name]) for name in ("psnr", "low", "high"))))
+                        found = (float(row["psnr"]), float(row["low"]), float(row["high"]))
+                        self.rows.append((int(row["step"]), *found))
 
     def add(self, step: int, drift: Estimate) -> None:
         """Write a row."""

@@ -71,7 +71,7 @@ def inherit(
     chosen = plan if isinstance(plan, InheritancePlan) else InheritancePlan.from_pretrained(plan)
     if transfer:
         chosen = chosen.transfer(Architecture.of(getattr(target, "unet", target)))
-    return Inheritance(target, chosen, scheduler=scheduler, compile=mode, fallback=fallback, students=students or {})
+    return Inheritance(target, chosen, scheduler=scheduler, compile=mode, fallback=fallback, students=students)
 
 
 class Inheritance:
@@ -79,7 +79,7 @@ class Inheritance:
 
     def __init__(
         self, target: Any, plan: InheritancePlan, *, scheduler: Any, compile: CompileMode, fallback: bool,
-        students: Students,
+        students: Students | None = None,
     ) -> None:  # fmt: skip
         pipe = target if hasattr(target, "unet") else None
         unet = target.unet if pipe is not None else target
@@ -92,13 +92,13 @@ class Inheritance:
             )
         if isinstance(unet, nn.Module):
             clear(unet)
-        check_target(unet, plan, students)
+        check_target(unet, plan, students or ())
         check_control_networks(pipe, plan.architecture)
         self._walk = ModuleWalk(unet)
         check_untouched(self._walk)
         self._program = Program(unet)
-        self._students = students
-        self._networks = networks_of(unet, self._program, plan, students)
+        self._students = students or {}
+        self._networks = networks_of(unet, self._program, plan, self._students)
         self._compile, self._fallback = compile, fallback
         self._idle: list[StaticSteps] = []
         self._warned: set[str] = set()

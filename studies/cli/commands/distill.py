@@ -206,8 +206,9 @@ def students_command(model: str, folders: Sequence[Path], as_json: bool) -> None
     unet = load_empty_unet(model)
     size = unet.config.sample_size
     height, width = (size, size) if isinstance(size, int) else size
-    rows = []
-    for place in (*NAMED, *folders):
+    rows: list[dict[str, Any]] = []
+    places: list[str | Path] = [*NAMED, *folders]
+    for place in places:
         try:
             student = Student.named(place, unet) if isinstance(place, str) else Student.load(place)
         except ModelError:
@@ -230,9 +231,8 @@ def students_command(model: str, folders: Sequence[Path], as_json: bool) -> None
         return
     shown = table("student", ">parameters", ">GMACs", ">MACs", ">removed", "weights")
     for row in rows:
-        removed: Any = row["removed"]
         shown.add_row(
             str(row["name"]), f"{row['parameters']:,}", f"{row['macs'] / 1e9:.2f}", f"{row['macs_share']:.1%}",
-            f"{len(removed)} nodes", "the teacher's" if row["weights"] is None else str(row["weights"]),
+            f"{len(row['removed'])} nodes", "the teacher's" if row["weights"] is None else str(row["weights"]),
         )  # fmt: skip
     out().print(shown)
