@@ -26,6 +26,7 @@ SMALLER: dict[str, dict[str, str]] = {
     "certify": {"--count": "8"},
     "calibrate": {"--pictures": "1"},
     "bench": {"--pairs": "3"},
+    "distill": {"--steps": "2", "--batch": "2", "--runs": "2"},
 }
 LEFT_OUT = {"--workers"}
 """One process is enough here; tests/studies/cli/test_cli.py runs several."""

@@ -17,7 +17,7 @@ from explorer.runtime.cache_size import peak_cache_bytes
 from explorer.runtime.replay import Recording
 from explorer.timing.anatomy import anatomy
 from explorer.unet.architecture import Architecture
-from explorer.unet.mask import REMOVALS, Mask
+from explorer.unet.mask import REMOVALS, Form, Mask
 from explorer.unet.program import Program
 from explorer.unet.variant import Variant
 from tests.conftest import make_pipeline, make_unet
@@ -80,9 +80,9 @@ def test_a_mask_of_four_forms_compiles_whole(monkeypatch: pytest.MonkeyPatch) ->
     """Without a graph break; the compiler's front half alone."""
     unet = small_pipeline().unet
     architecture = Architecture.of(unet)
-    forms = {"dn0.l0.res": "residual", "dn1.down": "output", "mid.attn": "bypass", "mid.res1": "zero"}
-    forms = {name: form for name, form in forms.items() if name in architecture.by_name} | {"up0.l0.attn": "output"}
-    mask = Mask.of({**forms, **removed(architecture, "up1.l1").forms})  # type: ignore[dict-item]
+    forms: dict[str, Form] = {"dn0.l0.res": "residual", "up0.l0.attn": "output", "up1.l0.res": "zero"}
+    mask = Mask.of(forms | removed(architecture, "up1.l1").forms)
+    assert mask.effective(architecture) == mask
     plan = InheritancePlan(architecture, 2, (mask,), Segments.of([0, 1]))
     monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="eager"))
     found = []
