@@ -49,7 +49,7 @@ def work(url: str, seconds: float, until: float) -> None:
 
 
 def measure(url: str, workers: int, seconds: float, sampler: str) -> dict[str, Any]:
-    """Trials a second of so many workers, with the longest wait for a trial and what was lost or doubled."""
+    """Trials a second of a number of workers, with the longest wait for a trial and what was lost or doubled."""
     with Store.open(url) as store:
         study = store.create_study("s", toy_settings(sampler=SamplerSettings(sampler, {}, 0)))
         warm_up = 5.0 + 1.5 * workers  # loading Optuna takes a second or so of a core

@@ -26,7 +26,7 @@ def anatomy_of(store: Store, study: StudyRecord) -> Anatomy:
 
 @st.cache_resource(max_entries=4, show_spinner="Counting what each unit costs ...", hash_funcs={StudySettings: repr})
 def _counted(settings: StudySettings) -> Anatomy:
-    """For studies of before it was kept: the model's configuration is read, and none of its weights."""
+    """For older studies: the model's configuration is read, and none of its weights."""
     from explorer.models.loading import load_empty_unet
     from explorer.timing.anatomy import anatomy
 
@@ -48,7 +48,7 @@ def _counted(settings: StudySettings) -> Anatomy:
 
 def timing_of(store: Store, study: StudyRecord) -> Timing | None:
     """The newest profile of the study's model at its resolution, on its device, in its dtype and compile mode; None
-    where no such profile stands."""
+    where there is no such profile."""
     return _timing(store, str(store.url), study.settings)
 
 

@@ -54,7 +54,7 @@ def _alone() -> bool:
 
 
 def words(now: Counts) -> str:
-    """Where the study stands, as Markdown."""
+    """The progress of the study, as Markdown."""
     untimed = f", {now.untimed:,} untimed" if now.untimed else ""
     untimed += f", {now.unsteady:,} unsteady" if now.unsteady else ""
     if now.running:

@@ -1,4 +1,4 @@
-"""What each evaluation of a plan's run costs: in measured time where a profile stands, otherwise counted."""
+"""What each evaluation of a plan's run costs: in measured time where there is a profile, otherwise counted."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class ExplorerError(Exception):
-    """Base of every error that a user can cause and mend; the command line prints it and exits with status 1."""
+    """Base of every error that a user can cause and fix; the command line prints it and exits with status 1."""
 
 
 def brief(message: object, most: int = 500) -> str:

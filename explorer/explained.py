@@ -1,4 +1,4 @@
-"""How a command line of this project ends: an error that a user can mend is one sentence and status 1."""
+"""How a command line of this project ends: an error that a user can fix is one sentence and status 1."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from explorer.memory import is_out_of_memory, out_of_memory
 
 
 def run_explained(main: Callable[[], None], what: str, *, stands: str = "What was written stands.") -> None:
-    """Run `main`; raises SystemExit for what a user can mend (status 1) and for Ctrl-C (130).
+    """Run `main`; raises SystemExit for what a user can fix (status 1) and for Ctrl-C (130).
 
     what: the command in words, for a device that is out of memory. stands: what that and an interrupt leave, in a
     sentence.

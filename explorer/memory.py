@@ -1,4 +1,4 @@
-"""Too little memory, said before it is met where it can be foretold, and in the same words where it is met: how much is
+"""Too little memory, said before it is met where that can be predicted, and alike where it is met: how much is
 needed, how much is free, and what to lower.
 
 Weights are needed whatever is made with them, so no batch lowers them; features and what an evaluation works in grow

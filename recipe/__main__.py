@@ -70,7 +70,7 @@ def positive(kind: type) -> Callable[[str], Any]:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run one stage; raises SystemExit with status 1 and a sentence for what a user can mend."""
+    """Run one stage; raises SystemExit with status 1 and a sentence for what a user can fix."""
     options = parser().parse_args(arguments)
     run_explained(lambda: run(options), "the recipe", stands=STANDS)
 

@@ -25,7 +25,7 @@ from search_spaces.axes import choices, suffix
 
 LIKE = 0.3
 """Share of the nodes left out by either that a mask must have in common with a named one to go by its name."""
-NAMED = 2  # masks of a plan that are told by name
+NAMED = 2  # masks of a plan that are identified by name
 
 
 def nickname(plan: InheritancePlan) -> str:

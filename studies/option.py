@@ -49,7 +49,7 @@ class Option:
         worker: Whether each process of a search is told it, as the study does not hold it.
         repeated: Whether the command line gives each of several values with a flag of its own.
         short: A flag of one letter.
-        metavar: What stands for the value in `--help`.
+        metavar: What `--help` shows for the value.
         envvar: The environment variable that gives it as well.
     """
 

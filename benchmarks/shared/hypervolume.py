@@ -110,7 +110,7 @@ def baseline_volumes(entries: Sequence[Mapping[str, Any]]) -> dict[str, float]:
 
 
 def figures_of(runs: Sequence[Mapping[str, Any]], baselines: Sequence[Mapping[str, Any]], plans: int) -> dict[str, Any]:
-    """What may be quoted: for each method the hypervolume after so many plans, the plans to GOAL of the best known one
+    """What may be quoted: for each method the hypervolume after some plans, the plans to GOAL of the best known one
     (of the union of everything measured here), seconds a plan, and the ratio to the baselines' hypervolume."""
     everything = [*baselines, *(entry for run in runs for part in ("start", "plans") for entry in run[part])]
     best, standing = volume(points_of(everything)), baseline_volumes(baselines)

@@ -92,5 +92,5 @@ class Pace:
 
 
 def run(main: Callable[[], None]) -> None:
-    """Run a benchmark's main; what a user can mend is one sentence and status 1, an interrupt status 130."""
+    """Run a benchmark's main; what a user can fix is one sentence and status 1, an interrupt status 130."""
     run_explained(main, "the benchmark")

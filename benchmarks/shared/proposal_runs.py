@@ -62,7 +62,7 @@ def methods() -> dict[str, Method]:
 
 
 def usual_methods() -> list[str]:
-    """Each way as it stands, and the sampler tpe in a space with fitted rules too."""
+    """Each way as it is, and the sampler tpe in a space with fitted rules too."""
     return [name for name in methods() if not name.endswith(WITH)]
 
 
@@ -82,7 +82,7 @@ class Bench:
 
 
 def open_bench(config: SearchConfig, folder: Path, rounds: int | None = None, points: int | None = None) -> Bench:
-    """Load the model, and measure its profile where none stands. rounds: of the profile, by the device's speed by
+    """Load the model, and measure its profile where there is none. rounds: of the profile, by the device's speed by
     default.
 
     Raises:

@@ -39,7 +39,7 @@ class WorkFolder:
         return self.folder / f"{name}.json"
 
     def read(self, name: str) -> Any:
-        """The document, None where none stands. One that is damaged (a full disk) counts as none."""
+        """The document, None where there is none. One that is damaged (a full disk) counts as none."""
         with contextlib.suppress(OSError, ValueError):
             return json.loads(self.path(name).read_text(encoding="utf-8"))
         return None
@@ -54,7 +54,7 @@ class WorkFolder:
         self.path(name).unlink(missing_ok=True)
 
     def get(self, name: str, make: Callable[[], Any]) -> Any:
-        """The document; made and kept where none stands, by one process at a time. `make` must ask for no other."""
+        """The document; made and kept where there is none, by one process at a time. `make` must ask for no other."""
         standing = self.read(name)
         if standing is not None:
             return standing
@@ -91,7 +91,7 @@ class Ticker:
         self.total, self.done, self._began = total, 0, time.monotonic()
 
     def tell(self, words: str, *, count: int = 1, worked: bool = True) -> None:
-        """`count` more are done. worked: False for what stood already, which says nothing of the rate."""
+        """`count` more are done. worked: False for what existed already, which says nothing of the rate."""
         from studies.cli.commands.output import duration
 
         if not worked:

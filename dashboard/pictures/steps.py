@@ -75,7 +75,7 @@ def evaluations_of(plan: InheritancePlan, key: str) -> int | None:
 
 
 def steps_of(plan: InheritancePlan, evaluations: int) -> Steps:
-    """The picture of a run of so many evaluations. Raises PlanError when the plan's schedule does not fit it."""
+    """The picture of a run of this many evaluations. Raises PlanError when the plan's schedule does not fit it."""
     architecture = plan.architecture
     nodes = tuple(node.name for node in architecture.nodes if node.kind in SHOWN)
     choices = plan.resolve(evaluations)

@@ -90,7 +90,7 @@ def summary(study: StudyRecord, anatomy: Anatomy) -> str:
 
 
 def measures_of(anatomy: Anatomy, timing: Timing | None = None) -> list[Measure]:
-    """Parameters, multiply-accumulates and, where a profile stands, measured time; the last one is what changes are
+    """Parameters, multiply-accumulates and, where there is a profile, measured time; the last one is what changes are
     held against."""
     nodes = anatomy.nodes
     found = [

@@ -222,7 +222,7 @@ def _drift(board: Board, agreed: dict[str, Agreement]) -> None:
         key="calibration-predictions", config=CONFIG, alt=f"Predicted drift of each plan against measured {metric}",
     )  # fmt: skip
     st.caption(
-        f"One point is one plan: what the calibration foretold before it ran, against what was measured. Rank "
+        f"One point is one plan: what the calibration predicted before it ran, against what was measured. Rank "
         f"correlation (Spearman) of predicted drift with the loss in {plain(axis_words(metric))}: "
         f"**{one.spearman:.2f}** over {one.over}; 1 is a perfect ranking, 0 none. The points are plans scored whole; "
         "click one to open it."

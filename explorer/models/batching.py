@@ -28,7 +28,7 @@ def chosen_batch(
 ) -> int:
     """Pictures a batch for `pipe` on `device`, a power of two of at most `most`, and no more than hold all `prompts`.
 
-    run: makes so many pictures of `size` (height, width in pixels) in one batch, in few steps. It is tried on a GPU
+    run: makes a number of pictures of `size` (height, width in pixels) in one batch, in few steps. It is tried on a GPU
     alone; on a CPU, whose timings other work disturbs, the batch is bounded by memory and by MOST_CPU.
 
     Raises:

@@ -96,9 +96,14 @@ def rule_type(name: str) -> RuleType:
 
 
 def written_as(kind: Any, order: Any) -> RuleType | None:
-    """The rule that a plan file writes so. The order says nothing where the kind has but one; None for no rule."""
+    """The rule that a plan file writes so. The order says nothing where the kind has but one, and may be a text where
+    there are no weights; None for no rule."""
     of_kind = [each for each in every_rule() if each.kind == kind]
-    return next((each for each in of_kind if len(of_kind) == 1 or str(each.order) == str(order)), None)
+
+    def meant(each: RuleType) -> bool:
+        return each.order == order if each.fitted else len(of_kind) == 1 or str(each.order) == str(order)
+
+    return next(filter(meant, of_kind), None)
 
 
 @dataclass(frozen=True)

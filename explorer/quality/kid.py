@@ -127,7 +127,7 @@ def estimate(
     All pairs are used rather than random subsets: the same expectation, less noise, and no subset size to choose.
     `paired` says that the rows belong together (same prompt and seed): the reference's rows are then resampled with
     the candidate's. groups: (N,) the prompt of each row, where some were drawn several times. own: `own_term` of the
-    same reference, resamples, seed and groups, where it stands already.
+    same reference, resamples, seed and groups, where it exists already.
     """
     _check(features, reference)
     if paired and len(features) != len(reference):

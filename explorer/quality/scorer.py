@@ -194,7 +194,7 @@ class Scorer:
         return Reference.from_features(BASELINE, self._extract, baseline.values, paired=True)
 
     def floor(self, size: int, baseline_pictures: torch.Tensor | None = None) -> Estimate:
-        """The Frechet distance between two real sets of `size` pictures: what stands beside every Frechet distance at
+        """The Frechet distance between two real sets of `size` pictures: the yardstick of every Frechet distance at
         that count.
         """
         return self._against(baseline_pictures).floor(size)

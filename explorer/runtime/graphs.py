@@ -59,7 +59,7 @@ class StaticSteps:
     def begin(self, walk: ModuleWalk) -> None:
         """A run begins: no feature stands. Weights or processors that were exchanged since need new graphs.
 
-        walk: over the UNet as it stands.
+        walk: over the UNet as it is.
         """
         self._current = None
         weights = walk.identity()

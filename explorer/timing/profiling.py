@@ -58,7 +58,7 @@ NODE_LAPS = 2
 
 @dataclass(frozen=True)
 class ProfileProgress:
-    """Where a measurement stands. seconds_left: at the speed of this run; None while nothing has been timed."""
+    """The progress of a measurement. seconds_left: at the speed of this run; None while nothing has been timed."""
 
     stage: str
     done: int

@@ -2,7 +2,7 @@
 the runtime itself, so that a step's time holds everything that a user pays for.
 
 Many masks are timed in one run of one plan, in rounds of a new order each, with an extract step before every few of
-them. Drift of a noisy machine then hits all masks alike, and a mask's time is told by its ratio to the extract steps
+them. Drift of a noisy machine then hits all masks alike, and a mask's time is known by its ratio to the extract steps
 beside it.
 """
 

@@ -1,4 +1,4 @@
-"""Pictures in many places: a caption of one picture is learnt by heart, and its path from noise is nearly straight.
+"""Pictures in many places: a caption of one picture is learned by rote, and its path from noise is nearly straight.
 
 Placed, a picture is drawn anew at a random size, place and side on white, so that one caption has many pictures. Never
 larger than it was, so no picture loses a part or its sharpness.
@@ -57,7 +57,7 @@ def place(pictures: torch.Tensor, mirror: torch.Tensor, generator: torch.Generat
             drawn = functional.interpolate(drawn.float(), (side, side), mode="bicubic", antialias=True)
             drawn = drawn.round().clamp(0, 255).to(torch.uint8)
         canvas[rows, :, :side, :side] = drawn
-    # what stands in the corner goes to its place; what comes in over the other edge is white
+    # what is in the corner goes to its place; what comes in over the other edge is white
     steps = torch.arange(full)
     down, across = ((steps[None] - at[:, axis, None]) % full for axis in (0, 1))
     moved = canvas.gather(2, down.to(device)[:, None, :, None].expand(pictures.shape))

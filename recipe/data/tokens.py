@@ -11,13 +11,13 @@ from explorer.errors import TrainingError
 from recipe.commands import stage_command
 
 FOLDER = "data/tokenizer"
-"""In the work folder: learnt once, by `prepare`, since a model is worth nothing under another's numbers."""
+"""In the work folder: learned once, by `prepare`, since a model is worth nothing under another's numbers."""
 START, END = "<|startoftext|>", "<|endoftext|>"
 LENGTH = 16
 
 
 def train_tokenizer(texts: list[str], merges: int = 1000) -> Any:
-    """A transformers CLIPTokenizer of at most 514 + `merges` tokens and length 16, with merges learnt from `texts`."""
+    """A transformers CLIPTokenizer of at most 514 + `merges` tokens and length 16, with merges learned from `texts`."""
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
     from transformers import CLIPTokenizer
 
@@ -46,10 +46,10 @@ def train_tokenizer(texts: list[str], merges: int = 1000) -> Any:
 
 
 def load_tokenizer(work: Path) -> Any:
-    """What `prepare` learnt.
+    """What `prepare` learned.
 
     Raises:
-        TrainingError: when `prepare` has not run, or ran before it learnt the tokens.
+        TrainingError: when `prepare` has not run, or ran before it learned the tokens.
     """
     from transformers import CLIPTokenizer
 

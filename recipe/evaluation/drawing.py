@@ -20,7 +20,7 @@ PART = 64
 
 @dataclass(frozen=True)
 class Drawer:
-    """Draws with a pipeline as it stands, whatever plan or scheduler it has at the moment of a call.
+    """Draws with a pipeline as it is, whatever plan or scheduler it has at the moment of a call.
 
     folder: where the parts are kept, one folder for the weights and the device. batch: pictures at once.
     """

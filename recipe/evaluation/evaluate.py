@@ -108,7 +108,7 @@ def evaluate(
 ) -> dict[str, Any]:
     """Measure, print, and write `results` (JSON) and the card's grids.
 
-    placed: the real pictures are taken as the generator learnt to draw them, see `recipe.data.placing`. machine_too:
+    placed: the real pictures are taken as the generator learned to draw them, see `recipe.data.placing`. machine_too:
     time this machine's processor as well.
     `repeats`: fresh processes in which loading is timed. `machine_only`: measure what depends on the machine again (on
     a quiet one, say), and keep the rest of `results`.

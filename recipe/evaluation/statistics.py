@@ -30,7 +30,7 @@ def write_statistics(
     """`folder/<extractor>.safetensors`, in the format of `Reference`, its tensors narrowed to half precision.
 
     Half precision moves a Frechet distance by less than a thousandth of it and halves what ships. placed: of the
-    pictures as the generator learnt to draw them, see `recipe.data.placing`.
+    pictures as the generator learned to draw them, see `recipe.data.placing`.
     """
     data = load_dataset(work)
     rows = data.where(split="train")

@@ -125,7 +125,7 @@ def scores(
         baseline: The same, of the same captions and seeds.
         shown: [N]: how well each picture shows its caption (`cosines`).
         references: By extractor, real pictures' statistics.
-        kinds: The kind of each caption; drift and CLIP score are also told by kind.
+        kinds: The kind of each caption; drift and CLIP score are also given by kind.
     """
     drifts = {"psnr": paired.psnr(pictures, baseline), "ssim": paired.ssim(pictures, baseline)}
     found: dict[str, Any] = {name: mean_estimate(values).to_json() for name, values in drifts.items()}

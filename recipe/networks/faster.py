@@ -24,7 +24,7 @@ class TookTooLongError(Exception):
 
 @contextlib.contextmanager
 def within(seconds: float) -> Iterator[None]:
-    """Raise TookTooLongError in the block after so many seconds (in the main thread of a process on Unix)."""
+    """Raise TookTooLongError in the block after a number of seconds (in the main thread of a process on Unix)."""
 
     def stop(*_: Any) -> None:
         raise TookTooLongError(f"not done after {seconds:.0f} s")

@@ -25,7 +25,7 @@ MOST_PICTURES = 2000
 class Split:
     """How a budget is used: prompts and timed pairs of the search, about how many plans it scores and what one takes;
     the seconds kept for certificates, the pictures of one, and what the least one takes; the seconds that the study's
-    calibration is foretold to take, 0 where it is not calibrated."""
+    calibration is predicted to take, 0 where it is not calibrated."""
 
     prompts: int
     pairs: int

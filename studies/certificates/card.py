@@ -24,7 +24,7 @@ def card_text(
     *,
     strip: bool,
 ) -> str:
-    """The README.md of an export. metrics: its metrics.json; certificate: its certificate.json where one stands, which
+    """The README.md of an export. metrics: its metrics.json; certificate: its certificate.json if there is one, which
     is then what the card quotes; strip: whether pictures.png lies beside it."""
     settings = metrics["settings"]
     title = escape(f"{nickname(plan)} on {settings['model']}")

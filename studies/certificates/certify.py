@@ -149,7 +149,7 @@ def certify(
 
 
 def prompt_of(session: Session, count: int) -> NDArray[np.int64]:
-    """(count,) the number of each picture's prompt: they are taken in turn, and a text that stands twice is one."""
+    """(count,) the number of each picture's prompt: they are taken in turn, and a text that occurs twice is one."""
     texts = [prompt.text for prompt in session.evaluator.prompts]
     numbers = {text: number for number, text in enumerate(dict.fromkeys(texts))}
     return np.array([numbers[texts[i % len(texts)]] for i in range(count)])

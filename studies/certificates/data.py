@@ -37,7 +37,7 @@ _REMEDY = "use --again to begin anew"
 _APART: dict[str, Any] = {"batch": 1, "space": "", "sampler": {}}
 """Settings of a study that a certificate does not depend on."""
 _NONE = {"objectives": [{"name": "latency", "direction": "minimize"}]}
-"""What stands where a measurement is kept apart from any study's objectives."""
+"""What is used where a measurement is kept apart from any study's objectives."""
 
 
 @dataclass(frozen=True)
@@ -62,10 +62,10 @@ class CertificateData:
         self.folder = folder / KEPT
 
     def open(self, settings: StudySettings, plan: str, *, again: bool = False) -> None:
-        """Begin, or go on with what stands. plan: its key. again: drop what stands.
+        """Begin, or go on with what exists. plan: its key. again: drop what exists.
 
         Raises:
-            StudyError: when what stands measures something else; both sides are named.
+            StudyError: when what exists measures something else; both sides are named.
         """
         try:
             if again:
@@ -91,7 +91,7 @@ class CertificateData:
             )
 
     def _settings(self) -> tuple[StudySettings, str]:
-        """What stands, and the key of its plan."""
+        """What exists, and the key of its plan."""
         path = self.folder / SETTINGS
         document = read_document(path, {"plan": str}, _REMEDY)
         try:

@@ -15,7 +15,7 @@ from studies.searching.asking import measured_config
 from studies.settings import StudySettings
 
 LEFT_OUT = ("model", "prompts", "reference", "batch")
-"""What a certificate elsewhere takes from the export or the machine, or is told by another name."""
+"""What a certificate elsewhere takes from the export or the machine, or knows by another name."""
 BUILT_IN_PROMPTS = ("emoji-search", "hub-search")  # of which a held-out set is known
 
 

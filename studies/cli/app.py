@@ -50,7 +50,7 @@ for part in (study_commands, plan_commands, model_commands):
 
 
 def main() -> None:
-    """The entry point: every error that a user can mend is one sentence and status 1."""
+    """The entry point: every error that a user can fix is one sentence and status 1."""
     quiet_process()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):

@@ -28,7 +28,7 @@ def anatomy(
     storage: Storage = SearchConfig.storage,
     as_json: Json = False,
 ) -> None:
-    """What each unit of a model costs: parameters and MACs, and its time where a profile stands."""
+    """What each unit of a model costs: parameters and MACs, and its time where there is a profile."""
     from studies.cli.commands.engine import anatomy_command
 
     anatomy_command(model, resolution, storage, as_json)

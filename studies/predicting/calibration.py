@@ -38,7 +38,7 @@ SAME_EXTRA = ("weights", "scheduler settings")
 
 @dataclass(frozen=True)
 class Calibration:
-    """What stands of a study.
+    """What exists of a study.
 
     errors: by mask, step, age and rule, by node, and the effect of each step (`explorer.calibration.step_errors`), in
     the order of `design`. moments: of the features, by step count (`explorer.calibration.moments`). plain: mean square
@@ -191,7 +191,7 @@ def drop(store: Store, study: StudyRecord) -> None:
 
 
 def load(store: Store, study: StudyRecord, *, with_moments: bool = True) -> Calibration | None:
-    """The study's calibration; None where none stands, or not all of it. with_moments: False leaves them out, for who
+    """The study's calibration; None where there is none, or not all of it. with_moments: False leaves them out, for who
     only looks at the errors.
 
     Raises:

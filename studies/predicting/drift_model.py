@@ -36,7 +36,7 @@ class DriftModel:
     """`predictor(plan)` predicts; it runs nothing.
 
     evaluations: UNet evaluations of a run of a plan. share: MACs of a step under a mask over those of a full step.
-    time_share: time of a run of a plan over the un-accelerated one's as a profile foretells it, at the very workload of
+    time_share: time of a run of a plan over the un-accelerated one's as a profile predicts it, at the very workload of
     the study's latencies; None where there is none, and the calibration's own times are used.
     """
 
@@ -94,9 +94,9 @@ class DriftModel:
 
     def cost(self, plan: InheritancePlan) -> float:
         """See `Prediction`. A mask that was not timed lies on the line of time over MACs through those that were."""
-        foretold = self._time_share(plan)
-        if foretold is not None:
-            return foretold
+        predicted = self._time_share(plan)
+        if predicted is not None:
+            return predicted
         count = self.evaluations(plan)
         choices = resolve_run(plan, count).choices
         times = {choice: self.time(plan.mask(choice).effective(plan.architecture)) for choice in set(choices)}

@@ -2,7 +2,7 @@
 
 A plan becomes a point: its loss in time, and the mean of its losses in quality, each scaled to its range over the
 baselines as the study's hypervolume is. Of both, Gaussian processes over the plans' features tell the mean and, of the
-quality, how sure it is; so that what the calibration foretells badly of some kinds of plans is put right as plans are
+quality, how sure it is; so that what the calibration predicts badly of some kinds of plans is put right as plans are
 measured. Before two plans are, the calibration's word stands alone.
 """
 
@@ -29,7 +29,7 @@ MOST = 300
 
 class Outlook:
     """rows: (n, k) features of the measured plans (`studies.proposing.descriptors`); losses: (n, objectives). dropped:
-    (m, k) of those that a race dropped; each is behind the front, however well it was foretold.
+    (m, k) of those that a race dropped; each is behind the front, however well it was predicted.
 
     `corner`: of the points' hypervolume. `points`: (n, 2) of the measured plans, the luck of their scores evened out.
     """
@@ -67,8 +67,8 @@ class Outlook:
         self._quality = Surrogate(rows[near], measured[near], lengths())
         self.points = np.stack(self(rows[near])[:2], axis=1)
         if dropped is not None and len(dropped):
-            time, foretold, _ = self(dropped)
-            at_best = np.maximum(foretold, front_at(time, self.points, self.corner))
+            time, predicted, _ = self(dropped)
+            at_best = np.maximum(predicted, front_at(time, self.points, self.corner))
             self._quality = Surrogate(
                 np.concatenate([rows[near], dropped]), np.concatenate([measured[near], at_best]), lengths()
             )

@@ -24,7 +24,7 @@ from studies.storage.tables import DONE, FAILED, SCREENED
 PATIENCE = 6  # duplicates in a row before plans are drawn at random
 DRAWS = 500  # random draws without a new plan before the space counts as exhausted
 DRAWN = "drawn"
-"""Who proposed a plan that was drawn at random after so many duplicates."""
+"""Who proposed a plan that was drawn at random after a number of duplicates."""
 
 
 class Exhausted(Exception):
@@ -46,7 +46,7 @@ class Proposer:
         self._in_a_row = 0
 
     def next(self, worker_id: int, total: int | None) -> tuple[Claim, InheritancePlan, int] | None:
-        """A new plan, claimed, with its trial's number; None when the proposal stood already, was no plan, or the
+        """A new plan, claimed, with its trial's number; None when the proposal existed already, was no plan, or the
         study's total was reached meanwhile (ask again).
 
         Raises:

@@ -36,7 +36,7 @@ def _settle(connection: Connection, claim: Claim, **change: Any) -> bool:
 
 
 def _settled(connection: Connection, claim: Claim, state: str, finished: float) -> bool:
-    """Whether this very change stands already, by a try whose answer was lost."""
+    """Whether this very change exists already, by a try whose answer was lost."""
     query = sa.select(plans.c.id).where(plans.c.id == claim.id, plans.c.worker_id == claim.worker_id)
     return connection.execute(query.where(plans.c.state == state, plans.c.finished == finished)).first() is not None
 
@@ -48,7 +48,7 @@ def set_number(store: Store, claim: Claim, number: int) -> None:
 def finish(store: Store, study: StudyRecord, claim: Claim, scored: Scored, device_id: int | None = None) -> bool:
     """Record what was measured, all or nothing: the plan is done, untimed after its quality alone, unsteady when its
     timings were disturbed, or screened when a race dropped it. False when the claim was lost, in which case nothing is
-    recorded. What was measured again takes the place of what stood, but timed pairs of unsteady latencies are all kept.
+    recorded. What was measured again takes the place of what was there; timed pairs of unsteady latencies are all kept.
 
     Raises:
         StudyError: when an objective of the study was not measured, or the database or the pictures' folder cannot be

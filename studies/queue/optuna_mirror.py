@@ -70,7 +70,7 @@ class Mirror:
 
     def begin(self, claim: Claim, parents: tuple[int, ...] = ()) -> int:
         """A running trial for a plan out of the queue, with the parameters that give it where the space has some;
-        returns its number. A plan whose quality stands has one already, which goes on. parents: trials that the plan
+        returns its number. One whose quality was measured has a trial already. parents: trials that the plan
         was made from."""
         if claim.part == LATENCY and claim.number is not None and self._take_over(claim.number):
             return claim.number

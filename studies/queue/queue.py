@@ -76,7 +76,7 @@ class Claim:
 
 @dataclass(frozen=True)
 class KnownPlan:
-    """A plan that stands in the study already, with Optuna's number of its trial (if it has one yet)."""
+    """A plan that the study has already, with Optuna's number of its trial (if it has one yet)."""
 
     id: int
     key: str
@@ -238,7 +238,7 @@ def claim_new(
     number: int | None,
     part: Part | None = None,
 ) -> Claim | KnownPlan | Full:
-    """Add a proposed plan (a `row_of`) as this worker's, unless it stands already or the study's total is reached."""
+    """Add a proposed plan (a `row_of`) as this worker's, unless it exists already or the study's total is reached."""
     stamp = time.time()
 
     def claim(connection: Connection, again: bool) -> Claim | KnownPlan | Full:

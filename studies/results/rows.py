@@ -26,7 +26,7 @@ class TrialRow:
     devices: by metric, what it was measured on; device: the one of the latency, while there is none that of another
     score.
 
-    proposed_by: the kind of proposer that gave it; None for baselines and in studies of before it was kept.
+    proposed_by: the kind of proposer that gave it; None for baselines and in older studies.
 
     plan: its JSON; None where many rows were read to be shown: `trial` reads it. facts: what is shown of the plan.
     """
@@ -72,7 +72,7 @@ class TrialRow:
 
     @property
     def evaluations(self) -> int | None:
-        """UNet evaluations of the plan's run; None in studies of before they were kept."""
+        """UNet evaluations of the plan's run; None in older studies."""
         count = None if self.plan is None else self.plan.get("evaluations")
         return count if isinstance(count, int) else None
 

@@ -34,7 +34,7 @@ class Tally:
 
 
 def source_of(row: TrialRow) -> str:
-    """The kind that proposed a plan; `baseline`, or `unknown` in a study of before it was kept."""
+    """The kind that proposed a plan; `baseline`, or `unknown` in an older study."""
     return BASELINE if row.origin == "baseline" else row.proposed_by or UNKNOWN
 
 

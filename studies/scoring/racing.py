@@ -51,13 +51,13 @@ FEW = 5
 @dataclass(frozen=True)
 class Rival:
     """A standing plan, all losses to be minimised. costs: by objective of latency, at the worst end of their intervals.
-    drift: (n,) by paired metric, one for each of the study's prompts, in their order. foretold, share: predicted and
+    drift: (n,) by paired metric, one for each of the study's prompts, in their order. predicted, share: predicted and
     measured time over the un-accelerated run's. seconds: latency; None where it was not measured."""
 
     words: str
     costs: Mapping[str, float]
     drift: Mapping[str, Array]
-    foretold: float | None = None
+    predicted: float | None = None
     share: float | None = None
     seconds: float | None = None
 
@@ -116,7 +116,7 @@ def quarter(count: int) -> int:
 
 
 def beaten_by(
-    rivals: Iterable[Rival], costs: Mapping[str, float], drift: Mapping[str, Array], foretold: float | None = None
+    rivals: Iterable[Rival], costs: Mapping[str, float], drift: Mapping[str, Array], predicted: float | None = None
 ) -> Beaten | None:
     """The standing plan that takes a candidate off the front: no slower by any of `costs` (at the best end of their
     intervals) or of the same predicted cost, and in every metric of `drift` ((n,), of the first n prompts) better by an
@@ -127,7 +127,7 @@ def beaten_by(
     count = min(len(values) for values in drift.values())
     able = [
         rival for rival in rivals
-        if (all(rival.costs[name] <= cost for name, cost in costs.items()) or _same(rival.foretold, foretold))
+        if (all(rival.costs[name] <= cost for name, cost in costs.items()) or _same(rival.predicted, predicted))
         and all(len(rival.drift[metric]) >= count for metric in drift)
         and all(rival.drift[metric][:count].mean() < values.mean() for metric, values in drift.items())
     ]  # fmt: skip
@@ -171,18 +171,18 @@ class _Entrant:
 
 
 class Race:
-    """What stands in a study, as proposed plans meet it. Read anew at every look: other workers add to it. foretell:
+    """What is in a study, as proposed plans meet it. Read anew at every look: other workers add to it. predict:
     a plan's predicted time over the un-accelerated run's; None where nothing predicts it."""
 
     def __init__(
-        self, store: Store, study: StudyRecord, foretell: Callable[[InheritancePlan], float | None] = lambda plan: None
+        self, store: Store, study: StudyRecord, predict: Callable[[InheritancePlan], float | None] = lambda plan: None
     ) -> None:
         names = [objective.name for objective in study.settings.objectives]
-        self.store, self.study, self.foretell = store, study, foretell
+        self.store, self.study, self.predict = store, study, predict
         self.speeds = tuple(name for name in names if name in SPEEDS)
         self.metrics = tuple(name for name in names if is_paired(name)) or (DEFAULT,)
         self._feed = PlanFeed(study, self._read)
-        self._foretold: dict[int, float | None] = {}
+        self._shares: dict[int, float | None] = {}
 
     def enters(self, key: str) -> bool:
         """Whether the plan is raced: not one of the baselines, which every chart shows whole."""
@@ -197,38 +197,38 @@ class Race:
         """The objectives of latency as losses, at the best end of their intervals."""
         return self.costs({name: getattr(estimates[name], SPEEDS[name].better_end) for name in self.speeds})
 
-    def costs_of(self, foretold: float) -> dict[str, float] | None:
-        """What a plan that is foretold to take this share of the un-accelerated time could cost at best: as far below
+    def costs_of(self, predicted: float) -> dict[str, float] | None:
+        """What a plan that is predicted to take this share of the un-accelerated time could cost at best: as far below
         as the worst of the study's plans was off. None before `FEW` plans say how far that is."""
         ratios, wholes = [], []
         for each in self.rivals():
-            if each.foretold and each.share and each.seconds:
-                ratios.append(each.share / each.foretold)
+            if each.predicted and each.share and each.seconds:
+                ratios.append(each.share / each.predicted)
                 wholes.append(each.seconds / each.share)
         if len(ratios) < FEW:
             return None
-        share = foretold / max(max(ratio, 1 / ratio) for ratio in ratios)
+        share = predicted / max(max(ratio, 1 / ratio) for ratio in ratios)
         return self.costs({"latency": share * statistics.median(wholes), "speedup": 1 / share})
 
     def beaten(
         self,
         costs: Mapping[str, float],
         values: Mapping[str, Sequence[float] | Array],
-        foretold: float | None = None,
+        predicted: float | None = None,
     ) -> Beaten | None:
-        """`beaten_by` what stands now. values: of single pictures, by paired metric."""
+        """`beaten_by` what exists now. values: of single pictures, by paired metric."""
         drift = {metric: losses_of(metric, values[metric]) for metric in self.metrics}
-        return beaten_by(self.rivals(), costs, drift, foretold)
+        return beaten_by(self.rivals(), costs, drift, predicted)
 
     def rivals(self) -> list[Rival]:
         """Every plan of the study that is scored whole."""
         self._feed.refresh(self.store)
         standing = {id: each.rival for id, each in self._feed.rows.items() if each.rival is not None}
         # Predictions take a while, and during a look nobody else can write to SQLite: they come after it.
-        for some in pieces([id for id in standing if id not in self._foretold]):
+        for some in pieces([id for id in standing if id not in self._shares]):
             for row in self.store.read(sa.select(plans.c.id, plans.c.plan).where(plans.c.id.in_(some))):
-                self._foretold[row.id] = self._predicted(row.plan)
-        return [replace(rival, foretold=self._foretold.get(id)) for id, rival in standing.items()]
+                self._shares[row.id] = self._predicted(row.plan)
+        return [replace(rival, predicted=self._shares.get(id)) for id, rival in standing.items()]
 
     def _read(self, connection: sa.Connection, where: sa.ColumnElement[bool]) -> dict[int, _Entrant]:
         query = sa.select(plans.c.id, plans.c.state, plans.c.words).where(where).order_by(plans.c.id)
@@ -262,7 +262,7 @@ class Race:
 
     def _predicted(self, document: Any) -> float | None:
         try:
-            return self.foretell(InheritancePlan.from_json(document))
+            return self.predict(InheritancePlan.from_json(document))
         except PlanError:  # such as one of another kind than the engine's
             return None
 

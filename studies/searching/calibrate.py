@@ -59,18 +59,18 @@ def calibrate(
     on_progress: Callable[[CalibrationProgress], None] | None = None,
     seconds: float | None = None,
 ) -> Calibration:
-    """The study's calibration; what of it stands is not made again. One that was begun goes on with the parts that it
+    """The study's calibration; what of it exists is not made again. One that was begun goes on with the parts that it
     was begun with, so one of before a kind of part existed is whole without that kind.
 
     pictures: prompts of the study that are run, its last ones, with seeds of their own. points: evaluations of a run
-    at which errors are measured. None: as in what stands, otherwise 4 (or all prompts) and 8. Features are read, and
+    at which errors are measured. None: as in what exists, otherwise 4 (or all prompts) and 8. Features are read, and
     plain runs made, at every step count of the space; the errors of single steps are those of the study's own. seconds:
     after which no further part is begun and the one in hand is given up, unless it is the first of this run, so that
     every run gets on.
 
     Raises:
         OutOfTime: when `seconds` did not do for all parts; those that are made stand.
-        StudyError: for a model with random weights, fewer prompts than pictures, or a calibration that stands with
+        StudyError: for a model with random weights, fewer prompts than pictures, or a calibration that exists with
             other pictures or points.
     """
     if session.evaluator.scorer is None:

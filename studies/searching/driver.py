@@ -1,4 +1,4 @@
-"""The driver: one worker that scores the plans of a study until its total stands.
+"""The driver: one worker that scores the plans of a study until its total is reached.
 
 Ask, plan, key, duplicate?, score, tell. Any number of workers may run on one study; what one leaves behind when it is
 killed, the others (or the next run) find and do again.
@@ -39,7 +39,7 @@ TOTAL, TIMEOUT, EXHAUSTED = "total", "timeout", "exhausted"
 
 @dataclass(frozen=True)
 class Progress:
-    """Where the study stands, over all workers. seconds_left: None while nothing has been finished in this run.
+    """The progress of the study, over all workers. seconds_left: None while nothing has been finished in this run.
 
     words, state, reason: the plan that this worker has just finished, by its nickname; None at the beginning and
     while it waits.
@@ -306,7 +306,7 @@ class _Run:
         return {"state": state, "reason": None}
 
     def _end_trial(self, claim: Claim, number: int | None, reason: str) -> None:
-        """End the trial of a plan that goes back into the queue; one whose quality stands waits with its plan."""
+        """End the trial of a plan that goes back into the queue; one whose quality was measured waits with its plan."""
         if number is not None and claim.part != LATENCY:
             self.mirror.fail(number, reason)
 

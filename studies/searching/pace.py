@@ -1,4 +1,4 @@
-"""How fast this machine is with a session's model: what a probe of seconds or minutes foretells of hours."""
+"""How fast this machine is with a session's model: what a probe of seconds or minutes predicts of hours."""
 
 from __future__ import annotations
 

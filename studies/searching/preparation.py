@@ -1,5 +1,5 @@
 """How a study is made ready to be searched, the same way for `explorer search`, `worker` and `autotune`: whether it is
-calibrated, what stands of it, and who proposes its plans."""
+calibrated, what exists of it, and who proposes its plans."""
 
 from __future__ import annotations
 

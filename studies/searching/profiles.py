@@ -1,6 +1,6 @@
 """Profiles in the storage: one for each model, workload and device, measured once and reused.
 
-`measured_profile` gives the profile of a model and workload on this machine, and measures it where none stands;
+`measured_profile` gives the profile of a model and workload on this machine, and measures it where there is none;
 `standing_profile` gives that of a search's session or None.
 """
 
@@ -76,7 +76,7 @@ def newest_profile(
 
 
 def save_profile(store: Store, profile: Profile) -> None:
-    """Keep the profile as it stands, in the place of an earlier one of the same key."""
+    """Keep the profile as it is, in the place of an earlier one of the same key."""
     key = profile_key(profile.fingerprint, profile.workload, profile.device)
     device_id = store.device(profile.device.to_json())
     row = {
@@ -112,7 +112,7 @@ def measured_profile(
     again: bool = False,
     on_progress: Callable[[ProfileProgress], None] | None = None,
 ) -> Profile:
-    """The profile of `pipe` at `workload`: the one that stands, the rest of an interrupted one, or a new one.
+    """The profile of `pipe` at `workload`: the one that exists, the rest of an interrupted one, or a new one.
 
     Every round is kept as it is measured, so that an interrupt loses only the round in hand. again: measure anew.
 
@@ -143,7 +143,7 @@ def session_workload(session: Session) -> Workload:
 
 
 def standing_profile(session: Session, store: Store) -> Profile | None:
-    """The complete profile of the session's model, workload and device, if one stands in the storage. Profiles are
+    """The complete profile of the session's model, workload and device, if there is one in the storage. Profiles are
     measured with guidance, so a search without it has none."""
     from explorer.models.loading import fingerprint
 

@@ -45,7 +45,7 @@ def pictures_folder(storage: str | os.PathLike[str] | URL) -> Path:
 
 @dataclass(frozen=True)
 class StudyRecord:
-    """A study that stands: its row's id, name, settings and when it was made (seconds since the epoch).
+    """A study that exists: its row's id, name, settings and when it was made (seconds since the epoch).
 
     folder: what its folders of pictures, saved files and certificates are called, beside the storage. It is the study's
     alone: another storage in the same place may have a study of the same name. Renaming a study leaves it as it is.

@@ -1,7 +1,7 @@
 """The explorer's tables, beside Optuna's own in one database. A change here needs a migration in `migrations/`.
 
 Times are seconds since the epoch (UTC). `explorer_plans` is the queue and the record at once: a row's state says
-whether the plan waits, is being scored by `worker_id`, waits for its latency alone (`untimed`: its quality stands,
+whether the plan waits, is being scored by `worker_id`, waits for its latency (`untimed`: its quality was measured,
 measured on another device), is `unsteady` (other work on the machine disturbed its timings, so it waits to be timed
 again and is on no front meanwhile), or is finished: done, failed, or screened (a race dropped it on few prompts, and
 what was measured of it until then stands). `UNIQUE (study_id, key)` is what keeps a plan from being scored twice,

@@ -79,7 +79,7 @@ def search(
     predictor: DriftModel | None = None,
     **change: Any,
 ) -> StudyRecord:
-    """A study of the problem, searched up to `total` plans. predictor: by default one that foretells nothing true."""
+    """A study of the problem, searched up to `total` plans. predictor: by default one that predicts nothing true."""
     study = store.create_study(name, plan_settings(**change))
     space = make_space(study.settings.space, TINY, STEPS, STEPS + 1)
     run_worker(

@@ -18,7 +18,7 @@ from studies import removed
 from studies.cli.commands.browse import print_front, study_document
 from studies.cli.commands.calibrate import with_progress
 from studies.cli.commands.output import duration, print_command, print_json, words
-from studies.cli.commands.time_words import BaselinePace, foretold, unscored
+from studies.cli.commands.time_words import BaselinePace, predicted_time, unscored
 from studies.clock import Clock, OutOfTime
 from studies.config import STORAGE_VARIABLE, WORKER, SearchConfig, check_place
 from studies.interrupts import interruptible
@@ -75,7 +75,7 @@ def run_search(config: SearchConfig, *, as_json: bool, started: float | None = N
         _announce(config, store, study, added)
         _tell_no_look(session)
         clock = Clock(config.timeout, started)
-        _say(foretold(session, store, study, clock))
+        _say(predicted_time(session, store, study, clock))
         began, at_start = time.monotonic(), counts(store, study).finished
         try:
             with interruptible():

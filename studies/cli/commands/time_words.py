@@ -19,7 +19,7 @@ from studies.storage.tables import WAITING, plans
 REMEDY = "take fewer of them with --baselines short in a study of another name."
 
 
-def foretold(session: Session, store: Store, study: StudyRecord, clock: Clock) -> str | None:
+def predicted_time(session: Session, store: Store, study: StudyRecord, clock: Clock) -> str | None:
     """By the profile, how many of the baselines that wait will fit; None where there is no limit, no profile, or room
     for all. A plan is timed beside the un-accelerated loop, and makes a picture for each prompt."""
     evaluator, left = session.evaluator, clock.left

@@ -34,7 +34,7 @@ class Proposal:
 
 
 class Kind(Protocol):
-    """A way to propose. What it does follows from the study's seed, the worker's number and what stands."""
+    """A way to propose. What it does follows from the study's seed, the worker's number and what exists."""
 
     @property
     def name(self) -> str:

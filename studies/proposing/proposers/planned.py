@@ -96,7 +96,7 @@ class Planned:
                 self._standing[id] = found
 
     def _outlook(self) -> tuple[Outlook, Array]:
-        """What to expect of plans, and the points of those that are being measured, as far as they are foretold."""
+        """What to expect of plans, and the points of those that are being measured, as far as they are predicted."""
         record = self.tools.record
         measured: list[tuple[list[float], Any]] = []
         pending: list[list[float]] = []

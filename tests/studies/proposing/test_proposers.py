@@ -117,7 +117,7 @@ def test_seeds_that_ask_for_the_fitted_rule_are_fitted_at_their_step_count(shape
 # Plans that are searched for in predictions --------------------------------------------------------------------------
 
 
-class Foretold(DriftModel):
+class Predicted(DriftModel):
     """A calibration that predicts rightly, but that plans with a forecast come out `bias` times as bad as they are."""
 
     bias = 1.0
@@ -127,9 +127,9 @@ class Foretold(DriftModel):
         return Prediction(found.drift * (self.bias if plan.rule.history > 1 else 1.0), found.cost)
 
 
-def foretold(bias: float = 1.0) -> DriftModel:
+def drift_model(bias: float = 1.0) -> DriftModel:
     predictor = tiny_drift_model()
-    predictor.__class__ = Foretold
+    predictor.__class__ = Predicted
     vars(predictor)["bias"] = bias
     return predictor
 
@@ -144,7 +144,7 @@ def _volume(store: Store, name: str, kind: str, predictor: DriftModel | None, to
 def test_planned_plans_reach_further_than_sampled_ones(store_file: Store) -> None:
     """Also where what is predicted of a rule is wrong, as measurements tell."""
     sampled = _volume(store_file, "sampled", "sampler", None)
-    right, wrong = (_volume(store_file, f"planned {b}", "planned", foretold(b)) for b in (1.0, 20.0))
+    right, wrong = (_volume(store_file, f"planned {b}", "planned", drift_model(b)) for b in (1.0, 20.0))
     assert right > 1.2 * sampled and wrong > 1.1 * sampled
 
 
@@ -176,7 +176,7 @@ def test_plans_that_fail_are_not_expected_on_the_front(store_file: Store) -> Non
 
     study = store_file.create_study("s", plan_settings())
     enqueue(store_file, study, BASELINES, make_space("joint", TINY, STEPS, STEPS + 1), evaluations)
-    search(store_file, "s", 60, "planned", evaluator=Fails(), predictor=foretold())
+    search(store_file, "s", 60, "planned", evaluator=Fails(), predictor=drift_model())
     assert sum(row.state == "done" for row in trials(store_file, study)[-30:]) >= 10
 
 

@@ -57,10 +57,10 @@ def test_a_plan_that_clearly_drifts_more_than_a_faster_one_is_beaten() -> None:
 def test_a_plan_of_the_same_predicted_cost_is_no_slower() -> None:
     """Latencies that only chance tells apart do not keep a plan that another rule beats."""
     prompts = np.linspace(0, 0.4, 16)
-    candidate, better = {"ssim": prompts + 0.02}, replace(rival(prompts, 1.1), foretold=0.4)
+    candidate, better = {"ssim": prompts + 0.02}, replace(rival(prompts, 1.1), predicted=0.4)
     assert beaten_by([better], {"latency": 1.0}, candidate) is None
-    assert beaten_by([better], {"latency": 1.0}, candidate, foretold=0.39) is None
-    assert beaten_by([better], {"latency": 1.0}, candidate, foretold=0.4) is not None
+    assert beaten_by([better], {"latency": 1.0}, candidate, predicted=0.39) is None
+    assert beaten_by([better], {"latency": 1.0}, candidate, predicted=0.4) is not None
 
 
 @pytest.mark.parametrize(("count", "batch", "advice"), [(32, 32, 8), (16, 16, 8), (64, 64, 16), (200, 500, 50)])

@@ -108,11 +108,11 @@ def test_predicted_costs_are_trusted_within_their_worst_error(store: Store) -> N
     study, _ = race_in(store, 3, racing=False)
     race = Race(store, study)
     standing = [
-        Rival("it", {}, {}, foretold=0.5, share=0.5 * ratio, seconds=0.5 * ratio * 4) for ratio in (1, 0.9, 1, 1)
+        Rival("it", {}, {}, predicted=0.5, share=0.5 * ratio, seconds=0.5 * ratio * 4) for ratio in (1, 0.9, 1, 1)
     ]
     race.rivals = lambda: standing  # type: ignore[method-assign]
     assert race.costs_of(0.3) is None  # four say too little
-    standing.append(Rival("it", {}, {}, foretold=0.5, share=0.75, seconds=3.0))
+    standing.append(Rival("it", {}, {}, predicted=0.5, share=0.75, seconds=3.0))
     found = race.costs_of(0.3)
     assert found is not None and found["latency"] == pytest.approx(0.3 / 1.5 * 4)
 

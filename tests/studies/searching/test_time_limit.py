@@ -15,7 +15,7 @@ from explorer.plans.plan import InheritancePlan
 from studies import counts, enqueue
 from studies.cli import run
 from studies.cli.commands import search
-from studies.cli.commands.time_words import BaselinePace, foretold
+from studies.cli.commands.time_words import BaselinePace, predicted_time
 from studies.clock import Clock, OutOfTime, fitting, tells
 from studies.config import SearchConfig
 from studies.predicting import calibration
@@ -148,11 +148,11 @@ def test_a_profile_foretells_what_fits(
     enqueue(store_file, study, list(session.baselines()), session.space, session.evaluator.evaluations)
     monkeypatch.setattr("studies.clock.time.monotonic", lambda: 0.0)
     profiled = replace(session, evaluator=session.evaluator.with_profile(Foretells()))  # type: ignore[arg-type]
-    found = foretold(profiled, store_file, study, Clock(seconds))
+    found = predicted_time(profiled, store_file, study, Clock(seconds))
     assert (found is None) == (fit is None)
     if found is not None:
         assert f"note: by the profile about {fit} of " in found and "--baselines short" in found
-    assert foretold(session, store_file, study, Clock(seconds)) is None
+    assert predicted_time(session, store_file, study, Clock(seconds)) is None
 
 
 def test_the_pace_is_told_once_and_only_where_not_all_fit(monkeypatch: pytest.MonkeyPatch) -> None:
