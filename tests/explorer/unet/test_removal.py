@@ -136,7 +136,7 @@ def test_shapes_are_those_of_the_tensors(shape: str) -> None:
 
     with pytest.MonkeyPatch.context() as patch, inherit(unet, InheritancePlan(architecture, 1)) as handle:
         patch.setattr(Variant, "__call__", watched)
-        patch.setattr(handle._eager, "_variant", lambda mask, stores, compiled: Variant(program, mask, features))
+        patch.setattr(handle._eager, "_variant", lambda name, mask, *_: Variant(program, mask, features))
         handle.begin(1)
         call(unet)
     assert {name: Shape(at[1], (16 // at[2]).bit_length() - 1) for name, at in seen.items()} == {
