@@ -107,7 +107,7 @@ def test_a_step_asks_for_each_feature_that_it_inherits_and_for_no_other(mask: Ma
 
     variant = Variant(program, mask)
     with inherit(UNET, InheritancePlan(ARCHITECTURE, 2, (mask,), Segments.of([0, 1]))) as handle:
-        handle._eager._variant = lambda chosen, stores, compiled: (  # type: ignore[method-assign]
+        handle._eager._variant = lambda _, chosen, stores, compiled: (  # type: ignore[method-assign]
             (lambda sample, at, inherited: variant(sample, at, Asked(inherited)))
             if chosen
             else Variant(program, chosen, stores)
