@@ -18,12 +18,13 @@ from explorer.errors import (
 )
 
 if TYPE_CHECKING:
-    from explorer.models.loading import load_pipeline
+    from explorer.models.loading import default_guidance, load_pipeline
     from explorer.networks.student import Student
     from explorer.plans.plan import InheritancePlan
     from explorer.plans.strategies import strategy
     from explorer.runtime.inherit import Inheritance, inherit
     from explorer.timing.anatomy import Anatomy, anatomy
+    from explorer.timing.latency import WARMUPS, compare
     from explorer.unet.architecture import Architecture
 
 # Torch and diffusers take seconds to import: a name is imported when it is first used.
@@ -32,7 +33,10 @@ _LAZY = {
     "Architecture": "explorer.unet.architecture",
     "Inheritance": "explorer.runtime.inherit",
     "InheritancePlan": "explorer.plans.plan",
+    "WARMUPS": "explorer.timing.latency",
     "anatomy": "explorer.timing.anatomy",
+    "compare": "explorer.timing.latency",
+    "default_guidance": "explorer.models.loading",
     "inherit": "explorer.runtime.inherit",
     "load_pipeline": "explorer.models.loading",
     "Student": "explorer.networks.student",
@@ -40,6 +44,7 @@ _LAZY = {
 }
 
 __all__ = [
+    "WARMUPS",
     "Anatomy",
     "Architecture",
     "CompileError",
@@ -55,6 +60,8 @@ __all__ = [
     "StudyError",
     "TrainingError",
     "anatomy",
+    "compare",
+    "default_guidance",
     "inherit",
     "load_pipeline",
     "strategy",

@@ -197,9 +197,9 @@ def test_every_node_has_a_place_of_its_own(name: str) -> None:
 
 def test_shares_of_a_run() -> None:
     steps = steps_of(strategy("DC0/P2", steps=4, unet=SD15), 4)
-    assert shares(steps)["up3.l2.attn"] == (1.0, 0.0, 0.0)
-    assert shares(steps)["up3.l1.attn"] == (0.5, 0.0, 0.5)
-    assert shares(steps)["mid.attn"] == (0.5, 0.0, 0.0)
+    assert shares(steps)["up3.l2.attn"] == (1.0, 0.0, 0.0, 0.0, 0.0)
+    assert shares(steps)["up3.l1.attn"] == (0.5, 0.0, 0.5, 0.0, 0.0)
+    assert shares(steps)["mid.attn"] == (0.5, 0.0, 0.0, 0.0, 0.0)
 
 
 def test_costs_without_a_profile_are_counts() -> None:
