@@ -199,7 +199,7 @@ def test_shares_of_a_run() -> None:
     steps = steps_of(strategy("DC0/P2", steps=4, unet=SD15), 4)
     assert shares(steps)["up3.l2.attn"] == (1.0, 0.0, 0.0, 0.0, 0.0)
     assert shares(steps)["up3.l1.attn"] == (0.5, 0.0, 0.5, 0.0, 0.0)
-    assert shares(steps)["mid.attn"] == (0.5, 0.0, 0.0, 0.0, 0.0)
+    assert shares(steps)["mid.attn"] == (0.5, 0.0, 0.0, 0.0, 0.5)
 
 
 def test_costs_without_a_profile_are_counts() -> None:
