@@ -54,6 +54,8 @@ def check_compilable(mode: CompileMode, walk: ModuleWalk, plan: InheritancePlan)
         ModelError: When the steps of this plan or UNet cannot be captured.
         DeviceError: When the compiler's backend is missing.
     """
+    if mode == "off":
+        return
     device = next(walk.unet.parameters()).device  # where it computes: an offloaded module lies elsewhere
     if uses_graphs(mode):
         reason = why_not(walk, device)
