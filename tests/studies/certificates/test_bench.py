@@ -55,7 +55,7 @@ def test_a_compiled_bench_compares_like_with_like(exported: Path, capsys: pytest
     sides: list[tuple[bool, bool]] = []
     with pytest.MonkeyPatch.context() as patch:
         # The backend is not what is tested: an eager one takes a second where inductor takes minutes.
-        patch.setattr("explorer.runtime.inherit.check_compiler", lambda device: None)
+        patch.setattr("explorer.runtime.targets.check_compiler", lambda device: None)
         patch.setattr("explorer.runtime.eager.Compiled", lambda variant, number: Marked(variant))
 
         def watched(baseline: Any, candidate: Any, **options: Any) -> Any:
