@@ -69,8 +69,11 @@ class PlanFacts:
         further = {axis.name: axis.fact(document) for axis in choices()}
         made = _nickname(document, schedule, mode, rule, steps, further)
         nickname = name or (made and _prefix(document.get("cast")) + made) or shortened(description)
-        columns: dict[str, Any] = {axis.column: further[axis.name] for axis in choices() if axis.column is not None}
-        columns |= {"networks": _networks(document.get("cast")), "spacing": _spacing(document.get("spacing"))}
+        columns: dict[str, Any] = {
+            "networks": _networks(document.get("cast")),
+            "spacing": _spacing(document.get("spacing")),
+        }
+        columns |= {axis.column: further[axis.name] for axis in choices() if axis.column is not None}
         return cls(mode, form, rule, steps, nickname=nickname, **columns)
 
     @classmethod
