@@ -117,7 +117,7 @@ def compare(
     pairs: int = PAIRS,
     baseline_warm: bool = False,
     tolerance: float = STALLED,
-    before_again: Callable[[], object] = lambda: None,
+    before_again: Callable[[], object] | None = None,
 ) -> Latency:
     """Time `candidate` against `baseline`.
 
@@ -160,7 +160,8 @@ def compare(
     for _ in range(pairs):
         take()
     while _wants_more(samples, pairs, tolerance):
-        before_again()
+        if before_again is not None:
+            before_again()
         take()
     if not (np.array(samples) > 0).all():
         raise ScoreError("A call was too short for the clock of this device; time more pictures a call.")
