@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from explorer.errors import TrainingError
-from explorer.networks.student import Student, block_of, empty_unet
+from explorer.networks.student import WHOLE_RUN, Student, block_of
 from explorer.unet.architecture import Architecture
 from explorer.unet.conditions import read_conditions
 from explorer.unet.mask import Feature, Mask, liveness
@@ -47,7 +47,6 @@ class Settings:
         batch: Samples of a step.
         rate: The learning rate (Muon; AdamW for vectors).
         seed: Of all random numbers.
-        timesteps: The part of the run that the student is for; 0 is the run's beginning.
         task: Weight of the loss to the true noise, where a picture was noised.
         out: Weight of the loss to the teacher's output.
         features: Weight of the losses to the outputs of the teacher's blocks, as a mean over blocks.
@@ -56,7 +55,6 @@ class Settings:
     batch: int = 64
     rate: float = 1e-3
     seed: int = 0
-    timesteps: tuple[float, float] = (0.0, 1.0)
     task: float = 1.0
     out: float = 1.0
     features: float = 1.0
@@ -96,25 +94,11 @@ def trained_blocks(student: Student, freeze: str | None) -> tuple[str, ...]:
             raise TrainingError(
                 f"unknown block {unknown[0]!r}; --freeze takes deep, none or some of {', '.join(every)}."
             )
-    left = {block_of(name) for name in _kept(student, empty_unet(student.config))}
+    left = {block_of(name) for name in student.computed(student.empty())}
     blocks = tuple(block for block in every if block not in frozen and block in left)
     if not blocks:
         raise TrainingError("every block of the student is frozen, so there is nothing to train; freeze fewer.")
     return blocks
-
-
-def _kept(student: Student, unet: nn.Module) -> tuple[str, ...]:
-    """Names of the parameters that the student computes with."""
-    live = liveness(student.architecture, student.removed)
-    modules = Program(unet).modules
-    paths = {id(module): path for path, module in unet.named_modules()}
-    unread = [f"{paths[id(modules[name])]}." for name in student.unread if id(modules[name]) in paths]
-    shortcuts = [f"{paths[id(modules[name])]}.conv_shortcut." for name in live.identities]
-    return tuple(
-        name
-        for name, _ in unet.named_parameters()
-        if not name.startswith(tuple(unread)) or name.startswith(tuple(shortcuts))
-    )
 
 
 def initial(student: Student, unet: nn.Module, blocks: tuple[str, ...], source: Student | None = None) -> Student:
@@ -126,7 +110,7 @@ def initial(student: Student, unet: nn.Module, blocks: tuple[str, ...], source: 
     own = dict(unet.named_parameters())
     tensors = {
         name: given.get(name, own[name]).detach().to("cpu", torch.float32).clone()
-        for name in _kept(student, unet)
+        for name in student.computed(unet)
         if block_of(name) in blocks
     }
     return student.trained_as(tensors, blocks)
@@ -187,13 +171,19 @@ def min_snr(alphas: Tensor, prediction: str) -> Tensor:
     return clipped / (snr + 1) if prediction == "v_prediction" else clipped / snr.clamp_min(1e-8)
 
 
-def make_loss(pair: Pair, examples: Examples, scheduler: Any, settings: Settings) -> Loss:
-    """The losses of a step's batch, or of a share of it, drawn by the step's number alone."""
+def make_loss(
+    pair: Pair,
+    examples: Examples,
+    scheduler: Any,
+    settings: Settings,
+    timesteps: tuple[float, float] = WHOLE_RUN,
+) -> Loss:
+    """The losses of a step's batch, or of a share of it, drawn by the step's number alone, in a part of the run."""
     device = next(pair.network.parameters()).device
     alphas = scheduler.alphas_cumprod.to(device)
     prediction = scheduler.config.prediction_type
     data = examples
-    begin, end = settings.timesteps
+    begin, end = timesteps
     steps, total = len(data.times), len(alphas)
     along = [i for i in range(steps) if begin <= i / steps < end]
     low, high = int(total * (1 - end)), max(int(total * (1 - begin)), int(total * (1 - end)) + 1)
@@ -290,6 +280,7 @@ def distill(
         p.requires_grad_(True)
     about = {
         "student": f"{student.name} {student.removed.forms} of {student.teacher}", "blocks": ",".join(blocks),
+        "timesteps": repr(student.timesteps),
         "settings": repr(settings), "examples": str(len(examples)),
         "source": "teacher" if source is None else f"{source.name} {sorted(source.tensors)[:1]}",
     }  # fmt: skip
@@ -298,7 +289,7 @@ def distill(
         Average(parameters, DECAY), budget, log_every=20, about=about,
     )  # fmt: skip
     training.resume()
-    loss = make_loss(Pair(pipe.unet, network, student.removed), examples, pipe.scheduler, settings)
+    loss = make_loss(Pair(pipe.unet, network, student.removed), examples, pipe.scheduler, settings, student.timesteps)
     for _ in training.run(loss, settings.rate, WARM_UP, workers, accelerator):
         if on_step is not None:
             on_step(training)

@@ -18,9 +18,9 @@ from explorer.files import write_whole
 from explorer.models.pictures import generate
 from explorer.networks.student import Student
 from explorer.plans.schedule import Every
-from explorer.plans.schedulers import scheduler_for
 from explorer.quality.paired import psnr
 from explorer.unet.architecture import Architecture
+from training.teacher_data import under_ddim
 
 STEPS = 10
 """Of each picture."""
@@ -38,10 +38,7 @@ class PairedDrift:
     """
 
     def __init__(self, pipe: Any, student: Student, prompts: Sequence[str], guidance: float, seed: int = 1) -> None:
-        self._pipe = copy.copy(pipe)
-        self._pipe.scheduler = scheduler_for(pipe.scheduler, "DDIMScheduler")
-        if self._pipe.scheduler is pipe.scheduler:
-            self._pipe.scheduler = type(pipe.scheduler).from_config(pipe.scheduler.config)
+        self._pipe = under_ddim(pipe)
         self._how: dict[str, Any] = {"seed": seed, "steps": STEPS, "guidance": guidance, "batch_size": len(prompts)}
         self._prompts, self._removed = list(prompts), student.removed
         self._teacher = generate(self._pipe, self._prompts, **self._how)
@@ -60,25 +57,25 @@ class PairedDrift:
 
 
 class DriftLog:
-    """`drift.csv` in a training's folder: a row for each measurement, those after the checkpoint forgotten.
+    """`drift.csv`: a row for each measurement. One takes the place of those of its step and later ones, which a resumed
+    training measures again.
 
     Args:
         path: Of the file.
-        step: That the training goes on from.
     """
 
-    def __init__(self, path: Path, step: int) -> None:
+    def __init__(self, path: Path) -> None:
         self.path = path
         self.rows: list[tuple[int, float, float, float]] = []
         if path.exists():
             with path.open(encoding="utf-8") as stream:
                 for row in csv.DictReader(stream):
-                    if int(row["step"]) <= step:
-                        found = (float(row["psnr"]), float(row["low"]), float(row["high"]))
-                        self.rows.append((int(row["step"]), *found))
+                    self.rows.append((int(row["step"]), float(row["psnr"]), float(row["low"]), float(row["high"])))
 
     def add(self, step: int, drift: Estimate) -> None:
         """Write a row."""
+        self.rows = [row for row in self.rows if row[0] < step]
         self.rows.append((step, drift.value, drift.low, drift.high))
         lines = ["step,psnr,low,high", *(f"{n},{value:.3f},{low:.3f},{high:.3f}" for n, value, low, high in self.rows)]
+        self.path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(self.path, ("\n".join(lines) + "\n").encode())

@@ -55,8 +55,7 @@ class Processes:
         """The first process's clock, by which all end together."""
         if self.accelerator.num_processes == 1:
             return seconds
-        told = torch.tensor([seconds], dtype=torch.float64, device="cpu" if self.accelerator.device.type == "cpu"
-                            else self.accelerator.device)  # fmt: skip
+        told = torch.tensor([seconds], dtype=torch.float64, device=self.accelerator.device)
         dist.broadcast(told, 0)
         return float(told)
 

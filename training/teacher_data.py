@@ -17,7 +17,9 @@ import torch
 from torch import Tensor
 
 from explorer.errors import TrainingError
-from explorer.models.pictures import run
+from explorer.models.pictures import find_pictures, read_picture, run
+from explorer.models.workload import twin
+from explorer.plans.schedulers import scheduler_for
 from training.tensors import load_tensors, metadata_of, save_tensors
 
 STEPS = 20
@@ -66,7 +68,7 @@ def teacher_runs(
     """Record `count` guided runs of the teacher under DDIM, or go on with those in `folder`.
 
     Args:
-        pipe: The teacher's pipeline. Its scheduler is exchanged meanwhile.
+        pipe: The teacher's pipeline.
         prompts: Taken in turn, each time with another seed.
         count: Of runs.
         folder: Where the runs are kept, a file for every `CHUNK`.
@@ -80,6 +82,7 @@ def teacher_runs(
     """
     if not prompts or count < 1:
         raise TrainingError(f"the teacher needs a prompt and a run, got {len(prompts)} and {count}.")
+    teacher = under_ddim(pipe)
     about = {"of": _about(pipe, prompts, guidance, seed)}
     chunks = []
     for start in range(0, count, CHUNK):
@@ -91,14 +94,17 @@ def teacher_runs(
             )
         found = load_tensors(path) if path.exists() else {}
         if "latents" not in found or len(found["latents"]) < len(wanted):
-            with _solver(pipe):
-                found = _recorded(pipe, prompts, wanted, guidance=guidance, seed=seed, batch=batch)
+            found = _recorded(teacher, prompts, wanted, guidance=guidance, seed=seed, batch=batch)
             save_tensors(found, path, about)
-        chunks.append({name: value if _shared(name) else value[..., : len(wanted), :, :, :] if name == "states"
-                       else value[: len(wanted)] for name, value in found.items()})  # fmt: skip
+        chunks.append(
+            {
+                name: value if _shared(name) else value.narrow(_axis(name), 0, len(wanted))
+                for name, value in found.items()
+            }
+        )
         if progress is not None:
             progress(wanted.stop, count)
-    return _joined(chunks)
+    return _examples(_joined(chunks))
 
 
 def captioned_pictures(pipe: Any, folder: Path, *, batch: int = 8) -> Examples:
@@ -112,8 +118,6 @@ def captioned_pictures(pipe: Any, folder: Path, *, batch: int = 8) -> Examples:
     Raises:
         TrainingError: When there is no picture or one without a caption.
     """
-    from explorer.models.pictures import find_pictures, read_picture
-
     paths = find_pictures(folder)
     captions = []
     for path in paths:
@@ -131,9 +135,11 @@ def captioned_pictures(pipe: Any, folder: Path, *, batch: int = 8) -> Examples:
             latents = (posterior.mean - (getattr(pipe.vae.config, "shift_factor", None) or 0)) * (
                 pipe.vae.config.scaling_factor
             )
-        chunks.append(_texts_of(calls, len(texts)) | {"latents": latents.half().cpu(), "times": torch.zeros(0)})
-    joined = _joined([chunk | {"states": chunk["latents"][None][:0]} for chunk in chunks])
-    return joined
+        made = latents.half().cpu()
+        chunks.append(
+            _texts_of(calls, len(texts)) | {"latents": made, "times": torch.zeros(0), "states": made[None][:0]}
+        )
+    return _examples(_joined(chunks))
 
 
 def _square(pipe: Any, picture: Tensor) -> Tensor:
@@ -161,16 +167,11 @@ def recorded_calls(pipe: Any) -> Iterator[list[dict[str, Any]]]:
         handle.remove()
 
 
-@contextmanager
-def _solver(pipe: Any) -> Iterator[None]:
-    from explorer.plans.schedulers import scheduler_for
-
-    own = pipe.scheduler
-    pipe.scheduler = scheduler_for(own, "DDIMScheduler")
-    try:
-        yield
-    finally:
-        pipe.scheduler = own
+def under_ddim(pipe: Any) -> Any:
+    """The pipeline with DDIM, sharing every weight; the one given keeps its scheduler."""
+    other = twin(pipe)
+    other.scheduler = scheduler_for(other.scheduler, "DDIMScheduler")
+    return other
 
 
 def _recorded(
@@ -185,7 +186,7 @@ def _recorded(
         states = torch.stack([call["sample"][-len(texts) :].half().cpu() for call in calls])
         times = torch.stack([torch.as_tensor(call["timestep"]).float().cpu().reshape(()) for call in calls])
         parts.append(_texts_of(calls, len(texts)) | {"states": states, "times": times, "latents": latents.half().cpu()})
-    return _dict(_joined(parts))
+    return _joined(parts)
 
 
 def _texts_of(calls: list[dict[str, Any]], count: int) -> dict[str, Tensor]:
@@ -206,24 +207,25 @@ def _shared(name: str) -> bool:
     return name in ("times", "empty") or name.startswith("empty.")
 
 
-def _joined(parts: list[dict[str, Tensor]]) -> Examples:
-    values = {
-        name: parts[0][name] if _shared(name) else torch.cat([part[name] for part in parts], int(name == "states"))
-        for name in parts[0]
-    }
-    return Examples(
-        values["states"], values["times"], values["latents"], values["context"], values["empty"],
-        {name[6:]: value for name, value in values.items() if name.startswith("added.")},
-        {name[6:]: value for name, value in values.items() if name.startswith("empty.")},
-    )  # fmt: skip
+def _axis(name: str) -> int:
+    """The dimension of a recorded tensor that counts the runs."""
+    return int(name == "states")
 
 
-def _dict(of: Examples) -> dict[str, Tensor]:
+def _joined(parts: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Recorded tensors of several batches of runs, by name."""
     return {
-        **{name: getattr(of, name) for name in ("states", "times", "latents", "context", "empty")},
-        **{f"added.{name}": value for name, value in of.added.items()},
-        **{f"empty.{name}": value for name, value in of.empty_added.items()},
+        name: value if _shared(name) else torch.cat([part[name] for part in parts], _axis(name))
+        for name, value in parts[0].items()
     }
+
+
+def _examples(recorded: dict[str, Tensor]) -> Examples:
+    def under(prefix: str) -> dict[str, Tensor]:
+        return {name.removeprefix(prefix): value for name, value in recorded.items() if name.startswith(prefix)}
+
+    plain = {name: value for name, value in recorded.items() if "." not in name}
+    return Examples(**plain, added=under("added."), empty_added=under("empty."))
 
 
 def _about(pipe: Any, prompts: Sequence[str], guidance: float, seed: int) -> str:

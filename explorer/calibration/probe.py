@@ -32,12 +32,8 @@ class Probe(Inheritance):
         )
         self.watch = watch
 
-    @property
-    def program(self) -> Program:
-        return self._program
-
     def _step(self, run: Running, arguments: dict[str, Any]) -> Tensor:
-        sample, at = read_conditions(self.unet, self._program.architecture, **arguments)
+        sample, at = read_conditions(self.unet, self.program.architecture, **arguments)
         noise = self.watch(run.evaluation, sample, at)
         run.evaluation += 1
         return noise

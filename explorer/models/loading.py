@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from explorer.errors import ModelError
+from explorer.models.empty_unets import empty_unet
 from explorer.models.folders import (
     INDEX,
     MAIN,
@@ -217,12 +218,9 @@ def load_empty_unet(name: str) -> Any:
     Raises:
         ModelError: as `load_pipeline`; an inpainting model's UNet has an anatomy as well.
     """
-    import torch
-    from diffusers import UNet2DConditionModel
-
     config = unet_config(name)
-    with torch.device("meta"), quiet_libraries(), explained(name):
-        return UNet2DConditionModel.from_config(config)
+    with quiet_libraries(), explained(name):
+        return empty_unet(config)
 
 
 def unet_config(name: str) -> dict[str, Any]:

@@ -18,6 +18,13 @@ SHIPPED = {
     "hub-certificate": _HERE / "prompts_data" / "hub-certificate.jsonl",
 }
 """The search sets are what candidates are scored on; the certificate sets are held out."""
+HELD_OUT = {"emoji-search": "emoji-certificate", "hub-search": "hub-certificate"}
+"""The set that is held out from each search set."""
+
+
+def search_prompts(model: str) -> str:
+    """The search set of a model."""
+    return "emoji-search" if model == "emoji" else "hub-search"
 
 
 @dataclass(frozen=True)

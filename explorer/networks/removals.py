@@ -14,7 +14,7 @@ def named_removal(name: str, architecture: Architecture) -> Mask:
     """What a named student lacks, by bypasses.
 
     Base: the second layer of every down and up block. Small: that and the mid block. Tiny: that and the deepest level.
-    M1, M2, M3: the second layer of the down and up blocks of so many levels from the top.
+    M1, M2, M3: the second layer of the down and up blocks of the first one, two or three levels.
 
     Args:
         name: One of `NAMED`; case does not matter.
@@ -30,9 +30,8 @@ def named_removal(name: str, architecture: Architecture) -> Mask:
     levels = len(architecture.down)
     shapes = [(down.layers, up.layers) for down, up in zip(architecture.down, reversed(architecture.up), strict=True)]
     thinned = range(int(found[1]) if found.startswith("M") else levels)
-    if len(thinned) > levels - (found != "Base" and found.startswith("M")) or any(
-        shapes[level] != (2, 3) for level in thinned
-    ):
+    most = levels - 1 if found.startswith("M") else levels
+    if len(thinned) > most or any(shapes[level] != (2, 3) for level in thinned):
         raise ModelError(
             f"the student {found} thins {len(thinned)} levels of 2 and 3 layers, and this UNet has "
             f"{', '.join(f'{down} and {up}' for down, up in shapes)}; name the nodes to remove instead."

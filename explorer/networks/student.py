@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from explorer.errors import ModelError, PlanError
+from explorer.models.empty_unets import empty_inputs, empty_unet
 from explorer.networks.removals import NAMED, named_removal
 from explorer.unet.architecture import Architecture
 from explorer.unet.mask import Form, Mask, liveness
@@ -100,19 +101,29 @@ class Student:
 
     # What it costs ---------------------------------------------------------------------------------------------------
 
+    def computed(self, unet: nn.Module) -> tuple[str, ...]:
+        """Names of the parameters of a UNet of this configuration that the student computes with."""
+        from explorer.unet.program import Program
+
+        modules = Program(unet).modules
+        paths = {id(module): path for path, module in unet.named_modules()}
+        unread = tuple(f"{paths[id(modules[name])]}." for name in self.unread if id(modules[name]) in paths)
+        identities = liveness(self.architecture, self.removed).identities
+        shortcuts = tuple(f"{paths[id(modules[name])]}.conv_shortcut." for name in identities)
+        return tuple(
+            name for name, _ in unet.named_parameters() if not name.startswith(unread) or name.startswith(shortcuts)
+        )
+
     @cached_property
     def parameters(self) -> int:
         """The number of its parameters."""
-        from explorer.unet.program import Program
+        unet = self.empty()
+        computed = {*self.computed(unet)}
+        return sum(p.numel() for name, p in unet.named_parameters() if name in computed)
 
-        unet = empty_unet(self.config)
-        modules = Program(unet).modules
-        kept = {id(p) for name, module in modules.items() if name not in self.unread for p in module.parameters()}
-        for name in liveness(self.architecture, self.removed).identities:
-            shortcut = getattr(modules[name], "conv_shortcut", None)
-            kept |= {id(p) for p in shortcut.parameters()} if shortcut is not None else set()
-        dropped = {id(p) for module in modules.values() for p in module.parameters()} - kept
-        return sum(p.numel() for p in unet.parameters() if id(p) not in dropped)
+    def empty(self) -> Any:
+        """Its teacher's UNet without data."""
+        return _empty(_json(self.config))
 
     def macs(self, height: int, width: int) -> int:
         """Multiply-accumulates of one evaluation of one sample.
@@ -121,11 +132,11 @@ class Student:
             height: Of the latent.
             width: Of the latent.
         """
-        return _macs(self.config, self.removed, height, width)
+        return _macs(_json(self.config), self.removed, height, width)
 
     def macs_share(self, height: int, width: int) -> float:
         """Its MACs over its teacher's."""
-        return self.macs(height, width) / _macs(self.config, Mask(), height, width)
+        return self.macs(height, width) / _macs(_json(self.config), Mask(), height, width)
 
     # The network -----------------------------------------------------------------------------------------------------
 
@@ -243,47 +254,33 @@ def unet_fingerprint(unet: Any) -> str | None:
     return fingerprint(SimpleNamespace(unet=unet))
 
 
-def empty_unet(config: Mapping[str, Any]) -> Any:
-    """The UNet of a configuration, without data."""
-    return _empty_unet(json.dumps(dict(config), sort_keys=True))
-
-
 @lru_cache(maxsize=4)
-def _empty_unet(config: str) -> Any:
-    import torch
-    from diffusers import UNet2DConditionModel
-
-    with torch.device("meta"):
-        return UNet2DConditionModel.from_config(json.loads(config)).eval()
+def _empty(config: str) -> Any:
+    """The UNet of a configuration, as JSON."""
+    return empty_unet(json.loads(config))
 
 
-def _macs(config: Mapping[str, Any], mask: Mask, height: int, width: int) -> int:
-    return _counted(json.dumps(dict(config), sort_keys=True), mask, height, width)
+def _json(config: Mapping[str, Any]) -> str:
+    return json.dumps(dict(config), sort_keys=True)
 
 
 @lru_cache(maxsize=64)
-def _counted(config: str, mask: Mask, height: int, width: int) -> int:
+def _macs(config: str, mask: Mask, height: int, width: int) -> int:
     """Multiply-accumulates under a mask, counted by torch's flop counter on tensors without data."""
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
-    from explorer.models.workload import TEXT_TOKENS
     from explorer.unet.conditions import read_conditions
     from explorer.unet.program import Program
     from explorer.unet.variant import Variant
 
     if min(height, width) < 1:
         raise ModelError(f"a latent size must be positive, got {height}x{width}.")
-    unet = _empty_unet(config)
+    unet = _empty(config)
     program = Program(unet)
     variant = Variant(program, mask)
+    sample, context, added = empty_inputs(unet, height, width)
     with torch.no_grad(), torch.device("meta"), FlopCounterMode(display=False) as counter:
-        sample = torch.empty(1, unet.config.in_channels, height, width)
-        added = {}
-        if unet.config.addition_embed_type == "text_time":
-            pooled = unet.config.projection_class_embeddings_input_dim - 6 * unet.config.addition_time_embed_dim
-            added = {"text_embeds": torch.empty(1, pooled), "time_ids": torch.empty(1, 6)}
-        context = torch.empty(1, TEXT_TOKENS, program.architecture.context)
         sample, at = read_conditions(unet, program.architecture, sample, torch.zeros(1), context, added=added)
         variant(sample, at, {})
     return math.ceil(counter.get_total_flops() / 2)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from explorer.errors import ModelError
+from explorer.networks.student_files import writing
 from explorer.unet.architecture import Architecture
 from explorer.unet.counterparts import counterparts
 
@@ -31,12 +32,8 @@ def export(student: Student, folder: Path, pipe: Any) -> Path:
     made.load_state_dict({own: state[name] for own, name in names.items()}, assign=True)  # in the teacher's precision
     other = copy.copy(pipe)
     other.unet = made
-    try:
+    with writing(folder):
         other.save_pretrained(folder)
-    except OSError as error:
-        raise ModelError(
-            f"the student cannot be written to {str(folder)!r}: {error.strerror or error}; choose another folder."
-        ) from error
     return folder
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -27,18 +29,25 @@ MAX_BYTES = 1_000_000
 def save_student(student: Student, folder: Path) -> Path:
     """Write both files, each there in full or not at all; the weights first, as the document names them."""
     tensors = {name: tensor.detach().cpu().half().contiguous().clone() for name, tensor in student.tensors.items()}
-    try:
+    with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         if tensors:
             write_whole(folder / WEIGHTS, save(tensors))
         else:
             (folder / WEIGHTS).unlink(missing_ok=True)
         write_whole(folder / DOCUMENT, json.dumps(to_json(student), indent=1).encode())
+    return folder
+
+
+@contextlib.contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Turn the OSError of a folder that cannot be written into a ModelError."""
+    try:
+        yield
     except OSError as error:
         raise ModelError(
             f"the student cannot be written to {str(folder)!r}: {error.strerror or error}; choose another folder."
         ) from error
-    return folder
 
 
 def to_json(student: Student) -> dict[str, Any]:
@@ -52,7 +61,7 @@ def to_json(student: Student) -> dict[str, Any]:
         "trained": list(student.trained),
         "timesteps": list(student.timesteps),
         "tensors": len(student.tensors),
-        "config": {key: value for key, value in student.config.items() if not key.startswith("_")},
+        "config": dict(student.config),
     }
 
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from explorer.compile_modes import CompileMode, compile_mode, uses_compiler, uses_graphs
 from explorer.errors import CompileError, ExplorerError, PlanError
+from explorer.plans.cast import TEACHER
 from explorer.plans.plan import InheritancePlan, resolve_run
 from explorer.plans.schedulers import scheduler_for
 from explorer.runtime.eager import EagerSteps
@@ -82,8 +83,7 @@ class Inheritance:
         students: Students | None = None,
     ) -> None:  # fmt: skip
         pipe = target if hasattr(target, "unet") else None
-        unet = target.unet if pipe is not None else target
-        self.plan = plan
+        self.plan, unet = plan, target if pipe is None else target.unet
         self.unet: nn.Module = unet
         if getattr(unet, _MARK, None) is not None:
             raise PlanError(
@@ -96,9 +96,8 @@ class Inheritance:
         check_control_networks(pipe, plan.architecture)
         self._walk = ModuleWalk(unet)
         check_untouched(self._walk)
-        self._program = Program(unet)
         self._students = students or {}
-        self._networks = networks_of(unet, self._program, plan, self._students)
+        self._networks = networks_of(unet, plan, self._students)
         self._compile, self._fallback = compile, fallback
         self._idle: list[StaticSteps] = []
         self._warned: set[str] = set()
@@ -145,6 +144,11 @@ class Inheritance:
         self._eager = EagerSteps(self._networks, self.plan)
         self._idle.clear()
 
+    @property
+    def program(self) -> Program:
+        """Of the target's own UNet."""
+        return self._networks[TEACHER].program
+
     def begin(self, evaluations: int, *, start: int = 0) -> None:
         """Begin a run of `evaluations` UNet evaluations in this thread, of which the first `start` are left out
         (img2img).
@@ -178,8 +182,7 @@ class Inheritance:
 
     def _put_scheduler(self, pipe: Any) -> None:
         own = pipe.scheduler
-        put = scheduler_for(own, self.plan.scheduler)
-        if put is not own:
+        if (put := scheduler_for(own, self.plan.scheduler)) is not own:
             pipe.scheduler = put
             self._exchanged.append((pipe, own, put))
 
@@ -236,7 +239,7 @@ class Inheritance:
         """Steps over buffers that no run uses now, with what earlier runs have captured."""
         if self._idle:
             return self._idle.pop()
-        return StaticSteps(self._program, self.plan, compile=uses_compiler(self._mode))
+        return StaticSteps(self.program, self.plan, compile=uses_compiler(self._mode))
 
     # Runs ------------------------------------------------------------------------------------------------------------
 
@@ -244,9 +247,8 @@ class Inheritance:
         with self._beginning:
             modules = self._walk if self._walk.is_current() else ModuleWalk(self.unet)
             check_untouched(modules)
-            if modules is not self._walk and not self._program.is_current():
-                self._program = Program(self.unet)
-                self._networks = networks_of(self.unet, self._program, self.plan, self._students)
+            if modules is not self._walk and not self.program.is_current():
+                self._networks = networks_of(self.unet, self.plan, self._students)
                 self._eager = EagerSteps(self._networks, self.plan)
                 self._idle.clear()
             self._walk = modules

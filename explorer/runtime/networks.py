@@ -38,25 +38,23 @@ class Network:
             self.program.unet.to(sample.device)
 
 
-def networks_of(unet: nn.Module, program: Program, plan: InheritancePlan, students: Students) -> dict[str, Network]:
+def networks_of(unet: nn.Module, plan: InheritancePlan, students: Students) -> dict[str, Network]:
     """Every network of the plan's cast by its name; the teacher's UNet alone without a cast.
 
     Args:
         unet: The teacher.
-        program: Of it.
         plan: With the cast.
-        students: Those given by the user.
+        students: Those given by the user, all of the cast among them.
 
     Raises:
-        PlanError: For a student that was not given, one that does not take the plan's masks, and where a student cannot
-            run on this UNet (a LoRA, offloading).
+        PlanError: For a student that does not take the plan's masks, and where one cannot run on this UNet (a LoRA,
+            offloading).
         ModelError: For a student of another teacher.
     """
     choices = range(plan.masks_wanted + 1)
-    found = {TEACHER: Network(program, tuple(plan.mask(choice) for choice in choices))}
+    found = {TEACHER: Network(Program(unet), tuple(plan.mask(choice) for choice in choices))}
     if plan.cast is None:
         return found
-    plan.check_runnable(students)
     _check_unet(unet)
     for name in plan.cast.students:
         given = students[name]

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from explorer.errors import ModelError
-from explorer.models.workload import TEXT_TOKENS
+from explorer.models.empty_unets import empty_inputs, empty_unet
 from explorer.unet.architecture import Architecture, Node
 from explorer.unet.mask import Mask, liveness
 
@@ -110,7 +110,7 @@ def anatomy(unet: Any, latent: int | tuple[int, int] | None = None) -> Anatomy:
     height, width = (size, size) if isinstance(size, int) else size
     if min(height, width) < 1:
         raise ModelError(f"a latent size must be positive, got {height}x{width}.")
-    empty = _empty_like(unet)
+    empty = empty_unet(unet.config)  # adapters and processors of a real one do not enter its anatomy
     program = Program(empty)
     macs, identity, shapes, prologue = _count_macs(empty, program, height, width)
     total = prologue + sum(macs.values())
@@ -131,14 +131,6 @@ def anatomy(unet: Any, latent: int | tuple[int, int] | None = None) -> Anatomy:
     return Anatomy(architecture, (height, width), nodes, sum(p.numel() for p in empty.parameters()), total)
 
 
-def _empty_like(unet: Any) -> Any:
-    """The same UNet without data: adapters and processors of a real one do not enter its anatomy."""
-    import torch
-
-    with torch.device("meta"):
-        return type(unet).from_config(unet.config).eval()
-
-
 def _parameters(unet: Any, program: Program, node: Node) -> int:
     count = sum(p.numel() for p in program.modules[node.name].parameters())
     if node.kind == "out" and unet.conv_norm_out is not None:
@@ -154,14 +146,8 @@ def _count_macs(
 
     from explorer.unet.program import Conditions
 
-    config = unet.config
+    sample, context, added = empty_inputs(unet, height, width)
     with torch.no_grad(), torch.device("meta"):
-        sample = torch.empty(1, config.in_channels, height, width)
-        context = torch.empty(1, TEXT_TOKENS, program.architecture.context)
-        added = {}
-        if config.addition_embed_type == "text_time":
-            pooled = config.projection_class_embeddings_input_dim - 6 * config.addition_time_embed_dim
-            added = {"text_embeds": torch.empty(1, pooled), "time_ids": torch.empty(1, 6)}
         with FlopCounterMode(display=False) as counter:
             emb = unet.time_embedding(unet.get_time_embed(sample=sample, timestep=torch.zeros(1)))
             aug = unet.get_aug_embed(emb=emb, encoder_hidden_states=context, added_cond_kwargs=added)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from explorer.errors import ExplorerError, StudyError
-from explorer.models.prompts import load_prompts
+from explorer.models.prompts import HELD_OUT, load_prompts, search_prompts
 from studies.config import SearchConfig
 from studies.metrics import is_clip
 from studies.searching.session import Session
@@ -20,8 +20,7 @@ def held_out(config: SearchConfig, prompts: str | None = None) -> SearchConfig:
     with the search's, fresh seeds, and a CLIP score in any case. Raises StudyError where the user must name prompts."""
     if not any(map(is_clip, config.objectives)):
         config = replace(config, objectives=(*config.objectives, "clip"))
-    known = {"emoji-search": "emoji-certificate", "hub-search": "hub-certificate"}
-    chosen = prompts or known.get(config.prompts or ("emoji-search" if config.model == "emoji" else "hub-search"))
+    chosen = prompts or HELD_OUT.get(config.prompts or search_prompts(config.model))
     if chosen is None:
         raise StudyError(
             f"the plan was searched on prompts of your own ({config.prompts}), for which no held-out set is known; "

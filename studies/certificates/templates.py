@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pprint import pformat
 from typing import Any
 
+from explorer.models.prompts import HELD_OUT
 from explorer.plans.plan import InheritancePlan
 from studies.config import BENCHED, CERTIFIED
 from studies.option import arguments
@@ -16,7 +17,6 @@ from studies.settings import StudySettings
 
 LEFT_OUT = ("model", "prompts", "reference", "batch")
 """What a certificate elsewhere takes from the export or the machine, or knows by another name."""
-BUILT_IN_PROMPTS = ("emoji-search", "hub-search")  # of which a held-out set is known
 
 
 def script_text(metrics: Mapping[str, Any]) -> str:
@@ -31,7 +31,7 @@ def script_text(metrics: Mapping[str, Any]) -> str:
     )
     bench = shlex.join(arguments(config, [name for name in BENCHED if name != "model"]))
     certify = shlex.join(arguments(config, [name for name in CERTIFIED if name not in LEFT_OUT]))
-    built_in = metrics["prompts"]["name"] in BUILT_IN_PROMPTS
+    built_in = metrics["prompts"]["name"] in HELD_OUT
     prompts = "" if built_in else ' --prompts "${PROMPTS:?set PROMPTS to a file of held-out prompts}"'
     return f"""#!/bin/sh
 # Measures this plan again: its speed against the un-accelerated pipeline, then its quality on held-out prompts.

@@ -10,7 +10,7 @@ from typing import Any
 from explorer.errors import ScoreError, StudyError
 from explorer.models.loading import EMOJI, default_guidance, has_weights
 from explorer.models.lora import parse_lora
-from explorer.models.prompts import PromptSet, load_prompts, with_negative
+from explorer.models.prompts import PromptSet, load_prompts, search_prompts, with_negative
 from explorer.models.workload import is_guided
 from explorer.quality.features import default_extractor
 from explorer.quality.metrics import least_pictures, resolve
@@ -51,7 +51,7 @@ def asked(config: SearchConfig) -> Asked:
             f"{config.model} has random weights, so {', '.join(config.quality_objectives)} would mean nothing; "
             "use --objectives latency, or a model with trained weights."
         )
-    prompts = load_prompts(config.prompts or ("emoji-search" if embedded else "hub-search"), config.prompt_count)
+    prompts = load_prompts(config.prompts or search_prompts(config.model), config.prompt_count)
     guidance = default_guidance(config.model) if config.guidance is None else config.guidance
     if config.negative_prompt and not is_guided(guidance):
         raise StudyError(

@@ -160,9 +160,7 @@ def test_what_is_stored_of_m2_is_a_tenth_of_sd15() -> None:
         unet = UNet2DConditionModel(**architecture("arch:sd15")[0])
     student = Student.named("M2", unet)
     blocks = trained_blocks(student, None)
-    from training.distill import _kept
-
-    kept = {name for name in _kept(student, unet) if block_of(name) in blocks}
+    kept = {name for name in student.computed(unet) if block_of(name) in blocks}
     assert sum(p.numel() for name, p in unet.named_parameters() if name in kept) / 1e6 == pytest.approx(87.6, abs=0.1)
 
 
@@ -193,7 +191,7 @@ def test_the_part_of_the_run_bounds_the_noise(pipe: Any, examples: Examples) -> 
 
     student = Student.named("M1", pipe.unet)
     pair = Watching(pipe.unet, student.network(pipe.unet), student.removed)
-    loss = make_loss(pair, examples, pipe.scheduler, Settings(batch=64, timesteps=(0.6, 1.0)))
+    loss = make_loss(pair, examples, pipe.scheduler, Settings(batch=64), (0.6, 1.0))
     loss(0, slice(None))
     assert int(seen[0].min()) >= 0 and int(seen[0].max()) < 420
 

@@ -16,10 +16,8 @@ if TYPE_CHECKING:
     from explorer.networks.student import Student
     from training.loop import Training
 
-RUNS = 512
-"""Runs of the teacher that a student is taught on."""
-HELD_OUT = 8
-"""Prompts of the paired drift."""
+JUDGED = 8
+"""Held-out prompts of the paired drift."""
 LOOKS = 10
 """Measurements of the paired drift over a training."""
 
@@ -46,7 +44,7 @@ def distill_command(
     """Distil a student and print where it is. Interrupted, it goes on by the same command."""
     from explorer.devices import resolve_device
     from explorer.models.loading import default_guidance, has_weights, load_pipeline
-    from explorer.models.prompts import load_prompts
+    from explorer.models.prompts import HELD_OUT, load_prompts, search_prompts
     from studies.interrupts import interruptible
     from training.loop import Budget
 
@@ -60,9 +58,8 @@ def distill_command(
         raise TrainingError(f"{model} has random weights, so there is nothing to learn from it; give a trained model.")
     if data != "teacher" and not Path(data).is_dir():
         raise TrainingError(f"--data {data!r} is no folder; give a folder of captioned pictures, or 'teacher'.")
-    embedded = model == "emoji"
-    taught = load_prompts(prompts or ("emoji-search" if embedded else "hub-search"))
-    held_out = load_prompts("emoji-certificate" if embedded else "hub-certificate", HELD_OUT)
+    taught = load_prompts(prompts or search_prompts(model))
+    held_out = load_prompts(HELD_OUT[search_prompts(model)], JUDGED)
     with interruptible():
         accelerator = _accelerator(device, half)
         say = words().print if accelerator is None or accelerator.is_main_process else _silent
@@ -105,7 +102,7 @@ def _distil(
     student = student_of(what, pipe.unet, part)
     blocks = trained_blocks(student, freeze)
     origin = None if source is None else Student.load(source)
-    settings = Settings(batch=batch, rate=rate, seed=seed, timesteps=part)
+    settings = Settings(batch=batch, rate=rate, seed=seed)
     with alone(folder, "distill") if main else nullcontext():
         say(f"student {student.name}: {student.parameters / 1e6:.1f} M parameters, trained: {', '.join(blocks)}",
             markup=False)  # fmt: skip
@@ -124,23 +121,21 @@ def _distil(
         else:
             examples = captioned_pictures(pipe, Path(data))
         drift = PairedDrift(pipe, student, held_out, guidance) if main else None
-        log: list[DriftLog] = []
+        log = DriftLog(folder / "checkpoint" / "drift.csv")
+        if drift is not None and not log.rows:
+            log.add(0, drift(student.network(pipe.unet)))
+            say(f"before: {_shown(log.rows[-1])} to the teacher on held-out prompts", markup=False)
 
         def look(training: Training) -> None:
             """Measure the drift of the averaged weights now and then, at the same steps in a resumed training."""
             if drift is None:
                 return
-            if not log:
-                log.append(DriftLog(training.folder / "drift.csv", training.step - 1))
-                if not log[0].rows:
-                    log[0].add(0, drift(student.network(pipe.unet)))
-                    say(f"before: {_shown(log[0].rows[-1])} to the teacher on held-out prompts", markup=False)
             done = training.budget.progress(training.step, training.seconds)
             before = training.budget.progress(training.step - 1, training.seconds)
             if done >= 1 or int(done * LOOKS) > int(before * LOOKS):
                 tensors = {name: value.detach().cpu() for name, value in training.average.values.items()}
-                log[0].add(training.step, drift(student.trained_as(tensors, blocks).network(pipe.unet, check=False)))
-                say(f"step {training.step}: {_shown(log[0].rows[-1])} to the teacher", markup=False)
+                log.add(training.step, drift(student.trained_as(tensors, blocks).network(pipe.unet, check=False)))
+                say(f"step {training.step}: {_shown(log.rows[-1])} to the teacher", markup=False)
 
         made = distill(
             pipe, student, examples, folder, budget, settings, blocks=blocks, source=origin, accelerator=accelerator,

@@ -61,7 +61,7 @@ def _standing_profile(model: str, found: Any, storage: str) -> Any:
 
 
 def anatomy_command(model: str, resolution: tuple[int, int] | None, storage: str, as_json: bool) -> None:
-    from explorer.timing.anatomy import TEXT_TOKENS
+    from explorer.models.workload import TEXT_TOKENS
 
     found = _anatomy_of(model, resolution)
     profile = _standing_profile(model, found, storage)
