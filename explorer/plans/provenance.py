@@ -30,7 +30,7 @@ class MadeFor:
         values = {name: data[name] for name in ("model", "fingerprint", "scheduler") if data.get(name) is not None}
         for name, value in values.items():
             if not isinstance(value, str) or len(value) > 200 or not value.isprintable():
-                raise PlanError(f"the plan's {name} must be a text of at most 200 printable characters; mend it.")
+                raise PlanError(f"the plan's {name} must be a text of at most 200 printable characters; correct it.")
         count = data.get("evaluations")
         if count is not None and (type(count) is not int or not 1 <= count <= MAX_EVALUATIONS):
             raise PlanError(f"the plan's evaluations must be a number from 1 to {MAX_EVALUATIONS}, got {count!r:.40}.")

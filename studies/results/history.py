@@ -1,4 +1,4 @@
-"""How a study's front grew: hypervolume after a number of plans and so many measured seconds."""
+"""How a study's front grew: hypervolume by plans and by measured seconds."""
 
 from __future__ import annotations
 
