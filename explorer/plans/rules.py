@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 from explorer.errors import PlanError
@@ -138,7 +138,7 @@ class Rule:
             raise PlanError(f"unknown rule {text!r}; expected one of {', '.join(RULES)}.")
         return cls(found.kind, found.order)
 
-    @property
+    @cached_property
     def type(self) -> RuleType:
         """What is known of it. Raises PlanError for a kind and order that no rule has."""
         for each in every_rule():
