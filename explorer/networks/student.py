@@ -10,14 +10,15 @@ import copy
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from explorer.errors import ModelError, PlanError
+from explorer.errors import ModelError, PlanError, brief
 from explorer.models.empty_unets import empty_inputs, empty_unet
+from explorer.networks.experts import Experts, conditional_convs, place_experts
 from explorer.networks.removals import NAMED, named_removal
 from explorer.unet.architecture import Architecture
 from explorer.unet.mask import Form, Mask, liveness
@@ -40,9 +41,11 @@ class Student:
         trained: Blocks that were trained (`dn0`, `mid`, `up3`, `conv_in`, `out`, `time`); the others are the teacher's.
         tensors: The weights of the trained blocks, by the names of the teacher's state dict.
         timesteps: The part of the run that it was trained for, as fractions; 0 is the beginning.
+        experts: How the convolutions of the trained blocks are mixed; None where they are the teacher's kind.
 
     Raises:
-        ModelError: For a removal that this UNet does not take, and tensors outside of the trained blocks.
+        ModelError: For a removal that this UNet does not take, tensors outside of the trained blocks, and experts
+            without tensors.
     """
 
     name: str
@@ -52,6 +55,7 @@ class Student:
     trained: tuple[str, ...] = ()
     tensors: Mapping[str, Tensor] = field(default_factory=dict)
     timesteps: tuple[float, float] = WHOLE_RUN
+    experts: Experts | None = None
 
     def __post_init__(self) -> None:
         forms = {form for _, form in self.removed.entries}
@@ -70,6 +74,12 @@ class Student:
                     f"the student has {name}, which is in none of the blocks that were trained "
                     f"({', '.join(self.trained) or 'none'}); its files were changed, save it again."
                 )
+        missing = [name for name in self.expert_tensors(self.trained) if name not in self.tensors]
+        if missing:
+            raise ModelError(
+                f"the student has experts in the blocks that were trained, and {missing[0]} is missing; its files were "
+                "changed, save it again."
+            )
 
     @classmethod
     def named(cls, name: str, unet: Any) -> Student:
@@ -99,6 +109,24 @@ class Student:
         run = set(liveness(self.architecture, self.removed).run)
         return tuple(node.name for node in self.architecture.nodes if node.name not in run)
 
+    # Experts ---------------------------------------------------------------------------------------------------------
+
+    def conditional(self, blocks: Collection[str]) -> tuple[str, ...]:
+        """Paths of its convolutions that are mixed from experts where `blocks` are trained."""
+        if self.experts is None:
+            return ()
+        return conditional_convs(self.architecture, self.config, self.removed, blocks)
+
+    def expert_tensors(self, blocks: Collection[str]) -> dict[str, tuple[int, ...]]:
+        """Shapes of the tensors that its teacher has not, by name, where `blocks` are trained: those of the further
+        experts and of the routers."""
+        convs = self.conditional(blocks)
+        if not convs:
+            return {}
+        own = {name for name, _ in self.empty().named_parameters()}
+        made = _placed(_json(self.config), convs, self.experts)
+        return {name: tuple(p.shape) for name, p in made.named_parameters() if name not in own}
+
     # What it costs ---------------------------------------------------------------------------------------------------
 
     def computed(self, unet: nn.Module) -> tuple[str, ...]:
@@ -119,20 +147,21 @@ class Student:
         """The number of its parameters."""
         unet = self.empty()
         computed = {*self.computed(unet)}
-        return sum(p.numel() for name, p in unet.named_parameters() if name in computed)
+        own = sum(p.numel() for name, p in unet.named_parameters() if name in computed)
+        return own + sum(math.prod(shape) for shape in self.expert_tensors(self.trained).values())
 
     def empty(self) -> Any:
         """Its teacher's UNet without data."""
         return _empty(_json(self.config))
 
     def macs(self, height: int, width: int) -> int:
-        """Multiply-accumulates of one evaluation of one sample.
+        """Multiply-accumulates of one evaluation of one sample, the mixing of experts included.
 
         Args:
             height: Of the latent.
             width: Of the latent.
         """
-        return _macs(_json(self.config), self.removed, height, width)
+        return _macs(_json(self.config), self.removed, height, width, self.conditional(self.trained), self.experts)
 
     def macs_share(self, height: int, width: int) -> float:
         """Its MACs over its teacher's."""
@@ -170,19 +199,20 @@ class Student:
 
         if check:
             self.check_teacher(unet)
-        own = dict(unet.named_parameters()) | dict(unet.named_buffers())
+        made = _shared_copy(unet, self.tensors)
+        convs = self.conditional(self.trained)
+        if self.experts is not None:
+            place_experts(made, convs, self.experts)
+        own = dict(made.named_parameters()) | dict(made.named_buffers())
         for name, tensor in self.tensors.items():
             if name not in own or own[name].shape != tensor.shape:
                 raise ModelError(
                     f"the student {self.name!r} has {name} of shape {tuple(tensor.shape)}, which its teacher has not; "
                     "its files were changed, save it again."
                 )
-        memo = {id(tensor): tensor for name, tensor in own.items() if name not in self.tensors}
-        made = copy.deepcopy(unet, memo)
         with torch.no_grad():
-            theirs = dict(made.named_parameters()) | dict(made.named_buffers())
             for name, tensor in self.tensors.items():
-                theirs[name].copy_(tensor)
+                own[name].copy_(tensor)
         return made
 
     def trained_as(self, tensors: Mapping[str, Tensor], blocks: tuple[str, ...]) -> Student:
@@ -256,16 +286,40 @@ def unet_fingerprint(unet: Any) -> str | None:
 
 @lru_cache(maxsize=4)
 def _empty(config: str) -> Any:
-    """The UNet of a configuration, as JSON."""
-    return empty_unet(json.loads(config))
+    """The UNet of a configuration, as JSON, without data. Raises ModelError for a configuration that is none."""
+    try:
+        return empty_unet(json.loads(config))
+    except (TypeError, ValueError, KeyError, AttributeError, IndexError, RuntimeError, ZeroDivisionError) as error:
+        raise ModelError(
+            f"no UNet can be made from this configuration ({brief(error)}); give a diffusers UNet's."
+        ) from error
 
 
 def _json(config: Mapping[str, Any]) -> str:
     return json.dumps(dict(config), sort_keys=True)
 
 
+def _shared_copy(unet: Any, own: Collection[str] = ()) -> Any:
+    """A copy of a UNet with the same tensors, but for those of the names `own`, which are copied."""
+    tensors = dict(unet.named_parameters()) | dict(unet.named_buffers())
+    return copy.deepcopy(unet, {id(tensor): tensor for name, tensor in tensors.items() if name not in own})
+
+
+@lru_cache(maxsize=4)
+def _placed(config: str, convs: tuple[str, ...], experts: Experts | None) -> Any:
+    """The UNet of a configuration without data, with experts in its convolutions `convs`."""
+    unet = _empty(config)
+    if experts is None or not convs:
+        return unet
+    unet = _shared_copy(unet)
+    place_experts(unet, convs, experts)
+    return unet
+
+
 @lru_cache(maxsize=64)
-def _macs(config: str, mask: Mask, height: int, width: int) -> int:
+def _macs(
+    config: str, mask: Mask, height: int, width: int, convs: tuple[str, ...] = (), experts: Experts | None = None
+) -> int:
     """Multiply-accumulates under a mask, counted by torch's flop counter on tensors without data."""
     import torch
     from torch.utils.flop_counter import FlopCounterMode
@@ -276,7 +330,7 @@ def _macs(config: str, mask: Mask, height: int, width: int) -> int:
 
     if min(height, width) < 1:
         raise ModelError(f"a latent size must be positive, got {height}x{width}.")
-    unet = _empty(config)
+    unet = _placed(config, convs, experts)
     program = Program(unet)
     variant = Variant(program, mask)
     sample, context, added = empty_inputs(unet, height, width)

@@ -43,6 +43,9 @@ def student_config(student: Student) -> dict[str, Any]:
     Raises:
         ModelError: When there is none, saying why.
     """
+    convs = student.conditional(student.trained)
+    if convs:
+        raise _unsaid(student, f"{len(convs)} of its convolutions are mixed from experts")
     architecture = student.architecture
     gone = _bypassed(student)
     levels = len(architecture.down)

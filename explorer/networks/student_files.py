@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -14,6 +15,7 @@ from safetensors.torch import save
 
 from explorer.errors import ExplorerError, ModelError, brief
 from explorer.files import write_whole
+from explorer.networks.experts import Experts
 from explorer.plans.cast import check_label
 from explorer.unet.mask import Form, Mask
 
@@ -60,6 +62,7 @@ def to_json(student: Student) -> dict[str, Any]:
         "removed": student.removed.forms,
         "trained": list(student.trained),
         "timesteps": list(student.timesteps),
+        "experts": None if student.experts is None else asdict(student.experts),
         "tensors": len(student.tensors),
         "config": dict(student.config),
     }
@@ -119,6 +122,7 @@ def _fields(data: Any, folder: Path) -> dict[str, Any]:
         "trained": trained,
         "tensors": _tensors(folder / WEIGHTS, int(data["tensors"])),
         "timesteps": (start, end),
+        "experts": None if (given := data.get("experts")) is None else Experts(**given),
     }
 
 

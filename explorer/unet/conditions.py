@@ -9,6 +9,7 @@ from torch import Tensor
 
 from explorer.errors import ModelError
 from explorer.unet.architecture import Architecture
+from explorer.unet.conditional_conv import ROUTED_BY_TIME
 from explorer.unet.layouts import check_residuals
 from explorer.unet.program import Conditions
 
@@ -51,6 +52,7 @@ def read_conditions(
     if unet.config.center_input_sample:
         sample = 2 * sample - 1.0
     emb = unet.time_embedding(unet.get_time_embed(sample=sample, timestep=timestep), timestep_cond)
+    time = _time(unet, emb, timestep, timestep_cond)
     class_emb = unet.get_class_embed(sample=sample, class_labels=class_labels)
     if class_emb is not None:
         emb = torch.cat([emb, class_emb], dim=-1) if unet.config.class_embeddings_concat else emb + class_emb
@@ -87,7 +89,17 @@ def read_conditions(
         adds=adds,
         skip_adds=skip_adds,
         bottom_add=bottom_add,
+        time=time,
     )
+
+
+def _time(unet: Any, emb: Tensor, timestep: Any, timestep_cond: Tensor | None) -> Tensor | None:
+    """The time embedding for convolutions whose experts are chosen by it: one row where all samples share a timestep,
+    so that they share a kernel. None for a UNet without such convolutions."""
+    if not getattr(unet, ROUTED_BY_TIME, False):
+        return None
+    shared = timestep_cond is None and not (isinstance(timestep, Tensor) and timestep.numel() > 1)
+    return emb[:1] if shared else emb
 
 
 def _bias(mask: Tensor | None, sample: Tensor) -> Tensor | None:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from explorer.errors import ModelError
 from explorer.unet.architecture import Architecture, Node
+from explorer.unet.conditional_conv import ConditionalConv
 from explorer.unet.transformer import run_block
 
 
@@ -29,7 +30,8 @@ class Conditions:
     processors read. adds: tensors added to a node's output (T2I-Adapter, ControlNet's mid residual). skip_adds: tensors
     added where a skip is read (ControlNet). bottom_add: one added where the first up layer reads the deepest tensor
     (ControlNet's mid residual in a UNet without a mid block, whose deepest tensor is a skip as well). upsample: whether
-    upsamplers must be told their size, as `size` (H, W of the sample) is no multiple of the total factor.
+    upsamplers must be told their size, as `size` (H, W of the sample) is no multiple of the total factor. time: the
+    time embedding alone, (1, E) where all samples share a timestep; None where no convolution reads it.
     """
 
     emb: Tensor
@@ -42,6 +44,7 @@ class Conditions:
     adds: Mapping[str, Tensor] = field(default_factory=dict)
     skip_adds: Mapping[str, Tensor] = field(default_factory=dict)
     bottom_add: Tensor | None = None
+    time: Tensor | None = None
 
 
 class Program:
@@ -62,7 +65,7 @@ class Program:
     def branch(self, node: Node, x: Tensor, at: Conditions) -> Tensor:
         """The residual branch F(x) of a unit, before the identity path is added. Shape (B, C_out, H, W)."""
         module: Any = self.modules[node.name]
-        return _res_branch(module, x, at.emb) if node.kind == "res" else _attn_branch(module, x, at)
+        return _res_branch(module, x, at) if node.kind == "res" else _attn_branch(module, x, at)
 
     def join(self, node: Node, branch: Tensor | None, x: Tensor) -> Tensor:
         """A unit's output from its residual branch and its input: the identity path with its 1x1 shortcut. None is a
@@ -144,14 +147,19 @@ def _check_module(name: str, module: Any) -> None:
         raise ModelError(f"{name} resamples inside the ResUnit, which is not supported.")
 
 
-def _res_branch(module: Any, x: Tensor, emb: Tensor) -> Tensor:
-    hidden = module.conv1(module.nonlinearity(module.norm1(x)))
+def _res_branch(module: Any, x: Tensor, at: Conditions) -> Tensor:
+    hidden = _convolved(module.conv1, module.nonlinearity(module.norm1(x)), at)
     if module.time_emb_proj is not None:
+        emb = at.emb
         if not module.skip_time_act:
             emb = module.nonlinearity(emb)
         hidden = hidden + module.time_emb_proj(emb)[:, :, None, None]
     hidden = module.nonlinearity(module.norm2(hidden))
-    return module.conv2(module.dropout(hidden))
+    return _convolved(module.conv2, module.dropout(hidden), at)
+
+
+def _convolved(conv: Any, x: Tensor, at: Conditions) -> Tensor:
+    return conv(x, at.time) if isinstance(conv, ConditionalConv) else conv(x)
 
 
 def _attn_branch(module: Any, x: Tensor, at: Conditions) -> Tensor:
