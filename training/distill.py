@@ -14,14 +14,17 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from explorer.errors import TrainingError
 from explorer.networks.student import WHOLE_RUN, Student, block_of
-from explorer.unet.architecture import Architecture
+from explorer.unet.architecture import Architecture, Node
 from explorer.unet.conditions import read_conditions
 from explorer.unet.mask import Feature, Mask, liveness
 from explorer.unet.program import Conditions, Program
 from explorer.unet.variant import Variant
+from training.curves import draw_curves
+from training.experts import First, begin_experts, check_source
 from training.loop import Average, Budget, Training, normal, step_generator
 from training.muon import Muon
 from training.teacher_data import Examples
@@ -101,11 +104,15 @@ def trained_blocks(student: Student, freeze: str | None) -> tuple[str, ...]:
     return blocks
 
 
-def initial(student: Student, unet: nn.Module, blocks: tuple[str, ...], source: Student | None = None) -> Student:
+def initial(
+    student: Student, unet: nn.Module, blocks: tuple[str, ...], source: Student | None = None,
+    first: First = "student", seed: int = 0,
+) -> Student:  # fmt: skip
     """The student before training: the weights of the blocks to train are its teacher's, or where `source` has them
-    (A-SDM's assembly: a distilled Base) those."""
+    (A-SDM's assembly: a distilled Base) those. Its experts begin as `begin_experts` says, by `first` and `seed`."""
     if source is not None:
         source.check_teacher(unet)
+        check_source(student, source)
     given = {} if source is None else source.tensors
     own = dict(unet.named_parameters())
     tensors = {
@@ -113,19 +120,47 @@ def initial(student: Student, unet: nn.Module, blocks: tuple[str, ...], source: 
         for name in student.computed(unet)
         if block_of(name) in blocks
     }
+    if student.experts is not None:
+        tensors = begin_experts(student, unet, blocks, tensors, source, first, seed)
     return student.trained_as(tensors, blocks)
 
 
-class Pair:
-    """Teacher and student in one call: the student's losses against its teacher on the same inputs."""
+def trainable(begun: Student, unet: nn.Module) -> tuple[nn.Module, dict[str, nn.Parameter]]:
+    """The network of a student before training, and its parameters that are trained; the teacher's are none."""
+    for p in unet.parameters():
+        p.requires_grad_(False)
+    network = begun.network(unet)
+    parameters = {name: p for name, p in network.named_parameters() if name in begun.tensors}
+    for p in parameters.values():
+        p.requires_grad_(True)
+    return network, parameters
 
-    def __init__(self, teacher: nn.Module, network: nn.Module, removed: Mask) -> None:
+
+class Checkpointed(Program):
+    """A program whose units keep their inputs alone for the backward pass, and are computed again in it."""
+
+    def branch(self, node: Node, x: Tensor, at: Conditions) -> Tensor:
+        made: Tensor = checkpoint(super().branch, node, x, at, use_reentrant=False)
+        return made
+
+
+class Pair:
+    """Teacher and student in one call: the student's losses against its teacher on the same inputs.
+
+    Args:
+        teacher: The teacher's UNet.
+        network: The student's.
+        removed: What the student lacks.
+        checkpointing: Whether the student's units are computed again in the backward pass, which saves memory.
+    """
+
+    def __init__(self, teacher: nn.Module, network: nn.Module, removed: Mask, *, checkpointing: bool = False) -> None:
         self.teacher, self.network = teacher, network
         self.architecture = Architecture.of(teacher)
         self.taps = taps(self.architecture, removed)
         stores = frozenset(self.taps)
         self._teacher = Variant(Program(teacher), Mask(), stores)
-        self._student = Variant(Program(network), removed, stores)
+        self._student = Variant((Checkpointed if checkpointing else Program)(network), removed, stores)
 
     def __call__(
         self, sample: Tensor, timestep: Tensor, context: Tensor, added: dict[str, Tensor]
@@ -244,6 +279,8 @@ def distill(
     *,
     blocks: tuple[str, ...],
     source: Student | None = None,
+    first: First = "student",
+    checkpointing: bool = False,
     workers: int = 1,
     accelerator: Any = None,
     on_step: Callable[[Training], None] | None = None,
@@ -259,6 +296,8 @@ def distill(
         settings: How.
         blocks: Those to train, see `trained_blocks`.
         source: A distilled student whose weights it begins with, where it has them.
+        first: Whose kernel the first expert of a convolution begins with.
+        checkpointing: Whether to compute the student's units again in the backward pass, for less memory.
         workers: Processes on a CPU, of one thread each.
         accelerator: Of the processes that `accelerate launch` has started, instead of workers.
         on_step: Called after each step.
@@ -271,25 +310,22 @@ def distill(
         ModelError: For another teacher.
     """
     student.check_teacher(pipe.unet)
-    for p in pipe.unet.parameters():
-        p.requires_grad_(False)
-    begun = initial(student, pipe.unet, blocks, source)
-    network = begun.network(pipe.unet)
-    parameters = {name: p for name, p in network.named_parameters() if name in begun.tensors}
-    for p in parameters.values():
-        p.requires_grad_(True)
+    begun = initial(student, pipe.unet, blocks, source, first, settings.seed)
+    network, parameters = trainable(begun, pipe.unet)
+    mixed = "" if student.experts is None else f" with {student.experts}, the first one the {first}'s"
     about = {
-        "student": f"{student.name} {student.removed.forms} of {student.teacher}", "blocks": ",".join(blocks),
+        "student": f"{student.name} {student.removed.forms} of {student.teacher}{mixed}", "blocks": ",".join(blocks),
         "timesteps": repr(student.timesteps),
         "settings": repr(settings), "examples": str(len(examples)),
         "source": "teacher" if source is None else f"{source.name} {sorted(source.tensors)[:1]}",
     }  # fmt: skip
     training = Training(
         folder / "checkpoint", parameters, Muon(parameters.values(), settings.rate, decay=0.01),
-        Average(parameters, DECAY), budget, log_every=20, about=about,
+        Average(parameters, DECAY), budget, log_every=20, about=about, on_save=lambda: draw_curves(folder),
     )  # fmt: skip
     training.resume()
-    loss = make_loss(Pair(pipe.unet, network, student.removed), examples, pipe.scheduler, settings, student.timesteps)
+    pair = Pair(pipe.unet, network, student.removed, checkpointing=checkpointing)
+    loss = make_loss(pair, examples, pipe.scheduler, settings, student.timesteps)
     for _ in training.run(loss, settings.rate, WARM_UP, workers, accelerator):
         if on_step is not None:
             on_step(training)

@@ -24,6 +24,10 @@ from training.teacher_data import under_ddim
 
 STEPS = 10
 """Of each picture."""
+LOOKS = 10
+"""Measurements over a training, where their time allows."""
+SHARE = 0.1
+"""Of a training's time that they may take, but for the last one."""
 
 
 class PairedDrift:
@@ -54,6 +58,31 @@ class PairedDrift:
         plan = InheritancePlan(Architecture.of(network), STEPS, (self._removed,), Every())
         with torch.no_grad(), inherit(other, plan):
             return mean_estimate(psnr(generate(other, self._prompts, **self._how), self._teacher))
+
+
+class Looks:
+    """When a training is interrupted for a measurement: at its end, and after each tenth of it unless the measurements
+    would take more than a tenth of its time. What one takes is known from the one before."""
+
+    def __init__(self) -> None:
+        self._cost, self._spent, self._looked = 0.0, 0.0, 0
+
+    def due(self, progress: float, seconds: float) -> bool:
+        """Whether to measure now.
+
+        Args:
+            progress: The share of the training that is done, from 0 to 1.
+            seconds: That the training has taken, its measurements included.
+        """
+        if progress >= 1:
+            return True
+        return int(progress * LOOKS) > self._looked and self._spent + self._cost <= SHARE * seconds
+
+    def took(self, progress: float, seconds: float) -> None:
+        """A measurement at `progress` has taken `seconds`."""
+        self._looked = int(progress * LOOKS)
+        self._cost = seconds
+        self._spent += seconds
 
 
 class DriftLog:

@@ -37,6 +37,7 @@ class Budget:
         return min(1.0, max(by_steps, by_time))
 
 
+CHECKPOINT = "checkpoint.safetensors"
 DECAY = 0.3
 """The last share of a budget, over which the learning rate falls."""
 
@@ -92,6 +93,15 @@ class Average:
             self.values[name].copy_(live)
 
 
+def crew(
+    parameters: dict[str, torch.nn.Parameter], optimizer: Muon, loss_of: Loss, workers: int = 1, accelerator: Any = None
+) -> Team | Processes:
+    """Who makes a training's steps; arguments as of `Training.run`."""
+    if accelerator is None:
+        return Team(list(parameters.values()), optimizer, loss_of, workers)
+    return Processes(list(parameters.values()), optimizer, loss_of, accelerator)
+
+
 @dataclass
 class Training:
     """One training's state on disk: parameters, their average, the optimizer's moments, the step and its seconds."""
@@ -120,7 +130,7 @@ class Training:
 
     @property
     def path(self) -> Path:
-        return self.folder / "checkpoint.safetensors"
+        return self.folder / CHECKPOINT
 
     def save(self) -> None:
         """Write the checkpoint."""
@@ -191,13 +201,9 @@ class Training:
         workers: processes on a CPU that this one starts. accelerator: of the processes that `accelerate launch` has
         started, instead; the first of them writes.
         """
-        parameters = list(self.parameters.values())
-        team: Team | Processes
-        if accelerator is None:
-            team = Team(parameters, self.optimizer, loss_of, workers)
-        else:
-            team = Processes(parameters, self.optimizer, loss_of, accelerator)
+        if accelerator is not None:
             self.writes = accelerator.is_main_process
+        team = crew(self.parameters, self.optimizer, loss_of, workers, accelerator)
         saved = started = time.monotonic()
         before = self.seconds
         try:
