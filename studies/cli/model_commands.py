@@ -113,11 +113,29 @@ def distill(
     ] = "0..1",
     steps: Annotated[int | None, typer.Option(help="Training steps [1000, unless --minutes].")] = None,
     minutes: Annotated[float | None, typer.Option(help="Minutes of training, instead of steps.")] = None,
-    batch: Annotated[int, typer.Option(help="Samples of a training step.")] = 64,
+    batch: Annotated[
+        str, typer.Option(help="Samples of a training step, or auto: as many as the memory holds, up to 256.")
+    ] = "64",
     rate: Annotated[float, typer.Option("--lr", help="Learning rate.")] = 1e-3,
     seed: Annotated[int, typer.Option(help="Seed of the training.")] = 0,
     device: Device = SearchConfig.device,
-    half: Annotated[bool, typer.Option("--half", help="Compute in bfloat16 where it is safe.")] = False,
+    half: Annotated[
+        bool, typer.Option("--half", help="Compute in bfloat16 where it is safe. For GPUs; most CPUs are slower by it.")
+    ] = False,
+    checkpointing: Annotated[
+        bool, typer.Option("--checkpointing", help="Compute the student's units twice a step, for less memory.")
+    ] = False,
+    experts: Annotated[
+        int | None,
+        typer.Option(help="Mix the 3x3 convolutions of the trained ResUnits from this many kernels (ME-CondConv: 2)."),
+    ] = None,
+    routing: Annotated[
+        str, typer.Option(help="What mixes the kernels: each sample's input, or the time alone (input, time).")
+    ] = "input",
+    first_expert: Annotated[
+        str,
+        typer.Option(help="Whose kernels the first expert begins with: the student's (of --from) or the teacher's."),
+    ] = "student",
 ) -> None:
     """Train a student of a model's UNet to do what the UNet does. Interrupted, the same command resumes."""
     from studies.cli.commands.distill import distill_command
@@ -125,7 +143,7 @@ def distill(
     distill_command(
         student, model=model, folder=folder, freeze=freeze, source=source, data=data, prompts=prompts,
         timesteps=timesteps, steps=steps, minutes=minutes, batch=batch, rate=rate, seed=seed, runs=runs, device=device,
-        half=half,
+        half=half, experts=experts, routing=routing, first_expert=first_expert, checkpointing=checkpointing,
     )  # fmt: skip
 
 

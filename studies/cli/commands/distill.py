@@ -6,20 +6,21 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast, get_args
 
 from explorer.errors import ModelError, PlanError, TrainingError
 from studies.cli.commands.output import duration, out, print_json, table, words
 
 if TYPE_CHECKING:
+    from explorer.networks.experts import Experts
     from explorer.networks.student import Student
+    from training.experts import First
     from training.loop import Training
 
 JUDGED = 8
 """Held-out prompts of the paired drift."""
-LOOKS = 10
-"""Measurements of the paired drift over a training."""
 
 
 def distill_command(
@@ -34,24 +35,33 @@ def distill_command(
     timesteps: str,
     steps: int | None,
     minutes: float | None,
-    batch: int,
+    batch: str,
     rate: float,
     seed: int,
     runs: int,
     device: str,
     half: bool,
+    experts: int | None,
+    routing: str,
+    first_expert: str,
+    checkpointing: bool,
 ) -> None:
     """Distil a student and print where it is. Interrupted, it goes on by the same command."""
     from explorer.devices import resolve_device
     from explorer.models.loading import default_guidance, has_weights, load_pipeline
     from explorer.models.prompts import HELD_OUT, load_prompts, search_prompts
+    from explorer.networks.experts import Experts
     from studies.interrupts import interruptible
+    from training.experts import First
     from training.loop import Budget
 
-    part = _part(timesteps)
+    part, size = _part(timesteps), _batch(batch)
+    mixing = None if experts is None else Experts(experts, routing)  # type: ignore[arg-type]  # it checks
+    if first_expert not in get_args(First):
+        raise TrainingError(f"--first-expert is {' or '.join(get_args(First))}, got {first_expert!r:.40}.")
     if steps is None and minutes is None:
         steps = 1000
-    for name, value in (("--steps", steps), ("--minutes", minutes), ("--batch", batch), ("--runs", runs)):
+    for name, value in (("--steps", steps), ("--minutes", minutes), ("--batch", size), ("--runs", runs)):
         if value is not None and value <= 0:
             raise TrainingError(f"{name} must be positive, got {value}.")
     if not has_weights(model):
@@ -69,8 +79,9 @@ def distill_command(
         pipe.set_progress_bar_config(disable=True)
         _distil(
             pipe, what, folder, Budget(steps, minutes), freeze=freeze, source=source, data=data,
-            taught=taught.texts, held_out=held_out.texts, guidance=default_guidance(model), part=part, batch=batch,
-            rate=rate, seed=seed, runs=runs, accelerator=accelerator, say=say,
+            taught=taught.texts, held_out=held_out.texts, guidance=default_guidance(model), part=part, batch=size,
+            rate=rate, seed=seed, runs=runs, accelerator=accelerator, say=say, experts=mixing,
+            first=cast("First", first_expert), checkpointing=checkpointing,
         )  # fmt: skip
 
 
@@ -89,23 +100,33 @@ def _silent(*_: Any, **__: Any) -> None:
 
 def _distil(
     pipe: Any, what: str, folder: Path, budget: Any, *, freeze: str | None, source: Path | None, data: str,
-    taught: Sequence[str], held_out: Sequence[str], guidance: float, part: tuple[float, float], batch: int, rate: float,
-    seed: int, runs: int, accelerator: Any, say: Callable[..., None],
+    taught: Sequence[str], held_out: Sequence[str], guidance: float, part: tuple[float, float], batch: int | None,
+    rate: float, seed: int, runs: int, accelerator: Any, say: Callable[..., None], experts: Experts | None,
+    first: First, checkpointing: bool,
 ) -> None:  # fmt: skip
     from explorer.networks.student import Student
-    from training.distill import Settings, distill, trained_blocks
+    from training.curves import CURVES
+    from training.distill import Settings, distill, initial, trained_blocks
     from training.folders import alone
-    from training.held_out import DriftLog, PairedDrift
+    from training.held_out import DriftLog, Looks, PairedDrift
+    from training.loop import CHECKPOINT
+    from training.step_profile import load_prediction, predict, save_prediction
     from training.teacher_data import captioned_pictures, teacher_runs
 
     main = accelerator is None or accelerator.is_main_process
-    student = student_of(what, pipe.unet, part)
+    student = replace(student_of(what, pipe.unet, part), experts=experts)
     blocks = trained_blocks(student, freeze)
+    if experts is not None and not student.conditional(blocks):
+        raise TrainingError(
+            "the trained blocks have no ResUnit that works on more than 1x1, so none can have experts; freeze other "
+            "blocks, or leave out --experts."
+        )
     origin = None if source is None else Student.load(source)
-    settings = Settings(batch=batch, rate=rate, seed=seed)
+    settings = Settings(rate=rate, seed=seed)
+    begun = initial(student, pipe.unet, blocks, origin, first, seed)
     with alone(folder, "distill") if main else nullcontext():
-        say(f"student {student.name}: {student.parameters / 1e6:.1f} M parameters, trained: {', '.join(blocks)}",
-            markup=False)  # fmt: skip
+        say(f"student {student.name}: {begun.parameters / 1e6:.1f} M parameters, trained: {', '.join(blocks)}"
+            f"{_mixed(begun, blocks)}", markup=False)  # fmt: skip
         if data == "teacher":
             began = time.monotonic()
 
@@ -120,31 +141,67 @@ def _distil(
                 )  # fmt: skip
         else:
             examples = captioned_pictures(pipe, Path(data))
+        predicted = folder / "checkpoint" / "prediction.json"
+        resumed = (folder / "checkpoint" / CHECKPOINT).exists()
+        if batch is None and resumed:  # the memory may be another by now
+            batch = load_prediction(predicted).batch
+        prediction = predict(
+            pipe, begun, examples, settings, batch, checkpointing=checkpointing, accelerator=accelerator
+        )  # fmt: skip
+        say(prediction.describe(budget), markup=False)
+        if main and not resumed:
+            save_prediction(prediction, predicted)
+        settings = replace(settings, batch=prediction.batch)
         drift = PairedDrift(pipe, student, held_out, guidance) if main else None
         log = DriftLog(folder / "checkpoint" / "drift.csv")
+        looks = Looks()
+
+        def measure(of: Student, step: int, progress: float) -> None:
+            assert drift is not None
+            began = time.monotonic()
+            log.add(step, drift(of.network(pipe.unet, check=False)))
+            looks.took(progress, time.monotonic() - began)
+
         if drift is not None and not log.rows:
-            log.add(0, drift(student.network(pipe.unet)))
+            measure(begun, 0, 0.0)
             say(f"before: {_shown(log.rows[-1])} to the teacher on held-out prompts", markup=False)
+        del begun  # distill makes its own
 
         def look(training: Training) -> None:
-            """Measure the drift of the averaged weights now and then, at the same steps in a resumed training."""
-            if drift is None:
+            """Measure the drift of the averaged weights now and then."""
+            progress = training.budget.progress(training.step, training.seconds)
+            if drift is None or not looks.due(progress, training.seconds):
                 return
-            done = training.budget.progress(training.step, training.seconds)
-            before = training.budget.progress(training.step - 1, training.seconds)
-            if done >= 1 or int(done * LOOKS) > int(before * LOOKS):
-                tensors = {name: value.detach().cpu() for name, value in training.average.values.items()}
-                log.add(training.step, drift(student.trained_as(tensors, blocks).network(pipe.unet, check=False)))
-                say(f"step {training.step}: {_shown(log.rows[-1])} to the teacher", markup=False)
+            tensors = {name: value.detach().cpu() for name, value in training.average.values.items()}
+            measure(student.trained_as(tensors, blocks), training.step, progress)
+            say(f"step {training.step}: {_shown(log.rows[-1])} to the teacher", markup=False)
 
         made = distill(
-            pipe, student, examples, folder, budget, settings, blocks=blocks, source=origin, accelerator=accelerator,
-            on_step=look,
+            pipe, student, examples, folder, budget, settings, blocks=blocks, source=origin, first=first,
+            checkpointing=checkpointing, accelerator=accelerator, on_step=look,
         )  # fmt: skip
     if not main:
         return
     size = (folder / "student.safetensors").stat().st_size
-    say(f"wrote {folder} ({size / 1e6:.1f} MB, {len(made.tensors)} tensors)", markup=False)
+    say(f"wrote {folder} ({size / 1e6:.1f} MB, {len(made.tensors)} tensors); its curves: {folder / CURVES}",
+        markup=False)  # fmt: skip
+
+
+def _mixed(student: Student, blocks: tuple[str, ...]) -> str:
+    if student.experts is None:
+        return ""
+    count, experts = len(student.conditional(blocks)), student.experts
+    return f"; {experts.count} experts by {experts.routing} in {count} convolutions"
+
+
+def _batch(text: str) -> int | None:
+    """`64`, or None for `auto`."""
+    if text == "auto":
+        return None
+    try:
+        return int(text)
+    except ValueError:
+        raise TrainingError(f"--batch is a number of samples or auto, got {text!r:.40}.") from None
 
 
 def _shown(row: tuple[int, float, float, float]) -> str:
@@ -169,8 +226,6 @@ def student_of(what: str, unet: Any, part: tuple[float, float] = (0.0, 1.0)) -> 
     Raises:
         ModelError: For anything else.
     """
-    from dataclasses import replace
-
     from explorer.networks.removals import NAMED
     from explorer.networks.student import Student
     from explorer.plans.plan_text import mask_from_text
@@ -218,6 +273,7 @@ def students_command(model: str, folders: Sequence[Path], as_json: bool) -> None
                 "macs": student.macs(height, width),
                 "macs_share": student.macs_share(height, width),
                 "trained_blocks": list(student.trained),
+                "experts": None if student.experts is None else asdict(student.experts),
                 "weights": None if isinstance(place, str) else str(place),
             }
         )

@@ -42,8 +42,10 @@ def test_a_student_is_distilled_and_listed(
     said = capsys.readouterr()
     assert "trained: dn0, up3" in said.err and "dB" in said.err and "wrote" in said.err
     assert Student.load(out).trained == ("dn0", "up3")
-    rows = (out / "checkpoint" / "drift.csv").read_text().splitlines()
-    assert [row.split(",")[0] for row in rows] == ["step", "0", "1", "2", "3"]
+    assert "predicted: about" in said.err and "a step of 2 samples, 3 steps take" in said.err
+    rows = [row.split(",")[0] for row in (out / "checkpoint" / "drift.csv").read_text().splitlines()]
+    assert rows[:2] == ["step", "0"] and rows[-1] == "3"
+    assert "PSNR to the teacher" in (out / "curves.html").read_text(encoding="utf-8")
     assert run(["students", str(out), "--model", model, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert [row["name"] for row in found] == ["Base", "Small", "Tiny", "M1", "M2", "M3", "M1"]
@@ -65,6 +67,26 @@ def test_two_processes_of_accelerate_launch_distil_one_student(model: str, promp
     assert done.stderr.count("wrote") == 1 and Student.load(out).trained == ("dn0", "up3")
 
 
+def test_a_student_with_experts_takes_the_batch_that_fits_and_keeps_it(
+    model: str, prompts: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "m1"
+    short = ("--batch", "auto", "--runs", "2", "--prompts", prompts, "--experts", "2", "--routing", "time",
+             "--checkpointing")  # fmt: skip
+    monkeypatch.setattr("training.step_profile.MOST", 4)
+    assert distil(model, out, "M1", "--steps", "1", *short) == 0
+    said = capsys.readouterr().err
+    assert "2 experts by time in 6 convolutions" in said and "a step of 4 samples" in said
+    found = Student.load(out)
+    assert found.experts is not None and found.experts.routing == "time"
+    monkeypatch.setattr("training.step_profile.MOST", 2)
+    assert distil(model, out, "M1", "--steps", "2", *short) == 0  # as another batch would be another training
+    assert "a step of 4 samples" in capsys.readouterr().err
+    assert run(["students", str(out), "--model", model, "--json"]) == 0
+    row = json.loads(capsys.readouterr().out)[-1]
+    assert row["experts"] == {"count": 2, "routing": "time"} and row["parameters"] == found.parameters
+
+
 def test_parts_are_removed_as_a_plan_writes_them(model: str, prompts: str, tmp_path: Path) -> None:
     out = tmp_path / "own"
     short = ("--steps", "1", "--batch", "2", "--runs", "1", "--prompts", prompts)
@@ -83,6 +105,11 @@ def test_parts_are_removed_as_a_plan_writes_them(model: str, prompts: str, tmp_p
         (("M1", "--timesteps", "0.6..0.4"), "a part of the run such as"),
         (("M1", "--steps", "0"), "--steps must be positive"),
         (("M1", "--batch", "-2"), "--batch must be positive"),
+        (("M1", "--batch", "many"), "a number of samples or auto"),
+        (("M1", "--experts", "1"), "2 to 8 experts"),
+        (("M1", "--experts", "2", "--routing", "dice"), "input or time"),
+        (("M1", "--experts", "2", "--first-expert", "me"), "student or teacher"),
+        (("M1", "--experts", "2", "--freeze", "dn0,dn1,dn2,up1,up2,up3"), "more than 1x1"),
         (("M1", "--data", "nowhere"), "is no folder"),
         (("M1", "--freeze", "dn7"), "unknown block 'dn7'"),
         (("M1", "--from", "nowhere"), "holds no student"),
