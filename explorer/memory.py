@@ -102,6 +102,22 @@ def is_out_of_memory(error: BaseException) -> bool:
     return said or isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
 
 
+def lack_of_memory(error: BaseException, handled: BaseException | None = None) -> BaseException | None:
+    """The lack of memory that `error` comes from, itself included; None where there is none. A compiler wraps it, and
+    ending a capture that it broke raises another error in its place. handled: an error from before, where to stop."""
+    seen: set[int] = set()
+    waiting: list[BaseException | None] = [error]
+    while waiting:
+        each = waiting.pop()
+        if each is None or each is handled or id(each) in seen:
+            continue
+        if is_out_of_memory(each):
+            return each
+        seen.add(id(each))
+        waiting += [each.__context__, each.__cause__, getattr(each, "inner_exception", None)]
+    return None
+
+
 def out_of_memory(error: BaseException, what: str, *, device: str = "", dtype: str = "", weights: bool = False) -> str:
     """The sentence for memory that ran out: what was asked for last, what was free, what to lower. device: by default
     the one that the error tells of; dtype: where it is known, as only float32 can be lowered."""

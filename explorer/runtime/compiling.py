@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 import types
 from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from explorer.errors import CompileError, ExplorerError, brief
-
-if TYPE_CHECKING:
-    pass
+from explorer.memory import lack_of_memory
 
 
 class Compiled:
@@ -43,16 +42,19 @@ class Compiled:
 def explained(what: str, instead: str) -> Iterator[None]:
     """Turn what the compiler, its tools and a capture raise, of many types, into one CompileError. A lack of memory
     stays what it is. instead: the modes that do without."""
-    import torch
-
+    handled = sys.exception()
     try:
         yield
-    except (ExplorerError, torch.OutOfMemoryError):
+    except ExplorerError:
         raise
     except Exception as error:
+        lack = lack_of_memory(error, handled)
+        if lack is error:
+            raise
+        if lack is not None:
+            # Without the chain, which leads from the lack to `error` already.
+            raise lack from None
         inner = getattr(error, "inner_exception", error)  # the backend's own
-        if isinstance(inner, torch.OutOfMemoryError):
-            raise inner from error
         raise CompileError(
             f"{what} ({type(inner).__name__}: {brief(inner, 400)}); use the compile mode {instead}, or let the plan "
             "run eager where that happens: inherit(..., fallback=True)."

@@ -9,8 +9,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.torch_version import TorchVersion
 
-from explorer.errors import ModelError
+from explorer.errors import CaptureError, ModelError, brief
+from explorer.memory import lack_of_memory
 from explorer.plans.plan import InheritancePlan, features_read
 from explorer.runtime.buffers import FeatureBuffers, StaticInputs, form_of
 from explorer.runtime.compiling import Compiled, explained
@@ -26,6 +28,9 @@ MAX_FORMS = 4
 
 Step = Callable[[], Tensor]
 Capture = Callable[[Step, Any], Step]
+RECOVERS = (2, 14)
+"""The first torch known to end a capture that failed. Earlier ones may believe that it is still under way, which breaks
+later work in the process (pytorch#180395, which 2.11 and 2.12 lack; 2.13 was not checked)."""
 _CAPTURING = threading.Lock()
 """One capture at a time: what it sets and clears is the process's."""
 
@@ -165,7 +170,7 @@ def capture_graph(step: Step, pool: Callable[[], Any]) -> Step:
         graph = torch.cuda.CUDAGraph()
         # other threads of this process (a dashboard's, a compiler's) may use the GPU meanwhile
         options = {"pool": pool(), "capture_error_mode": "thread_local"}
-        with _no_kept_workspaces(), torch.cuda.graph(graph, **options):
+        with _no_kept_workspaces(), _left_on_failure(main), torch.cuda.graph(graph, **options):
             noise = step()
 
     def replay() -> Tensor:
@@ -174,6 +179,34 @@ def capture_graph(step: Step, pool: Callable[[], Any]) -> Step:
         return noise.clone()
 
     return replay
+
+
+@contextlib.contextmanager
+def _left_on_failure(stream: torch.cuda.Stream) -> Iterator[None]:
+    """Go back to `stream` where a capture fails.
+
+    `torch.cuda.graph` ends the capture before it leaves the capture's stream. Where ending it raises, the thread would
+    go on there, unsynchronised with what reads its results on the stream from before.
+
+    Raises:
+        CaptureError: Where this torch may not recover from the failure. A lack of memory stays what it is.
+    """
+    try:
+        yield
+    except BaseException as error:
+        torch.cuda.set_stream(stream)
+        if isinstance(error, Exception) and not recovers() and lack_of_memory(error) is None:
+            raise CaptureError(
+                f"a step could not be captured as a CUDA graph ({type(error).__name__}: {brief(error, 400)}), and "
+                f"torch {torch.__version__} may go on as if the capture were under way; start a new process with the "
+                f"compile mode off or default, or install torch {'.'.join(map(str, RECOVERS))} or newer."
+            ) from error
+        raise
+
+
+def recovers() -> bool:
+    """Whether the installed torch is known to end a capture that failed."""
+    return bool(TorchVersion(torch.__version__) >= RECOVERS)
 
 
 @contextlib.contextmanager

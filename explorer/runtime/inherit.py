@@ -16,7 +16,7 @@ from diffusers.utils.peft_utils import apply_lora_scale
 from torch import Tensor, nn
 
 from explorer.compile_modes import CompileMode, compile_mode, uses_compiler, uses_graphs
-from explorer.errors import CompileError, ExplorerError, PlanError
+from explorer.errors import CaptureError, CompileError, ExplorerError, PlanError
 from explorer.plans.cast import TEACHER
 from explorer.plans.plan import InheritancePlan, resolve_run
 from explorer.plans.schedulers import scheduler_for
@@ -226,8 +226,8 @@ class Inheritance:
     def _give_up_compiling(self, run: Running, error: CompileError) -> None:
         """Go on eager from this evaluation, which extracts anew, where a fallback was allowed; otherwise raise."""
         message = f"the compile mode {run.mode} cannot be had: {error}"
-        if not self._fallback:
-            raise CompileError(message) from error
+        if not self._fallback or isinstance(error, CaptureError):
+            raise type(error)(message) from error
         self._warn(f"{message} The plan runs eager.")
         self._failed, self._mode = True, "off"
         self._eager = EagerSteps(self._networks, self.plan)
