@@ -87,11 +87,23 @@ def free_memory(device: torch.device) -> int:
     import torch
 
     if device.type == "cuda":
-        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        return int(torch.cuda.mem_get_info(device)[0]) + unused
+        return int(torch.cuda.mem_get_info(device)[0]) + _unused(device)
     import psutil
 
     return int(psutil.virtual_memory().available)
+
+
+def _unused(device: torch.device) -> int:
+    """Bytes that torch holds on a GPU and may give to anyone. What lies unused in the private pool of a captured graph
+    is the graph's: its next replay writes there."""
+    import torch
+
+    number = torch.cuda.current_device() if device.index is None else device.index
+    return sum(
+        int(segment["total_size"]) - int(segment["allocated_size"])
+        for segment in torch.cuda.memory_snapshot()
+        if segment["device"] == number and tuple(segment["segment_pool_id"]) == (0, 0)
+    )
 
 
 def is_out_of_memory(error: BaseException) -> bool:
