@@ -31,6 +31,8 @@ Capture = Callable[[Step, Any], Step]
 RECOVERS = (2, 14)
 """The first torch known to end a capture that failed. Earlier ones may believe that it is still under way, which breaks
 later work in the process (pytorch#180395, which 2.11 and 2.12 lack; 2.13 was not checked)."""
+STEADY = ("context", "added")
+"""Arguments that a pipeline makes once a run: what the text says."""
 _CAPTURING = threading.Lock()
 """One capture at a time: what it sets and clears is the process's."""
 
@@ -71,6 +73,8 @@ class StaticSteps:
         if weights != self._weights:
             self._forms.clear()
             self._weights = weights
+        for form in self._forms.values():
+            form.inputs.forget()
 
     def step(self, evaluation: int, choice: int, arguments: dict[str, Any]) -> Tensor:
         """The noise (B, C, H, W) of one evaluation; `arguments` as of `read_conditions`.
@@ -118,7 +122,7 @@ class StaticSteps:
         if form is None:
             while len(self._forms) >= MAX_FORMS:
                 del self._forms[next(iter(self._forms))]
-            form = _Form(StaticInputs(arguments, device), FeatureBuffers(self._plan.rule, device))
+            form = _Form(StaticInputs(arguments, device, STEADY), FeatureBuffers(self._plan.rule, device))
         else:
             form.inputs.fill(arguments)
         self._forms[key] = form
