@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import types
-from collections.abc import Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -104,10 +104,31 @@ def explained(what: str, instead: str) -> Iterator[None]:
         ) from error
 
 
+def compiled_function(function: Callable[..., Any], name: str) -> Callable[..., Any]:
+    """A function compiled whole, for calls of one form. name: for the compiler's logs.
+
+    Raises:
+        CompileError: At the first call, where the compiler fails.
+    """
+    import torch
+
+    compiled = torch.compile(_with_own_code(function, name), fullgraph=True, dynamic=False)
+
+    def call(*given: Any, **named: Any) -> Any:
+        with explained("the compiler failed", "off or cudagraphs-eager"):
+            return compiled(*given, **named)
+
+    return call
+
+
 def _compiled(variant: Any, name: str) -> Any:
     import torch
 
-    call = type(variant).__call__
-    code = call.__code__.replace(co_name=name)
-    own = types.FunctionType(code, call.__globals__, code.co_name, call.__defaults__, call.__closure__)
+    own = _with_own_code(type(variant).__call__, name)
     return torch.compile(types.MethodType(own, variant), fullgraph=True, dynamic=False)
+
+
+def _with_own_code(call: Any, name: str) -> Any:
+    """The function with a code object of its own, which the compiler counts its compilations by."""
+    code = call.__code__.replace(co_name=name)
+    return types.FunctionType(code, call.__globals__, code.co_name, call.__defaults__, call.__closure__)

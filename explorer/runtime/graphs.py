@@ -15,8 +15,8 @@ from explorer.errors import CaptureError, ModelError, brief
 from explorer.memory import lack_of_memory
 from explorer.plans.plan import InheritancePlan, features_read
 from explorer.runtime.buffers import FeatureBuffers, StaticInputs, form_of
-from explorer.runtime.compiling import Compiled, explained
-from explorer.unet.conditions import read_conditions
+from explorer.runtime.compiling import Compiled, compiled_function, explained
+from explorer.unet.conditions import embedding, read_conditions
 from explorer.unet.mask import Mask
 from explorer.unet.module_walk import ModuleWalk
 from explorer.unet.program import Program
@@ -56,7 +56,7 @@ class StaticSteps:
         self._current: _Form | None = None
         self._weights: object = None
         self._pool: Any = None
-        self.captures = 0
+        self.captures = self._embeddings = 0
 
     @property
     def bytes(self) -> int:
@@ -122,7 +122,11 @@ class StaticSteps:
         if form is None:
             while len(self._forms) >= MAX_FORMS:
                 del self._forms[next(iter(self._forms))]
-            form = _Form(StaticInputs(arguments, device, STEADY), FeatureBuffers(self._plan.rule, device))
+            embed = None
+            if self._compile:
+                self._embeddings += 1
+                embed = compiled_function(embedding, f"embedding_{self._embeddings}")
+            form = _Form(StaticInputs(arguments, device, STEADY), FeatureBuffers(self._plan.rule, device), embed)
         else:
             form.inputs.fill(arguments)
         self._forms[key] = form
@@ -143,7 +147,9 @@ class StaticSteps:
         program = self.program
 
         def step() -> Tensor:
-            sample, at = read_conditions(program.unet, program.architecture, **form.inputs.arguments)
+            sample, at = read_conditions(
+                program.unet, program.architecture, **form.inputs.arguments, embed=form.embed
+            )  # fmt: skip
             noise, stored = call(sample, at, dict(form.features.read(variant.reads)))
             form.features.write(stored)
             result: Tensor = noise
@@ -155,8 +161,10 @@ class StaticSteps:
 class _Form:
     """The buffers and the captured steps of one form of input."""
 
-    def __init__(self, inputs: StaticInputs, features: FeatureBuffers) -> None:
-        self.inputs, self.features = inputs, features
+    def __init__(
+        self, inputs: StaticInputs, features: FeatureBuffers, embed: Callable[..., Tensor] | None = None
+    ) -> None:
+        self.inputs, self.features, self.embed = inputs, features, embed
         self.steps: dict[Mask, Step] = {}
 
 
