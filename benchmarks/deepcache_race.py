@@ -131,11 +131,10 @@ def contenders(pipe: Any, arguments: argparse.Namespace, batch: int) -> tuple[li
         mine = twin(pipe)
         if "/" in mode:
             mine.unet = copy.deepcopy(pipe.unet)  # the others' weights stay as they are
-        plan = same_plan(mine, arguments)
+        plan, plain = same_plan(mine, arguments), twin(mine)
         handles.append(applied(mine, plan, mode))
         racers.append(Contender("ours" if mode == "off" else f"ours, {mode}", loop(mine), timed=mode in modes))
         if mode != "off":
-            plain = twin(mine)
             handles.append(applied(plain, InheritancePlan(plan.architecture, plan.steps), mode))
             racers.append(Contender(f"plain, {mode}", loop(plain)))
     for name, schedule in ((DEEPCACHE, lambda of: of), (f"{DEEPCACHE}, host timesteps", HostSchedule)):

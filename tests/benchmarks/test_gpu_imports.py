@@ -10,14 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.gpu_day import CARRIED, MOST_CARRIED, ON_MACHINE, TASKS
+from benchmarks.gpu_day import CARRIED, MOST_CARRIED, ON_MACHINE, PREFLIGHT, TASKS
 from tests.test_house import HOUSE, ROOT, write
 
 LATE = ("benchmarks",)
 """Rooms whose late imports count as well: what a benchmark's functions import runs in its main."""
 AT_HOME = {"plotly", "kaleido", "studies.results.charts"}
 """For charts, which are drawn elsewhere (`benchmarks.shared.report.write_figure`)."""
-MODULES = sorted({word for task in TASKS for word in task.words.split() if word.startswith("benchmarks.")})
+MODULES = sorted(
+    {word for task in (PREFLIGHT, *TASKS) for word in task.words.split() if word.startswith("benchmarks.")}
+)
 
 
 def statements(tree: ast.AST, late: bool) -> Iterator[ast.AST]:

@@ -9,16 +9,24 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+NO_KERNELS = ("empty", "_unsafe_view", "detach", "lift_fresh")
+"""Operations that launch nothing, beside views."""
+
 
 class Dispatched(TorchDispatchMode):
-    """The operations of ATen that are called within it: `names`, in order."""
+    """The operations of ATen that are called within it, in order: the `names` of all, and `kernels`, those of them that
+    a GPU would launch something for."""
 
     def __init__(self) -> None:
         super().__init__()
         self.names: list[str] = []
+        self.kernels: list[str] = []
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.names.append(function.overloadpacket.__name__)
+        name = function.overloadpacket.__name__
+        self.names.append(name)
+        if not function.is_view and not name.startswith(NO_KERNELS):
+            self.kernels.append(name)
         return function(*args, **(kwargs or {}))
 
 
