@@ -49,17 +49,20 @@ def foreign(module: str, root: Path = ROOT) -> set[str]:
     waiting, seen, found = [module], set(), set()
     while waiting:
         name = waiting.pop()
-        if name in seen or name in AT_HOME:
+        if name in seen:
             continue
         seen.add(name)
         parts = name.split(".")
         waiting += [".".join(parts[:n]) for n in range(1, len(parts))]
         if name not in known:
             continue
-        for each in imports_of(known[name], parts[0] in LATE):
+        imports = imports_of(known[name], late=False)
+        if parts[0] in LATE:
+            imports |= {each for each in imports_of(known[name], late=True) if not AT_HOME & {each, each.split(".")[0]}}
+        for each in imports:
             if each in known:
                 waiting.append(each)
-            elif each.split(".")[0] not in HOUSE.ROOMS and each not in AT_HOME:
+            elif each.split(".")[0] not in HOUSE.ROOMS:
                 found.add(each.split(".")[0])
     return found - set(sys.stdlib_module_names)
 
@@ -76,6 +79,8 @@ def test_an_import_through_another_module_is_found(tmp_path: Path) -> None:
         studies__a="import optuna\n\n\ndef late():\n    import sqlalchemy\n",
     )
     assert foreign("benchmarks.some", tmp_path) == {"optuna"}
+    write(tmp_path, benchmarks__some="import plotly.graph_objects as go\n")
+    assert foreign("benchmarks.some", tmp_path) == {"plotly"}
 
 
 def test_what_travels_with_the_tree_is_small() -> None:
