@@ -67,7 +67,7 @@ ON_MACHINE = ("torch", "triton", "numpy")
 """Packages that a bare GPU machine has; others are brought."""
 CARRIED = (
     "diffusers", "transformers", "huggingface_hub", "tokenizers", "safetensors", "DeepCache", "scipy", "psutil", "rich",
-    "typer", "pydantic", "filelock",
+    "typer", "filelock",
 )  # fmt: skip
 """What the tasks import beside them, brought as wheels."""
 MOST_CARRIED = 64 * 2**20
