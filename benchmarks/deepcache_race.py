@@ -169,7 +169,8 @@ def race(
     for number in range(rounds):
         order = list(racers)
         random.Random(number).shuffle(order)  # in a rotation each would always follow the same one
-        taken, reserved = {}, {}
+        taken: dict[str, float] = {}
+        reserved: dict[str, int] = {}
         for racer in order:
             racer.before()
             try:

@@ -19,7 +19,7 @@ from benchmarks.shared.report import options, write_result
 from explorer.devices import resolve_device
 from explorer.errors import DeviceError, ExplorerError, brief
 
-TINY = {
+TINY: dict[str, Any] = {
     "sample_size": 8, "block_out_channels": (16, 16), "layers_per_block": 1, "norm_num_groups": 8,
     "attention_head_dim": 2, "cross_attention_dim": 16,
     "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"), "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D"),

@@ -28,7 +28,7 @@ MAX_FORMS = 4
 
 Step = Callable[[], Tensor]
 Capture = Callable[[Step, Any], Step]
-RECOVERS = (2, 14)
+RECOVERS = "2.14"
 """The first torch known to end a capture that failed. Earlier ones may believe that it is still under way, which breaks
 later work in the process (pytorch#180395, which 2.11 and 2.12 lack; 2.13 was not checked)."""
 STEADY = ("context", "added")
@@ -211,7 +211,7 @@ def _left_on_failure(stream: torch.cuda.Stream) -> Iterator[None]:
             raise CaptureError(
                 f"a step could not be captured as a CUDA graph ({type(error).__name__}: {brief(error, 400)}), and "
                 f"torch {torch.__version__} may go on as if the capture were under way; start a new process with the "
-                f"compile mode off or default, or install torch {'.'.join(map(str, RECOVERS))} or newer."
+                f"compile mode off or default, or install torch {RECOVERS} or newer."
             ) from error
         raise
 
