@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 import threading
 from collections.abc import Callable, Hashable, Iterator
 from typing import Any
@@ -203,11 +204,12 @@ def _left_on_failure(stream: torch.cuda.Stream) -> Iterator[None]:
     Raises:
         CaptureError: Where this torch may not recover from the failure. A lack of memory stays what it is.
     """
+    handled = sys.exception()
     try:
         yield
     except BaseException as error:
         torch.cuda.set_stream(stream)
-        if isinstance(error, Exception) and not recovers() and lack_of_memory(error) is None:
+        if isinstance(error, Exception) and not recovers() and lack_of_memory(error, handled) is None:
             raise CaptureError(
                 f"a step could not be captured as a CUDA graph ({type(error).__name__}: {brief(error, 400)}), and "
                 f"torch {torch.__version__} may go on as if the capture were under way; start a new process with the "
