@@ -61,9 +61,13 @@ def test_nothing_of_a_step_is_kept_but_in_buffers(rule: str, monkeypatch: pytest
 
 def test_a_reference_that_is_kept_across_steps_shows(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the test above is for: features that are not copied into their buffers."""
-    monkeypatch.setattr(
-        FeatureBuffers, "write", lambda self, stored: self._slots.update({f: [v] for f, v in stored.items()})
-    )
+    kept: list[torch.Tensor] = []
+
+    def refer(self: FeatureBuffers, stored: dict[Any, torch.Tensor]) -> None:
+        kept.extend(stored.values())
+        self._slots.update({feature: value.unsqueeze(0) for feature, value in stored.items()})
+
+    monkeypatch.setattr(FeatureBuffers, "write", refer)
     unet = make_unet()
     plan = InheritancePlan(Architecture.of(unet), 2, (Mask.of(["mid.attn"]),), Segments.of([0, 1]))
     with inherit(unet, plan) as handle:
