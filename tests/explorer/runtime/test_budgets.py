@@ -55,8 +55,9 @@ def test_a_step_of_dc0_launches_no_more() -> None:
 
 
 def test_conditions_launch_no_more() -> None:
+    unet = make_unet()
     with torch.no_grad(), Dispatched() as dispatched:
-        evaluation(make_unet())
+        evaluation(unet)
     assert len([name for name in dispatched.kernels if name != "randn"]) <= CONDITIONS
 
 
