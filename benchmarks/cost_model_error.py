@@ -12,10 +12,9 @@ from __future__ import annotations
 import argparse
 import random
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import plotly.graph_objects as go
 
 from benchmarks import node_times
 from benchmarks.shared import measure
@@ -28,6 +27,9 @@ from explorer.timing.profile import Profile, TimedPrediction
 from explorer.timing.step_times import StepSamples, time_steps
 from explorer.unet.architecture import Architecture
 from explorer.unet.mask import FORMS, Form, Mask
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
 
 NAME = "cost-model-error"
 COUNT, QUICK = 200, 20
@@ -81,6 +83,8 @@ def compared(profile: Profile, masks: list[Mask], chunks: list[StepSamples]) -> 
 
 
 def figure_of(profile: Profile, timed: list[TimedPrediction]) -> go.Figure:
+    import plotly.graph_objects as go
+
     made = go.Figure()
     made.add_scatter(
         x=[1e3 * each.measured for each in timed], y=[100 * each.error for each in timed], mode="markers", name="mask"
@@ -160,7 +164,7 @@ def main() -> None:
         result.write(say=False)
         pace.tell("masks timed", len(some))
     figures, path = result.figures(), result.write()
-    write_figure(figure_of(profile, compared(profile, result.masks, result.chunks)), path)
+    write_figure(lambda: figure_of(profile, compared(profile, result.masks, result.chunks)), path)
     print(
         f"{figures['masks']} random masks: median error {figures['median_error']:.2%}, worst "
         f"{figures['worst_error']:.2%}; the measurements themselves repeat within {figures['noise']:.2%}"

@@ -1,18 +1,27 @@
 """Our engine, DeepCache 0.1.1 and the stock pipeline: one mask, one pipeline, taking turns in one process.
 
-DeepCache runs eager only, as it cannot be compiled. Its patches stand on modules that all contenders share, so it is
+DeepCache runs eager only, as it cannot be compiled. Its patches are on modules that all contenders share, so it is
 enabled for its own turns alone, outside of the clock. Pictures of ours in every mode are held against DeepCache's, and
 an eager run, outside of the clock where it is not asked for, must equal them to the bit on a CPU and to rounding on a
-GPU; compiled ones to rounding. Otherwise nothing is written.
+GPU; compiled ones to rounding. A race whose pictures differ more is marked `unfair` in the result, and the benchmark
+ends with status 1.
 
 What DeepCache pays beside the mask is its own and is timed with it: at every UNet call it reads the timestep to the
 host and compares it with the scheduler's timesteps one by one, up to the call's place (`list(timesteps).index(...)`);
 where those lie on a GPU each read waits for the queue. And it decides in Python at every block. So its time on a GPU
-is that of its host work as much as of the mask, above all at batch 1.
+is that of its host work as much as of the mask, above all at batch 1. `DeepCache, host timesteps` looks the place up in
+a list on the host: the released one with one read a call.
 
-Under PNDM one timestep comes twice, and that search finds the first of the two both times: DeepCache then extracts and
+`plain, MODE` is the un-accelerated pipeline in a mode of ours, which tells what the compiler or the capture gains from
+what the plan gains. A mode with `/channels-last` runs on a copy of the UNet with its weights laid out for the compiler.
+
+Under PNDM one timestep comes twice, and DeepCache's search finds the first of the two both times: it then extracts and
 inherits at the evaluations that follow from there (with period 2 it inherits at the third). Ours races with DeepCache's
-own choice at every evaluation.
+own choice at every evaluation. PNDM itself reads the timesteps on the host, so every contender waits for the GPU;
+`--scheduler DPMSolverMultistepScheduler` reads nothing.
+
+The result is written after the pictures were held against each other, and after every round. `--draw FILE` draws the
+chart of one that was measured elsewhere.
 
     python -m benchmarks.deepcache_race --model arch:sd15 --device cuda --modes off,default,cudagraphs
 """
@@ -20,12 +29,22 @@ own choice at every evaluation.
 from __future__ import annotations
 
 import argparse
+import copy
+import json
+import random
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
 from statistics import median
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
+
+from benchmarks.shared.deepcache import HostSchedule, deepcache_choices
+from benchmarks.shared.gpu_state import gpu_state
 from benchmarks.shared.measure import load, run
 from benchmarks.shared.report import options, write_figure, write_result
 from explorer.compile_modes import check_mode, compile_mode
@@ -35,10 +54,12 @@ from explorer.models.loading import default_guidance, has_weights
 from explorer.models.workload import random_embeds, twin
 from explorer.plans.plan import InheritancePlan
 from explorer.plans.schedule import Segments
+from explorer.plans.schedulers import SCHEDULERS, scheduler_for
 from explorer.plans.strategies import strategy
-from explorer.runtime.inherit import inherit
-from studies.scoring.running import encode
+from explorer.runtime.inherit import Inheritance, inherit
+from explorer.timing.latency import ratio_estimate
 
+DEEPCACHE = "DeepCache"
 WARMUPS = 3
 ROUNDING = 0.02
 """Share of the largest latent by which half precision on a GPU may move one over a whole loop."""
@@ -46,7 +67,7 @@ ROUNDING = 0.02
 
 @dataclass(frozen=True)
 class Contender:
-    """`run` makes the pictures once; `before` and `after` stand outside of the clock."""
+    """`run` makes the pictures once; `before` and `after` are outside of the clock."""
 
     name: str
     run: Callable[[], Any]
@@ -63,15 +84,6 @@ class Contender:
             self.after()
 
 
-def deepcache_choices(scheduler: Any, steps: int, period: int) -> list[int]:
-    """What DeepCache does at each UNet evaluation: 0 extracts, 1 inherits. It goes by the place at which a search by
-    value finds the timestep in the scheduler's list (`DeepCacheSDHelper.wrap_unet_forward`, `is_skip_step`)."""
-    fresh = type(scheduler).from_config(scheduler.config)
-    fresh.set_timesteps(steps)
-    values = fresh.timesteps.tolist()
-    return [int(values.index(value) % period != 0) for value in values]
-
-
 def same_plan(pipe: Any, arguments: argparse.Namespace) -> InheritancePlan:
     """DeepCache's mask at the evaluations at which it inherits: `DC0/P5`, or written out where those are others."""
     plan = strategy(f"DC{arguments.branch}", mode=f"P{arguments.period}", steps=arguments.steps, unet=pipe.unet)
@@ -81,14 +93,28 @@ def same_plan(pipe: Any, arguments: argparse.Namespace) -> InheritancePlan:
     return InheritancePlan(plan.architecture, plan.steps, plan.masks, Segments.of(choices))
 
 
+def applied(pipe: Any, plan: InheritancePlan, mode: str) -> Inheritance:
+    """The plan on the pipeline, in a mode as `--modes` names it."""
+    name, _, layout = mode.partition("/")
+    if not layout:
+        return inherit(pipe, plan, compile=compile_mode(name))
+    return Inheritance(
+        pipe, plan, scheduler=None, compile=compile_mode(name), fallback=False, channels_last=True
+    )  # fmt: skip
+
+
 def contenders(pipe: Any, arguments: argparse.Namespace, batch: int) -> tuple[list[Contender], list[Any]]:
     """Everyone who races at `batch`, with the handles of the plans that are applied."""
     import torch
     from DeepCache import DeepCacheSDHelper
 
     device = resolve_device(arguments.device)
-    words = ["a red car"] * batch
-    embeds = encode(pipe, words, device) if has_weights(arguments.model) else random_embeds(pipe, batch, device)
+    if has_weights(arguments.model):
+        from studies.scoring.running import encode
+
+        embeds = encode(pipe, ["a red car"] * batch, device)
+    else:
+        embeds = random_embeds(pipe, batch, device)
     side = arguments.resolution
     guidance = default_guidance(arguments.model)
 
@@ -103,119 +129,207 @@ def contenders(pipe: Any, arguments: argparse.Namespace, batch: int) -> tuple[li
     racers, handles = [Contender("stock", loop(twin(pipe)))], []
     for mode in (*modes, *(() if "off" in modes else ("off",))):
         mine = twin(pipe)
-        handles.append(inherit(mine, same_plan(mine, arguments), compile=compile_mode(mode)))
+        if "/" in mode:
+            mine.unet = copy.deepcopy(pipe.unet)  # the others' weights stay as they are
+        plan, plain = same_plan(mine, arguments), twin(mine)
+        handles.append(applied(mine, plan, mode))
         racers.append(Contender("ours" if mode == "off" else f"ours, {mode}", loop(mine), timed=mode in modes))
-    theirs = twin(pipe)
-    helper = DeepCacheSDHelper(pipe=theirs)
-    helper.set_params(cache_interval=arguments.period, cache_branch_id=arguments.branch)
-    racers.append(Contender("DeepCache", loop(theirs), helper.enable, helper.disable))
+        if mode != "off":
+            handles.append(applied(plain, InheritancePlan(plan.architecture, plan.steps), mode))
+            racers.append(Contender(f"plain, {mode}", loop(plain)))
+    for name, schedule in ((DEEPCACHE, lambda of: of), (f"{DEEPCACHE}, host timesteps", HostSchedule)):
+        theirs = twin(pipe)
+        helper = DeepCacheSDHelper(pipe=SimpleNamespace(unet=theirs.unet, scheduler=schedule(theirs.scheduler)))
+        helper.set_params(cache_interval=arguments.period, cache_branch_id=arguments.branch)
+        racers.append(Contender(name, loop(theirs), helper.enable, helper.disable))
     return racers, handles
 
 
-def race(racers: list[Contender], rounds: int, device: Any) -> dict[str, list[float]]:
-    """Seconds a call of each contender; the order turns by one place every round."""
+@dataclass
+class RaceSamples:
+    """What was measured in each round. A round counts once all contenders had their turn in it.
+
+    Attributes:
+        seconds: Of each contender's call.
+        reserved: Bytes that torch reserved at most in it, on a GPU.
+        states: Clocks, temperature and throttling after the round, on a GPU.
+    """
+
+    seconds: dict[str, list[float]] = field(default_factory=dict)
+    reserved: dict[str, list[int]] = field(default_factory=dict)
+    states: list[dict[str, str]] = field(default_factory=list)
+
+
+def race(
+    racers: Sequence[Contender], rounds: int, device: Any, keep: Callable[[RaceSamples], object] = lambda _: None
+) -> RaceSamples:
+    """Time every contender in every round, each round in an order of its own. `keep` is called after each."""
     clock = clock_for(device)
-    seconds: dict[str, list[float]] = {racer.name: [] for racer in racers}
+    samples = RaceSamples({racer.name: [] for racer in racers})
     for number in range(rounds):
-        turn = number % len(racers)
-        for racer in [*racers[turn:], *racers[:turn]]:
+        order = list(racers)
+        random.Random(number).shuffle(order)  # in a rotation each would always follow the same one
+        taken: dict[str, float] = {}
+        reserved: dict[str, int] = {}
+        for racer in order:
             racer.before()
             try:
-                seconds[racer.name].append(clock.time(racer.run))
+                taken[racer.name], reserved[racer.name] = timed(clock, racer.run, device)
             finally:
                 racer.after()
+        for name, seconds in taken.items():
+            samples.seconds[name].append(seconds)
+            if reserved[name]:
+                samples.reserved.setdefault(name, []).append(reserved[name])
+        samples.states += filter(None, [gpu_state(device)])
+        keep(samples)
         print(f"round {number + 1} of {rounds}", file=sys.stderr)
-    return seconds
+    return samples
 
 
-def check_pictures(racers: list[Contender], device: Any) -> dict[str, float]:
+def timed(clock: Any, call: Callable[[], Any], device: Any) -> tuple[float, int]:
+    """Seconds of a call, and the most bytes that torch reserved in it (0 without a GPU)."""
+    if device.type != "cuda":
+        return clock.time(call), 0
+    import torch
+
+    torch.cuda.reset_peak_memory_stats(device)
+    return clock.time(call), int(torch.cuda.max_memory_reserved(device))
+
+
+def check_pictures(racers: Sequence[Contender]) -> dict[str, float]:
     """How far the latents of ours in each mode and DeepCache's are apart, as a share of the largest.
 
-    Raises ScoreError unless those of the eager mode are equal to the bit, or on a GPU, whose libraries choose kernels,
-    to rounding, and those of every other mode to rounding: otherwise no race is fair.
+    Raises:
+        ScoreError: Where no eager run of ours is among them.
     """
     import torch
 
     # DeepCache first: its first turn leaves a forward of its own on modules that all share, and a compiler that had
     # seen them without would compile again within the clock
-    theirs = next(racer for racer in racers if racer.name == "DeepCache").once().float()
+    theirs = next(racer for racer in racers if racer.name == DEEPCACHE).once().float()
     found: dict[str, float] = {}
     for racer in racers:
-        if not racer.name.startswith("ours"):
-            continue
-        mine = racer.once().float()
-        same = torch.equal(mine, theirs)
-        found[racer.name] = difference = 0.0 if same else float((mine - theirs).abs().max() / theirs.abs().max())
-        exact = racer.name == "ours" and device.type == "cpu"
-        if difference and (exact or not difference < ROUNDING):
-            allowed = "they must be equal" if exact else f"up to {ROUNDING} is rounding"
-            raise ScoreError(
-                f"the pictures of {racer.name!r} and DeepCache's differ by {difference:.2g} of the largest latent, and "
-                f"{allowed}, so they do not run the same mask; check the versions, or the dtype where they are no "
-                "numbers."
-            )
+        if racer.name.startswith(("ours", f"{DEEPCACHE}, ")):
+            mine = racer.once().float()
+            same = torch.equal(mine, theirs)
+            found[racer.name] = 0.0 if same else float((mine - theirs).abs().max() / theirs.abs().max())
     if "ours" not in found:
         raise ScoreError("no eager run of ours was held against DeepCache's pictures.")
     return found
 
 
+def unfair(differences: dict[str, float], device: Any) -> list[str]:
+    """Why a race is not fair, a sentence for each contender whose pictures are not DeepCache's: those of the eager mode
+    must be equal to the bit, on a GPU, whose libraries choose kernels, to rounding; those of others to rounding."""
+    found = []
+    for name, difference in differences.items():
+        exact = device.type == "cpu" and name in ("ours", f"{DEEPCACHE}, host timesteps")
+        if difference and (exact or not difference < ROUNDING):
+            allowed = "they must be equal" if exact else f"up to {ROUNDING} is rounding"
+            found.append(
+                f"the pictures of {name!r} and DeepCache's differ by {difference:.2g} of the largest latent, and "
+                f"{allowed}, so they do not run the same mask; check the versions, or the dtype where they are no "
+                "numbers."
+            )
+    return found
+
+
 def figures_of(seconds: dict[str, list[float]]) -> dict[str, Any]:
-    """Median seconds, and median ratios taken within each round."""
-    return {
-        name: {
-            "seconds": median(values),
-            "speedup over stock": median(a / b for a, b in zip(seconds["stock"], values, strict=True)),
-            "speedup over DeepCache": median(a / b for a, b in zip(seconds["DeepCache"], values, strict=True)),
-        }
-        for name, values in seconds.items()
-    }
+    """Median seconds, and median ratios taken within each round, with 95% intervals from two rounds on."""
+    rows: dict[str, Any] = {}
+    for name, values in seconds.items():
+        rows[name] = {"seconds": median(values), "rounds": len(values)}
+        for other in ("stock", DEEPCACHE):
+            ratios = [a / b for a, b in zip(seconds[other], values, strict=True)]
+            rows[name][f"speedup over {other}"] = median(ratios)
+            if len(ratios) > 1:
+                estimate = ratio_estimate(np.array(ratios))
+                rows[name][f"interval over {other}"] = [estimate.low, estimate.high]
+    return rows
 
 
 def chart(figures: dict[str, Any]) -> Any:
+    """The speed-ups of every race over the stock pipeline, with their intervals."""
     import plotly.graph_objects as go
 
     figure = go.Figure()
-    for batch, rows in figures.items():
-        figure.add_bar(name=batch, x=list(rows), y=[row["speedup over stock"] for row in rows.values()])
-    return figure.update_layout(yaxis_title="speed-up over the stock pipeline", template="plotly_white")
+    for batch in (name for name in figures if name.startswith("batch ")):
+        rows = figures[batch]
+        values = [row["speedup over stock"] for row in rows.values()]
+        ends = [row.get("interval over stock", [value] * 2) for row, value in zip(rows.values(), values, strict=True)]
+        above = [high - value for (_, high), value in zip(ends, values, strict=True)]
+        below = [value - low for (low, _), value in zip(ends, values, strict=True)]
+        bars = {"type": "data", "array": above, "arrayminus": below}
+        figure.add_bar(name=batch, x=list(rows), y=values, error_y=bars)
+    title = "not fair: the pictures differ" if any(figures.get("unfair", {}).values()) else None
+    return figure.update_layout(title=title, yaxis_title="speed-up over the stock pipeline", template="plotly_white")
+
+
+class RaceResult:
+    """The races so far, written whenever something was added: a race that is ended early is kept as far as it came."""
+
+    def __init__(self, arguments: argparse.Namespace) -> None:
+        self.arguments = arguments
+        self.figures: dict[str, Any] = {"differences": {}, "unfair": {}}
+        self.samples: dict[str, Any] = {}
+
+    def check(self, batch: str, differences: dict[str, float], device: Any) -> None:
+        self.figures["differences"][batch] = differences
+        self.figures["unfair"][batch] = unfair(differences, device)
+        self.write(say=False)
+
+    def keep(self, batch: str, samples: RaceSamples) -> None:
+        self.figures[batch] = figures_of(samples.seconds)
+        self.samples[batch] = dict(vars(samples))
+        self.write(say=False)
+
+    def write(self, say: bool = True) -> Path:
+        return write_result("deepcache-race", self.figures, self.samples, self.arguments, say=say)
 
 
 def main() -> None:
     parser = options(str(__doc__).splitlines()[0])
-    parser.add_argument("--modes", default="off", help="compile modes of ours: off, default, cudagraphs ...")
+    parser.add_argument("--modes", default="off", help="modes of ours: off, default, default/channels-last ...")
     parser.add_argument("--batches", default="1,8", help="pictures a call, one race each (--batch is not read)")
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--period", type=int, default=5, help="extract every so many evaluations")
     parser.add_argument("--branch", type=int, default=0, help="DeepCache's branch: 0, 1 or 2")
+    parser.add_argument("--scheduler", choices=SCHEDULERS, help="of every contender; the pipeline's own by default")
+    parser.add_argument("--draw", type=Path, metavar="FILE", help="draw the chart of this result, and measure nothing")
     arguments = parser.parse_args()
+    if arguments.draw is not None:
+        document = json.loads(arguments.draw.read_text(encoding="utf-8"))
+        write_figure(lambda: chart(document["figures"]), arguments.draw)
+        return
     rounds = arguments.rounds or (3 if arguments.quick else 9)
-    figures: dict[str, Any] = {}
-    samples: dict[str, Any] = {}
-    differences: dict[str, dict[str, float]] = {}
     device = resolve_device(arguments.device)
     for mode in arguments.modes.split(","):
-        check_mode(compile_mode(mode), device)
+        check_mode(compile_mode(mode.partition("/")[0]), device)
     arguments.device = str(device)
     arguments.dtype = str(resolve_dtype(arguments.dtype, device)).removeprefix("torch.")
     pipe = load(arguments)
+    pipe.scheduler = scheduler_for(pipe.scheduler, arguments.scheduler)
+    result = RaceResult(arguments)
     for batch in map(int, arguments.batches.split(",")):
         racers, handles = contenders(pipe, arguments, batch)
-        differences[f"batch {batch}"] = check_pictures(racers, device)
+        result.check(f"batch {batch}", check_pictures(racers), device)
         racers = [racer for racer in racers if racer.timed]
         for racer in racers:
             for _ in range(1 if arguments.quick else WARMUPS):
                 racer.once()
-        samples[f"batch {batch}"] = race(racers, rounds, device)
-        figures[f"batch {batch}"] = figures_of(samples[f"batch {batch}"])
+        race(racers, rounds, device, partial(result.keep, f"batch {batch}"))
         for handle in handles:
             handle.remove()
-        # after every batch: what was measured is kept where the next does not come to its end
-        path = write_result("deepcache-race", {**figures, "differences": differences}, samples, arguments)
-    write_figure(chart(figures), path)
-    for batch_name, rows in figures.items():
-        for name, row in rows.items():
-            print(f"{batch_name:9s} {name:24s} {row['seconds']:.3f} s   {row['speedup over stock']:.2f}x stock   "
+    path = result.write()
+    write_figure(lambda: chart(result.figures), path)
+    for name, rows in result.samples.items():
+        for racer, row in ((racer, result.figures[name][racer]) for racer in rows["seconds"]):
+            print(f"{name:9s} {racer:32s} {row['seconds']:.3f} s   {row['speedup over stock']:.2f}x stock   "
                   f"{row['speedup over DeepCache']:.2f}x DeepCache")  # fmt: skip
+    reasons = [reason for each in result.figures["unfair"].values() for reason in each]
+    if reasons:
+        raise ScoreError(f"the race is not fair and not to be quoted: {reasons[0]}")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
 """The benchmarks of a GPU that is there for minutes: the true architectures, in order of worth, each in a process of
-its own that cannot eat the others' time.
+its own that cannot eat the others' time. A preflight comes first: where something is missing the day ends with it.
 
 Whatever is measured lies in --out at once: `engine.json` says how each went, `engine.tar.gz` holds every result with
 all its samples, the charts and what was printed. Nothing is fetched: weights are random and drawn on the GPU.
@@ -40,25 +40,38 @@ class Task:
 
 
 RACE = "benchmarks.deepcache_race"
-TABLE5 = "--only paper --compile cudagraphs-eager --rounds 5 --resume"
+ONE = "--batches 1 --rounds 7"
+PREFLIGHT = Task("preflight", "benchmarks.shared.gpu_preflight", 0, 60)
+"""Before everything else: what is missing, said in a sentence, ends the day."""
 TASKS = (
-    # the goals of eager mode, and the GPU's own time without the compiler; batch 1 is kept before 8 begins
-    Task("race-sd15", f"{RACE} {SD15} --modes off,cudagraphs-eager --batches 1,8 --rounds 7", 40, 150),
-    # nodes, variants and the cost model's error, of one profile
+    # a mode a task: one that is ended in its time takes no other with it. Captured, the goals of compiled mode; with
+    # the weights as the compiler reads them beside it
+    Task("race-sd15-cudagraphs", f"{RACE} {SD15} --modes cudagraphs,cudagraphs/channels-last {ONE}", 90, 150),
+    # the goals of eager mode, and the GPU's own time without the compiler
+    Task("race-sd15", f"{RACE} {SD15} --modes off,cudagraphs-eager {ONE}", 40, 90),
+    # nodes, variants and the cost model's error, of one profile: captured, as eager steps go at Python's pace at
+    # batch 1, and without the compiler, as the nodes are timed without it
     Task(
-        "cost-model-sd15", f"benchmarks.cost_model_error {SD15} --rounds 4 --masks 100 --nodes NODES --resume", 60, 190
+        "cost-model-sd15",
+        f"benchmarks.cost_model_error {SD15} --compile cudagraphs-eager --rounds 4 --masks 50 --nodes NODES --resume",
+        60,
+        100,
     ),
-    # compiled: two variants, for the second mode from the compiler's cache
-    Task("race-sd15-compiled", f"{RACE} {SD15} --modes cudagraphs,default --batches 1 --rounds 7", 90, 240),
-    Task("race-sdxl", f"{RACE} {SDXL} --modes off,cudagraphs-eager --batches 1 --rounds 5 --steps 30", 50, 130),
-    Task("tests", "pytest -m cuda -k 'not default and (not cudagraphs or eager)' tests/explorer --no-header", 40, 110),
-    Task("layout-sd15", f"benchmarks.layout {SD15} --batches 2,16 --rounds 9", 25, 60),
-    # written row by row: what its time holds stands, and another call goes on with it
-    Task("table5-sd15", f"benchmarks.table5_speed {SD15} {TABLE5}", 100, 200),
-    Task("race-sdxl-bf16-b8", f"{RACE} {SDXL} --dtype bfloat16 --modes off --batches 8 --rounds 3 --steps 20", 90, 200),
-    Task("tests-compiled", "pytest -m cuda -k 'default or (cudagraphs and not eager)' tests/explorer", 100, 300),
-    Task("layout-sdxl", f"benchmarks.layout {SDXL} --batches 2 --rounds 9", 25, 60),
+    Task("race-sd15-default", f"{RACE} {SD15} --modes default {ONE}", 50, 80),  # from the compiler's cache
+    Task("tests", "pytest -m cuda -k 'not default and (not cudagraphs or eager)' tests/explorer --no-header", 30, 50),
+    Task("race-sdxl", f"{RACE} {SDXL} --modes cudagraphs-eager --batches 1 --rounds 5 --steps 30", 40, 55),
+    Task("layout-sd15", f"benchmarks.layout {SD15} --batches 2 --rounds 9", 20, 30),
 )
+"""In order of worth: about 535 s with the preflight."""
+ON_MACHINE = ("torch", "triton", "numpy")
+"""Packages that a bare GPU machine has; others are brought."""
+CARRIED = (
+    "diffusers", "transformers", "huggingface_hub", "tokenizers", "safetensors", "DeepCache", "scipy", "psutil", "rich",
+    "typer", "filelock",
+)  # fmt: skip
+"""What the tasks import beside them, brought as wheels."""
+MOST_CARRIED = 64 * 2**20
+"""Bytes that travel to such a machine, packed."""
 
 
 def command(task: Task, folder: Path, device: str, dtype: str, quick: bool) -> list[str]:
@@ -145,13 +158,15 @@ def main(arguments: list[str] | None = None) -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     options.work.mkdir(parents=True, exist_ok=True)
     rows: list[dict[str, Any]] = []
-    for row in measure(tasks, options.work, options, ends):
+    for row in measure([PREFLIGHT, *tasks], options.work, options, ends):
         rows.append(row)
         (options.out / "engine.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
         pack(options.work, options.out / "engine.tar.gz")
         print(f"{row['task']}: {row['status']} {row.get('seconds', 0):.0f} s", flush=True)
         for line in row.get("output", [])[-8:]:
             print(f"    {line}", flush=True)
+        if row["task"] == PREFLIGHT.name and row["status"] != "done":
+            sys.exit("error: the machine lacks something, see above; nothing was measured.")
 
 
 if __name__ == "__main__":

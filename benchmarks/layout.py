@@ -7,6 +7,9 @@ SDPA backend; what the device or the model's shapes do not allow is named and le
 On a CUDA GPU every choice is captured as a CUDA graph and its replays are timed, so that the time is the GPU's: called
 eagerly, a small batch would show Python's pace, whatever the layout. The eager time stands beside it.
 
+With --compiled the compiler's turns are taken too: `compiled`, and with convolution weights that are laid out as its
+code reads them, so that it copies none at every call.
+
 Rounding is the difference of the output from the first one's: the largest over the largest output, and the root mean
 square over that of the output.
 
@@ -31,6 +34,9 @@ from benchmarks.shared.report import options, write_figure, write_result
 from explorer.devices import clock_for, resolve_device, resolve_dtype
 from explorer.memory import is_out_of_memory
 from explorer.models.workload import latent_size, text_tokens, vae_factor
+from explorer.plans.plan import InheritancePlan
+from explorer.runtime.inherit import Inheritance
+from explorer.unet.architecture import Architecture
 
 
 def channels_last(unet: Any) -> None:
@@ -65,28 +71,41 @@ BACKENDS = {
     "SDPA, cuDNN": SDPBackend.CUDNN_ATTENTION,
 }
 LOADED = "as loaded"
+COMPILED = {"compiled": False, "compiled, channels last": True}
+"""Choices of the compiler: whether the weights are laid out for it."""
 
 
 @dataclass(frozen=True)
 class LayoutChoice:
-    """A UNet and the SDPA backend that it is to use; None: torch picks."""
+    """A UNet and the SDPA backend that it is to use; None: torch picks. compiled: its plan, where it is compiled."""
 
     unet: Any
     backend: SDPBackend | None = None
+    compiled: Inheritance | None = None
 
     def noise(self, given: dict[str, Any]) -> torch.Tensor:
+        if self.compiled is not None:
+            self.compiled.begin(1)
         with sdpa_kernel(self.backend) if self.backend else contextlib.nullcontext():
             result: torch.Tensor = self.unet(**given)[0]
         return result
 
 
-def choices_of(unet: Any) -> dict[str, LayoutChoice]:
-    """Every choice on a copy of the UNet of its own; backends share the one that is as it was loaded."""
+def choices_of(unet: Any, compiled: bool = False) -> dict[str, LayoutChoice]:
+    """Every choice on a copy of the UNet of its own; backends share the one that is as it was loaded. compiled: those
+    of the compiler too."""
     made = {LOADED: LayoutChoice(unet)}
     for name, change in CHANGES.items():
         other = copy.deepcopy(unet)
         change(other)
         made[name] = LayoutChoice(other)
+    for name, channels_last in COMPILED.items() if compiled else ():
+        other = copy.deepcopy(unet)
+        plan = InheritancePlan(Architecture.of(other), 1)
+        handle = Inheritance(
+            other, plan, scheduler=None, compile="default", fallback=False, channels_last=channels_last
+        )  # fmt: skip
+        made[name] = LayoutChoice(other, compiled=handle)
     return made | {name: LayoutChoice(unet, backend) for name, backend in BACKENDS.items()}
 
 
@@ -187,6 +206,7 @@ def chart(figures: dict[str, Any]) -> Any:
 def main() -> None:
     parser = options(str(__doc__).splitlines()[0])
     parser.add_argument("--batches", default="2,16,64", help="latents a UNet call (--batch is not read)")
+    parser.add_argument("--compiled", action="store_true", help="the compiler too, with weights as it reads them")
     arguments = parser.parse_args()
     rounds = arguments.rounds or (5 if arguments.quick else 15)
     device = resolve_device(arguments.device)
@@ -194,7 +214,7 @@ def main() -> None:
     pipe = load(arguments)
     factor, own = vae_factor(pipe), int(pipe.unet.config.sample_size)
     size = latent_size((arguments.resolution,) * 2, factor) if arguments.resolution else (own, own)
-    choices = choices_of(pipe.unet)
+    choices = choices_of(pipe.unet, arguments.compiled)
     figures: dict[str, Any] = {}
     samples: dict[str, Any] = {}
     for batch in map(int, arguments.batches.split(",")):
@@ -205,7 +225,7 @@ def main() -> None:
         # after every batch: what was measured is kept where the next does not come to its end
         path = write_result("layout", figures, samples, arguments, say=False)
         print(f"batch {batch} measured", file=sys.stderr)
-    write_figure(chart(figures), path)
+    write_figure(lambda: chart(figures), path)
     print(f"wrote {path}", file=sys.stderr)
     for batch_name, found in figures.items():
         for name, row in found["rows"].items():

@@ -11,9 +11,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
-
-import plotly.graph_objects as go
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.shared import measure
 from benchmarks.shared.report import options, write_figure, write_result
@@ -22,11 +20,16 @@ from explorer.timing.anatomy import anatomy
 from explorer.timing.profile import Profile
 from studies.cli.commands.profile import node_documents, over_nodes, over_sampled_nodes, strategy_documents
 
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
 STEPS = 50
 
 
 def figure_of(profile: Profile, strategies: list[dict[str, float]]) -> go.Figure:
     """Inherit steps in the order of their time: measured, predicted, and the sum of their nodes."""
+    import plotly.graph_objects as go
+
     rows = sorted(strategies, key=lambda row: row["seconds"])
     names = [row["name"] for row in rows]
     sums = [profile.cost_model.node_seconds(profile.tested[str(name)]) for name in names]
@@ -71,7 +74,7 @@ def publish(pipe: Any, profile: Profile, arguments: argparse.Namespace, out: Pat
         "strategies": strategies,
     }
     path = write_result("node-times", figures, profile.to_json(), arguments, out)
-    write_figure(figure_of(profile, strategies), path)
+    write_figure(lambda: figure_of(profile, strategies), path)
     print(
         f"extract step {figures['extract_ms']:.2f} ms; an inherit step over its nodes: median "
         f"{over_nodes(profile):.3f} by the cost model, {over_sampled_nodes(profile):.3f} by their samples in passing"

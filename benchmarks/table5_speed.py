@@ -15,9 +15,7 @@ import argparse
 import re
 import statistics
 from pathlib import Path
-from typing import Any
-
-import plotly.graph_objects as go
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.shared import measure
 from benchmarks.shared.report import options, resumable, resumed, write_figure, write_result
@@ -34,6 +32,9 @@ from explorer.timing.profile import Profile
 from explorer.unet.architecture import Architecture
 from studies.scoring.assembly import make_evaluator
 from studies.scoring.evaluator import CandidateEvaluator
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
 
 NAME = "table5-speed"
 QUICK_ROWS = 12
@@ -84,6 +85,8 @@ def row_of(
 
 
 def figure_of(rows: list[dict[str, Any]], title: str) -> go.Figure:
+    import plotly.graph_objects as go
+
     made = go.Figure()
     measured = [row["measured"]["value"] for row in rows]
     names = [row["plan"] for row in rows]
@@ -179,7 +182,7 @@ def main() -> None:
         pace.tell(f"{plan.describe()} {latency.speedup.value:.2f}x")
     figures, path = result.figures(), result.write()
     title = f"Speed-ups: {arguments.model}, {profile.device.name}, {arguments.steps} steps"
-    write_figure(figure_of(result.rows, title), path)
+    write_figure(lambda: figure_of(result.rows, title), path)
     error, over = figures["speedup_error"], figures["macs_over_measured"]
     print(
         f"{len(result.rows)} rows: predicted speed-ups err by {error['median']:.1%} in the median and "

@@ -50,3 +50,7 @@ class TrainingError(ExplorerError):
 
 class CompileError(ExplorerError):
     """A step that the compiler or a CUDA graph does not take."""
+
+
+class CaptureError(CompileError):
+    """A capture that failed where torch may not have ended it. No fallback follows: start a new process."""

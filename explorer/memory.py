@@ -87,11 +87,23 @@ def free_memory(device: torch.device) -> int:
     import torch
 
     if device.type == "cuda":
-        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        return int(torch.cuda.mem_get_info(device)[0]) + unused
+        return int(torch.cuda.mem_get_info(device)[0]) + _unused(device)
     import psutil
 
     return int(psutil.virtual_memory().available)
+
+
+def _unused(device: torch.device) -> int:
+    """Bytes that torch holds on a GPU and may give to anyone. What lies unused in the private pool of a captured graph
+    is the graph's: its next replay writes there."""
+    import torch
+
+    number = torch.cuda.current_device() if device.index is None else device.index
+    return sum(
+        int(segment["total_size"]) - int(segment["allocated_size"])
+        for segment in torch.cuda.memory_snapshot()
+        if segment["device"] == number and tuple(segment["segment_pool_id"]) == (0, 0)
+    )
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -100,6 +112,22 @@ def is_out_of_memory(error: BaseException) -> bool:
         "not enough memory" in str(error) or "DefaultCPUAllocator" in str(error)
     )
     return said or isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+
+
+def lack_of_memory(error: BaseException, handled: BaseException | None = None) -> BaseException | None:
+    """The lack of memory that `error` comes from, itself included; None where there is none. A compiler wraps it, and
+    ending a capture that it broke raises another error in its place. handled: an error from before, where to stop."""
+    seen: set[int] = set()
+    waiting: list[BaseException | None] = [error]
+    while waiting:
+        each = waiting.pop()
+        if each is None or each is handled or id(each) in seen:
+            continue
+        if is_out_of_memory(each):
+            return each
+        seen.add(id(each))
+        waiting += [each.__context__, each.__cause__, getattr(each, "inner_exception", None)]
+    return None
 
 
 def out_of_memory(error: BaseException, what: str, *, device: str = "", dtype: str = "", weights: bool = False) -> str:

@@ -19,7 +19,7 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -158,11 +158,17 @@ def finite(value: Any) -> Any:
     return [finite(each) for each in value] if isinstance(value, list | tuple) else value
 
 
-def write_figure(figure: go.Figure, result: Path) -> Path:
-    """Draw `figure` beside the JSON file `result`: a PNG, or a page where there is no Chrome or Chromium. That of a
-    quick result says so."""
+def write_figure(figure: go.Figure | Callable[[], go.Figure], result: Path) -> Path | None:
+    """Draw `figure`, or what it makes, beside the JSON file `result`: a PNG, or a page where there is no Chrome or
+    Chromium. That of a quick result says so. Where plotly is missing, as on a machine that only measures, nothing is
+    drawn, and a line on stderr says so."""
+    if importlib.util.find_spec("plotly") is None:
+        print(f"no chart: plotly is not installed. The figures are in {result}", file=sys.stderr)
+        return None
     from studies.results.charts import write_html, write_png
 
+    if callable(figure):
+        figure = figure()
     if json.loads(result.read_text(encoding="utf-8"))["quick"]:
         figure.add_annotation(text=QUICK, xref="paper", yref="paper", x=1, y=1.08, showarrow=False)
     path = result.with_suffix(".png")
@@ -180,7 +186,9 @@ def write_figure(figure: go.Figure, result: Path) -> Path:
 def command() -> str:
     """The command line that runs this benchmark again, from the root of the repository, without a URL's password."""
     words = [re.sub(r"(://[^:/@]*):.*@", r"\1:***@", word) for word in sys.argv[1:]]
-    return shlex.join(["python", "-m", f"benchmarks.{Path(sys.argv[0]).stem}", *words])
+    parts = Path(sys.argv[0]).with_suffix("").parts
+    inside = parts[parts.index("benchmarks") :] if "benchmarks" in parts else ("benchmarks", parts[-1])
+    return shlex.join(["python", "-m", ".".join(inside), *words])
 
 
 def _versions() -> dict[str, str]:

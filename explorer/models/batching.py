@@ -35,7 +35,7 @@ def chosen_batch(
         DeviceError: when a single picture does not fit.
     """
     if device.type == "cuda":
-        return tried(run, min(most, 1 << (prompts - 1).bit_length()), _fits)
+        return tried(run, min(most, 1 << (prompts - 1).bit_length()), lambda: _fits(device))
     fitting = free_memory(device) // 2 // picture_bytes(pipe, size) or 1
     return min(most, MOST_CPU, 1 << (fitting.bit_length() - 1))
 
@@ -74,8 +74,8 @@ def picture_bytes(pipe: Any, size: tuple[int, int]) -> int:
     return int(_TENSORS * channels[min(1, len(channels) - 1)] * size[0] * size[1] * pipe.vae.dtype.itemsize)
 
 
-def _fits() -> bool:
+def _fits(device: Any) -> bool:
     import torch
 
-    peak, whole = torch.cuda.max_memory_reserved(), torch.cuda.mem_get_info()[1]
+    peak, whole = torch.cuda.max_memory_reserved(device), torch.cuda.mem_get_info(device)[1]
     return peak <= MEMORY * whole

@@ -5,12 +5,13 @@ Nothing here needs a GPU; `explorer.runtime.graphs` captures what reads and writ
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping
+import weakref
+from collections.abc import Collection, Hashable, Iterable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_flatten, tree_unflatten
+from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
 from explorer.plans.rules import Rule
 from explorer.unet.variant import Feature, Features
@@ -30,20 +31,42 @@ def form_of(arguments: Any) -> Hashable:
 
 
 class StaticInputs:
-    """A call's arguments with every tensor in a buffer of its own on `device`; other values stay as they were."""
+    """A call's arguments with every tensor in a buffer of its own on `device`; other values stay as they were.
 
-    def __init__(self, arguments: Any, device: torch.device) -> None:
+    Args:
+        arguments: Of the first call, by name.
+        device: Of the buffers.
+        steady: Names of arguments that are usually the same tensors at every step of a run: one that was not written to
+            since is not copied again, until `forget`.
+    """
+
+    def __init__(self, arguments: dict[str, Any], device: torch.device, steady: Collection[str] = ()) -> None:
         leaves, structure = tree_flatten(arguments)
         held = [_like(leaf, device) if isinstance(leaf, Tensor) else leaf for leaf in leaves]
         self.arguments: Any = tree_unflatten(held, structure)
         self._buffers = [leaf for leaf in held if isinstance(leaf, Tensor)]
+        marked = {name: tree_map(lambda _, name=name: name in steady, value) for name, value in arguments.items()}
+        marks = zip(tree_flatten(marked)[0], leaves, strict=True)
+        self._steady = [mark for mark, leaf in marks if isinstance(leaf, Tensor)]
+        self._copied: list[tuple[weakref.ref[Tensor], int] | None]
+        self.forget()
         self.fill(arguments)
 
-    def fill(self, arguments: Any) -> None:
+    def forget(self) -> None:
+        """Copy everything at the next call."""
+        self._copied = [None] * len(self._buffers)
+
+    def fill(self, arguments: dict[str, Any]) -> None:
         """Copy the tensors of `arguments`, which have the form of the first ones, into the buffers."""
         given = [leaf for leaf in tree_flatten(arguments)[0] if isinstance(leaf, Tensor)]
-        for buffer, tensor in zip(self._buffers, given, strict=True):
-            buffer.copy_(tensor, non_blocking=True)
+        for i, (buffer, tensor) in enumerate(zip(self._buffers, given, strict=True)):
+            if not self._steady[i] or tensor.is_inference():  # which has no version
+                buffer.copy_(tensor, non_blocking=True)
+                continue
+            copied = self._copied[i]
+            if copied is None or copied[0]() is not tensor or copied[1] != tensor._version:
+                buffer.copy_(tensor, non_blocking=True)
+                self._copied[i] = weakref.ref(tensor), tensor._version
 
 
 class FeatureBuffers:

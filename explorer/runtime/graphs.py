@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 import threading
 from collections.abc import Callable, Hashable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.torch_version import TorchVersion
 
-from explorer.errors import ModelError
+from explorer.errors import CaptureError, ModelError, brief
+from explorer.memory import lack_of_memory
 from explorer.plans.plan import InheritancePlan, features_read
 from explorer.runtime.buffers import FeatureBuffers, StaticInputs, form_of
-from explorer.runtime.compiling import Compiled, explained
-from explorer.unet.conditions import read_conditions
+from explorer.runtime.compiling import Compiled, compiled_function, explained
+from explorer.unet.conditions import embedding, read_conditions
 from explorer.unet.mask import Mask
 from explorer.unet.module_walk import ModuleWalk
 from explorer.unet.program import Program
@@ -26,6 +29,11 @@ MAX_FORMS = 4
 
 Step = Callable[[], Tensor]
 Capture = Callable[[Step, Any], Step]
+RECOVERS = "2.14"
+"""The first torch known to end a capture that failed. Earlier ones may believe that it is still under way, which breaks
+later work in the process (pytorch#180395, which 2.11 and 2.12 lack; 2.13 was not checked)."""
+STEADY = ("context", "added")
+"""Arguments that a pipeline makes once a run: what the text says."""
 _CAPTURING = threading.Lock()
 """One capture at a time: what it sets and clears is the process's."""
 
@@ -49,7 +57,7 @@ class StaticSteps:
         self._current: _Form | None = None
         self._weights: object = None
         self._pool: Any = None
-        self.captures = 0
+        self.captures = self._embeddings = 0
 
     @property
     def bytes(self) -> int:
@@ -66,6 +74,8 @@ class StaticSteps:
         if weights != self._weights:
             self._forms.clear()
             self._weights = weights
+        for form in self._forms.values():
+            form.inputs.forget()
 
     def step(self, evaluation: int, choice: int, arguments: dict[str, Any]) -> Tensor:
         """The noise (B, C, H, W) of one evaluation; `arguments` as of `read_conditions`.
@@ -113,7 +123,11 @@ class StaticSteps:
         if form is None:
             while len(self._forms) >= MAX_FORMS:
                 del self._forms[next(iter(self._forms))]
-            form = _Form(StaticInputs(arguments, device), FeatureBuffers(self._plan.rule, device))
+            embed = None
+            if self._compile:
+                self._embeddings += 1
+                embed = compiled_function(embedding, f"embedding_{self._embeddings}")
+            form = _Form(StaticInputs(arguments, device, STEADY), FeatureBuffers(self._plan.rule, device), embed)
         else:
             form.inputs.fill(arguments)
         self._forms[key] = form
@@ -134,7 +148,9 @@ class StaticSteps:
         program = self.program
 
         def step() -> Tensor:
-            sample, at = read_conditions(program.unet, program.architecture, **form.inputs.arguments)
+            sample, at = read_conditions(
+                program.unet, program.architecture, **form.inputs.arguments, embed=form.embed
+            )  # fmt: skip
             noise, stored = call(sample, at, dict(form.features.read(variant.reads)))
             form.features.write(stored)
             result: Tensor = noise
@@ -146,8 +162,10 @@ class StaticSteps:
 class _Form:
     """The buffers and the captured steps of one form of input."""
 
-    def __init__(self, inputs: StaticInputs, features: FeatureBuffers) -> None:
-        self.inputs, self.features = inputs, features
+    def __init__(
+        self, inputs: StaticInputs, features: FeatureBuffers, embed: Callable[..., Tensor] | None = None
+    ) -> None:
+        self.inputs, self.features, self.embed = inputs, features, embed
         self.steps: dict[Mask, Step] = {}
 
 
@@ -165,7 +183,7 @@ def capture_graph(step: Step, pool: Callable[[], Any]) -> Step:
         graph = torch.cuda.CUDAGraph()
         # other threads of this process (a dashboard's, a compiler's) may use the GPU meanwhile
         options = {"pool": pool(), "capture_error_mode": "thread_local"}
-        with _no_kept_workspaces(), torch.cuda.graph(graph, **options):
+        with _no_kept_workspaces(), _left_on_failure(main), torch.cuda.graph(graph, **options):
             noise = step()
 
     def replay() -> Tensor:
@@ -174,6 +192,35 @@ def capture_graph(step: Step, pool: Callable[[], Any]) -> Step:
         return noise.clone()
 
     return replay
+
+
+@contextlib.contextmanager
+def _left_on_failure(stream: torch.cuda.Stream) -> Iterator[None]:
+    """Go back to `stream` where a capture fails.
+
+    `torch.cuda.graph` ends the capture before it leaves the capture's stream. Where ending it raises, the thread would
+    go on there, unsynchronised with what reads its results on the stream from before.
+
+    Raises:
+        CaptureError: Where this torch may not recover from the failure. A lack of memory stays what it is.
+    """
+    handled = sys.exception()
+    try:
+        yield
+    except BaseException as error:
+        torch.cuda.set_stream(stream)
+        if isinstance(error, Exception) and not recovers() and lack_of_memory(error, handled) is None:
+            raise CaptureError(
+                f"a step could not be captured as a CUDA graph ({type(error).__name__}: {brief(error, 400)}), and "
+                f"torch {torch.__version__} may go on as if the capture were under way; start a new process with the "
+                f"compile mode off or default, or install torch {RECOVERS} or newer."
+            ) from error
+        raise
+
+
+def recovers() -> bool:
+    """Whether the installed torch is known to end a capture that failed."""
+    return bool(TorchVersion(torch.__version__) >= RECOVERS)
 
 
 @contextlib.contextmanager

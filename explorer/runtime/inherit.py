@@ -16,10 +16,12 @@ from diffusers.utils.peft_utils import apply_lora_scale
 from torch import Tensor, nn
 
 from explorer.compile_modes import CompileMode, compile_mode, uses_compiler, uses_graphs
-from explorer.errors import CompileError, ExplorerError, PlanError
+from explorer.errors import CaptureError, CompileError, ExplorerError, PlanError
 from explorer.plans.cast import TEACHER
 from explorer.plans.plan import InheritancePlan, resolve_run
 from explorer.plans.schedulers import scheduler_for
+from explorer.runtime.calls import read_call
+from explorer.runtime.compiling import CHANNELS_LAST, ChannelsLast
 from explorer.runtime.eager import EagerSteps
 from explorer.runtime.graphs import StaticSteps
 from explorer.runtime.networks import Students, networks_of
@@ -80,7 +82,7 @@ class Inheritance:
 
     def __init__(
         self, target: Any, plan: InheritancePlan, *, scheduler: Any, compile: CompileMode, fallback: bool,
-        students: Students | None = None,
+        students: Students | None = None, channels_last: bool = CHANNELS_LAST,
     ) -> None:  # fmt: skip
         pipe = target if hasattr(target, "unet") else None
         self.plan, unet = plan, target if pipe is None else target.unet
@@ -120,6 +122,7 @@ class Inheritance:
             self._timesteps.follow(pipe)
         setattr(unet, _MARK, self)
         self._patch = Patch(unet, apply_lora_scale("cross_attention_kwargs")(self._forward))
+        self._layout = ChannelsLast(unet if channels_last and uses_compiler(self._mode) else None)
 
     # Life ------------------------------------------------------------------------------------------------------------
 
@@ -134,6 +137,7 @@ class Inheritance:
         if self._patch.is_off():
             return
         self._patch.take_off()
+        self._layout.restore()
         delattr(self.unet, _MARK)
         for pipe, own, put in self._exchanged:
             if pipe.scheduler is put:  # otherwise the user has chosen another one since
@@ -226,10 +230,11 @@ class Inheritance:
     def _give_up_compiling(self, run: Running, error: CompileError) -> None:
         """Go on eager from this evaluation, which extracts anew, where a fallback was allowed; otherwise raise."""
         message = f"the compile mode {run.mode} cannot be had: {error}"
-        if not self._fallback:
-            raise CompileError(message) from error
+        if not self._fallback or isinstance(error, CaptureError):
+            raise type(error)(message) from error
         self._warn(f"{message} The plan runs eager.")
         self._failed, self._mode = True, "off"
+        self._layout.restore()
         self._eager = EagerSteps(self._networks, self.plan)
         self._idle.clear()
         run.mode, run.static = "off", None
@@ -284,39 +289,10 @@ class Inheritance:
         run.check_left()
         return run
 
-    def _forward(
-        self,
-        unet: Any,
-        sample: Tensor,
-        timestep: Any,
-        encoder_hidden_states: Tensor | None = None,
-        class_labels: Tensor | None = None,
-        timestep_cond: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        cross_attention_kwargs: dict[str, Any] | None = None,
-        added_cond_kwargs: dict[str, Tensor] | None = None,
-        down_block_additional_residuals: tuple[Tensor, ...] | None = None,
-        mid_block_additional_residual: Tensor | None = None,
-        down_intrablock_additional_residuals: list[Tensor] | None = None,
-        encoder_attention_mask: Tensor | None = None,
-        return_dict: bool = True,
-    ) -> Any:
-        run = self._running(timestep, encoder_hidden_states)
-        run.context = encoder_hidden_states
-        arguments = {
-            "sample": sample,
-            "timestep": timestep,
-            "context": encoder_hidden_states,
-            "class_labels": class_labels,
-            "timestep_cond": timestep_cond,
-            "attention_mask": attention_mask,
-            "attention_kwargs": cross_attention_kwargs,
-            "added": added_cond_kwargs,
-            "down_residuals": down_block_additional_residuals,
-            "mid_residual": mid_block_additional_residual,
-            "intrablock": down_intrablock_additional_residuals,
-            "context_mask": encoder_attention_mask,
-        }
+    def _forward(self, unet: Any, *given: Any, **named: Any) -> Any:
+        arguments, return_dict = read_call(*given, **named)
+        run = self._running(arguments["timestep"], arguments["context"])
+        run.context = arguments["context"]
         try:
             noise = (self._step if run.static is None else self._captured_step)(run, arguments)
         except CompileError as error:

@@ -138,9 +138,9 @@ def _itemsize(workload: Workload) -> int:
 
 def _memory_needed(pipe: Any, workload: Workload) -> Needed:
     """Beside the weights: every feature that a round keeps (units by residual and by output), and the rule's three
-    extract steps of some."""
+    extract steps of some; where steps are compiled also those of the plan whose extract steps are timed."""
     sizes = _costs(pipe, workload).feature_bytes(2 * workload.batch, _itemsize(workload))
-    return needed_for(sizes, workload.compile, copies=3)
+    return needed_for(sizes, workload.compile, copies=3 + (workload.compile != "off"))
 
 
 def _empty_profile(
@@ -302,6 +302,7 @@ def _time_loops(pipe: Any, profile: Profile, inputs: dict[str, Any], device: tor
         )  # fmt: skip
 
     bare = twin(pipe).unet
+    time_block = clock.time if workload.compile == "off" else clock.time_block  # as `time_steps` does
 
     def block() -> None:
         for _ in range(effort.calls):
@@ -316,7 +317,7 @@ def _time_loops(pipe: Any, profile: Profile, inputs: dict[str, Any], device: tor
                 extracts, pairs = [], []
                 for each, plan in zip(pipes, profile.loops, strict=True):
                     with torch.no_grad():
-                        extracts.append(clock.time(block) / effort.calls)
+                        extracts.append(time_block(block) / effort.calls)
                     pairs.append((clock.time(lambda at=each, by=plan: loop(at, by)), extracts[-1]))  # type: ignore[misc]
                 profile.loop_bytes = [handle.peak_cache_bytes for handle in handles]
                 if number >= samples.rounds:

@@ -8,6 +8,8 @@ beside it.
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import itertools
 import random
 import statistics
@@ -22,7 +24,7 @@ from explorer.devices import LapTimer, WallLaps, clock_for, lap_timer
 from explorer.plans.plan import COPY, InheritancePlan
 from explorer.plans.rules import Rule
 from explorer.plans.schedule import Segments
-from explorer.unet.mask import Mask
+from explorer.unet.mask import Mask, liveness
 
 if TYPE_CHECKING:
     import torch
@@ -210,35 +212,62 @@ def time_steps(
     Yields after every sample; `samples` grows by whole rounds, up to `rounds` of them, and may come from an earlier,
     interrupted measurement. calls: evaluations in sequence that make one sample, so that a GPU's queue is as full as
     within a loop. Compiled, every extract step of a round but the first is left out: each set of features to store is
-    a variant of its own, which would have to be compiled.
+    a variant of its own, which would have to be compiled. There an extract step stores what any mask of its plan reads,
+    and the plan here has many: it is timed on a plan of one of them, and runs here untimed.
     """
     import torch
 
     numbers = [-1 - number for number in range(warmups)] + list(range(samples.rounds, rounds))
-    between = len(masks) if compile != "off" else BETWEEN_EXTRACTS
+    compiled = compile != "off"
+    between = len(masks) if compiled else BETWEEN_EXTRACTS
     first = [0] * (rule.history - 1)  # so that the rule reads as many features as it may from the beginning
     orders = [round_order(len(masks), number, between) for number in numbers]
-    choices = [*first, *(choice for order in [*orders, [0]] for choice in order for _ in range(calls))]
+    order_calls = [(choice, 1 if compiled and not choice else calls) for order in [*orders, [0]] for choice in order]
+    choices = [*first, *(choice for choice, count in order_calls for _ in range(count))]
     clock = clock_for(device)
+    # Where Python's pace counts, a block begins with an empty queue as well as it may.
+    time_block = clock.time_block if compiled else clock.time
 
-    def block() -> None:
+    def block(of: Any = unet) -> None:
         for _ in range(calls):
-            unet(**inputs)
+            of(**inputs)
 
-    with at_work(unet, choices, masks, compile, rule), torch.no_grad():
+    with contextlib.ExitStack() as stack, torch.no_grad():
+        extracting = copy.copy(unet)
+        if compiled:
+            alone = [0] * (calls * (len(orders) + 1))
+            stack.enter_context(at_work(extracting, alone, [_typical(unet, masks)], compile, rule))
+        stack.enter_context(at_work(unet, choices, masks, compile, rule))
+
+        def extract() -> float:
+            if not compiled:
+                return time_block(block) / calls
+            seconds = time_block(lambda: block(extracting)) / calls
+            unet(**inputs)
+            return seconds
+
         for _ in first:
             unet(**inputs)
-        begins = clock.time(block) / calls
+        begins = extract()
         for number, order, after in zip(numbers, orders, [*orders[1:], [0]], strict=True):
             taken = [begins]
             for _ in order[1:]:
-                taken.append(clock.time(block) / calls)
+                taken.append(time_block(block) / calls)
                 yield
-            begins = clock.time(block) / calls
+            begins = extract()
             assert order[0] == after[0] == 0
             if number >= 0:
                 _keep(samples, [*order, 0], [*taken, begins])
             yield
+
+
+def _typical(unet: Any, masks: Sequence[Mask]) -> Mask:
+    """The mask that reads as many features as half of them do."""
+    from explorer.unet.architecture import Architecture
+
+    architecture = Architecture.of(unet)
+    ordered = sorted(masks, key=lambda mask: len(liveness(architecture, mask).reads))
+    return ordered[len(ordered) // 2]
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -29,8 +30,11 @@ def read_conditions(
     mid_residual: Tensor | None = None,
     intrablock: list[Tensor] | None = None,
     context_mask: Tensor | None = None,
+    embed: Callable[..., Tensor] | None = None,
 ) -> tuple[Tensor, Conditions]:
     """The sample as conv_in reads it, and the conditions of one evaluation. Arguments as of UNet2DConditionModel.
+
+    embed: in place of `embedding`, such as that one compiled.
 
     A control network's residuals (`down_residuals`, `mid_residual`) and a T2I-Adapter's features are applied live:
     those of this evaluation are added where a live node reads them, also on an inherited skip, and none is ever stored;
@@ -51,15 +55,8 @@ def read_conditions(
         raise ModelError("GLIGEN is not supported with a plan; remove the plan for this call.")
     if unet.config.center_input_sample:
         sample = 2 * sample - 1.0
-    emb = unet.time_embedding(unet.get_time_embed(sample=sample, timestep=timestep), timestep_cond)
-    time = _time(unet, emb, timestep, timestep_cond)
-    class_emb = unet.get_class_embed(sample=sample, class_labels=class_labels)
-    if class_emb is not None:
-        emb = torch.cat([emb, class_emb], dim=-1) if unet.config.class_embeddings_concat else emb + class_emb
-    aug_emb = unet.get_aug_embed(emb=emb, encoder_hidden_states=context, added_cond_kwargs=added)
-    emb = emb + aug_emb if aug_emb is not None else emb
-    if unet.time_embed_act is not None:
-        emb = unet.time_embed_act(emb)
+    time = _time(unet, sample, timestep, timestep_cond)
+    emb = (embed or embedding)(unet, sample, timestep, timestep_cond, class_labels, context, added)
     context = unet.process_encoder_hidden_states(encoder_hidden_states=context, added_cond_kwargs=added)
 
     if mid_residual is None and down_residuals is not None and intrablock is None:
@@ -93,13 +90,33 @@ def read_conditions(
     )
 
 
-def _time(unet: Any, emb: Tensor, timestep: Any, timestep_cond: Tensor | None) -> Tensor | None:
+def _time(unet: Any, sample: Tensor, timestep: Any, timestep_cond: Tensor | None) -> Tensor | None:
     """The time embedding for convolutions whose experts are chosen by it: one row where all samples share a timestep,
     so that they share a kernel. None for a UNet without such convolutions."""
     if not getattr(unet, ROUTED_BY_TIME, False):
         return None
+    emb: Tensor = unet.time_embedding(unet.get_time_embed(sample=sample, timestep=timestep), timestep_cond)
     shared = timestep_cond is None and not (isinstance(timestep, Tensor) and timestep.numel() > 1)
     return emb[:1] if shared else emb
+
+
+def embedding(
+    unet: Any,
+    sample: Tensor,
+    timestep: Any,
+    timestep_cond: Tensor | None,
+    class_labels: Tensor | None,
+    context: Tensor | None,
+    added: dict[str, Tensor] | None,
+) -> Tensor:
+    """The time embedding (B, E) that every ResUnit reads, with that of classes and sizes: many small operations."""
+    emb: Tensor = unet.time_embedding(unet.get_time_embed(sample=sample, timestep=timestep), timestep_cond)
+    class_emb = unet.get_class_embed(sample=sample, class_labels=class_labels)
+    if class_emb is not None:
+        emb = torch.cat([emb, class_emb], dim=-1) if unet.config.class_embeddings_concat else emb + class_emb
+    aug_emb = unet.get_aug_embed(emb=emb, encoder_hidden_states=context, added_cond_kwargs=added)
+    emb = emb + aug_emb if aug_emb is not None else emb
+    return emb if unet.time_embed_act is None else unet.time_embed_act(emb)
 
 
 def _bias(mask: Tensor | None, sample: Tensor) -> Tensor | None:

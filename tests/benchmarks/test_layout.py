@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ from benchmarks import layout
 from benchmarks.layout import BACKENDS, CHANGES, LOADED, arguments_of, choices_of, measure, rounding
 from explorer.models.workload import text_tokens
 from tests.conftest import make_unet
+from tests.explorer.runtime.small_runs import small_pipeline
 
 CPU = torch.device("cpu")
 
@@ -64,6 +66,17 @@ def test_the_model_s_own_tokens_are_taken(tmp_path: Path, monkeypatch: pytest.Mo
     assert seen == [torch.Size((2, 16, 128))] and text_tokens(load_pipeline("emoji")) == 16
     rows = json.loads(out.read_text())["figures"]["batch 2"]["rows"]
     assert all({"seconds", "max_difference", "rms_difference"} <= set(row) for row in rows.values())
+
+
+def test_the_compiler_takes_turns_where_it_is_asked_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its front half alone: generating code takes minutes on a CPU."""
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="eager"))
+    monkeypatch.setattr(layout, "CHANGES", {})
+    monkeypatch.setattr(layout, "BACKENDS", {})
+    unet = small_pipeline().unet
+    found = measure(choices_of(unet, compiled=True), arguments_of(unet, 2, (16, 16), 7, CPU), CPU, rounds=1)
+    assert set(found["rows"]) == {LOADED, "compiled", "compiled, channels last"}
+    assert all(row["max_difference"] < 1e-4 for row in found["rows"].values())
 
 
 @pytest.mark.cuda

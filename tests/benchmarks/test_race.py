@@ -1,8 +1,12 @@
-"""The race against DeepCache: same evaluations, and no race between pictures that differ, in any mode."""
+"""The race against DeepCache: same evaluations, a race between pictures that differ is marked, and what was measured is
+kept."""
 
 from __future__ import annotations
 
 import argparse
+import functools
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +14,19 @@ import torch
 from diffusers import DDIMScheduler, PNDMScheduler
 
 from benchmarks import deepcache_race
-from benchmarks.deepcache_race import Contender, check_pictures, contenders, deepcache_choices, same_plan
+from benchmarks.deepcache_race import (
+    Contender,
+    RaceResult,
+    chart,
+    check_pictures,
+    contenders,
+    deepcache_choices,
+    figures_of,
+    race,
+    same_plan,
+    unfair,
+)
+from benchmarks.shared.gpu_state import FACTS, state_of
 from explorer.errors import ScoreError
 from tests.conftest import make_pipeline
 
@@ -41,7 +57,7 @@ def test_ours_and_deepcache_make_the_same_latents(scheduler: Any, period: int, b
     pytest.importorskip("DeepCache")
     pipe = make_pipeline(scheduler)
     racers, handles = contenders(pipe, arguments_of(period=period, branch=branch), 1)
-    assert check_pictures(racers, CPU) == {"ours": 0.0}
+    assert check_pictures(racers) == {"ours": 0.0, "DeepCache, host timesteps": 0.0}
     for handle in handles:
         handle.remove()
 
@@ -60,10 +76,15 @@ def test_an_eager_run_is_compared_where_none_races(monkeypatch: pytest.MonkeyPat
     assert [racer.name for racer in racers if racer.timed] == [
         "stock",
         "ours, default",
+        "plain, default",
         "ours, cudagraphs",
+        "plain, cudagraphs",
         "DeepCache",
+        "DeepCache, host timesteps",
     ]
-    assert set(check_pictures(racers, CPU)) == {"ours", "ours, default", "ours, cudagraphs"}
+    assert set(check_pictures(racers)) == {
+        "ours", "ours, default", "ours, cudagraphs", "DeepCache, host timesteps"
+    }  # fmt: skip
     for handle in handles:
         handle.remove()
 
@@ -79,19 +100,87 @@ def test_an_eager_run_is_compared_where_none_races(monkeypatch: pytest.MonkeyPat
         ("ours, cudagraphs", GPU, float("nan"), False),
     ],
 )
-def test_pictures_that_differ_do_not_race(name: str, device: torch.device, change: float, fair: bool) -> None:
+def test_pictures_that_differ_make_a_race_unfair(name: str, device: torch.device, change: float, fair: bool) -> None:
     latents = torch.linspace(-1, 1, 8)
     made = {"DeepCache": latents, "ours": latents, "ours, default": latents, "ours, cudagraphs": latents}
     made[name] = latents + change
     racers = [Contender(each, lambda value=value: value) for each, value in made.items()]
+    differences = check_pictures(racers)
+    reasons = unfair(differences, device)
     if fair:
-        assert check_pictures(racers, device)[name] == pytest.approx(change, rel=0.01)
+        assert reasons == [] and differences[name] == pytest.approx(change, rel=0.01)
     else:
-        with pytest.raises(ScoreError, match=f"'{name}' and DeepCache's differ"):
-            check_pictures(racers, device)
+        assert len(reasons) == 1 and f"'{name}' and DeepCache's differ" in reasons[0]
 
 
 def test_no_race_without_an_eager_run() -> None:
     racers = [Contender(name, lambda: torch.ones(2)) for name in ("DeepCache", "ours, default")]
     with pytest.raises(ScoreError, match="no eager run"):
-        check_pictures(racers, CPU)
+        check_pictures(racers)
+
+
+def result_of(tmp_path: Path) -> RaceResult:
+    return RaceResult(arguments_of(out=tmp_path / "race.json", dtype="float32", quick=True))
+
+
+class KilledError(Exception):
+    """In place of a signal."""
+
+
+def test_a_race_that_is_ended_midway_keeps_its_rounds(tmp_path: Path) -> None:
+    """Killed within the third round: what it holds are two whole rounds, the pictures' differences and the mark."""
+    calls = 0
+
+    def run() -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 8:
+            raise KilledError
+
+    result = result_of(tmp_path)
+    result.check("batch 1", {"ours": 0.3}, CPU)
+    early = json.loads((tmp_path / "race.json").read_text())
+    assert early["figures"]["differences"] == {"batch 1": {"ours": 0.3}} and early["figures"]["unfair"]["batch 1"]
+    racers = [Contender(name, run) for name in ("stock", "ours", "DeepCache")]
+    with pytest.raises(KilledError):
+        race(racers, 5, CPU, lambda samples: result.keep("batch 1", samples))
+    kept = json.loads((tmp_path / "race.json").read_text())
+    assert {len(each) for each in kept["samples"]["batch 1"]["seconds"].values()} == {2}
+    assert kept["figures"]["batch 1"]["ours"]["rounds"] == 2 and kept["figures"]["unfair"] == early["figures"]["unfair"]
+    drawn = chart(kept["figures"])
+    assert list(drawn.data[0].x) == ["stock", "ours", "DeepCache"] and "not fair" in drawn.layout.title.text
+
+
+def test_nobody_follows_the_same_contender_in_every_round() -> None:
+    ran: list[str] = []
+    racers = [Contender(name, lambda name=name: ran.append(name)) for name in "abcd"]
+    samples = race(racers, 8, CPU)
+    assert all(sorted(ran[i : i + 4]) == list("abcd") for i in range(0, 32, 4))
+    assert len({ran[ran.index("a", i) - 1] for i in range(0, 32, 4) if ran[i] != "a"}) > 1
+    assert {len(each) for each in samples.seconds.values()} == {8} and samples.states == []
+
+
+def test_intervals_hold_their_medians() -> None:
+    figures = figures_of({"stock": [2.0, 2.1, 2.2], "ours": [1.0, 1.0, 1.1], "DeepCache": [1.5, 1.4, 1.6]})
+    low, high = figures["ours"]["interval over stock"]
+    assert low < figures["ours"]["speedup over stock"] < high and figures["stock"]["speedup over stock"] == 1
+    single = figures_of({"stock": [2.0], "ours": [1.0], "DeepCache": [1.5]})
+    assert single["ours"]["speedup over stock"] == 2 and "interval over stock" not in single["ours"]
+
+
+def test_what_a_gpu_tells_of_its_state() -> None:
+    assert state_of("1980 MHz, 3201 MHz, 45, 210.12 W, 0x0000000000000000\n")["clocks.sm"] == "1980 MHz"
+    assert len(state_of("1, 2, 3, 4, 5")) == len(FACTS) and state_of("") == {} == state_of("No devices were found")
+
+
+def test_weights_laid_out_for_the_compiler_are_a_copy_s(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The stock pipeline and DeepCache compute by weights as they were loaded."""
+    pytest.importorskip("DeepCache")
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="eager"))
+    pipe = make_pipeline()
+    strides = [parameter.stride() for parameter in pipe.unet.parameters()]
+    handles = contenders(pipe, arguments_of(modes="default/channels-last"), 1)[1]
+    assert [parameter.stride() for parameter in pipe.unet.parameters()] == strides
+    assert any(handle.unet.conv_in.weight.stride() != pipe.unet.conv_in.weight.stride() for handle in handles)
+    for handle in handles:
+        handle.remove()

@@ -135,6 +135,34 @@ def test_what_ran_out_says_amounts(error: BaseException, asked: int | None, wher
     assert "3.0 GiB are free" in said or where == "cuda"
 
 
+def test_what_lies_in_the_pools_of_graphs_is_not_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What torch tells of its segments is faked: no GPU is needed."""
+    segments = [
+        {"device": 1, "segment_pool_id": (0, 0), "total_size": 10 * GIB, "allocated_size": 4 * GIB},
+        {"device": 1, "segment_pool_id": (0, 1), "total_size": 8 * GIB, "allocated_size": 0},
+        {"device": 0, "segment_pool_id": (0, 0), "total_size": 2 * GIB, "allocated_size": 0},
+    ]
+    monkeypatch.setattr(torch.cuda, "memory_snapshot", lambda: segments)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (3 * GIB, 80 * GIB))
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    assert memory.free_memory(torch.device("cuda", 1)) == 9 * GIB
+    assert memory.free_memory(torch.device("cuda")) == 5 * GIB
+
+
+@pytest.mark.cuda
+def test_a_live_graph_s_memory_is_not_free() -> None:
+    from explorer.runtime.graphs import capture_graph
+
+    device, large = torch.device("cuda", 0), torch.zeros(2**26, device="cuda")
+    graph = capture_graph(lambda: (large + 1).sum(), torch.cuda.graph_pool_handle)
+    torch.cuda.synchronize()
+    held = memory.free_memory(device)
+    del graph
+    torch.cuda.synchronize()
+    torch.cuda.empty_cache()
+    assert memory.free_memory(device) - held > 2**27  # the sum of 256 MiB lay in the graph's pool
+
+
 def test_another_error_is_none() -> None:
     assert not is_out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
 

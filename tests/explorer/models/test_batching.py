@@ -74,6 +74,21 @@ def test_on_a_cpu_memory_bounds_the_batch(monkeypatch: pytest.MonkeyPatch, free:
     assert chosen_batch(run, pipe, (32, 32), CPU, 20) == expected
 
 
+def test_the_room_is_that_of_the_study_s_own_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two GPUs the second is asked, though the first is the current one. Not run on a GPU: its figures are faked."""
+    second = torch.device("cuda", 1)
+    peaks: list[int] = []
+
+    def reserved(device: Any = None) -> int:
+        return peaks[-1] if device == second else 0
+
+    monkeypatch.setattr(torch.cuda, "max_memory_reserved", reserved)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device=None: (0, 100 if device == second else 10**6))
+    monkeypatch.setattr(batching, "PAYS", 1e9)
+    made = chosen_batch(lambda batch: peaks.append(20 * batch), make_pipeline(), (32, 32), second, 32)
+    assert made == 4 and max(peaks) == 160
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_on_a_gpu_the_batch_is_tried() -> None:  # pragma: no cover - needs a GPU
     pipe, runs = make_pipeline().to("cuda"), []

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from diffusers import PNDMScheduler
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -19,9 +20,10 @@ from explorer.unet.architecture import Architecture
 from explorer.unet.mask import Mask
 from tests.conftest import make_pipeline, make_unet
 from tests.explorer.any_rule import ALL_RULES, under
+from tests.explorer.dispatched import Dispatched
 from tests.explorer.runtime.carried import CARRIED
-from tests.explorer.runtime.small_runs import latents, plan_for
-from tests.explorer.runtime.static_runs import CPU, over_buffers
+from tests.explorer.runtime.small_runs import BETAS, latents, plan_for
+from tests.explorer.runtime.static_runs import CPU, Poisoned, over_buffers
 from tests.explorer.unet.test_program import call
 
 
@@ -40,6 +42,39 @@ def test_the_picture_of_the_eager_path_to_the_bit(rule: str, name: str, monkeypa
     assert all(torch.equal(a, b) for a, b in zip(eager, found, strict=True))
     assert torch.equal(again, eager[0])
     assert steps.captures == 4  # extract and inherit, for two batch sizes: neither steps nor runs capture again
+
+
+@pytest.mark.parametrize("rule", ["copy", "forecast2"])
+def test_nothing_of_a_step_is_kept_but_in_buffers(rule: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The graphs of a plan share the memory that they compute in: what one made is gone after the next. PNDM keeps the
+    noise of four steps."""
+    pipe = make_pipeline(PNDMScheduler(**BETAS, skip_prk_steps=True))
+    plan = plan_for(pipe, "CO6", "P3", 6, rule)
+    with inherit(pipe, plan):
+        eager = latents(pipe, 6)
+    with inherit(pipe, plan) as handle:
+        poisoned = Poisoned()
+        over_buffers(handle, monkeypatch, poisoned)
+        assert torch.equal(latents(pipe, 6), eager) and torch.equal(latents(pipe, 6), eager)
+    assert poisoned.poisoned >= 13  # the noise of every evaluation but the last
+
+
+def test_a_reference_that_is_kept_across_steps_shows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the test above is for: features that are not copied into their buffers."""
+    kept: list[torch.Tensor] = []
+
+    def refer(self: FeatureBuffers, stored: dict[Any, torch.Tensor]) -> None:
+        kept.extend(stored.values())
+        self._slots.update({feature: value.unsqueeze(0) for feature, value in stored.items()})
+
+    monkeypatch.setattr(FeatureBuffers, "write", refer)
+    unet = make_unet()
+    plan = InheritancePlan(Architecture.of(unet), 2, (Mask.of(["mid.attn"]),), Segments.of([0, 1]))
+    with inherit(unet, plan) as handle:
+        over_buffers(handle, monkeypatch, Poisoned())
+        handle.begin(2)
+        assert call(unet).isfinite().all()
+        assert call(unet).isnan().any()
 
 
 @pytest.mark.parametrize("what", [w for w in CARRIED if "offload" not in w])
@@ -150,6 +185,52 @@ def test_static_inputs_keep_their_places() -> None:
     assert [inputs.arguments["a"].data_ptr(), inputs.arguments["b"][0].data_ptr()] == places
     assert inputs.arguments["a"].eq(7).all() and inputs.arguments["b"][0].item() == 8
     assert inputs.arguments["c"] == 4 and inputs.arguments["a"].data_ptr() != arguments["a"].data_ptr()
+
+
+def test_steady_inputs_are_copied_once_and_again_where_they_changed() -> None:
+    """Another tensor, one that was written to, and a run that begins: each is copied. Others are at every call."""
+    text, sample = torch.ones(2, 3), torch.ones(1)
+    arguments = {"context": text, "added": {"text_embeds": torch.ones(4), "ids": None}, "sample": sample}
+    inputs = StaticInputs(arguments, CPU, ("context", "added"))
+
+    def copies(given: dict[str, Any]) -> int:
+        with Dispatched() as dispatched:
+            inputs.fill(given)
+        return dispatched.names.count("copy_")
+
+    assert copies(arguments) == 1 == copies(dict(arguments))
+    text[0] = 5
+    assert copies(arguments) == 2 and inputs.arguments["context"].equal(text)
+    assert copies(arguments) == 1
+    assert copies({**arguments, "context": text.clone()}) == 2 == copies(arguments)
+    inputs.forget()
+    assert copies(arguments) == 3
+    with torch.inference_mode():
+        made = {**arguments, "context": torch.zeros(2, 3)}
+        assert copies(made) == 2 == copies(made)
+    assert inputs.arguments["context"].eq(0).all()
+
+
+def test_a_run_with_other_text_reads_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prompts exchanged between runs, and written to within one, give the pictures of the eager path."""
+    unet = make_unet()
+    plan = InheritancePlan(Architecture.of(unet), 4, (Mask.of(["mid.attn"]),), Segments.of([0, 1, 0, 1]))
+    found: list[list[torch.Tensor]] = []
+    for static in (False, True):
+        noises = []
+        with inherit(unet, plan) as handle, torch.no_grad():
+            if static:
+                over_buffers(handle, monkeypatch)
+            text, sample = torch.zeros(2, 7, 16), torch.full((2, 4, 16, 16), 0.5)
+            for run in range(2):
+                handle.begin(4)
+                for step in range(4):
+                    if step == 2:
+                        text += run + 1
+                    noises.append(unet(sample, torch.tensor(500 - step), text).sample)
+                text = text + 1
+        found.append(noises)
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
 
 
 def test_forms_differ_where_a_graph_would() -> None:

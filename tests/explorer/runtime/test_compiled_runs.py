@@ -62,6 +62,45 @@ def test_one_graph_a_variant_and_no_recompilation(monkeypatch: pytest.MonkeyPatc
     assert not counters["graph_break"]
 
 
+def test_captured_steps_compile_their_embedding_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the mode cudagraphs: a graph for it a form of input, beside one a variant, none of which breaks."""
+    from torch._dynamo.utils import counters
+
+    from explorer.runtime.graphs import StaticSteps
+    from explorer.unet.program import Program
+    from tests.explorer.runtime.static_runs import direct
+
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="eager"))
+    pipe = small_pipeline()
+    plan = plan_for(pipe, "DC0", "P2", 4)
+    with inherit(pipe, plan):
+        expected = [latents(pipe, 4), latents(pipe, 4, 2)]
+    torch._dynamo.reset()
+    counters.clear()
+    with inherit(pipe, plan) as handle, torch._dynamo.config.patch(error_on_recompile=True):
+        handle._idle.append(StaticSteps(Program(pipe.unet), plan, compile=True, capture=direct))
+        monkeypatch.setattr(handle, "_usable_mode", lambda: "cudagraphs")
+        found = [latents(pipe, 4), latents(pipe, 4, 2)]
+        latents(pipe, 4)
+    assert counters["stats"]["unique_graphs"] == 2 * 3 and not counters["graph_break"]
+    for a, b in zip(expected, found, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("shape", ["sd1", "sdxl"])
+def test_a_compiled_embedding_is_the_embedding(shape: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from explorer.runtime.compiling import compiled_function
+    from explorer.unet.conditions import embedding
+
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="eager"))
+    torch._dynamo.reset()
+    unet = make_unet(shape)
+    added = {"text_embeds": torch.randn(2, 16), "time_ids": torch.rand(2, 6)} if shape == "sdxl" else None
+    given = (unet, torch.randn(2, 4, 16, 16), torch.tensor(500), None, None, torch.randn(2, 7, 16), added)
+    with torch.no_grad():
+        assert torch.equal(compiled_function(embedding, "embedding_1")(*given), embedding(*given))
+
+
 class Ran:
     """A compiler's backend that runs a graph as it stands and notes which one ran; `symbols` of each one's sizes."""
 

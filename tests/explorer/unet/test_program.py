@@ -12,6 +12,7 @@ from explorer.plans.schedule import Segments
 from explorer.unet.architecture import Architecture
 from explorer.unet.mask import Mask, liveness
 from tests.conftest import SHAPES, make_unet
+from tests.explorer.dispatched import Dispatched
 
 
 def call(unet: Any, seed: int = 0, size: tuple[int, int] = (16, 16), **kwargs: Any) -> torch.Tensor:
@@ -46,6 +47,22 @@ def test_extract_step_of_a_plan_is_bit_identical_too() -> None:
     with inherit(unet, two_step(architecture, Mask.of(architecture.units))) as handle:
         handle.begin(2)
         assert torch.equal(call(unet), expected)
+
+
+@pytest.mark.parametrize(("scale", "divided"), [(1, 0), (1.5, 2)])
+def test_only_a_scale_that_changes_something_is_divided_by(scale: float, divided: int) -> None:
+    """The stock forward divides every ResUnit by its output scale, which is 1 nearly always; the bits are the same."""
+    unet = make_unet(mid_block_scale_factor=scale)
+    stock = call(unet)
+    with inherit(unet, InheritancePlan(Architecture.of(unet), 1)) as handle:
+        handle.begin(1)
+        with Dispatched() as dispatched:
+            found = call(unet)
+    with Dispatched() as usual:
+        call(unet)
+    plain = usual.names.count("div") - len([unit for unit in Architecture.of(unet).units if "res" in unit])
+    assert dispatched.names.count("div") - plain == divided
+    assert torch.equal(found, stock)
 
 
 @pytest.mark.parametrize("shape", SHAPES)

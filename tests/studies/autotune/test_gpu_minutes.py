@@ -10,9 +10,10 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 from benchmarks import gpu_day
-from benchmarks.gpu_day import TASKS, Task, command, pack, run
+from benchmarks.gpu_day import PREFLIGHT, TASKS, Task, command, pack, run
 from benchmarks.shared.report import finite, options
 
 QUICKLY = "calendar 2026 1"
@@ -23,9 +24,44 @@ def driven(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tasks: tuple[Task, ...], *words: str
 ) -> list[dict[str, object]]:
     monkeypatch.setattr(gpu_day, "TASKS", tasks)
+    monkeypatch.setattr(gpu_day, "PREFLIGHT", Task("preflight", QUICKLY, 0, 30))
     gpu_day.main(["--out", str(tmp_path / "out"), "--work", str(tmp_path / "work"), *words])
     rows: list[dict[str, object]] = json.loads((tmp_path / "out" / "engine.json").read_text())
-    return rows
+    assert rows[0]["task"] == "preflight"
+    return rows[1:]
+
+
+def test_a_machine_that_lacks_something_ends_the_day(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpu_day, "TASKS", (Task("quick", QUICKLY, 0, 30),))
+    monkeypatch.setattr(gpu_day, "PREFLIGHT", Task("preflight", "no_such_module", 0, 30))
+    with pytest.raises(SystemExit, match="lacks something"):
+        gpu_day.main(["--out", str(tmp_path / "out"), "--work", str(tmp_path / "work")])
+    (row,) = json.loads((tmp_path / "out" / "engine.json").read_text())
+    assert row["status"] == "failed (1)" and "no_such_module" in " ".join(row["output"])
+
+
+def test_the_day_fits_into_its_time() -> None:
+    """A mode of the compiler a task, the cost model captured, and no more than 535 s of limits besides the preflight's
+    usual 20."""
+    assert sum(task.limit for task in TASKS) <= 555 and PREFLIGHT.limit <= 60
+    for task in TASKS:
+        modes = task.words.partition("--modes ")[2].split(" ")[0].split(",")
+        assert len({mode.partition("/")[0] for mode in modes} & {"default", "cudagraphs"}) <= 1
+        assert "cost_model" not in task.words or "--compile cudagraphs-eager" in task.words
+
+
+def test_a_preflight_names_everything_that_fails() -> None:
+    from benchmarks.shared.gpu_preflight import checks, tried
+
+    def fails() -> None:
+        raise ImportError("No module named 'diffusers'")
+
+    seconds, failed = tried({"one": fails, "other": lambda: None, "third": fails})
+    assert set(seconds) == {"one", "other", "third"} and set(failed) == {"one", "third"}
+    assert failed["one"] == "ImportError: No module named 'diffusers'"
+    assert set(checks(torch.device("cuda"))) == {"imports", "eager", "capture", "compiler"}
+    assert "capture" not in checks(torch.device("cpu"))
+    assert tried({"eager": checks(torch.device("cpu"))["eager"]})[1] == {}
 
 
 def test_a_slow_task_does_not_eat_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -66,7 +102,7 @@ def test_what_a_task_started_ends_with_it(tmp_path: Path) -> None:
     pytest.fail("the child is alive")
 
 
-@pytest.mark.parametrize("task", TASKS, ids=lambda task: task.name)
+@pytest.mark.parametrize("task", (PREFLIGHT, *TASKS), ids=lambda task: task.name)
 def test_every_task_has_a_command_that_parses(task: Task, tmp_path: Path) -> None:
     words = command(task, tmp_path, "cuda", "float16", False)[2:]
     assert words[0] == "-m" and task.least < task.limit and "NODES" not in words
