@@ -166,11 +166,6 @@ class InheritancePlan:
         for student in () if self.cast is None else self.cast.students:
             if student not in students:
                 raise PlanError(f"the plan needs the student {student!r}; give it with students={{{student!r}: ...}}.")
-        if self.spacing is not None:
-            raise PlanError(
-                f"the plan is for {self.spacing} timesteps, which this version cannot set by a plan; take a plan "
-                "without a spacing, or upgrade the explorer."
-            )
         if self.speedup is not None:
             raise PlanError(
                 f"the plan needs the speed-up adapter {self.speedup!r}, which this version cannot run; take a plan "
@@ -208,7 +203,7 @@ class InheritancePlan:
         """The plan in words: name, or cast, structure, schedule, rule and steps; then scheduler, spacing, adapter."""
         prefix = "" if self.cast is None else self.cast.prefix
         if not self.masked:
-            return (self.name or prefix + plain_name(self.steps, self.scheduler)) + self._further
+            return (self.name or prefix + plain_name(self.steps, self.scheduler, self.spacing)) + self._of_speedup
         if self.name:
             return self.name + self._of_scheduler
         masks = " + ".join(describe_mask(self.architecture, mask) for mask in self.masks)
@@ -218,12 +213,12 @@ class InheritancePlan:
 
     @property
     def _of_scheduler(self) -> str:
-        return ("" if self.scheduler is None else f" of {short(self.scheduler)}") + self._further
+        named = "" if self.scheduler is None else f" of {short(self.scheduler)}"
+        return named + ("" if self.spacing is None else f", {self.spacing} timesteps") + self._of_speedup
 
     @property
-    def _further(self) -> str:
-        spaced = "" if self.spacing is None else f", {self.spacing} timesteps"
-        return spaced + ("" if self.speedup is None else f", with the speed-up {self.speedup}")
+    def _of_speedup(self) -> str:
+        return "" if self.speedup is None else f", with the speed-up {self.speedup}"
 
     def transfer(self, architecture: Architecture) -> InheritancePlan:
         """This plan for another architecture, its nodes mapped to those there: see `explorer.plans.transfer`."""
@@ -304,9 +299,10 @@ class InheritancePlan:
         return push(self, repository, folder=folder, private=private, token=token, message=message)
 
 
-def plain_name(steps: int, scheduler: str | None = None) -> str:
-    """The name of a control: `plain@20`, `plain@20/DPMSolverMultistep`."""
-    return f"plain@{steps}" + ("" if scheduler is None else f"/{short(scheduler)}")
+def plain_name(steps: int, scheduler: str | None = None, spacing: str | None = None) -> str:
+    """The name of a control: `plain@20`, `plain@20/DPMSolverMultistep~trailing`."""
+    named = "" if scheduler is None else f"/{short(scheduler)}"
+    return f"plain@{steps}{named}" + ("" if spacing is None else f"~{spacing}")
 
 
 @dataclass(frozen=True)

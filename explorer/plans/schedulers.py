@@ -8,11 +8,12 @@ pipeline's generator does not fix (DPM++ SDE).
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from explorer.errors import PlanError
+from explorer.errors import PlanError, brief
 
 if TYPE_CHECKING:
     from explorer.plans.plan import InheritancePlan
@@ -36,7 +37,9 @@ SCHEDULERS = (
 )
 SPACINGS = ("leading", "linspace", "trailing")
 """The spacings of timesteps that a plan may name, as diffusers calls them."""
-_SUFFIX = "Scheduler"
+_SUFFIX, _SPACING = "Scheduler", "timestep_spacing"
+_SHORT = 7
+"""Steps of the run by which spacings are told apart."""
 
 
 def short(name: str) -> str:
@@ -59,13 +62,24 @@ def check_spacing(spacing: Any) -> str:
     return str(spacing)
 
 
-def scheduler_for(own: Any, name: str | None) -> Any:
-    """The scheduler `name` with the settings of the pipeline's `own`, which itself comes back where it is of that class
-    or none is named. Latents are not clipped, also where `own` does not say so.
+def scheduler_for(own: Any, name: str | None, spacing: str | None = None) -> Any:
+    """The scheduler of a run.
+
+    Args:
+        own: The pipeline's.
+        name: Of the scheduler that the plan is for, which is made with the settings of `own`; None for `own` itself,
+            which also comes back where it is of that class. Latents are not clipped, also where `own` does not say so.
+        spacing: Of its timesteps; None for the scheduler's own.
 
     Raises:
-        PlanError: when `own` cannot be exchanged for it; both sides are named.
+        PlanError: When `own` cannot be exchanged for it, or the scheduler cannot space its timesteps so; both sides are
+            named.
     """
+    made = _named(own, name)
+    return made if spacing is None else _spaced(made, spacing)
+
+
+def _named(own: Any, name: str | None) -> Any:
     if name is None or type(own).__name__ == name:
         return own
     known = {kind.__name__: kind for kind in getattr(own, "compatibles", ())}
@@ -83,6 +97,38 @@ def scheduler_for(own: Any, name: str | None) -> Any:
     return made
 
 
+def _spaced(scheduler: Any, spacing: str) -> Any:
+    """The scheduler with timesteps of this spacing; itself where it has them."""
+    kind = type(scheduler)
+    words = f"the plan is for {check_spacing(spacing)} timesteps, and {kind.__name__}"
+    remedy = "take a plan without a spacing, or for another scheduler."
+    if _SPACING not in inspect.signature(kind.__init__).parameters:
+        raise PlanError(f"{words} has no option for them; {remedy}")
+
+    def made(each: str) -> Any:
+        return kind.from_config(scheduler.config, **{_SPACING: each})
+
+    try:
+        several = len({_short_run(made(each)) for each in SPACINGS}) > 1
+    except ValueError as error:
+        raise PlanError(f"{words} does not know them ({brief(error, 200)}); {remedy}") from error
+    if not several:
+        raise PlanError(f"{words} with its settings sets the same ones for every spacing; {remedy}")
+    return scheduler if spacing_of(scheduler) == spacing else made(spacing)
+
+
+def _short_run(scheduler: Any) -> tuple[float, ...]:
+    """The timesteps and noise levels of a few steps."""
+    scheduler.set_timesteps(_SHORT)
+    return (*scheduler.timesteps.tolist(), *getattr(scheduler, "sigmas", scheduler.timesteps).tolist())
+
+
+def spacing_of(scheduler: Any) -> str | None:
+    """How the scheduler spaces its timesteps; None where it does not say."""
+    spacing: str | None = getattr(scheduler, "config", {}).get(_SPACING)
+    return spacing
+
+
 def evaluations_of(scheduler: Any, steps: int) -> int:
     """UNet evaluations of a run of `steps` steps."""
     fresh = type(scheduler).from_config(scheduler.config)
@@ -92,14 +138,15 @@ def evaluations_of(scheduler: Any, steps: int) -> int:
 
 def evaluations_of_plan(own: Any, plan: InheritancePlan) -> int:
     """UNet evaluations of a run of `plan` on a pipeline whose own scheduler is `own`. Raises PlanError."""
-    return evaluations_of(scheduler_for(own, plan.scheduler), plan.steps)
+    return evaluations_of(scheduler_for(own, plan.scheduler, plan.spacing), plan.steps)
 
 
 @contextmanager
-def scheduled(pipe: Any, name: str | None) -> Iterator[None]:
-    """Within it the pipeline runs under the scheduler `name`; then it has the same object again. Raises PlanError."""
+def scheduled(pipe: Any, name: str | None, spacing: str | None = None) -> Iterator[None]:
+    """Within it the pipeline runs under the scheduler `name` with timesteps of `spacing`; then it has the same object
+    again. Raises PlanError."""
     own = pipe.scheduler
-    chosen = scheduler_for(own, name)
+    chosen = scheduler_for(own, name, spacing)
     if chosen is own:
         yield
         return

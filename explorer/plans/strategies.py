@@ -16,7 +16,7 @@ from explorer.errors import PlanError
 from explorer.plans.plan import InheritancePlan, plain_name
 from explorer.plans.rules import FITTED_RULES, RULES, Rule, rule_of_suffix
 from explorer.plans.schedule import Curve, Periodic, Schedule, parse_mode
-from explorer.plans.schedulers import check_name
+from explorer.plans.schedulers import check_name, check_spacing
 from explorer.unet.architecture import Architecture
 from explorer.unet.mask import Mask
 
@@ -156,7 +156,8 @@ def strategy(
     mode: `Pn`, `Pn†` (ASCII `Pnd`), or `N` for DeepCache's non-uniform schedule. rule: copy, forecast1, forecast2,
     or fitted, which needs `fit`: what gives a plan its weights (`explorer.calibration.fitting.Fitter`, or
     `explorer.calibration.fitting.fit` with a pipeline and prompts). `plain@n` gives the control: the un-accelerated
-    pipeline with n steps (mode and rule do not matter), and `plain@n/DPMSolverMultistep` under that scheduler.
+    pipeline with n steps (mode and rule do not matter), `plain@n/DPMSolverMultistep` under that scheduler, and
+    `plain@n~trailing` or `plain@n/DPMSolverMultistep~trailing` with timesteps of that spacing.
     A full spelling such as `DC0/P3+f2` or `DC0/P5+fit` is read too, and before any name a cast: `m2+DC0/P3`,
     `base@0.4+plain@25` (see `InheritancePlan.with_cast`).
 
@@ -168,11 +169,12 @@ def strategy(
     if plus and "/" not in cast:
         plan = strategy(played, mode=mode, steps=steps, unet=architecture, rule=rule, fit=fit)
         return plan.with_cast(cast)
-    plain = re.fullmatch(r"plain@([1-9]\d{0,3})(?:/(\w{1,80}))?", name)
+    plain = re.fullmatch(r"plain@([1-9]\d{0,3})(?:/(\w{1,80}))?(?:~(\w{1,40}))?", name)
     if plain:
-        scheduler = None if plain[2] is None else check_name(plain[2])
-        steps = int(plain[1])
-        return InheritancePlan(architecture, steps, name=plain_name(steps, scheduler), scheduler=scheduler)
+        steps, scheduler = int(plain[1]), None if plain[2] is None else check_name(plain[2])
+        spacing = None if plain[3] is None else check_spacing(plain[3])
+        made = plain_name(steps, scheduler, spacing)
+        return InheritancePlan(architecture, steps, name=made, scheduler=scheduler, spacing=spacing)
     spelled = re.fullmatch(r"([A-Z]+\d?)/([^+]+)(\+.+)?", name)
     if spelled:
         name, mode, rule = spelled[1], spelled[2], rule_of_suffix(spelled[3]) if spelled[3] else rule

@@ -77,14 +77,17 @@ def _summary(plan: InheritancePlan, metrics: Mapping[str, Any], certificate: Map
             else "Its speed has not been measured."
         )
     inherits = "" if nickname(plan) == metrics["plan"] else f" It inherits {escape(metrics['plan'])}."
-    return f"{what}: {plan.steps} steps of {plan.scheduler or settings['scheduler']}.{inherits}\n\n{claim}\n"
+    spaced = "" if plan.spacing is None else f", {plan.spacing} timesteps"
+    return f"{what}: {plan.steps} steps of {plan.scheduler or settings['scheduler']}{spaced}.{inherits}\n\n{claim}\n"
 
 
 def _use(plan: InheritancePlan, metrics: Mapping[str, Any]) -> str:
     guidance, extra = metrics["settings"]["guidance"], metrics["settings"]["extra"]
     unwanted = f", negative_prompt={extra['negative prompt']!r}" if "negative prompt" in extra else ""
     fused = f" with the LoRA {', '.join(Path(each).name for each in extra['LoRA'])}" if "LoRA" in extra else ""
-    put = "" if plan.scheduler is None else f"; puts a {plan.scheduler} on it"
+    named = plan.scheduler or metrics["settings"]["scheduler"]
+    spaced = "" if plan.spacing is None else f" with {plan.spacing} timesteps"
+    put = f"; puts a {named}{spaced} on it" if plan.scheduler or plan.spacing else ""
     model = " ".join(metrics["settings"]["model"].split())
     return f"""## Use
 

@@ -31,7 +31,7 @@ class Pipelines:
     candidate: Any
     stock: Any
     compile: CompileMode = "off"
-    _evaluations: dict[tuple[int, str | None], int] = field(default_factory=dict, repr=False)
+    _evaluations: dict[tuple[int, str | None, str | None], int] = field(default_factory=dict, repr=False)
 
     @classmethod
     def of(cls, pipe: Any, plain: InheritancePlan, compile: CompileMode = "off") -> Pipelines:
@@ -56,7 +56,7 @@ class Pipelines:
     def evaluations(self, plan: InheritancePlan) -> int:
         """UNet evaluations of a run of the plan under its scheduler, by default the pipeline's (PNDM: one more than its
         steps)."""
-        run = plan.steps, plan.scheduler
+        run = plan.steps, plan.scheduler, plan.spacing
         if run not in self._evaluations:
             self._evaluations[run] = evaluations_of_plan(self.pipe.scheduler, plan)
         return self._evaluations[run]
