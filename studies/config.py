@@ -243,8 +243,8 @@ class SearchConfig:
     )
     schedulers: tuple[str, ...] = option(
         (OWN,), SAMPLES, "Schedulers that a plan of the space joint may use, comma-separated: own (the pipeline's) "
-        "and names such as DPMSolverMultistepScheduler.", read=_names("schedulers", "own,DPMSolverMultistepScheduler"),
-        check=_own_first, write=",".join,
+        "and names such as DPMSolverMultistep or DPMSolverMultistep+karras.",
+        read=_names("schedulers", "own,DPMSolverMultistepScheduler"), check=_own_first, write=",".join,
     )  # fmt: skip
     racing: str = option(
         "drift", RUNS, "drift: measure a plan on few prompts first, and on more if it may be on the front; or off.",

@@ -35,9 +35,10 @@ class InheritancePlan:
     steps: the pipeline's `num_inference_steps` it was made for; the schedule counts UNet evaluations and is resolved
     when a run begins. masks: choice k of the schedule is masks[k - 1]. name: for people (`CO6/P5†`).
     made_for: where it was found; what it computes does not depend on that.
-    scheduler: one of `explorer.plans.schedulers.SCHEDULERS` that the plan is for, which `inherit` puts on the pipeline;
-    None is the pipeline's own. spacing: of its timesteps, one of `explorer.plans.schedulers.SPACINGS`; None is the
-    scheduler's own. cast: which network runs until which fraction of the run; None is the pipeline's UNet alone.
+    scheduler: one of `explorer.plans.schedulers.SCHEDULERS` that the plan is for, with options of `OPTIONS` there
+    (`DPMSolverMultistepScheduler+karras`), which `inherit` puts on the pipeline; None is the pipeline's own. spacing:
+    of its timesteps, one of `explorer.plans.schedulers.SPACINGS`; None is the scheduler's own. cast: which network runs
+    until which fraction of the run; None is the pipeline's UNet alone.
     speedup: the name of a speed-up adapter that the run has; None for a run without one.
 
     Raises:
@@ -60,7 +61,7 @@ class InheritancePlan:
 
     def __post_init__(self) -> None:
         if self.scheduler is not None and check_name(self.scheduler) != self.scheduler:
-            raise PlanError(f"a plan names its scheduler by its class, {check_name(self.scheduler)}; write it so.")
+            raise PlanError(f"a plan writes its scheduler as {check_name(self.scheduler)}; write it so.")
         if self.spacing is not None:
             check_spacing(self.spacing)
         if self.speedup is not None:

@@ -157,7 +157,7 @@ def strategy(
     or fitted, which needs `fit`: what gives a plan its weights (`explorer.calibration.fitting.Fitter`, or
     `explorer.calibration.fitting.fit` with a pipeline and prompts). `plain@n` gives the control: the un-accelerated
     pipeline with n steps (mode and rule do not matter), `plain@n/DPMSolverMultistep` under that scheduler, and
-    `plain@n~trailing` or `plain@n/DPMSolverMultistep~trailing` with timesteps of that spacing.
+    `plain@n~trailing` or `plain@n/DPMSolverMultistep+karras~trailing` with timesteps of that spacing.
     A full spelling such as `DC0/P3+f2` or `DC0/P5+fit` is read too, and before any name a cast: `m2+DC0/P3`,
     `base@0.4+plain@25` (see `InheritancePlan.with_cast`).
 
@@ -169,7 +169,7 @@ def strategy(
     if plus and "/" not in cast:
         plan = strategy(played, mode=mode, steps=steps, unet=architecture, rule=rule, fit=fit)
         return plan.with_cast(cast)
-    plain = re.fullmatch(r"plain@([1-9]\d{0,3})(?:/(\w{1,80}))?(?:~(\w{1,40}))?", name)
+    plain = re.fullmatch(r"plain@([1-9]\d{0,3})(?:/([\w+]{1,80}))?(?:~(\w{1,40}))?", name)
     if plain:
         steps, scheduler = int(plain[1]), None if plain[2] is None else check_name(plain[2])
         spacing = None if plain[3] is None else check_spacing(plain[3])
