@@ -61,7 +61,7 @@ class InheritancePlan:
 
     def __post_init__(self) -> None:
         if self.scheduler is not None and check_name(self.scheduler) != self.scheduler:
-            raise PlanError(f"a plan writes its scheduler as {check_name(self.scheduler)}; write it so.")
+            raise PlanError(f"a plan names its scheduler by its class, {check_name(self.scheduler)}; write it so.")
         if self.spacing is not None:
             check_spacing(self.spacing)
         if self.speedup is not None:
@@ -236,9 +236,10 @@ class InheritancePlan:
         chosen = Cast.of(cast) if isinstance(cast, str) else cast
         name = self.name
         if name is not None:
-            name = name.removeprefix("" if self.cast is None else self.cast.prefix)
-            name = ("" if chosen is None else chosen.prefix) + name
-            name = name if len(name) <= MAX_NAME else None
+            before = "" if self.cast is None else self.cast.prefix
+            after = ("" if chosen is None else chosen.prefix) + name.removeprefix(before)
+            # A name that does not show the cast that it had (`S1`) says nothing of the plan with another.
+            name = after if name.startswith(before) and len(after) <= MAX_NAME else None
         return replace(self, cast=chosen, name=name)
 
     # Files -----------------------------------------------------------------------------------------------------------
