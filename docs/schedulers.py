@@ -87,7 +87,7 @@ without. A scheduler of another spacing that is put on the pipeline later is ref
 searches plans under each of them in the space `joint`, with plain steps under each as controls
 (`plain@20/UniPCMultistep~trailing`). A spacing that a scheduler cannot have, or has anyway, is its own. What a
 calibration has found (fitted rules, predicted drift) holds for the pipeline's own scheduler and spacing alone; under
-others a plan copies or forecasts, and is measured without a prediction. `explorer autotune` takes the options too.
+others a plan copies or forecasts, and is measured without a prediction. `explorer autotune` takes `--schedulers` too.
 
 ## Schedulers of diffusers
 """

@@ -22,11 +22,12 @@ from explorer.errors import ScoreError, StudyError
 from explorer.estimate import Estimate
 from explorer.files import write_whole
 from explorer.models.pictures import as_png, check_informative
-from explorer.plans.plan import InheritancePlan, plain_name
+from explorer.plans.plan import InheritancePlan, plain_name, resolve_run
 from explorer.plans.strategies import strategy
 from explorer.quality.registry import LEAST
 from explorer.quality.scorer import Raw, Scorer
 from explorer.timing.anatomy import anatomy
+from explorer.unet.mask import Mask, without
 from search_spaces.nickname import nickname
 from studies.certificates.data import CertificateData, CertifiedRun
 from studies.certificates.document import (
@@ -296,10 +297,11 @@ def macs_share(session: Session, plan: InheritancePlan) -> float:
     latent = (session.settings.resolution[0] // pipe.vae_scale_factor,
               session.settings.resolution[1] // pipe.vae_scale_factor)  # fmt: skip
     found = anatomy(pipe.unet, latent)
-    choices = plan.resolve(evaluator.evaluations(plan))
-    shares = {choice: found.share(plan.mask(choice)) for choice in set(choices)}
+    run, lacks = resolve_run(plan, evaluator.evaluations(plan)), evaluator.predictions.students
+    steps = [*zip(run.choices, run.networks, strict=True)]
+    shares = {step: found.share(without(plan.mask(step[0]), lacks.get(step[1], Mask()))) for step in {*steps}}
     whole = evaluator.evaluations(InheritancePlan(session.architecture, evaluator.steps))
-    return sum(shares[choice] for choice in choices) / whole
+    return sum(shares[step] for step in steps) / whole
 
 
 def _worst_documents(session: Session, raws: Mapping[str, Raw], clip: str) -> list[dict[str, Any]]:
