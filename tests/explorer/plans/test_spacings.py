@@ -61,7 +61,7 @@ def test_the_number_of_evaluations_does_not_depend_on_it() -> None:
     for name in SCHEDULERS:
         if name != "DPMSolverSinglestepScheduler":
             spaced = [scheduler_for(own, name, each) for each in SPACINGS]
-            for steps in (1, 2, 4, 7, 25, 50):
+            for steps in (2, 7, 50):
                 assert {evaluations_of(each, steps) for each in spaced} == {evaluations_of(spaced[0], steps)}
 
 
