@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from explorer.plans.schedulers import OPTIONS
 from explorer.plans.schedulers import SCHEDULERS as NAMED
 
 PAGE = Path(__file__).with_suffix(".md")
@@ -56,6 +57,8 @@ draws noise (called as pipelines do, with `eta` 0) needs a `generator` of a fixe
 plan as without; DPM++ SDE draws its noise from torchsde (`pip install torchsde`), seeded by its own
 `noise_sampler_seed` and not by the generator.
 
+## A plan that names its scheduler
+
 A plan may **name the scheduler** that it is for, by its class; the last column tells which. `inherit` then puts it on
 the pipeline, made from the settings of the pipeline's own (`Class.from_config(pipe.scheduler.config)`, so Karras sigmas
 stay Karras sigmas), and `.remove()` gives the pipeline its own object back. Only these classes are known by name, as a
@@ -64,13 +67,39 @@ among them are schedulers for distilled models, those with a noise schedule of t
 generator alone does not fix. A variant *by its settings* is what the class becomes where the pipeline's own scheduler
 has them. A bare UNet has no scheduler: run it under the one that `plan.scheduler` names.
 
-    explorer search --schedulers own,DPMSolverMultistepScheduler,UniPCMultistepScheduler
+**Options** follow the class: `DPMSolverMultistepScheduler+karras`. Without one the pipeline's settings hold.
+
+{options}
+
+## Spacing of the timesteps
+
+A plan may also name the **spacing** of its timesteps: `leading`, `linspace` or `trailing`, as diffusers calls them. It
+decides runs of few steps. `inherit` sets the scheduler's `timestep_spacing`, which gives the same pictures as
+`from_config(config, timestep_spacing=...)` by hand. Without one the scheduler's own setting holds. A scheduler that has
+no such option is refused by name, and so is one whose other settings decide the timesteps (DPM++ 2M with Karras
+sigmas). Timesteps or sigmas that a call gives (`pipe(..., timesteps=[...])`) win over the spacing, with a plan as
+without. A scheduler of another spacing that is put on the pipeline later is refused, as one of another class is.
+
+## Search
+
+    explorer search --schedulers own,DPMSolverMultistep+karras,UniPCMultistep --spacings own,trailing
 
 searches plans under each of them in the space `joint`, with plain steps under each as controls
-(`plain@20/DPMSolverMultistep`). What a calibration has found (fitted rules, predicted drift) holds for the pipeline's
-own scheduler alone; under another one a plan copies or forecasts, and is measured without a prediction.
-`explorer autotune` takes the option too.
+(`plain@20/UniPCMultistep~trailing`). A spacing that a scheduler cannot have, or has anyway, is its own. What a
+calibration has found (fitted rules, predicted drift) holds for the pipeline's own scheduler and spacing alone; under
+others a plan copies or forecasts, and is measured without a prediction. `explorer autotune` takes `--schedulers` too.
+
+## Schedulers of diffusers
 """
+
+
+def options() -> str:
+    """One line an option."""
+    rows = ["| option | settings | classes |", "|---|---|---|"]
+    for name, option in OPTIONS.items():
+        on = ", ".join(f"`{key}={value!r}`" for key, value in option.settings.items() if value is not False)
+        rows.append(f"| `+{name}` | {on} | {', '.join(f'`{each}`' for each in option.schedulers)} |")
+    return "\n".join(rows)
 
 
 def scheduler(name: str) -> Any:
@@ -103,14 +132,16 @@ def table() -> str:
         arguments = ", ".join(f"{key}={value!r}" for key, value in more.items())
         held = "holds" if tuple(counts) == STEPS else f"refused: {counts[1]} for 10 evaluations"
         made = f"`{kind}{f'({arguments})' if arguments else ''}`"
-        named = "no" if kind not in NAMED else "by its settings" if kind in classes else "yes"
+        options = "".join(f"+{name}" for name, option in OPTIONS.items() if more.items() <= option.settings.items())
+        named = "no" if kind not in NAMED else "yes" if kind not in classes else "by its settings"
+        named = f"`{options}`" if more and options and named != "no" else named
         classes.add(kind)
         rows.append(f"| {name} | {made} | {shown} | {'yes' if noise else 'no'} | refitted | {held} | {named} |")
     return "\n".join(rows)
 
 
 def page() -> str:
-    return f"{HEAD}\n{table()}\n"
+    return f"{HEAD.format(options=options())}\n{table()}\n"
 
 
 if __name__ == "__main__":

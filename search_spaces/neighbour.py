@@ -8,7 +8,7 @@ from random import Random
 from explorer.errors import PlanError
 from explorer.plans.plan import InheritancePlan
 from explorer.plans.rules import Rule
-from search_spaces.axes import AXES, keys
+from search_spaces.axes import AXES, keys, repaired
 from search_spaces.axes.base import Move
 from search_spaces.axes.rule import move_rule
 from search_spaces.space import Setting, with_rule
@@ -31,6 +31,7 @@ def neighbour(plan: InheritancePlan, setting: Setting, random: Random) -> Inheri
         move = random.choice(ways)
         try:
             moved = move(plan if move is move_rule else free, setting, random)
+            moved = None if moved is None else repaired(moved, setting)
             if moved is not None and free is not plan and move is not move_rule and rule in setting.rules:
                 moved = with_rule(moved, rule, setting)  # weights belong to one mask and schedule: they are fitted anew
         except PlanError:  # such as a mask whose output ignores the sample

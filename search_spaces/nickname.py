@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import cast
+from typing import Any, cast
 
 from explorer.plans.plan import InheritancePlan
 from explorer.plans.rules import rule_type
@@ -39,7 +39,7 @@ def nickname(plan: InheritancePlan) -> str:
 
 def nickname_of(
     architecture: Architecture, masks: Sequence[Mask], schedule: Schedule, rule: str, steps: int,
-    further: Mapping[str, str | None],
+    further: Mapping[str, Any],
 ) -> str:  # fmt: skip
     """As `nickname`, of a plan's parts: rows of a study are read without building their plans. further: the values
     of the axes that a study may lack; None for the pipeline's own."""

@@ -17,7 +17,7 @@ pieces dropped; a choice among masks is taken modulo their number; the first ste
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -133,16 +133,16 @@ class ScheduleGenome:
         yield masks, {"schedule.family": "segments", "schedule.pieces": "steps", **steps}
 
     def _own_values(self, schedule: Periodic | Curve | Every) -> dict[str, Any] | None:
-        switches = [_on_grid(switch, 100, SWITCHES) for switch in schedule.switches]
+        switches = [on_grid(switch, 100, SWITCHES) for switch in schedule.switches]
         named = {f"schedule.switch{k}": value for k, value in enumerate(switches, 1)}
         if isinstance(schedule, Every):
             return None if None in switches else {"schedule.family": EVERY, **named}
-        tail = _on_grid(schedule.tail, 100, TAILS)
+        tail = on_grid(schedule.tail, 100, TAILS)
         if tail is None or None in switches:
             return None
         if isinstance(schedule, Periodic):
             return _periodic(schedule.period, schedule.offset, tail) | named if schedule.period in PERIODS else None
-        centre, power = _on_grid(schedule.centre, 100, CENTRES), _on_grid(schedule.power, 10, POWERS)
+        centre, power = on_grid(schedule.centre, 100, CENTRES), on_grid(schedule.power, 10, POWERS)
         if schedule.extracts not in self.extracts or centre is None or power is None:
             return None
         return {
@@ -183,7 +183,12 @@ def _percent(trial: BaseTrial, name: str, grid: range) -> int:
 
 
 def _switches(trial: BaseTrial, masks: int) -> tuple[float, ...]:
-    drawn = sorted(_percent(trial, f"switch{k}", SWITCHES) for k in range(1, masks))
+    return in_order(_percent(trial, f"switch{k}", SWITCHES) for k in range(1, masks))
+
+
+def in_order(percents: Iterable[int]) -> tuple[float, ...]:
+    """At most two of `SWITCHES` as fractions that ascend."""
+    drawn = sorted(percents)
     if len(set(drawn)) < len(drawn):
         drawn = [drawn[0], drawn[0] + SWITCHES.step] if drawn[0] < SWITCHES[-1] else [SWITCHES[-2], SWITCHES[-1]]
     return tuple(percent / 100 for percent in drawn)
@@ -195,7 +200,8 @@ def _periodic(period: int, offset: int, tail: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _on_grid(value: float, scale: int, grid: Sequence[int]) -> int | None:
+def on_grid(value: float, scale: int, grid: Sequence[int]) -> int | None:
+    """The number of the grid that gives `value` over `scale` exactly; None where there is none."""
     number = round(value * scale)
     return number if number in grid and number / scale == value else None
 

@@ -13,9 +13,11 @@ from explorer.errors import ModelError, PlanError, StudyError, brief
 from explorer.models.lora import parse_lora
 from explorer.models.sizes import LARGEST as LARGEST_SIDE
 from explorer.models.sizes import parse_resolution, resolution_text
-from explorer.plans.schedulers import OWN, check_name
+from explorer.plans.cast import TEACHER
+from explorer.plans.schedulers import OWN, SPACINGS, check_name, check_spacing
 from explorer.quality.registry import METRICS
 from studies import removed
+from studies.axis_options import own_first, teacher_first
 from studies.metrics import SPEEDS
 from studies.names import check_study_name
 from studies.option import LARGEST, POSITIVE, Group, declared, option
@@ -79,19 +81,6 @@ def _compile_mode(value: Any) -> str:
         return compile_mode(value)
     except PlanError as error:
         raise StudyError(f"--compile: {error}") from error
-
-
-def _own_first(schedulers: tuple[str, ...]) -> tuple[str, ...]:
-    if OWN not in schedulers:
-        raise StudyError(
-            f"--schedulers must have {OWN} among its names, the pipeline's own, which every plan is held against; "
-            f"got {','.join(schedulers) or 'none'}."
-        )
-    try:
-        names = [name if name == OWN else check_name(name) for name in schedulers]
-    except PlanError as error:
-        raise StudyError(f"--schedulers: {error}") from error
-    return tuple(dict.fromkeys([OWN, *names]))
 
 
 def _batch(value: Any) -> Any:
@@ -231,7 +220,7 @@ class SearchConfig:
         "calibrated study, otherwise seeds.", choices=(AUTO, *PROPOSALS), worker=True,
     )  # fmt: skip
     max_cache_mib: float | None = option(
-        None, SAMPLES, "Maximum MiB that the cached features of a plan take at once.",
+        None, SAMPLES, "Maximum MiB that the cached features of a plan, and the weights of its students, take at once.",
         bounds=POSITIVE, kept="max cache MiB",
     )  # fmt: skip
     max_variants: int | None = option(
@@ -243,8 +232,19 @@ class SearchConfig:
     )
     schedulers: tuple[str, ...] = option(
         (OWN,), SAMPLES, "Schedulers that a plan of the space joint may use, comma-separated: own (the pipeline's) "
-        "and names such as DPMSolverMultistepScheduler.", read=_names("schedulers", "own,DPMSolverMultistepScheduler"),
-        check=_own_first, write=",".join,
+        "and names such as DPMSolverMultistep or DPMSolverMultistep+karras.",
+        read=_names("schedulers", "own,DPMSolverMultistepScheduler"), check=own_first("--schedulers", check_name),
+        write=",".join,
+    )  # fmt: skip
+    spacings: tuple[str, ...] = option(
+        (OWN,), SAMPLES, "Spacings of the timesteps that a plan of the space joint may use, comma-separated: own (the "
+        f"scheduler's), {', '.join(SPACINGS)}.", read=_names("spacings", "own,trailing"),
+        check=own_first("--spacings", check_spacing), write=",".join,
+    )  # fmt: skip
+    students: tuple[str, ...] = option(
+        (TEACHER,), SAMPLES, "Smaller networks that a plan of the space joint may run, comma-separated: NAME=DIR as "
+        "`explorer distill` writes one, or NAME of one in the folder students of the model.",
+        read=_names("students", "base,m2=DIR"), check=teacher_first, write=",".join, worker=True,
     )  # fmt: skip
     racing: str = option(
         "drift", RUNS, "drift: measure a plan on few prompts first, and on more if it may be on the front; or off.",

@@ -104,7 +104,8 @@ def flatten(settings: StudySettings) -> dict[str, Any]:
     data["prompts"] = f"{data['prompts']} ({data.pop('prompts_hash')[:12]})"
     data["sampler"], data["sampler seed"] = sampler["name"], sampler["seed"]
     data["sampler arguments"] = dict(sampler["arguments"])
-    return data | dict(extra)
+    given = [axis for axis in choices() if axis.option in extra]
+    return data | dict(extra) | {axis.option: [axis.named(each) for each in extra[axis.option]] for axis in given}
 
 
 def same_weights(stored: StudySettings, asked: StudySettings) -> bool:

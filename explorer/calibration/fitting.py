@@ -76,6 +76,11 @@ def fitted(plan: InheritancePlan, moments: Moments, rule: str = "fitted") -> Inh
             f"the calibration is of runs under {moments.scheduler} and the plan is for {plan.scheduler}; calibrate "
             "under the plan's scheduler."
         )
+    if plan.spacing is not None:
+        raise PlanError(
+            f"the calibration is of runs with the scheduler's own timesteps and the plan is for {plan.spacing} ones; "
+            "take another rule, or a plan without a spacing."
+        )
     plan.check_runnable()
     if not any(liveness(plan.architecture, mask).reads for mask in plan.masks[: plan.masks_wanted]):
         return plan.with_rule(Rule())
@@ -102,8 +107,9 @@ def fitted(plan: InheritancePlan, moments: Moments, rule: str = "fitted") -> Inh
 class Fitter:
     """Fits any number of plans from the moments of one model: `fitter(plan)`.
 
-    moments: by step count. A plan of another step count or scheduler is given `copy`, the rule that asks for nothing: a
-    straight line is the worst guess under PNDM, whose second evaluation repeats the first one's timestep.
+    moments: by step count. A plan of another step count, scheduler, spacing or with other networks is given `copy`, the
+    rule that asks for nothing: a straight line is the worst guess under PNDM, whose second evaluation repeats the first
+    one's timestep.
     """
 
     def __init__(self, moments: Mapping[int, Moments]) -> None:
@@ -111,7 +117,8 @@ class Fitter:
 
     def __call__(self, plan: InheritancePlan, rule: str = FITTED) -> InheritancePlan:
         moments = self.moments.get(plan.steps)
-        if moments is not None and plan.scheduler in (None, moments.scheduler):
+        own = plan.spacing is None and plan.cast is None
+        if moments is not None and own and plan.scheduler in (None, moments.scheduler):
             return fitted(plan, moments, rule)
         return plan.with_rule(Rule())
 

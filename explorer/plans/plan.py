@@ -35,9 +35,10 @@ class InheritancePlan:
     steps: the pipeline's `num_inference_steps` it was made for; the schedule counts UNet evaluations and is resolved
     when a run begins. masks: choice k of the schedule is masks[k - 1]. name: for people (`CO6/P5†`).
     made_for: where it was found; what it computes does not depend on that.
-    scheduler: one of `explorer.plans.schedulers.SCHEDULERS` that the plan is for, which `inherit` puts on the pipeline;
-    None is the pipeline's own. spacing: of its timesteps, one of `explorer.plans.schedulers.SPACINGS`; None is the
-    scheduler's own. cast: which network runs until which fraction of the run; None is the pipeline's UNet alone.
+    scheduler: one of `explorer.plans.schedulers.SCHEDULERS` that the plan is for, with options of `OPTIONS` there
+    (`DPMSolverMultistepScheduler+karras`), which `inherit` puts on the pipeline; None is the pipeline's own. spacing:
+    of its timesteps, one of `explorer.plans.schedulers.SPACINGS`; None is the scheduler's own. cast: which network runs
+    until which fraction of the run; None is the pipeline's UNet alone.
     speedup: the name of a speed-up adapter that the run has; None for a run without one.
 
     Raises:
@@ -166,11 +167,6 @@ class InheritancePlan:
         for student in () if self.cast is None else self.cast.students:
             if student not in students:
                 raise PlanError(f"the plan needs the student {student!r}; give it with students={{{student!r}: ...}}.")
-        if self.spacing is not None:
-            raise PlanError(
-                f"the plan is for {self.spacing} timesteps, which this version cannot set by a plan; take a plan "
-                "without a spacing, or upgrade the explorer."
-            )
         if self.speedup is not None:
             raise PlanError(
                 f"the plan needs the speed-up adapter {self.speedup!r}, which this version cannot run; take a plan "
@@ -208,7 +204,7 @@ class InheritancePlan:
         """The plan in words: name, or cast, structure, schedule, rule and steps; then scheduler, spacing, adapter."""
         prefix = "" if self.cast is None else self.cast.prefix
         if not self.masked:
-            return (self.name or prefix + plain_name(self.steps, self.scheduler)) + self._further
+            return (self.name or prefix + plain_name(self.steps, self.scheduler, self.spacing)) + self._of_speedup
         if self.name:
             return self.name + self._of_scheduler
         masks = " + ".join(describe_mask(self.architecture, mask) for mask in self.masks)
@@ -218,12 +214,12 @@ class InheritancePlan:
 
     @property
     def _of_scheduler(self) -> str:
-        return ("" if self.scheduler is None else f" of {short(self.scheduler)}") + self._further
+        named = "" if self.scheduler is None else f" of {short(self.scheduler)}"
+        return named + ("" if self.spacing is None else f", {self.spacing} timesteps") + self._of_speedup
 
     @property
-    def _further(self) -> str:
-        spaced = "" if self.spacing is None else f", {self.spacing} timesteps"
-        return spaced + ("" if self.speedup is None else f", with the speed-up {self.speedup}")
+    def _of_speedup(self) -> str:
+        return "" if self.speedup is None else f", with the speed-up {self.speedup}"
 
     def transfer(self, architecture: Architecture) -> InheritancePlan:
         """This plan for another architecture, its nodes mapped to those there: see `explorer.plans.transfer`."""
@@ -240,9 +236,10 @@ class InheritancePlan:
         chosen = Cast.of(cast) if isinstance(cast, str) else cast
         name = self.name
         if name is not None:
-            name = name.removeprefix("" if self.cast is None else self.cast.prefix)
-            name = ("" if chosen is None else chosen.prefix) + name
-            name = name if len(name) <= MAX_NAME else None
+            before = "" if self.cast is None else self.cast.prefix
+            after = ("" if chosen is None else chosen.prefix) + name.removeprefix(before)
+            # A name that does not show the cast that it had (`S1`) says nothing of the plan with another.
+            name = after if name.startswith(before) and len(after) <= MAX_NAME else None
         return replace(self, cast=chosen, name=name)
 
     # Files -----------------------------------------------------------------------------------------------------------
@@ -304,9 +301,10 @@ class InheritancePlan:
         return push(self, repository, folder=folder, private=private, token=token, message=message)
 
 
-def plain_name(steps: int, scheduler: str | None = None) -> str:
-    """The name of a control: `plain@20`, `plain@20/DPMSolverMultistep`."""
-    return f"plain@{steps}" + ("" if scheduler is None else f"/{short(scheduler)}")
+def plain_name(steps: int, scheduler: str | None = None, spacing: str | None = None) -> str:
+    """The name of a control: `plain@20`, `plain@20/DPMSolverMultistep~trailing`."""
+    named = "" if scheduler is None else f"/{short(scheduler)}"
+    return f"plain@{steps}{named}" + ("" if spacing is None else f"~{spacing}")
 
 
 @dataclass(frozen=True)

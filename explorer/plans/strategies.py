@@ -8,15 +8,16 @@ inherited only where it is listed. All of them inherit residuals (Eq. 4) by copy
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from explorer.errors import PlanError
+from explorer.plans.cast import Cast
 from explorer.plans.plan import InheritancePlan, plain_name
 from explorer.plans.rules import FITTED_RULES, RULES, Rule, rule_of_suffix
 from explorer.plans.schedule import Curve, Periodic, Schedule, parse_mode
-from explorer.plans.schedulers import check_name
+from explorer.plans.schedulers import check_name, check_spacing
 from explorer.unet.architecture import Architecture
 from explorer.unet.mask import Mask
 
@@ -136,6 +137,15 @@ _ALL = [
     Strategy("EP", "encoder propagation", "Faster Diffusion (arXiv 2312.09608), Sec. 3.2", _encoder_propagation),
 ]  # fmt: skip
 STRATEGIES: dict[str, Strategy] = {s.name: s for s in _ALL}
+BASE = "base"
+"""The student of `CASTS`."""
+CASTS = {
+    # Table III, A-SDM Sec. IV-C: of 25 evaluations Base or the teacher runs the first 10 or 15.
+    "S1": Cast.parse(f"{BASE}@0.4, teacher"),
+    "S2": Cast.parse(f"teacher@0.6, {BASE}"),
+    "S3": Cast.parse(f"teacher@0.4, {BASE}"),
+}
+"""The strategies of which the network alone changes in the run, for a model that has the student `BASE`."""
 PAPER_STRATEGIES = tuple(s.name for s in _ALL if s.source.startswith(_PAPER))
 PAPER_MODES = ("P5†", "P2†", "P5")
 DEEPCACHE_MODES = ("P2", "P3", "P5", "P8", "N")
@@ -149,35 +159,48 @@ def deepcache_curve(steps: int) -> Curve:
 
 
 def strategy(
-    name: str, *, mode: str = "P5†", steps: int = 50, unet: Any, rule: str = "copy", fit: Fit | None = None
-) -> InheritancePlan:
+    name: str, *, mode: str = "P5†", steps: int = 50, unet: Any, rule: str = "copy", fit: Fit | None = None,
+    students: Collection[str] | None = None,
+) -> InheritancePlan:  # fmt: skip
     """The plan of a named strategy for `unet` (a UNet, or an `Architecture`).
 
     mode: `Pn`, `Pn†` (ASCII `Pnd`), or `N` for DeepCache's non-uniform schedule. rule: copy, forecast1, forecast2,
     or fitted, which needs `fit`: what gives a plan its weights (`explorer.calibration.fitting.Fitter`, or
     `explorer.calibration.fitting.fit` with a pipeline and prompts). `plain@n` gives the control: the un-accelerated
-    pipeline with n steps (mode and rule do not matter), and `plain@n/DPMSolverMultistep` under that scheduler.
+    pipeline with n steps (mode and rule do not matter), `plain@n/DPMSolverMultistep` under that scheduler, and
+    `plain@n~trailing` or `plain@n/DPMSolverMultistep+karras~trailing` with timesteps of that spacing.
     A full spelling such as `DC0/P3+f2` or `DC0/P5+fit` is read too, and before any name a cast: `m2+DC0/P3`,
-    `base@0.4+plain@25` (see `InheritancePlan.with_cast`).
+    `base@0.4+plain@25` (see `InheritancePlan.with_cast`). `S1`, `S2` and `S3` switch between the teacher and its
+    student `base` (mode and rule do not matter), also before a name: `S1+DC0/P3`. students: those that the plan will be
+    given, by their names; None leaves that to the run.
 
     Raises:
-        PlanError: for an unknown strategy, mode or rule, and for a fitted rule without `fit`.
+        PlanError: for an unknown strategy, mode or rule, for a fitted rule without `fit`, and for a student that is not
+            among `students`.
     """
     architecture = unet if isinstance(unet, Architecture) else Architecture.of(unet)
     cast, plus, played = name.partition("+")
-    if plus and "/" not in cast:
+    plan: InheritancePlan | None = None
+    if name in CASTS:
+        plan = InheritancePlan(architecture, steps, name=name, cast=CASTS[name])
+    elif plus and "/" not in cast:
         plan = strategy(played, mode=mode, steps=steps, unet=architecture, rule=rule, fit=fit)
-        return plan.with_cast(cast)
-    plain = re.fullmatch(r"plain@([1-9]\d{0,3})(?:/(\w{1,80}))?", name)
+        plan = plan.with_cast(CASTS.get(cast, cast))
+    if plan is not None:
+        if students is not None:
+            plan.check_runnable(students)
+        return plan
+    plain = re.fullmatch(r"plain@([1-9]\d{0,3})(?:/([\w+]{1,80}))?(?:~(\w{1,40}))?", name)
     if plain:
-        scheduler = None if plain[2] is None else check_name(plain[2])
-        steps = int(plain[1])
-        return InheritancePlan(architecture, steps, name=plain_name(steps, scheduler), scheduler=scheduler)
+        steps, scheduler = int(plain[1]), None if plain[2] is None else check_name(plain[2])
+        spacing = None if plain[3] is None else check_spacing(plain[3])
+        made = plain_name(steps, scheduler, spacing)
+        return InheritancePlan(architecture, steps, name=made, scheduler=scheduler, spacing=spacing)
     spelled = re.fullmatch(r"([A-Z]+\d?)/([^+]+)(\+.+)?", name)
     if spelled:
         name, mode, rule = spelled[1], spelled[2], rule_of_suffix(spelled[3]) if spelled[3] else rule
     if name not in STRATEGIES:
-        raise PlanError(f"unknown strategy {name!r}; expected one of {', '.join(STRATEGIES)} or plain@n.")
+        raise PlanError(f"unknown strategy {name!r}; expected one of {', '.join((*STRATEGIES, *CASTS))} or plain@n.")
     schedule: Schedule = deepcache_curve(steps) if mode == "N" else parse_mode(mode)
     to_fit = rule in FITTED_RULES and fit is not None
     chosen = Rule() if to_fit else Rule.parse(rule)

@@ -52,7 +52,7 @@ def inherit(
 
     Args:
         target: A diffusers pipeline with a UNet, or the UNet.
-        plan: What to run, see `InheritancePlan.from_pretrained`. A scheduler that it names is put on the pipeline.
+        plan: What to run, see `InheritancePlan.from_pretrained`. The pipeline gets the scheduler and spacing it names.
         scheduler: Of a bare UNet: its `set_timesteps` begins a run. Without it call `handle.begin` before each run.
         compile: off (False), default (True: each variant compiled whole), cudagraphs (compiled, over static buffers,
             each variant captured as one CUDA graph) or cudagraphs-eager (captured without the compiler).
@@ -186,7 +186,7 @@ class Inheritance:
 
     def _put_scheduler(self, pipe: Any) -> None:
         own = pipe.scheduler
-        if (put := scheduler_for(own, self.plan.scheduler)) is not own:
+        if (put := scheduler_for(own, self.plan.scheduler, self.plan.spacing)) is not own:
             pipe.scheduler = put
             self._exchanged.append((pipe, own, put))
 

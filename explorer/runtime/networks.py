@@ -13,7 +13,7 @@ from explorer.errors import PlanError
 from explorer.networks.student import Student
 from explorer.plans.cast import TEACHER
 from explorer.plans.plan import InheritancePlan
-from explorer.unet.mask import Mask
+from explorer.unet.mask import Mask, without
 from explorer.unet.program import Program
 
 Students = Mapping[str, "Student | str | os.PathLike[str]"]
@@ -67,14 +67,6 @@ def networks_of(unet: nn.Module, plan: InheritancePlan, students: Students) -> d
                 raise PlanError(f"the plan's masks do not fit its student {name!r}: {error}") from error
         found[name] = Network(Program(student.network(unet)), masks)
     return found
-
-
-def without(mask: Mask, removed: Mask) -> Mask:
-    """A mask as a network runs it that lacks nodes: what it lacks is neither computed nor has a branch to inherit. An
-    output may be inherited anywhere."""
-    gone = removed.forms
-    kept = {name: form for name, form in mask.forms.items() if form == "output" or name not in gone}
-    return Mask.of({**gone, **kept})
 
 
 def _check_unet(unet: Any) -> None:

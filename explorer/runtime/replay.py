@@ -44,7 +44,8 @@ def beginnings(plan: InheritancePlan, run: Run) -> tuple[bytes, ...]:
     reads, the extract steps and weights that it takes.
     """
     count = len(run.choices)
-    chain = hashlib.sha256(f"{plan.architecture.signature} {plan.scheduler} {plan.steps} {count}".encode())
+    run_under = f"{plan.scheduler} {plan.spacing} {plan.steps} {count}"
+    chain = hashlib.sha256(f"{plan.architecture.signature} {run_under}".encode())
     extracts: list[int] = []
     made = []
     for i, choice in enumerate(run.choices):

@@ -11,6 +11,7 @@ from torch import nn
 from explorer.compile_modes import CompileMode, check_compiler, uses_compiler, uses_graphs
 from explorer.errors import ModelError, PlanError
 from explorer.plans.plan import InheritancePlan
+from explorer.plans.schedulers import is_named, name_of, spacing_of
 from explorer.runtime.graphs import why_not
 from explorer.unet.architecture import Architecture
 from explorer.unet.layouts import check_places
@@ -68,11 +69,17 @@ def check_compilable(mode: CompileMode, walk: ModuleWalk, plan: InheritancePlan)
 
 
 def check_scheduler(scheduler: Any, plan: InheritancePlan) -> None:
-    """Refuse a scheduler that was given for a run by a plan that is for another one. Raises PlanError."""
-    if plan.scheduler not in (None, type(scheduler).__name__):
+    """Refuse a scheduler that was given for a run by a plan that is for another one, or for another spacing of its
+    timesteps. Raises PlanError."""
+    if plan.scheduler is not None and not is_named(scheduler, plan.scheduler):
         raise PlanError(
-            f"the plan is for {plan.scheduler} and the scheduler given is {type(scheduler).__name__}; give one of the "
-            "plan's class, or take another plan."
+            f"the plan is for {plan.scheduler} and the scheduler given is {name_of(scheduler)}; give one of the plan's "
+            "class and options, or take another plan."
+        )
+    if plan.spacing is not None and (spacing := spacing_of(scheduler)) != plan.spacing:
+        raise PlanError(
+            f"the plan is for {plan.spacing} timesteps and the {type(scheduler).__name__} given has "
+            f"{spacing or 'no spacing'}; give one with timestep_spacing={plan.spacing!r}, or take another plan."
         )
 
 

@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from explorer.errors import ScoreError
+from explorer.plans.cast import TEACHER
 from explorer.unet.architecture import Architecture
-from explorer.unet.mask import Mask, liveness
+from explorer.unet.mask import Mask, liveness, without
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -71,25 +72,34 @@ class CostModel:
             seconds += terms * (self.term * len(reads) + self.term_byte * held)
         return seconds
 
-    def loop_seconds(self, plan: InheritancePlan, evaluations: int, *, free_inheriting: bool = False) -> float:
+    def loop_seconds(
+        self, plan: InheritancePlan, evaluations: int, *, free_inheriting: bool = False,
+        students: Mapping[str, Mask] | None = None,
+    ) -> float:  # fmt: skip
         """The denoising loop of `plan` in a run of `evaluations`: what the objective `latency` measures, a call.
 
-        free_inheriting: count nothing for the UNet in the steps that do not compute everything, which no plan can be
-        faster than.
+        Args:
+            plan: The plan.
+            evaluations: UNet evaluations of the run.
+            free_inheriting: Count nothing for the UNet in the steps that inherit, which no plan can be faster than.
+            students: What each student of the plan's cast lacks, by its name: its step is the teacher's without these
+                nodes.
 
         Raises:
             PlanError: for a plan that the run does not fit, or that cannot be run.
         """
         from explorer.plans.plan import resolve_run
 
-        plan.check_runnable()
-        seconds, extracts = self.run, 0
-        for choice in resolve_run(plan, evaluations).choices:
-            extracts += choice == 0
-            terms = min(plan.rule.history, extracts)
+        lacks = {TEACHER: Mask(), **(students or {})}
+        plan.check_runnable(lacks)
+        run = resolve_run(plan, evaluations)
+        seconds, extracts, before = self.run, 0, None
+        for choice, network in zip(run.choices, run.networks, strict=True):
+            extracts = (extracts if network == before else 0) + (choice == 0)
+            terms, before = min(plan.rule.history, extracts), network
             seconds += self.evaluation
             if choice == 0 or not free_inheriting:
-                seconds += self.step_seconds(plan.mask(choice), terms)
+                seconds += self.step_seconds(without(plan.mask(choice), lacks[network]), terms)
         return seconds
 
     def to_json(self) -> dict[str, Any]:

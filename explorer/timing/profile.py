@@ -231,11 +231,15 @@ class Profile:
         predicted = [self.cache_bytes(plan, n) for plan, n in zip(self.loops, self.evaluations, strict=True)]
         return list(zip(predicted, measured, strict=True))[FITTED_LOOPS:]
 
-    def predicted_latency(self, plan: InheritancePlan, evaluations: int) -> Estimate:
-        """Seconds a picture of the plan's loop, within the worst error that this profile has seen."""
+    def predicted_latency(
+        self, plan: InheritancePlan, evaluations: int, students: Mapping[str, Mask] | None = None
+    ) -> Estimate:
+        """Seconds a picture of the plan's loop, within the worst error that this profile has seen. students: as for
+        `CostModel.loop_seconds`."""
         from explorer.estimate import Estimate
 
-        seconds, worst = self.cost_model.loop_seconds(plan, evaluations) / self.workload.batch, self.worst_error
+        loop = self.cost_model.loop_seconds(plan, evaluations, students=students)
+        seconds, worst = loop / self.workload.batch, self.worst_error
         return Estimate(seconds, seconds / (1 + worst), seconds / max(1 - worst, 0.1), len(self.tested))
 
     @property

@@ -6,8 +6,10 @@ A measured speed-up beyond that is an error of the measurement, such as a stalle
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from explorer.plans.cast import TEACHER
 from explorer.plans.plan import InheritancePlan, resolve_run
 from explorer.unet.mask import Mask
 
@@ -20,7 +22,10 @@ the stock UNet: the plan runs a list of nodes without the UNet's own Python, whi
 takes longer than the device made it up to 20% faster. A further 10% is for the noise of the measurement."""
 
 
-def speed_limit(plan: InheritancePlan, evaluations: int, whole: int, profile: Profile | None = None) -> float:
+def speed_limit(
+    plan: InheritancePlan, evaluations: int, whole: int, profile: Profile | None = None,
+    students: Mapping[str, Mask] | None = None,
+) -> float:  # fmt: skip
     """The largest speed-up of `plan` over the un-accelerated run that a measurement can truly show: the bound and
     `MARGIN`, or the worst error of the profile where that is more.
 
@@ -29,15 +34,17 @@ def speed_limit(plan: InheritancePlan, evaluations: int, whole: int, profile: Pr
         evaluations: UNet evaluations of its run.
         whole: UNet evaluations of the un-accelerated run.
         profile: Of the model, workload and device. Without one, a step counts by its MACs: an extract step has those
-            of a full one.
+            of a full one, and a student's, which are not known here, counts nothing.
+        students: What each student of the plan's cast lacks.
 
     Returns:
-        Infinity for a plan without an extract step whose run takes no time besides its UNet steps.
+        Infinity for a plan without an extract step of the teacher whose run takes no time besides its UNet steps.
     """
     if profile is None:
-        extracts = sum(choice == 0 for choice in resolve_run(plan, evaluations).choices)
+        run = resolve_run(plan, evaluations)
+        extracts = sum(not choice and name == TEACHER for choice, name in zip(run.choices, run.networks, strict=True))
         return (1 + MARGIN) * whole / extracts if extracts else math.inf
     cost = profile.cost_model
     plain = cost.run + whole * (cost.evaluation + cost.step_seconds(Mask()))
-    least = cost.loop_seconds(plan, evaluations, free_inheriting=True)
+    least = cost.loop_seconds(plan, evaluations, free_inheriting=True, students=students)
     return (1 + max(MARGIN, profile.worst_error)) * plain / least if least else math.inf

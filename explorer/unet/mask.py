@@ -159,3 +159,11 @@ def last_uses(architecture: Architecture, mask: Mask) -> tuple[tuple[Node, ...],
     for i, node in enumerate(nodes):
         last.update(dict.fromkeys(inputs_read(node, forms.get(node.name)), i))
     return nodes, last
+
+
+def without(mask: Mask, removed: Mask) -> Mask:
+    """A mask as a network runs it that lacks nodes: what it lacks is neither computed nor has a branch to inherit. An
+    output may be inherited anywhere."""
+    gone = removed.forms
+    kept = {name: form for name, form in mask.forms.items() if form == "output" or name not in gone}
+    return Mask.of({**gone, **kept})

@@ -8,13 +8,15 @@ from typing import Any
 from explorer.plans.plan import InheritancePlan
 from search_spaces.axes.base import Axis, Choice, Draft, PlanRun, Study
 from search_spaces.axes.masks import Masks
+from search_spaces.axes.networks import Networks
 from search_spaces.axes.rule import Rules
 from search_spaces.axes.schedule import Schedules
 from search_spaces.axes.scheduler import Scheduler
+from search_spaces.axes.spacing import Spacings
 from search_spaces.axes.steps import Steps
 from search_spaces.space import Setting
 
-AXES: list[type[Axis]] = [Steps, Scheduler, Rules, Schedules, Masks]
+AXES: list[type[Axis]] = [Steps, Scheduler, Rules, Schedules, Masks, Networks, Spacings]
 """In the order of moves, encodings and filters. A new one is the last, so that a seed draws the others as before."""
 
 __all__ = [
@@ -30,6 +32,7 @@ __all__ = [
     "drawn",
     "keys",
     "names_nothing",
+    "repaired",
     "suffix",
     "uncalibrated",
     "values_of",
@@ -76,7 +79,15 @@ def uncalibrated(plan: InheritancePlan) -> str:
     return next(filter(None, (axis.uncalibrated(plan) for axis in AXES)), "")
 
 
-def suffix(values: Mapping[str, str | None]) -> str:
+def repaired(plan: InheritancePlan, setting: Setting) -> InheritancePlan:
+    """The plan without values that its others exclude."""
+    for axis in choices():
+        if axis.searched(setting):
+            plan = axis(setting).repaired(plan)
+    return plan
+
+
+def suffix(values: Mapping[str, Any]) -> str:
     """How the name of a plan ends that has these values, by the name of the axis."""
     return "".join(axis.suffix(values.get(axis.name)) for axis in choices())
 
@@ -89,4 +100,4 @@ def values_of(extra: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
 def alone(named: Iterable[Any]) -> list[str]:
     """For a sentence: in what, beside fewer steps, controls with these facts differ from the pipeline."""
     rows = list(named)
-    return [axis.alone for axis in choices() if any(getattr(facts, axis.column or "", None) for facts in rows)]
+    return [axis.alone for axis in choices() if any(axis.differs(facts) for facts in rows)]

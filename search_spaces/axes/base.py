@@ -203,11 +203,14 @@ class Choice(Axis):
         if value in self.values:
             yield {self.name: self.own if value is None else value}
 
+    def repaired(self, plan: InheritancePlan) -> InheritancePlan:
+        """The plan, with the pipeline's own where its other values exclude the one that it has."""
+        return plan
+
     @classmethod
-    def of(cls, plan: InheritancePlan) -> str | None:
+    def of(cls, plan: InheritancePlan) -> Any:
         """The value that a plan carries; None for the pipeline's own."""
-        value: str | None = getattr(plan, cls.name)
-        return value
+        return getattr(plan, cls.name)
 
     @classmethod
     @abstractmethod
@@ -220,8 +223,19 @@ class Choice(Axis):
             steps: The pipeline steps of the study.
 
         Raises:
-            PlanError: For one that this pipeline cannot have.
+            ExplorerError: For one that this pipeline cannot have.
         """
+
+    @classmethod
+    def kept(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        """What a study's stored settings hold of its values (`Setting.values`): the option, from which later processes
+        read it, and further facts that must match."""
+        return {cls.option: [cls.own, *values]}
+
+    @classmethod
+    def named(cls, text: str) -> str:
+        """Which value a text of the option names."""
+        return text
 
     @classmethod
     @abstractmethod
@@ -244,7 +258,7 @@ class Choice(Axis):
         """What the plan does to a pipeline, with Markdown."""
 
     @classmethod
-    def suffix(cls, value: str | None) -> str:
+    def suffix(cls, value: Any) -> str:
         """How the name of a plan ends."""
         return "" if value is None else f"/{cls.shown(value)}"
 
@@ -254,6 +268,12 @@ class Choice(Axis):
         return getattr(facts, cls.column) or cls.own_shown(study)
 
     @classmethod
+    def differs(cls, facts: object) -> bool:
+        """Whether a plan with these columns has another value than the pipeline's own."""
+        return bool(getattr(facts, cls.column or "", None))
+
+    @classmethod
     def among(cls, study: Study) -> list[str]:
         """The further values of a study, as people see them."""
-        return [cls.shown(name) for name in study.extra.get(cls.option, ()) if name != cls.own]
+        names = map(cls.named, study.extra.get(cls.option, ()))
+        return [cls.shown(name) for name in names if name != cls.own]

@@ -54,10 +54,10 @@ class Scheduler(Choice):
 
     @classmethod
     def known(cls, names: Sequence[str], pipe: Any, steps: int) -> dict[str, int]:
-        """One of the class of the pipeline's is its own."""
+        """One of the class of the pipeline's, with no other options, is its own."""
         own = pipe.scheduler
-        others = [name for name in names if name not in (cls.own, type(own).__name__)]
-        return {name: evaluations_of(scheduler_for(own, name), steps) for name in others}
+        made = {name: scheduler_for(own, name) for name in names if name != cls.own}
+        return {name: evaluations_of(each, steps) for name, each in made.items() if each is not own}
 
     @classmethod
     def control(cls, plan: InheritancePlan, value: str) -> InheritancePlan:

@@ -65,6 +65,9 @@ def _summary(plan: InheritancePlan, metrics: Mapping[str, Any], certificate: Map
         else "A plan for feature inheritance (parts of the UNet inherit features of an earlier denoising step; no "
         "retraining, no change of weights)"
     )
+    if plan.cast is not None:
+        inheriting = " with feature inheritance" if features_read(plan) else ""
+        what = f"A plan that runs the networks {plan.cast} (students of the model's UNet beside it){inheriting}"
     if certificate is not None:
         claim = escape(certificate["claim"]["sentence"])
     else:
@@ -77,21 +80,27 @@ def _summary(plan: InheritancePlan, metrics: Mapping[str, Any], certificate: Map
             else "Its speed has not been measured."
         )
     inherits = "" if nickname(plan) == metrics["plan"] else f" It inherits {escape(metrics['plan'])}."
-    return f"{what}: {plan.steps} steps of {plan.scheduler or settings['scheduler']}.{inherits}\n\n{claim}\n"
+    spaced = "" if plan.spacing is None else f", {plan.spacing} timesteps"
+    return f"{what}: {plan.steps} steps of {plan.scheduler or settings['scheduler']}{spaced}.{inherits}\n\n{claim}\n"
 
 
 def _use(plan: InheritancePlan, metrics: Mapping[str, Any]) -> str:
     guidance, extra = metrics["settings"]["guidance"], metrics["settings"]["extra"]
     unwanted = f", negative_prompt={extra['negative prompt']!r}" if "negative prompt" in extra else ""
     fused = f" with the LoRA {', '.join(Path(each).name for each in extra['LoRA'])}" if "LoRA" in extra else ""
-    put = "" if plan.scheduler is None else f"; puts a {plan.scheduler} on it"
+    named = plan.scheduler or metrics["settings"]["scheduler"]
+    spaced = "" if plan.spacing is None else f" with {plan.spacing} timesteps"
+    put = f"; puts a {named}{spaced} on it" if plan.scheduler or plan.spacing else ""
     model = " ".join(metrics["settings"]["model"].split())
+    names = () if plan.cast is None else plan.cast.students
+    about = f"this folder (or its hub id); pipe: your diffusers pipeline of {model}{fused}{put}"
+    students = f", students={{{', '.join(f'{name!r}: DIR' for name in names)}}}" if names else ""
     return f"""## Use
 
 ```python
 from explorer import inherit
 
-handle = inherit(pipe, "FOLDER")  # this folder (or its hub id); pipe: your diffusers pipeline of {model}{fused}{put}
+handle = inherit(pipe, "FOLDER"{students})  # {about}
 image = pipe(prompt, num_inference_steps={plan.steps}, guidance_scale={guidance:g}{unwanted}).images[0]
 handle.remove()  # the pipeline is as it was
 ```

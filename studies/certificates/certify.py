@@ -22,11 +22,12 @@ from explorer.errors import ScoreError, StudyError
 from explorer.estimate import Estimate
 from explorer.files import write_whole
 from explorer.models.pictures import as_png, check_informative
-from explorer.plans.plan import InheritancePlan, plain_name
+from explorer.plans.plan import InheritancePlan, plain_name, resolve_run
 from explorer.plans.strategies import strategy
 from explorer.quality.registry import LEAST
 from explorer.quality.scorer import Raw, Scorer
 from explorer.timing.anatomy import anatomy
+from explorer.unet.mask import Mask, without
 from search_spaces.nickname import nickname
 from studies.certificates.data import CertificateData, CertifiedRun
 from studies.certificates.document import (
@@ -157,12 +158,12 @@ def prompt_of(session: Session, count: int) -> NDArray[np.int64]:
 
 def _latencies(session: Session, plan: InheritancePlan, words: str, data: CertificateData) -> dict[str, CertifiedRun]:
     """The runs and their latencies, measured once, and once more where they were unsteady. The plan's rivals run under
-    its own scheduler."""
+    its own scheduler and spacing."""
     evaluator = session.evaluator
 
-    def plain(steps: int, scheduler: str | None = None) -> CertifiedRun:
-        control = strategy(plain_name(steps, scheduler), unet=session.architecture)
-        return CertifiedRun(control.describe(), steps, evaluator.latency(control), scheduler)
+    def plain(steps: int, scheduler: str | None = None, spacing: str | None = None) -> CertifiedRun:
+        control = strategy(plain_name(steps, scheduler, spacing), unet=session.architecture)
+        return CertifiedRun(control.describe(), steps, evaluator.latency(control), scheduler, spacing)
 
     standing = data.latencies()
     if standing is not None:
@@ -170,18 +171,19 @@ def _latencies(session: Session, plan: InheritancePlan, words: str, data: Certif
             return standing
         for role, run in standing.items():
             if run.latency.unsteady is not None:
-                again = evaluator.latency(plan) if role == PLAN else plain(run.steps, run.scheduler).latency
+                again = evaluator.latency(plan) if role == PLAN else plain(run.steps, *run.under).latency
                 standing[role] = replace(run, latency=again)
         data.keep_latencies(standing)
         return standing
     own = evaluator.latency(plan)
-    runs = {FULL: plain(evaluator.steps), PLAN: CertifiedRun(words, plan.steps, own, plan.scheduler)}
+    mine = CertifiedRun(words, plan.steps, own, plan.scheduler, plan.spacing)
+    runs = {FULL: plain(evaluator.steps), PLAN: mine}
     if not plan.extracts_always:
         share = 1 / own.speedup.value if own.unsteady is None else macs_share(session, plan)
         rival = nearest_steps(session, share, plan.scheduler)
-        runs |= {SAME_COST: plain(rival, plan.scheduler)}
+        runs |= {SAME_COST: plain(rival, *mine.under)}
         if rival + 1 < evaluator.steps:
-            runs |= {ABOVE: plain(rival + 1, plan.scheduler)}
+            runs |= {ABOVE: plain(rival + 1, *mine.under)}
     data.keep_latencies(runs)
     return runs
 
@@ -226,7 +228,7 @@ def _measure(
             numbers = range(done, min(done + max(evaluator.batch, LEAST), count))
             chosen = [prompts[number % len(prompts)] for number in numbers]
             pictures = {
-                name: paint(chosen, evaluator.seed + done, None if name == PLAN else run.steps, run.scheduler)
+                name: paint(chosen, evaluator.seed + done, None if name == PLAN else run.steps, *run.under)
                 for name, run in runs.items()
             }
             for name in (FULL, PLAN):
@@ -272,11 +274,13 @@ def _rival(name: str, ours: Raw, theirs: Raw, full: Raw, clip: str, prompts: NDA
 def _run_document(
     session: Session, plan: InheritancePlan, name: str, run: CertifiedRun, scores: Mapping[str, Estimate]
 ) -> dict[str, Any]:
-    chosen = plan if name == PLAN else InheritancePlan(session.architecture, run.steps, scheduler=run.scheduler)
+    control = InheritancePlan(session.architecture, run.steps, scheduler=run.scheduler, spacing=run.spacing)
+    chosen = plan if name == PLAN else control
     return {
         "name": run.name,
         "steps": run.steps,
         "scheduler": run.scheduler or session.settings.scheduler,
+        "spacing": run.spacing,
         "evaluations": session.evaluator.evaluations(chosen),
         "macs_share": macs_share(session, chosen),
         "speedup": run.latency.speedup.to_json(),
@@ -293,10 +297,11 @@ def macs_share(session: Session, plan: InheritancePlan) -> float:
     latent = (session.settings.resolution[0] // pipe.vae_scale_factor,
               session.settings.resolution[1] // pipe.vae_scale_factor)  # fmt: skip
     found = anatomy(pipe.unet, latent)
-    choices = plan.resolve(evaluator.evaluations(plan))
-    shares = {choice: found.share(plan.mask(choice)) for choice in set(choices)}
+    run, lacks = resolve_run(plan, evaluator.evaluations(plan)), evaluator.predictions.students
+    steps = [*zip(run.choices, run.networks, strict=True)]
+    shares = {step: found.share(without(plan.mask(step[0]), lacks.get(step[1], Mask()))) for step in {*steps}}
     whole = evaluator.evaluations(InheritancePlan(session.architecture, evaluator.steps))
-    return sum(shares[choice] for choice in choices) / whole
+    return sum(shares[step] for step in steps) / whole
 
 
 def _worst_documents(session: Session, raws: Mapping[str, Raw], clip: str) -> list[dict[str, Any]]:

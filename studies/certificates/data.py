@@ -42,17 +42,24 @@ _NONE = {"objectives": [{"name": "latency", "direction": "minimize"}]}
 
 @dataclass(frozen=True)
 class CertifiedRun:
-    """One of the certificate's runs: its name for people, its steps, how fast it is, and its scheduler where it is
-    another one than the pipeline's own."""
+    """One of the certificate's runs: its name for people, its steps, how fast it is, and its scheduler and the spacing
+    of its timesteps where these are others than the pipeline's own."""
 
     name: str
     steps: int
     latency: Latency
     scheduler: str | None = None
+    spacing: str | None = None
+
+    @property
+    def under(self) -> tuple[str | None, str | None]:
+        """Its scheduler and spacing."""
+        return self.scheduler, self.spacing
 
     @property
     def rival_name(self) -> str:
-        return f"{self.steps} plain steps" + ("" if self.scheduler is None else f" of {short(self.scheduler)}")
+        named = "" if self.scheduler is None else f" of {short(self.scheduler)}"
+        return f"{self.steps} plain steps{named}" + ("" if self.spacing is None else f" with {self.spacing} timesteps")
 
 
 class CertificateData:
@@ -180,8 +187,9 @@ class CertificateData:
             check_document(run, one, path, _REMEDY)
             try:
                 found[role] = CertifiedRun(
-                    run["name"], run["steps"], Latency.from_json(run["latency"]), run["scheduler"]
-                )
+                    run["name"], run["steps"], Latency.from_json(run["latency"]), run["scheduler"],
+                    run.get("spacing"),  # absent in files of earlier versions
+                )  # fmt: skip
             except ScoreError as error:
                 raise StudyError(f"{path} cannot be read ({error}); {_REMEDY}.") from error
         return found
@@ -194,6 +202,7 @@ class CertificateData:
                 "steps": run.steps,
                 "latency": run.latency.to_json(),
                 "scheduler": run.scheduler,
+                "spacing": run.spacing,
             }
             for role, run in runs.items()
         }

@@ -170,8 +170,10 @@ def versions() -> dict[str, str]:
 
 def public_name(text: str) -> str:
     """A model, prompt set or reference as others may read it: of a path on this machine its last part alone."""
-    prefix, _, path = text.rpartition(":") if text.startswith("openclip:") else ("", "", text)
-    return (f"{prefix}:" if prefix else "") + Path(path).name if Path(path).is_absolute() else text
+    if Path(text).is_absolute():
+        return Path(text).name
+    prefix, sign, path = text.rpartition(":") if text.startswith("openclip:") else text.partition("=")  # NAME=DIR
+    return prefix + sign + Path(path).name if Path(path).is_absolute() else text
 
 
 def shareable(value: Any) -> Any:

@@ -142,6 +142,8 @@ def _tries(document: Mapping[str, Any]) -> str:
 
 
 def _of_plan(document: Mapping[str, Any]) -> str:
-    """The plan's own scheduler, where it names one."""
-    name = document["plan"]["document"].get("scheduler")
-    return f" (the plan: {name})" if name else ""
+    """The plan's own scheduler and spacing of timesteps, where it names them."""
+    plan = document["plan"]["document"]
+    spaced = f"{plan['spacing']} timesteps" if plan.get("spacing") else None
+    named = ", ".join(each for each in (plan.get("scheduler"), spaced) if each)
+    return f" (the plan: {named})" if named else ""

@@ -10,6 +10,7 @@ from plotly.subplots import make_subplots
 
 from explorer.errors import StudyError
 from explorer.files import write_whole
+from explorer.plans.cast import TEACHER
 from studies.metrics import SPEEDS
 from studies.pareto.front import losses, non_dominated
 from studies.results.rows import TrialRow
@@ -29,6 +30,7 @@ SERIES = {
     "A-SDM unit": ("#009E73", "triangle-down"),
     "A-SDM block": ("#009E73", "pentagon"),
     "A-SDM concurrent": ("#009E73", "star"),
+    "students": ("#56B4E9", "hexagon"),
 }
 # The paper's strategies by its own headings: Sec. V-A layers, V-B units, V-C blocks (loops), V-D concurrent.
 _PAPER = {"LI": "layer", "AI": "unit", "RI": "unit", "CO": "concurrent"}
@@ -41,6 +43,8 @@ def group_of(row: TrialRow) -> str:
     name = row.name
     if row.origin != "baseline" or name is None:
         return "searched"
+    if row.facts.networks != (TEACHER,):
+        return "students"
     if name.startswith("DC"):
         return "DeepCache"
     return "encoder propagation" if name.startswith("EP") else f"A-SDM {_PAPER.get(name[:2], 'block')}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from explorer.compile_modes import CompileMode
 from explorer.devices import DeviceInfo
 from explorer.models.prompts import Prompt
 from explorer.models.workload import is_guided
+from explorer.networks.student import Student
 from explorer.plans.plan import InheritancePlan
 from explorer.quality.scorer import Scorer
 from explorer.runtime.replay import Recording
@@ -45,6 +47,7 @@ def make_evaluator(
     limits: PlanLimits | None = None,
     replay: int = 0,
     overlap: bool | None = None,
+    students: Mapping[str, Student] | None = None,
 ) -> CandidateEvaluator:
     """Assemble what scores plans of `pipe`, which stays as it is.
 
@@ -67,6 +70,7 @@ def make_evaluator(
         replay: Bytes of UNet outputs that are kept in files, so that plans which begin alike do not compute their
             beginning twice; 0 never does.
         overlap: Make pictures while those before are turned into bytes; None: on a CUDA device alone.
+        students: The networks that a plan's cast may name.
     """
 
     @functools.cache
@@ -75,7 +79,7 @@ def make_evaluator(
         return encode(pipe, texts, device, is_guided(guidance), prompts[0].negative)
 
     plain = InheritancePlan(Architecture.of(pipe.unet), steps)
-    pipelines = Pipelines.of(pipe, plain, compile)
+    pipelines = Pipelines.of(pipe, plain, compile, students)
     # A GPU computes by itself; one thread of the CPU feeds it.
     quiet = Quiet(info.threads if info.kind == "cpu" else 1)
     return CandidateEvaluator(
@@ -87,7 +91,9 @@ def make_evaluator(
             overlap=device.type == "cuda" if overlap is None else overlap,
             recording=Recording(replay) if replay and compile == "off" else None,
         ),
-        Predictor(plain, pipelines.evaluations),
+        Predictor(
+            plain, pipelines.evaluations, students={name: each.removed for name, each in (students or {}).items()}
+        ),
         scorer,
         limits,
     )  # fmt: skip

@@ -203,16 +203,17 @@ class CandidateEvaluator:
     @contextlib.contextmanager
     def painter(self, plan: InheritancePlan) -> Iterator[Painter]:
         """Within it the plan stays applied: call what it gives with prompts and the first one's seed, for the plan's
-        pictures, or with `plain` steps for the un-accelerated pipeline's, under `scheduler` where one is named; uint8
-        (N, 3, H, W)."""
+        pictures, or with `plain` steps for the un-accelerated pipeline's, under `scheduler` and with timesteps of
+        `spacing` where these are named; uint8 (N, 3, H, W)."""
 
         def paint(
-            prompts: Sequence[Prompt], seed: int, plain: int | None = None, scheduler: str | None = None
-        ) -> torch.Tensor:
+            prompts: Sequence[Prompt], seed: int, plain: int | None = None, scheduler: str | None = None,
+            spacing: str | None = None,
+        ) -> torch.Tensor:  # fmt: skip
             with plan_explained(), on_device(self.meter.info, shared=True):
                 if plain is None:
                     return self.maker.pictures(self.pipelines.candidate, plan.steps, prompts, seed)
-                with scheduled(self.stock, scheduler):
+                with scheduled(self.stock, scheduler, spacing):
                     return self.maker.pictures(self.stock, plain, prompts, seed)
 
         with self.pipelines.applied(plan):

@@ -16,19 +16,21 @@ class PlanLimits:
     """cache_mib: of the features held at once, predicted for the batch that is timed. variants: distinct masks of a
     run, the extract step's empty one among them; each is compiled once. age: evaluations since the features that a step
     inherits were extracted. None: no limit. feature_bytes: of each node's feature, for the batch. compile: the mode of
-    the loop that is timed, as each holds features in its own way."""
+    the loop that is timed, as each holds features in its own way. student_bytes: of the weights that each student has
+    beside the teacher's; they count as held."""
 
     cache_mib: float | None = None
     variants: int | None = None
     age: int | None = None
     feature_bytes: Mapping[str, int] = field(default_factory=dict)
     compile: CompileMode = "off"
+    student_bytes: Mapping[str, int] = field(default_factory=dict)
 
     def reason(self, plan: InheritancePlan, evaluations: int) -> str | None:
         """Which limit the plan is beyond, in words; None when it is within all. Raises PlanError when its schedule does
         not fit the run."""
         ways: list[tuple[float | None, Callable[[InheritancePlan, int], float], str]] = [
-            (self.cache_mib, self._cache_mib, "MiB of features"),
+            (self.cache_mib, self._cache_mib, "MiB of features" + (" and students" if plan.cast else "")),
             (self.variants, variants, "variants"),
             (self.age, age, "steps of age"),
         ]
@@ -38,13 +40,16 @@ class PlanLimits:
         return None
 
     def _cache_mib(self, plan: InheritancePlan, evaluations: int) -> float:
-        return peak_cache_bytes(plan, evaluations, self.feature_bytes, compile=self.compile) / 2**20
+        students = () if plan.cast is None else plan.cast.students
+        held = peak_cache_bytes(plan, evaluations, self.feature_bytes, compile=self.compile)
+        return (held + sum(self.student_bytes.get(name, 0) for name in students)) / 2**20
 
 
 def variants(plan: InheritancePlan, evaluations: int) -> int:
-    """How many different steps a run of the plan has: its effective masks, the empty one among them."""
-    choices = set(resolve_run(plan, evaluations).choices)
-    return len({plan.mask(choice).effective(plan.architecture) for choice in choices})
+    """How many different steps a run of the plan has: each network's effective masks, the empty one among them."""
+    run = resolve_run(plan, evaluations)
+    steps = {*zip(run.choices, run.networks, strict=True)}
+    return len({(plan.mask(choice).effective(plan.architecture), network) for choice, network in steps})
 
 
 def age(plan: InheritancePlan, evaluations: int) -> int:

@@ -14,6 +14,7 @@ from explorer.models.workload import twin
 from explorer.plans.plan import InheritancePlan
 from explorer.plans.schedulers import evaluations_of_plan
 from explorer.runtime.inherit import Inheritance, inherit
+from explorer.runtime.networks import Students
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,38 +26,43 @@ class Pipelines:
         candidate: Its twin, to which plans are applied.
         stock: The un-accelerated pipeline that latencies are held against, in the mode of `compile`.
         compile: The mode in which both sides of a measurement run.
+        students: The networks that a plan's cast may name.
     """
 
     pipe: Any
     candidate: Any
     stock: Any
     compile: CompileMode = "off"
-    _evaluations: dict[tuple[int, str | None], int] = field(default_factory=dict, repr=False)
+    students: Students = field(default_factory=dict)
+    _evaluations: dict[tuple[int, str | None, str | None], int] = field(default_factory=dict, repr=False)
 
     @classmethod
-    def of(cls, pipe: Any, plain: InheritancePlan, compile: CompileMode = "off") -> Pipelines:
+    def of(
+        cls, pipe: Any, plain: InheritancePlan, compile: CompileMode = "off", students: Students | None = None
+    ) -> Pipelines:
         """The pipelines of `pipe`.
 
         Args:
             pipe: The model.
             plain: The plan of the un-accelerated run.
             compile: The mode in which both sides of a measurement run.
+            students: The networks that a plan's cast may name.
         """
         stock = pipe
         if compile != "off":
             # Compiled against eager would mix the compiler's gain with the plan's: both sides run in one mode.
             stock = twin(pipe)
             inherit(stock, plain, compile=compile)
-        return cls(pipe, twin(pipe), stock, compile)
+        return cls(pipe, twin(pipe), stock, compile, students or {})
 
     def applied(self, plan: InheritancePlan) -> AbstractContextManager[Inheritance]:
         """Within it the plan is applied to `candidate`."""
-        return inherit(self.candidate, plan, compile=self.compile)
+        return inherit(self.candidate, plan, compile=self.compile, students=self.students)
 
     def evaluations(self, plan: InheritancePlan) -> int:
         """UNet evaluations of a run of the plan under its scheduler, by default the pipeline's (PNDM: one more than its
         steps)."""
-        run = plan.steps, plan.scheduler
+        run = plan.steps, plan.scheduler, plan.spacing
         if run not in self._evaluations:
             self._evaluations[run] = evaluations_of_plan(self.pipe.scheduler, plan)
         return self._evaluations[run]

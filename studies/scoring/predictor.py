@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,7 @@ from studies.metrics import PREDICTED, PREDICTED_COST
 if TYPE_CHECKING:
     from explorer.plans.plan import InheritancePlan
     from explorer.timing.profile import Profile
+    from explorer.unet.mask import Mask
     from studies.predicting.drift_model import DriftModel
 
     TimeShare = Callable[[InheritancePlan], float | None]
@@ -30,12 +31,14 @@ class Predictor:
         evaluations: UNet evaluations of a run of a plan.
         profile: Of the pipeline, the workload of its latencies and the device; None where none was measured.
         make_model: Makes the drift model of a calibrated study from `time_share`; None without a calibration.
+        students: What each student of the study lacks, by its name.
     """
 
     plain: InheritancePlan
     evaluations: Callable[[InheritancePlan], int]
     profile: Profile | None = None
     make_model: Callable[[TimeShare], DriftModel] | None = None
+    students: Mapping[str, Mask] = field(default_factory=dict)
 
     @cached_property
     def model(self) -> DriftModel | None:
@@ -44,7 +47,9 @@ class Predictor:
 
     def latency(self, plan: InheritancePlan) -> Estimate | None:
         """Seconds of a run of the plan by the profile, within its worst error; None without one."""
-        return None if self.profile is None else self.profile.predicted_latency(plan, self.evaluations(plan))
+        if self.profile is None:
+            return None
+        return self.profile.predicted_latency(plan, self.evaluations(plan), self.students)
 
     @cached_property
     def plain_seconds(self) -> float:
@@ -61,7 +66,9 @@ class Predictor:
     def cost_share(self, plan: InheritancePlan) -> float | None:
         """Time of a run of the plan over the un-accelerated one's, by the profile or else the calibration; None with
         neither."""
-        return self.time_share(plan) if self.model is None else self.model.cost(plan)
+        if self.model is None or plan.cast is not None:  # the calibration has timed the teacher alone
+            return self.time_share(plan)
+        return self.model.cost(plan)
 
     def slower(self, plan: InheritancePlan) -> str | None:
         """Why the plan is not worth measuring: by the profile, even within its worst error, it is slower than the
@@ -74,12 +81,13 @@ class Predictor:
 
     def speed_limit(self, plan: InheritancePlan) -> float:
         """The largest speed-up of the plan that can be true (`explorer.timing.speed_limit`)."""
-        return speed_limit(plan, self.evaluations(plan), self.evaluations(self.plain), self.profile)
+        whole = self.evaluations(self.plain)
+        return speed_limit(plan, self.evaluations(plan), whole, self.profile, self.students)
 
     def estimates(self, plan: InheritancePlan) -> dict[str, Estimate]:
         """The drift and the cost that the study's calibration predicts, to be kept beside what is measured. Without one
         a profile still tells the cost."""
-        if self.model is None:
+        if self.model is None or plan.cast is not None:
             share = self.time_share(plan)
             return {} if share is None else {PREDICTED_COST: Estimate(share, share, share, 1)}
         found, pictures = {}, self.model.calibration.errors.pictures

@@ -3,18 +3,20 @@ evaluator. Each refuses in one sentence what cannot be had."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from explorer.compile_modes import compile_mode
+from explorer.compile_modes import compile_mode, uses_graphs
 from explorer.devices import DeviceInfo, describe, resolve_device, resolve_dtype
-from explorer.errors import PlanError, StudyError
+from explorer.errors import ModelError, PlanError, StudyError
 from explorer.memory import check_memory, free_memory, needed_for
 from explorer.models.batching import MOST, chosen_batch
 from explorer.models.loading import EMOJI, default_guidance, load_pipeline
 from explorer.models.pictures import generate
 from explorer.models.prompts import PromptSet
 from explorer.models.workload import is_guided, latent_size, random_embeds, vae_factor
+from explorer.networks.found import own_bytes
 from explorer.plans.schedulers import evaluations_of
 from explorer.quality.features import load_extractor
 from explorer.quality.metrics import resolve
@@ -33,6 +35,7 @@ from studies.searching.asking import Asked, asked
 if TYPE_CHECKING:
     import torch
 
+    from explorer.networks.student import Student
     from studies.config import SearchConfig
     from studies.scoring.evaluator import CandidateEvaluator
     from studies.storage.saved import Saved
@@ -167,10 +170,19 @@ def sized_runs(config: SearchConfig, model: Model) -> RunOptions:
     return RunOptions(guidance, size, batch, features)
 
 
-def evaluator_of(config: SearchConfig, model: Model, quality: Quality | None, runs: RunOptions) -> CandidateEvaluator:
+def evaluator_of(
+    config: SearchConfig, model: Model, quality: Quality | None, runs: RunOptions, students: Mapping[str, Student]
+) -> CandidateEvaluator:
     """What scores the study's plans, before it has a profile, a calibration, a race or saved files."""
     mode = compile_mode(config.compile)
     features = {} if config.max_cache_mib is None else runs.feature_bytes
+    if students and uses_graphs(mode):
+        raise StudyError(
+            f"--compile {mode} captures the steps of one network, and --students names {', '.join(students)}; use "
+            "--compile off or default."
+        )
+    itemsize = model.pipe.unet.dtype.itemsize
+    weights = {name: own_bytes(student, itemsize) for name, student in students.items()}
     return make_evaluator(
         model.pipe,
         steps=config.steps,
@@ -186,7 +198,8 @@ def evaluator_of(config: SearchConfig, model: Model, quality: Quality | None, ru
         size=runs.size,
         compile=mode,
         embeds=None if model.trained else random_embeds(model.pipe, config.latency_batch, model.device),
-        limits=PlanLimits(config.max_cache_mib, config.max_variants, config.max_age, features, mode),
+        limits=PlanLimits(config.max_cache_mib, config.max_variants, config.max_age, features, mode, weights),
+        students=students,
         replay=config.replay * 2**20 if model.trained else 0,
     )
 
@@ -197,7 +210,7 @@ def _values(config: SearchConfig, pipe: Any) -> dict[str, dict[str, Any]]:
     for axis in choices():
         try:
             found[axis.name] = axis.known(getattr(config, axis.option), pipe, config.steps)
-        except (PlanError, ImportError, ValueError) as error:
+        except (PlanError, ModelError, ImportError, ValueError) as error:
             raise StudyError(f"--{axis.option}: {error}") from error
     return found
 

@@ -122,7 +122,8 @@ def _open(config: SearchConfig, pipe: Any, references: Saved | None) -> Session:
     space = space_of(config, model)
     quality = load_quality(config, model, references)
     runs = sized_runs(config, model)
-    evaluator = evaluator_of(config, model, quality, runs)
+    students = {name: found.student for name, found in space.setting.values.get("cast", {}).items()}
+    evaluator = evaluator_of(config, model, quality, runs, students)
     settings = _settings(config, model, space, quality, runs)
     session = Session(config, settings, model.architecture, space, evaluator, model.info, Fitter({}))
     return session.calibrating() if config.calibrate else session
@@ -164,7 +165,12 @@ def _settings(
             "scheduler settings": _digest(dict(pipe.scheduler.config)),
             "reference pictures": _digest(loaded.mean.tolist()) if loaded else None,
         }
-        | {axis.option: [axis.own, *values[axis.name]] for axis in choices() if values.get(axis.name)},
+        | {
+            name: value
+            for axis in choices()
+            if values.get(axis.name)
+            for name, value in axis.kept(values[axis.name]).items()
+        },
     )
 
 

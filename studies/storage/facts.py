@@ -14,7 +14,6 @@ from explorer.plans.cast import TEACHER, Cast
 from explorer.plans.plan import plain_name
 from explorer.plans.plan_text import mask_from_text, schedule_from_text, split_word
 from explorer.plans.schedule import Curve, Every, Schedule, Segments, schedule_from_json
-from explorer.plans.schedulers import check_spacing
 from explorer.unet.architecture import Architecture
 from explorer.unet.mask import FORMS, REMOVALS, Mask
 from search_spaces.axes import choices, suffix
@@ -69,11 +68,7 @@ class PlanFacts:
         further = {axis.name: axis.fact(document) for axis in choices()}
         made = _nickname(document, schedule, mode, rule, steps, further)
         nickname = name or (made and _prefix(document.get("cast")) + made) or shortened(description)
-        columns: dict[str, Any] = {
-            "networks": _networks(document.get("cast")),
-            "spacing": _spacing(document.get("spacing")),
-        }
-        columns |= {axis.column: further[axis.name] for axis in choices() if axis.column is not None}
+        columns: dict[str, Any] = {axis.column: further[axis.name] for axis in choices() if axis.column is not None}
         return cls(mode, form, rule, steps, nickname=nickname, **columns)
 
     @classmethod
@@ -110,7 +105,7 @@ def _nickname(
     mode: str,
     rule: str,
     steps: int | None,
-    further: Mapping[str, str | None],
+    further: Mapping[str, Any],
 ) -> str | None:
     """None for a plan that cannot be read."""
     if steps is not None and mode == NONE:
@@ -174,17 +169,3 @@ def _prefix(cast: Any) -> str:
         return "" if cast is None else Cast.parse(cast).prefix
     except PlanError:
         return ""
-
-
-def _networks(cast: Any) -> tuple[str, ...]:
-    try:
-        return (TEACHER,) if cast is None else Cast.parse(cast).names
-    except PlanError:
-        return (UNKNOWN,)
-
-
-def _spacing(spacing: Any) -> str | None:
-    try:
-        return None if spacing is None else check_spacing(spacing)
-    except PlanError:
-        return UNKNOWN

@@ -70,7 +70,7 @@ def move_ending(plan: InheritancePlan, setting: Setting, random: Random) -> Inhe
 class Ending(Choice):
     """Whether the last third of a run extracts throughout."""
 
-    name, part, column = "ending", "choices", "spacing"  # a column that no axis has yet
+    name, part, column = "ending", "choices", "spacing"  # a column that no plan here fills otherwise
     after = ("schedule",)
     option = "endings"
     moves = (move_ending,)
@@ -183,7 +183,8 @@ def test_a_study_without_it_is_what_it_was(toy: type[Ending]) -> None:
     bare = make_space("joint", TINY, STEPS, STEPS + 1)
     assert [axis.name for axis in bare.axes] == ["steps", "rule", "masks", "schedule"]  # type: ignore[attr-defined]
     assert move_ending not in moves(Setting(TINY, STEPS, STEPS + 1)) and move_ending in moves(setting())
-    assert values_of({}) == {"schedulers": ("own",), "endings": ("own",)}
+    own = {"schedulers": ("own",), "students": ("teacher",), "spacings": ("own",)}
+    assert values_of({}) == {**own, "endings": ("own",)}
     assert values_of(EXTRA)["endings"] == ("own", FULL)
     assert scheduler_words(plan_settings()) == "PNDMScheduler"
 
@@ -196,14 +197,14 @@ def test_moves_keys_and_encodings_are_its_own(toy: type[Ending]) -> None:
     assert {name for name in mine if mine[name] != theirs[name]} == {"schedule", "ending"}
     model = tiny_drift_model()
     ours, other = describe(full, model), describe(plan, model)
-    assert len(ours) == len(lengths()) and lengths()[7] == 0.5
-    assert (ours[7], other[7]) == (1.0, 0.0)
+    assert len(ours) == len(lengths()) and lengths()[8] == 0.5
+    assert (ours[8], other[8]) == (1.0, 0.0)
 
 
 def test_every_part_of_a_plans_key_is_of_an_axis() -> None:
     """A plan that an axis tells apart is another plan, and no axis is left out."""
     plan = strategy("DC0/P2+f2", steps=STEPS, unet=TINY)
-    changed = replace(plan, scheduler="HeunDiscreteScheduler", name=None)
+    changed = replace(plan, scheduler="HeunDiscreteScheduler", spacing="trailing", name=None).with_cast("m2@0.5")
     parts = {axis.part or axis.name for axis in AXES}
     assert set(changed.canonical(STEPS + 1)) == {"architecture"} | parts
     assert keys(plan, STEPS + 1) != keys(changed, STEPS + 1)
@@ -214,17 +215,20 @@ def test_every_part_of_a_plans_key_is_of_an_axis() -> None:
 
 def test_the_surrogate_is_told_as_many_lengths_as_numbers() -> None:
     model = tiny_drift_model()
-    assert len(describe(strategy("CO6/P3", steps=STEPS, unet=TINY), model)) == len(lengths()) == 12
+    assert len(describe(strategy("CO6/P3", steps=STEPS, unet=TINY), model)) == len(lengths()) == 17
 
 
 def test_columns_and_filters_are_of_one_axis_each() -> None:
     for names in ([axis.name for axis in AXES], [axis.column for axis in AXES], [axis.option for axis in choices()]):
         assert len(set(names)) == len(names)
-    assert [axis.title for axis in AXES if axis.title] == ["Scheduler", "Rule", "Mode", "Kind"]
+    assert [axis.title for axis in AXES if axis.title] == [
+        "Scheduler", "Rule", "Mode", "Kind", "Network", "Spacing",
+    ]  # fmt: skip
 
 
 OWN_BUSINESS = {
     "search_spaces/axes/scheduler.py": "the axis",
+    "search_spaces/axes/spacing.py": "a scheduler takes a spacing or does not",
     "search_spaces/axes/steps.py": "a plan of other steps keeps its scheduler",
     "search_spaces/space.py": "how many evaluations a run has",
     "studies/cli/commands/browse.py": "a column in the document of `show --json`",

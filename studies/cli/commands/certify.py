@@ -8,6 +8,7 @@ from typing import Any
 
 from explorer.errors import ExplorerError, StudyError
 from explorer.models.prompts import texts
+from explorer.plans.cast import Cast
 from explorer.plans.plan import InheritancePlan
 from explorer.quality.registry import LEAST
 from studies.certificates.certify import certify
@@ -90,7 +91,7 @@ def _subject(target: str, trial: int | None, storage: str, folder: Path | None, 
         row = find_trial(store, study, trial)
         place = folder or certificate_folder(store, study, row.key)
     plan = exported_plan(study, row)
-    config = certificate_config(study.settings, study.name, given)
+    config = certificate_config(study.settings, study.name, given, plan.cast)
     return Subject(plan, row.words, config, study.settings, place, export=False)
 
 
@@ -105,7 +106,7 @@ def _of_export(export: Path, folder: Path | None, given: dict[str, Any]) -> Subj
     if settings is None:
         config = _changed(SearchConfig(model=model_of(export, plan, given), steps=plan.steps), given)
     else:
-        config = certificate_config(settings, "certificate", given)
+        config = certificate_config(settings, "certificate", given, plan.cast)
     return Subject(plan, name, config, settings, folder or export, export=folder is None)
 
 
@@ -129,9 +130,11 @@ def model_of(export: Path, plan: InheritancePlan, given: dict[str, Any]) -> str:
     return model
 
 
-def certificate_config(settings: StudySettings, study: str, given: dict[str, Any]) -> SearchConfig:
-    """A search's options, with held-out prompts, fresh seeds and what the user gives."""
-    config = measured_config(settings, study)
+def certificate_config(
+    settings: StudySettings, study: str, given: dict[str, Any], cast: Cast | None = None
+) -> SearchConfig:
+    """A search's options, with held-out prompts, fresh seeds and what the user gives. cast: the plan's."""
+    config = measured_config(settings, study, cast=cast)
     if settings.reference not in ("embedded", "baseline", None) and not Path(settings.reference).exists():
         config = replace(config, reference="baseline")  # an export's, whose folder of pictures is elsewhere
     return _changed(config, given)

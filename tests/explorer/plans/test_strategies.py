@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from explorer.errors import PlanError
+from explorer.plans.plan import InheritancePlan
 from explorer.plans.rules import Rule
 from explorer.plans.schedule import Periodic
 from explorer.plans.strategies import PAPER_MODES, PAPER_STRATEGIES, STRATEGIES, baselines, deepcache_curve, strategy
@@ -128,3 +129,25 @@ def test_the_non_uniform_mode_extracts_a_fifth(steps: int) -> None:
 def test_bad_names_are_refused(arguments: dict[str, object], words: str) -> None:
     with pytest.raises(PlanError, match=words):
         strategy(unet=SD15, **arguments)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("name", "cast", "of_25"),
+    [
+        ("S1", "base@0.4, teacher", ["base"] * 10 + ["teacher"] * 15),
+        ("S2", "teacher@0.6, base", ["teacher"] * 15 + ["base"] * 10),
+        ("S3", "teacher@0.4, base", ["teacher"] * 10 + ["base"] * 15),
+    ],
+)
+def test_table_iii_switches_between_networks_at_a_fraction(name: str, cast: str, of_25: list[str]) -> None:
+    plan = strategy(name, steps=25, unet=SD15, students={"base": None})
+    assert (plan.name, str(plan.cast), plan.masks, plan.extracts_always) == (name, cast, (), False)
+    assert list(plan.networks(25)) == of_25
+    assert plan.networks(50).count("base") == 2 * of_25.count("base")
+    assert plan.describe() == name and InheritancePlan.from_json(plan.to_json()) == plan
+    assert plan.with_cast("m2").describe() == "m2+plain@25", "the name of one cast is none of another"
+    assert strategy(f"{name}+DC0/P3", steps=25, unet=SD15).cast == plan.cast
+    with pytest.raises(PlanError, match="needs the student 'base'"):
+        strategy(name, unet=SD15, students=["m2"])
+    with pytest.raises(PlanError, match="needs the student 'm2'"):
+        strategy("m2+DC0/P3", unet=SD15, students=())

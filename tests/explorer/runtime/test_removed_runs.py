@@ -182,7 +182,6 @@ def test_runs_that_begin_with_the_same_removals_are_replayed() -> None:
     [
         ({"cast": "m2"}, r"the plan needs the student 'm2'; give it with students=\{'m2': \.\.\.\}"),
         ({"cast": "teacher@0.5, base"}, "the plan needs the student 'base'"),
-        ({"spacing": "trailing"}, "the plan is for trailing timesteps, which this version cannot set"),
         ({"speedup": "sun-4"}, "the plan needs the speed-up adapter 'sun-4', which this version cannot run"),
     ],
 )

@@ -82,13 +82,13 @@ def test_what_is_no_scheduler_of_a_plan_is_no_name(hostile: object) -> None:
 def test_the_networks_and_the_spacing_are_facts_and_the_cast_comes_first() -> None:
     plan = replace(strategy("DC0/P3", steps=20, unet=SD15), name=None, spacing="trailing").with_cast("base@0.4")
     facts = PlanFacts.of(plan.to_json(), None, plan.describe())
-    assert facts.nickname == nickname(plan) == "base@0.4+DC0/P3@20"
+    assert facts.nickname == nickname(plan) == "base@0.4+DC0/P3@20~trailing"
     assert facts.networks == ("base", "teacher") and facts.spacing == "trailing" and not facts.plain
     alone = PlanFacts.of(InheritancePlan(SD15, 20).with_cast("m2").to_json())
     assert alone.nickname == "m2+plain@20" and alone.networks == ("m2",) and not alone.plain
     for hostile in (3, "a b", {}, ["m2"]):
         broken = PlanFacts.of(plan.to_json() | {"cast": hostile, "spacing": hostile})
-        assert broken.networks == (broken.spacing,) == ("other",) and broken.nickname == "DC0/P3@20"
+        assert broken.networks == (broken.spacing,) == ("other",) and broken.nickname == "DC0/P3@20~other"
 
 
 @pytest.mark.parametrize(

@@ -99,3 +99,11 @@ def test_names_of_a_database_are_text_in_the_chart() -> None:
     figure = front_figure([*ROWS, hostile], OBJECTIVES, "a study")
     texts = [text for trace in figure.data if trace.hovertext is not None for text in trace.hovertext]
     assert not any("<img" in text for text in texts)
+
+
+def test_students_are_a_series_of_their_own() -> None:
+    for name, networks, series in (("S1", ("base", "teacher"), "students"), ("m2+plain@20", ("m2",), "students"),
+                                   ("IN1/P5", ("teacher",), "A-SDM block")):  # fmt: skip
+        facts = PlanFacts("P2", networks=networks)
+        assert group_of(row(1, name, 1.0, 2.0, 3.0, origin="baseline", facts=facts)) == series
+        assert group_of(row(1, name, 1.0, 2.0, 3.0, origin="search", facts=facts)) == "searched"
