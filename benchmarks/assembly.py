@@ -24,7 +24,7 @@ from benchmarks.shared.assembly_figures import chart, ordering_rows, pooled, tab
 from benchmarks.shared.assembly_rows import CURVE, ORDERINGS, TEACHER_LABEL, Row, rows_of, tables_of
 from benchmarks.shared.measure import load, run
 from benchmarks.shared.report import options, write_figure, write_result
-from benchmarks.shared.students import TEACHER, Bench, has_experts, quick, student_options, with_experts
+from benchmarks.shared.students import TEACHER, Bench, Judged, has_experts, quick, student_options, with_experts
 from benchmarks.shared.work_folder import Ticker, digest
 from explorer.models.workload import vae_factor
 from explorer.networks.student import Student, block_of
@@ -60,7 +60,7 @@ class Assembly:
         steps = self.arguments.train_steps
         name = f"{row.key}-{steps}-s{seed}"
         student = Student.named(row.student, self.pipe.unet)
-        further = {}
+        further: dict[str, Any] = {}
         if row.experts:
             student = with_experts(student, row.experts, row.routing)
             further = {"first": row.first}
@@ -79,7 +79,7 @@ class Assembly:
 
     def difference(self, pair: tuple[str, str], seed: int) -> dict[str, Any]:
         """Scores of the first of a pair less those of the second, of one training seed."""
-        sides = []
+        sides: list[Judged] = []
         for label in pair:
             row = next((row for row in self.rows if row.label == label), None)
             sides.append((None, TEACHER) if row is None else self.student(row, seed))
@@ -176,7 +176,7 @@ def main() -> None:
     for note in found.notes:
         print(note, file=sys.stderr)
     ticker = Ticker(found.work)
-    path, figures = None, {}
+    path, figures = None, dict[str, Any]()
     for words, figures, samples in measure(arguments, found):
         ticker.tell(words)
         path = write_result(NAME, figures, samples, arguments, say=False)

@@ -50,14 +50,12 @@ class Row:
         return "-".join(parts + ([str(self.experts), self.routing, self.first] if self.experts else []))
 
 
-ASSEMBLED: tuple[tuple[str, Freeze], ...] = tuple(
-    (name, freeze) for name in ("M1", "M2", "M3") for freeze in ("deep", "none")
-)
+FREEZES: tuple[Freeze, ...] = ("deep", "none")
 MIXED: tuple[tuple[Routing, First], ...] = (("input", "student"), ("input", "teacher"), ("time", "student"))
 """Routings, the paper's and ours, with whose kernel the first expert has: the paper says both."""
 COMPACT = ("Base", "Small", "Tiny")
 TABLES: dict[str, tuple[Row, ...]] = {
-    "I": (Row("Base", "Base"), *(Row(name, "Base", freeze) for name, freeze in ASSEMBLED)),
+    "I": (Row("Base", "Base"), *(Row(name, "Base", freeze) for name in ("M1", "M2", "M3") for freeze in FREEZES)),
     "II": tuple(
         row
         for name in COMPACT

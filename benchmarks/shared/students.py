@@ -166,7 +166,7 @@ class Bench:
     @cached_property
     def references(self) -> dict[str, tuple[Any, Reference]]:
         """By extractor: the statistics that ship with the embedded model; the teacher's own pictures otherwise."""
-        found = {}
+        found: dict[str, tuple[Any, Reference]] = {}
         for name in self.extractors:
             extract = load_extractor(name, self.device)
             if self.arguments.model == EMOJI:
@@ -236,8 +236,9 @@ class Bench:
         plan = InheritancePlan(Architecture.of(self.pipe.unet), calls)
         taken: dict[str, list[float]] = {}
         with contextlib.ExitStack() as stack, torch.no_grad():
-            racers = {}
-            for name, student in {TEACHER: None, **students}.items():
+            racers: dict[str, Any] = {}
+            everyone: dict[str, Student | None] = {TEACHER: None, **students}
+            for name, student in everyone.items():
                 unet = twin(self.pipe).unet
                 own = plan if student is None else plan.with_cast("student")
                 given = None if student is None else {"student": student}

@@ -94,7 +94,7 @@ def choose_command(
         student_row(student, place) | _prediction(choices, student.removed, measured)
         for (student, place), measured in zip(listed, times, strict=True)
     ]
-    document = {
+    document: dict[str, Any] = {
         "model": model,
         "share": share,
         "least_share": choices.least,
