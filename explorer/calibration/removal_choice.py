@@ -44,12 +44,13 @@ class RemovalChoice:
 
     Args:
         cost: Of the UNet, from its profile.
-        squares: The error of each removal, see `removal_squares`.
+        squares: The error of each removal, see `removal_squares`. One that is not finite (an overflow in half precision)
+            is never chosen.
     """
 
     def __init__(self, cost: CostModel, squares: Mapping[Feature, float]) -> None:
         self.cost = cost
-        self.squares = dict(squares)
+        self.squares = {removal: square for removal, square in squares.items() if math.isfinite(square)}
         self._full = cost.step_seconds(Mask())
         self._masks = {removal: removal_of(cost.architecture, *removal) for removal in self.squares}
         self._saved = {removal: 1 - self.share(mask) for removal, mask in self._masks.items()}

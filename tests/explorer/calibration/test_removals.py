@@ -147,6 +147,16 @@ def test_named_students_are_rated_by_the_same_sums() -> None:
     assert found.error is not None and base.error is not None and found.error <= base.error
 
 
+def test_a_removal_that_overflows_is_not_chosen() -> None:
+    squares = dict.fromkeys(unit_removals(SD15), 1.0) | {
+        ("mid.attn", "bypass"): math.inf,
+        ("mid.attn", "zero"): math.nan,
+    }
+    choices = RemovalChoice(cost_of(SD15), squares)
+    found = choices.within(choices.least)
+    assert found.error is not None and "mid.attn" not in found.mask.forms and len(found.mask) >= len(SD15.units) - 1
+
+
 @pytest.mark.parametrize(
     ("share", "message"), [(0.0, "above 0"), (1.1, "at most 1"), (math.nan, "above 0"), (0.01, "removing every unit")]
 )
