@@ -44,8 +44,8 @@ class RemovalChoice:
 
     Args:
         cost: Of the UNet, from its profile.
-        squares: The error of each removal, see `removal_squares`. One that is not finite (an overflow in half precision)
-            is never chosen.
+        squares: The error of each removal, see `removal_squares`. One that is not finite (half precision overflows) is
+            never chosen.
     """
 
     def __init__(self, cost: CostModel, squares: Mapping[Feature, float]) -> None:
