@@ -47,7 +47,7 @@ class Assembly:
     @property
     def work(self) -> int:
         """Things that `measure` yields."""
-        return self.arguments.seeds * len(self.rows) + len(self._pairs()) + 1 + len(POINTS)
+        return self.arguments.seeds * len(self.rows) + len(self.pairs()) + 1 + len(self.curve_steps)
 
     def _plain(self, name: str, seed: int) -> Student:
         """The first distillation of a named student."""
@@ -71,7 +71,7 @@ class Assembly:
             student, name, steps, seed=seed + 1000, freeze=row.freeze, source=source, **further
         ), name  # fmt: skip
 
-    def _pairs(self) -> list[tuple[str, str]]:
+    def pairs(self) -> list[tuple[str, str]]:
         """The labels of the paper's orderings that are measured, the better one first."""
         known = {TEACHER_LABEL, *(row.label for row in self.rows)}
         pairs = [pair for ordering in ORDERINGS for pair in ordering.pairs]
@@ -92,18 +92,21 @@ class Assembly:
         key = digest({"rows": sorted(students), "rounds": rounds, "calls": self.arguments.calls})
         return dict(self.bench.work.get(f"times/{key}", lambda: self.bench.times(students, rounds)))
 
-    def curve(self, share: float) -> dict[str, Any]:
-        """Scores of the student of the curve after a share of one distillation."""
+    @property
+    def curve_steps(self) -> list[int]:
+        """Steps of a training after which the student of the curve is judged."""
+        return sorted({max(1, round(share * self.arguments.train_steps)) for share in POINTS})
+
+    def curve(self, step: int) -> dict[str, Any]:
+        """Scores of the student of the curve after a step of one distillation."""
         steps = self.arguments.train_steps
-        counts = [max(1, round(each * steps)) for each in POINTS]
         name = f"{CURVE}-curve-{steps}"
-        last = self.bench.distilled(
-            Student.named(CURVE, self.pipe.unet), name, steps, freeze="deep", snapshots=counts[:-1]
+        student = self.bench.distilled(
+            Student.named(CURVE, self.pipe.unet), name, steps, freeze="deep", snapshots=self.curve_steps[:-1]
         )
-        step = counts[POINTS.index(share)]
-        student = last if step == steps else Student.load(self.bench.snapshot(name, step))
-        scores = self.bench.scores(student, f"{name}-at-{step}")
-        return {"step": step} | {metric: value for metric, value in scores.items() if metric != "each"}
+        if step != steps:
+            student = Student.load(self.bench.snapshot(name, step))
+        return {"step": step} | _means(self.bench.scores(student, f"{name}-at-{step}"))
 
 
 def thinned_part(source: Student, student: Student) -> Student:
@@ -136,7 +139,7 @@ def measure(arguments: argparse.Namespace, found: Assembly) -> Iterator[tuple[st
             samples[row.label] = [each["each"] for each in scores[row.label]]
             yield f"{row.label}, seed {seed}", figures, samples
     differences: dict[tuple[str, str], dict[str, Any]] = {}
-    for pair in found._pairs():
+    for pair in found.pairs():
         each = [found.difference(pair, seed) for seed in seeds]
         differences[pair] = {metric: pooled([one[metric] for one in each]).to_json() for metric in each[0]}
         figures["orderings"] = ordering_rows(differences)
@@ -145,9 +148,9 @@ def measure(arguments: argparse.Namespace, found: Assembly) -> Iterator[tuple[st
     figures["times"] = {label: {name: each[name] for name in ("share", "seconds")} for label, each in measured.items()}
     samples["times"] = {label: each["samples"] for label, each in measured.items()}
     yield "times", figures, samples
-    for share in POINTS:
-        figures["curve"].append(found.curve(share))
-        yield f"{CURVE} after {share:.0%} of its steps", figures, samples
+    for step in found.curve_steps:
+        figures["curve"].append(found.curve(step))
+        yield f"{CURVE} after {step} steps", figures, samples
 
 
 def seed_means(scores: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -214,8 +214,8 @@ def table(figures: Mapping[str, Any]) -> str:
         "measured before against after": "measured latents before, against drift after",
     }  # fmt: skip
     for name, title in titles.items():
-        cells = " | ".join(cell(figures[name][kind]) for kind in ("spearman", "kendall", "pearson"))
-        lines.append(f"| {title} | {cells} |")
+        correlations = " | ".join(cell(figures[name][kind]) for kind in ("spearman", "kendall", "pearson"))
+        lines.append(f"| {title} | {correlations} |")
     lines += ["", "| units removed | measured over predicted |", "|---|---|"]
     lines += [f"| {size} | {value:.2f} |" for size, value in figures["measured over predicted by size"].items()]
     if figures["contests"]:

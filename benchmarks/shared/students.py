@@ -61,6 +61,9 @@ def student_options(parser: argparse.ArgumentParser, work: str) -> None:
     parser.add_argument("--train-steps", type=int, default=600, help="of a distillation")
     parser.add_argument("--train-batch", type=int, default=64, help="samples of a training step")
     parser.add_argument("--lr", type=float, default=1e-3, help="learning rate")
+    parser.add_argument(
+        "--workers", type=int, default=1, help="processes of a training on a CPU; needs OMP_NUM_THREADS=1"
+    )
     parser.add_argument("--calls", type=int, default=5, help="UNet evaluations of a timing")
     parser.add_argument("--work", type=Path, default=Path(work), help="where all of it is kept")
 
@@ -136,10 +139,16 @@ class Bench:
                     tensors = {key: value.detach().cpu() for key, value in training.average.values.items()}
                     student.trained_as(tensors, blocks).save(self.snapshot(name, training.step))
 
-            distill(
-                self.pipe, student, self.examples, folder, Budget(steps), settings, blocks=blocks, source=source,
-                on_step=keep, **further,
-            )  # fmt: skip
+            examples, threads = self.examples, torch.get_num_threads()
+            if self.arguments.workers > 1:
+                torch.set_num_threads(1)
+            try:
+                distill(
+                    self.pipe, student, examples, folder, Budget(steps), settings, blocks=blocks, source=source,
+                    workers=self.arguments.workers, on_step=keep, **further,
+                )  # fmt: skip
+            finally:
+                torch.set_num_threads(threads)
         shutil.rmtree(folder / "checkpoint", ignore_errors=True)  # large, and of no further use
         return Student.load(folder)
 
@@ -206,7 +215,6 @@ class Bench:
     def difference(self, ours: Judged, theirs: Judged) -> dict[str, Any]:
         """Scores of one network less those of another, on the same prompts and seeds, with intervals of the
         differences."""
-
         first, second = self.scores(*ours)["each"], self.scores(*theirs)["each"]
 
         def made() -> dict[str, Any]:
