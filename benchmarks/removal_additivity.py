@@ -16,7 +16,7 @@ import argparse
 import random
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -109,10 +109,12 @@ class Additivity:
 
         return {(unit, form): square for unit, form, square in self.work.get("removals", made)}
 
-    def _final(self, mask: Mask) -> torch.Tensor:
-        """Final latents of the first judged prompts under a removal."""
+    def _final(self, mask: Mask | None = None) -> torch.Tensor:
+        """Final latents of the first judged prompts, under a removal or the teacher's own."""
         pipe = twin(self.pipe)
-        plan = InheritancePlan(self.architecture, self.arguments.steps, (mask,), Every())
+        plan = InheritancePlan(self.architecture, self.arguments.steps)
+        if mask is not None:
+            plan = replace(plan, masks=(mask,), schedule=Every())
         prompts = self.bench.judged[: min(LATENTS, self.arguments.pictures)]
         how: dict[str, Any] = {"seed": 0, "steps": self.arguments.steps, "guidance": self.bench.guidance}
         with torch.no_grad(), inherit(pipe, plan):
@@ -123,7 +125,7 @@ class Additivity:
 
         def made() -> float:
             if self._latents is None:
-                self._latents = self._final(Mask())
+                self._latents = self._final()
             moved = self._final(self.drawn[number].mask) - self._latents
             return float((moved.square().mean() / self._latents.square().mean()).sqrt())
 
