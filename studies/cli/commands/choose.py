@@ -82,6 +82,10 @@ def choose_command(
             profile = measured_profile(store, pipe, model, workload, steps=SearchConfig.steps, on_progress=show)
         choices = _choices(pipe, model, profile, store)
         best = choices.within(share)
+        if folder is not None and not best.mask:
+            raise ModelError(
+                f"nothing has to be removed for a share of {share:g}; give a smaller one, or leave out --out."
+            )
         chosen = Student.removing(pipe.unet, best.mask.forms, name=f"chosen{100 * share:g}")
         listed: list[tuple[Student, Path | None]] = [(chosen, None), *known_students(pipe.unet, folders)]
         for student, place in listed:

@@ -92,3 +92,5 @@ def test_a_share_that_cannot_be_reached_names_the_least(
     monkeypatch.setattr("studies.predicting.calibration.removals_of_weights", lambda *_: squares)
     assert choose(model, storage, "--choose", "0.01", "--out", str(tmp_path / "none")) == 1
     assert "removing every unit leaves 0." in capsys.readouterr().err and not (tmp_path / "none").exists()
+    assert choose(model, storage, "--choose", "1", "--out", str(tmp_path / "none")) == 1
+    assert "nothing has to be removed" in capsys.readouterr().err and not (tmp_path / "none").exists()
