@@ -65,7 +65,9 @@ ROOMS: dict[str, Room] = {
     ),
     "dashboard": Room("the Streamlit app", imports=("studies", "search_spaces", "explorer")),
     "recipe": Room("how the embedded model was trained", imports=("training", "explorer")),
-    "benchmarks": Room("figures of the docs", imports=("recipe", "dashboard", "studies", "search_spaces", "explorer")),
+    "benchmarks": Room(
+        "figures of the docs", imports=("recipe", "training", "dashboard", "studies", "search_spaces", "explorer")
+    ),
 }
 
 

@@ -1,4 +1,4 @@
-"""Rank correlations with bootstrap intervals over the plans that are ranked."""
+"""Correlations with bootstrap intervals over what is ranked."""
 
 from __future__ import annotations
 
@@ -35,7 +35,16 @@ def spearman(ours: Array, theirs: Array) -> float:
     return float(np.corrcoef(first, second)[0, 1])
 
 
+def pearson(ours: Array, theirs: Array) -> float:
+    """Pearson's correlation of (n,) and (n,); NaN where one of them is constant."""
+    if np.ptp(ours) == 0 or np.ptp(theirs) == 0:
+        return float("nan")
+    return float(np.corrcoef(ours, theirs)[0, 1])
+
+
 KINDS: dict[str, Callable[[Array, Array], float]] = {"kendall": kendall, "spearman": spearman}
+"""Those of ranks."""
+CORRELATIONS = KINDS | {"pearson": pearson}
 
 
 def correlate(ours: Array, theirs: Array, kind: str = "kendall") -> Estimate | None:
@@ -43,8 +52,9 @@ def correlate(ours: Array, theirs: Array, kind: str = "kendall") -> Estimate | N
     constant. A plan that a resample holds twice is tied with itself on both sides, which tau-b leaves out."""
     if len(ours) < LEAST:
         return None
-    value = KINDS[kind](ours, theirs)
-    draws = np.array([KINDS[kind](ours[rows], theirs[rows]) for rows in resample(len(ours), RESAMPLES)])
+    measure = CORRELATIONS[kind]
+    value = measure(ours, theirs)
+    draws = np.array([measure(ours[rows], theirs[rows]) for rows in resample(len(ours), RESAMPLES)])
     draws = draws[np.isfinite(draws)]
     if not np.isfinite(value) or not len(draws):
         return None

@@ -1,8 +1,8 @@
 """What goes wrong at one step when it inherits, and what that does to the final latents: measured on whole runs.
 
 Every number here is of an un-accelerated run in which a single step inherits: the guided prediction's error by mask,
-step, age (evaluations since the features were extracted) and rule; the same for each node alone, copied; and how far
-the final latents move when one step's prediction is wrong.
+step, age (evaluations since the features were extracted) and rule; the same for each node alone, copied, and for each
+unit alone, removed; and how far the final latents move when one step's prediction is wrong.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from explorer.devices import clock_for
 from explorer.models.pictures import run
 from explorer.models.prompts import Prompt
 from explorer.models.workload import is_guided
+from explorer.networks.removals import removal_of, unit_removals
 from explorer.plans.rules import rule_type, searched_rules
 from explorer.plans.strategies import STRATEGIES
 from explorer.runtime.combining import combine
@@ -38,7 +39,9 @@ NODE_AGE = 2
 
 @dataclass(frozen=True)
 class Design:
-    """What is measured. steps: the evaluations at which a run inherits; masks by name; nodes: features one by one."""
+    """What is measured. steps: the evaluations at which a run inherits; masks by name; nodes: features one by one;
+    removals: units one by one, with the form in which each is removed. Calibrations of older versions have none.
+    """
 
     evaluations: int
     steps: tuple[int, ...]
@@ -46,6 +49,7 @@ class Design:
     nodes: tuple[Feature, ...]
     ages: tuple[int, ...] = AGES
     rules: tuple[str, ...] = field(default_factory=searched_rules)
+    removals: tuple[Feature, ...] = ()
 
     @classmethod
     def of(
@@ -63,7 +67,13 @@ class Design:
             (node.name, "residual" if node.is_unit else "output") for node in architecture.nodes[:-1]
         ]
         usable = tuple(f for f in nodes if liveness(architecture, Mask((f,))).depends_on_sample)
-        return cls(evaluations, tuple(steps), masks, usable, tuple(a for a in AGES if a < evaluations))
+        ages = tuple(a for a in AGES if a < evaluations)
+        return cls(evaluations, tuple(steps), masks, usable, ages, removals=tuple(unit_removals(architecture)))
+
+    @property
+    def removal_steps(self) -> tuple[int, ...]:
+        """Where units are removed: every second step and the last, as a removal acts at all of them."""
+        return self.steps[::-2][::-1] if self.removals else ()
 
     def sources(self, step: int, age: int, rule: str) -> tuple[int, ...]:
         """The extract steps of a rule at this age, ascending; empty where the run has not so many behind it."""
@@ -77,17 +87,20 @@ class Design:
             bool(self.sources(step, age, rule)) for step in self.steps for age in self.ages for rule in self.rules
         )
         effects = sum(self.evaluations - step - 1 for step in self.steps)
-        return self.evaluations + grid * len(self.masks) + len(self.steps) * len(self.nodes) + effects
+        single = len(self.steps) * len(self.nodes) + len(self.removal_steps) * len(self.removals)
+        return self.evaluations + grid * len(self.masks) + single + effects
 
 
 @dataclass(frozen=True)
 class StepErrors:
-    """Mean squares over `pictures` pictures, in the order of the design; M masks, S steps, A ages, R rules, F nodes.
+    """Mean squares over `pictures` pictures, in the order of the design; M masks, S steps, A ages, R rules, F nodes, Q
+    removals, P of the steps.
 
     masks: (M, S, A, R), of the guided prediction's error; NaN where the run has too few steps behind it. nodes: (F, S),
     by copy at age 2 (1 at the first step). noise: (S,), of the guided prediction itself. wrong, moved: (S,), the error
     put into a step (the first mask, copied) and what it moved the final latents by. latents: of the final latents.
-    seconds: (M + 1,), median time of a call of each mask's variant, and last of a full step.
+    seconds: (M + 1,), median time of a call of each mask's variant, and last of a full step. removals: (Q, P), of the
+    guided prediction's error where one unit is removed.
     """
 
     masks: Array
@@ -98,6 +111,7 @@ class StepErrors:
     latents: Array
     seconds: Array
     pictures: int
+    removals: Array = field(default_factory=lambda: np.zeros((0, 0)))
 
     def joined(self, other: StepErrors) -> StepErrors:
         """The same over both sets of pictures."""
@@ -143,6 +157,7 @@ def measure_step_errors(
         latents=np.array(_mean_square(final)),
         seconds=np.array([np.median(times) if times else np.nan for times in watch.times]),
         pictures=len(prompts),
+        removals=watch.removals,
     )
 
 
@@ -157,6 +172,7 @@ class _Watch:
         shape = (len(design.masks), len(design.steps), len(design.ages), len(design.rules))
         self.masks = np.full(shape, np.nan)
         self.nodes = np.full((len(design.nodes), len(design.steps)), np.nan)
+        self.removals = np.full((len(design.removals), len(design.removal_steps)), np.nan)
         self.noise, self.wrong = np.zeros(len(design.steps)), np.zeros(len(design.steps))
         self.times: list[list[float]] = [[] for _ in range(len(design.masks) + 1)]
         self.predictions: list[Tensor] = []
@@ -205,6 +221,12 @@ class _Watch:
             inherited = {feature: self.held[step - age][feature]}
             self.nodes[k, s] = self._error(self._variant(Mask((feature,)))(sample, at, inherited)[0], target)
             self.done(1)
+        if step in design.removal_steps:
+            for q, removal in enumerate(design.removals):
+                variant = self._variant(removal_of(self.probe.program.architecture, *removal))
+                error = self._error(variant(sample, at, {})[0], target)
+                self.removals[q, design.removal_steps.index(step)] = error
+                self.done(1)
         for m, mask in enumerate(design.masks.values()):
             variant = self._variant(mask)
             for a, age in enumerate(design.ages):

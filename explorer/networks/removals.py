@@ -1,10 +1,11 @@
-"""The removals that have names: BK-SDM's (arXiv 2305.15798) and A-SDM's (arXiv 2406.00210, Sec. IV-A)."""
+"""What a student may lack: single units, and the removals that have names, BK-SDM's (arXiv 2305.15798) and A-SDM's
+(arXiv 2406.00210, Sec. IV-A)."""
 
 from __future__ import annotations
 
 from explorer.errors import ModelError
 from explorer.unet.architecture import Architecture
-from explorer.unet.mask import Mask
+from explorer.unet.mask import REMOVALS, Feature, Form, Mask
 
 NAMED = ("Base", "Small", "Tiny", "M1", "M2", "M3")
 """Names of students. The last ones also tell how many levels are thinned."""
@@ -46,3 +47,18 @@ def named_removal(name: str, architecture: Architecture) -> Mask:
         deepest = {f"dn{levels - 1}", "up0"}
         gone |= {node.name for node in architecture.nodes if node.block in deepest} | {f"dn{levels - 2}.down"}
     return Mask.of(gone, "bypass")
+
+
+def removal_of(architecture: Architecture, unit: str, form: Form) -> Mask:
+    """The mask that removes one unit. A bypassed ResUnit of an up block takes its `cat` with it, as it would read more
+    channels otherwise."""
+    inputs = architecture.by_name[unit].inputs if form == "bypass" else ()
+    cats = [name for name in inputs if name in architecture.by_name and architecture.by_name[name].kind == "cat"]
+    return Mask.of((unit, *cats), form)
+
+
+def unit_removals(architecture: Architecture) -> dict[Feature, Mask]:
+    """Every valid removal of one unit, by the unit and the form: `zero` everywhere, `bypass` where the unit's input and
+    output have one shape."""
+    found = {(unit, form): removal_of(architecture, unit, form) for unit in architecture.units for form in REMOVALS}
+    return {removal: mask for removal, mask in found.items() if mask.misfit(architecture) is None}

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from explorer.bootstrap import centred_interval, resample_groups
+from explorer.bootstrap import centred_interval, resample, resample_groups
 from explorer.errors import ScoreError
 from explorer.estimate import Estimate
 from explorer.quality.registry import METRICS
@@ -176,6 +176,29 @@ def paired_estimate(
         nuclear = float(np.linalg.svd(_centre(c) / (drawn - 1), compute_uv=False).sum())
         replicates.append(gap + traces - 2 * nuclear)
     return centred_interval(value, np.array(replicates), count, floor=0.0)
+
+
+def difference_estimate(
+    features: Array, other: Array, mean: Array, covariance: Array, resamples: int | None = None, seed: int = 0
+) -> Estimate:
+    """How much further `features` (N, d) are from a fixed reference than `other` (N, d), whose rows belong to the same
+    prompts and seeds.
+
+    Both are resampled by the same rows, so what the pairs share does not widen the interval.
+    """
+    if features.shape != other.shape:
+        raise ScoreError(
+            f"A difference of Frechet distances needs as many pictures on both sides; {len(features)} and "
+            f"{len(other)} were given."
+        )
+    count, dimensions = features.shape
+    statistics(features[:MINIMUM])
+    kind = _by_covariance if dimensions < count else _by_gram
+    first, second = (kind(side, mean, covariance) for side in (features, other))
+    everything = np.arange(count)
+    value = max(0.0, first(everything)) - max(0.0, second(everything))
+    draws = [first(rows) - second(rows) for rows in resample(count, _replicates(count, dimensions, resamples), seed)]
+    return centred_interval(value, np.array(draws), count)
 
 
 def of_set(features: Features, reference: Reference | None, groups: Groups | None) -> Estimate:

@@ -79,18 +79,38 @@ def profile(
 def students(
     folders: Annotated[list[Path] | None, typer.Argument(help="Folders of distilled students.")] = None,
     model: Model = SearchConfig.model,
+    share: Annotated[
+        float | None,
+        typer.Option(
+            "--choose",
+            metavar="SHARE",
+            help="Choose the units to remove by least predicted error at this share of the UNet's measured time.",
+        ),
+    ] = None,
+    folder: Annotated[Path | None, typer.Option("--out", help="Folder for the chosen student, not distilled.")] = None,
+    device: Device = SearchConfig.device,
+    storage: Storage = SearchConfig.storage,
     as_json: Json = False,
 ) -> None:
-    """Smaller networks that a model's UNet can become: what each lacks, its parameters and MACs."""
-    from studies.cli.commands.distill import students_command
+    """Smaller networks that a model's UNet can become: what each lacks, its parameters and MACs. With --choose also
+    one whose parts are chosen by measurement."""
+    if share is None and folder is None:
+        from studies.cli.commands.distill import students_command
 
-    students_command(model, folders or [], as_json)
+        students_command(model, folders or [], as_json)
+        return
+    from studies.cli.commands.choose import choose_command
+
+    choose_command(model, share, folders=folders or [], folder=folder, device=device, storage=storage, as_json=as_json)
 
 
 @commands.command()
 def distill(
     student: Annotated[
-        str, typer.Argument(help="Base, Small, Tiny, M1, M2, M3, or removed parts ('dn0.l1-- up3.l1--').")
+        str,
+        typer.Argument(
+            help="Base, Small, Tiny, M1, M2, M3, removed parts ('dn0.l1-- up3.l1--'), or a student's folder."
+        ),
     ],
     folder: Annotated[Path, typer.Option("--out", help="Folder for the student. The same command resumes there.")],
     model: Model = SearchConfig.model,

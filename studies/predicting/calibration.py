@@ -62,6 +62,12 @@ class Calibration:
         """(nodes, steps) of the relative error where one node alone is copied at age 2 (`design.nodes`)."""
         return np.sqrt(self.errors.nodes / self.errors.noise[None, :])
 
+    def removal_map(self) -> NDArray[np.float64]:
+        """(removals, steps) of the relative error where one unit is removed. Its axes are `design.removals` and
+        `design.removal_steps`; empty in a calibration of an older version."""
+        places = [self.design.steps.index(step) for step in self.design.removal_steps]
+        return np.sqrt(self.errors.removals / self.errors.noise[None, places])
+
     def effects(self) -> NDArray[np.float64]:
         """(steps,): how far the final latents move for a unit of error in the guided prediction of a step."""
         return np.sqrt(self.errors.moved / self.errors.wrong)
@@ -210,6 +216,20 @@ def load(store: Store, study: StudyRecord, *, with_moments: bool = True) -> Cali
     return _joined(first, {name: found[name] for name in names}, so_far.seconds)
 
 
+def removals_of_weights(store: Store, weights: str) -> dict[Feature, float]:
+    """`removal_squares` from the newest calibration of a UNet with these weights; empty where there is none that is
+    complete, readable and has removals."""
+    from explorer.calibration.removal_errors import removal_squares
+
+    for study in reversed(store.studies()):
+        if study.settings.extra.get("weights") == weights:
+            with suppress(StudyError):
+                made = load(store, study, with_moments=False)
+                if made is not None and (squares := removal_squares(made.design, made.errors)):
+                    return squares
+    return {}
+
+
 def _joined(first: Part, wanted: Mapping[str, Part], seconds: float) -> Calibration:
     from explorer.calibration.step_errors import StepErrors
 
@@ -261,6 +281,7 @@ def design_json(design: Design) -> dict[str, Any]:
         "nodes": [list(feature) for feature in design.nodes],
         "ages": list(design.ages),
         "rules": list(design.rules),
+        "removals": [list(removal) for removal in design.removals],
     }
 
 
@@ -274,4 +295,5 @@ def design_of(data: Mapping[str, Any]) -> Design:
         nodes=tuple((name, form) for name, form in data["nodes"]),
         ages=tuple(data["ages"]),
         rules=tuple(data["rules"]),
+        removals=tuple((unit, form) for unit, form in data.get("removals", ())),
     )

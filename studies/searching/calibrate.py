@@ -60,7 +60,7 @@ def calibrate(
     seconds: float | None = None,
 ) -> Calibration:
     """The study's calibration; what of it exists is not made again. One that was begun goes on with the parts that it
-    was begun with, so one of before a kind of part existed is whole without that kind.
+    was begun with, and by their design, so one of before a kind of part or of error existed is whole without it.
 
     pictures: prompts of the study that are run, its last ones, with seeds of their own. points: evaluations of a run
     at which errors are measured. None: as in what exists, otherwise 4 (or all prompts) and 8. Features are read, and
@@ -96,11 +96,10 @@ def calibrate(
             "of a run; leave out --pictures and --points to use it, or give --again to make it anew."
         )
     begun_with: list[str] | None = next((part.facts["parts"] for part in standing.values()), None)
-    tasks = [
-        task
-        for task in _tasks(session, lambda: calibration.parts(store, study), pictures, points)
-        if begun_with is None or task.part in begun_with
-    ]
+    known = next((part.facts["design"] for part in standing.values() if "design" in part.facts), None)
+    design = None if known is None else calibration.design_of(known)
+    every = _tasks(session, lambda: calibration.parts(store, study), pictures, points, design)
+    tasks = [task for task in every if begun_with is None or task.part in begun_with]
     names = [task.part for task in tasks]
     started, begun = time.monotonic(), sum(task.work for task in tasks if task.part in standing)
     done, total = begun, sum(task.work for task in tasks)
@@ -151,14 +150,19 @@ def work(session: Session) -> int:
 
 
 def _tasks(
-    session: Session, stored: Callable[[], Mapping[str, calibration.Part]], pictures: int, points: int
+    session: Session,
+    stored: Callable[[], Mapping[str, calibration.Part]],
+    pictures: int,
+    points: int,
+    design: Design | None = None,
 ) -> Iterator[_Task]:
-    """stored: gives the parts that stand when a task is made."""
+    """stored: gives the parts that exist when a task is made. design: of the errors that exist; None where there are
+    none."""
     evaluator, settings = session.evaluator, session.settings
     pipe, prompts = evaluator.pipe, evaluator.prompts[-pictures:]
     how: dict[str, Any] = {"guidance": evaluator.guidance, "size": evaluator.size}
     evaluations = evaluations_of(pipe.scheduler, settings.steps)
-    design = Design.of(session.architecture, evaluations, count=points)
+    design = design or Design.of(session.architecture, evaluations, count=points)
     if not design.steps:
         raise StudyError(f"a run of {evaluations} evaluation has no step that could inherit; give more --steps.")
     batches = [(start, prompts[start : start + BATCH]) for start in range(0, pictures, BATCH)]

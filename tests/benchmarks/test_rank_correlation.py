@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 from scipy.stats import kendalltau, spearmanr
 
-from benchmarks.shared.rank_correlation import KINDS, cell, correlate, difference, document, kendall, spearman
+from benchmarks.shared.rank_correlation import CORRELATIONS, cell, correlate, difference, document, kendall, spearman
 
 ORDER = np.arange(12.0)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", CORRELATIONS)
 def test_the_same_order_is_one_and_the_reverse_minus_one(kind: str) -> None:
-    for values, wanted in ((ORDER**3, 1.0), (-ORDER, -1.0)):
+    for values, wanted in ((ORDER if kind == "pearson" else ORDER**3, 1.0), (-ORDER, -1.0)):
         found = correlate(ORDER, values, kind)
         assert found is not None
         assert (found.value, found.low, found.high) == pytest.approx((wanted, wanted, wanted))

@@ -94,6 +94,11 @@ def document(study: StudyRecord, made: Calibration) -> dict[str, Any]:
             mask: {rule: _numbers(made.error_map(mask, rule)) for rule in design.rules} for mask in design.masks
         },
         "nodes": {name: _numbers(row) for (name, _), row in zip(design.nodes, made.node_map(), strict=True)},
+        "removal_steps": list(design.removal_steps),
+        "removals": [
+            {"unit": unit, "form": form, "errors": _numbers(row)}
+            for (unit, form), row in zip(design.removals, made.removal_map(), strict=True)
+        ],
         "effects": _numbers(made.effects()),
         "time_shares": {mask: float(errors.seconds[m] / errors.seconds[-1]) for m, mask in enumerate(design.masks)},
         "step_seconds": float(errors.seconds[-1]),

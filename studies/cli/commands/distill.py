@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, get_args
@@ -221,18 +221,25 @@ def _part(text: str) -> tuple[float, float]:
 
 
 def student_of(what: str, unet: Any, part: tuple[float, float] = (0.0, 1.0)) -> Student:
-    """A named student, or one whose removed parts are written as a plan writes them (`dn0.l1-- up3.l1--`).
+    """A named student, one whose removed parts are written as a plan writes them (`dn0.l1-- up3.l1--`), or what the
+    student in a folder lacks; its weights are not taken.
 
     Raises:
         ModelError: For anything else.
     """
     from explorer.networks.removals import NAMED
-    from explorer.networks.student import Student
+    from explorer.networks.student import WHOLE_RUN, Student
+    from explorer.networks.student_files import DOCUMENT
     from explorer.plans.plan_text import mask_from_text
     from explorer.unet.architecture import Architecture
 
     if what.lower() in {name.lower() for name in NAMED}:
         student = Student.named(what, unet)
+    elif (Path(what) / DOCUMENT).is_file():
+        found = Student.load(what)
+        found.check_teacher(unet)
+        student = found.trained_as({}, ())
+        part = found.timesteps if part == WHOLE_RUN else part
     else:
         try:
             removed = mask_from_text(Architecture.of(unet), what)
@@ -240,8 +247,8 @@ def student_of(what: str, unet: Any, part: tuple[float, float] = (0.0, 1.0)) -> 
             raise ModelError(f"{what!r:.80} is no student: {error}") from error
         if not len(removed) or any(form not in ("zero", "bypass") for form in removed.forms.values()):
             raise ModelError(
-                f"{what!r:.80} is no student; give one of {', '.join(NAMED)}, or the parts to remove, such as "
-                "'dn0.l1-- up3.l1--'."
+                f"{what!r:.80} is no student; give one of {', '.join(NAMED)}, the parts to remove, such as "
+                "'dn0.l1-- up3.l1--', or a student's folder."
             )
         student = Student.removing(unet, removed.forms)
     return replace(student, timesteps=part)
@@ -250,33 +257,9 @@ def student_of(what: str, unet: Any, part: tuple[float, float] = (0.0, 1.0)) -> 
 def students_command(model: str, folders: Sequence[Path], as_json: bool) -> None:
     """The named students of a model and those in folders, with what they cost."""
     from explorer.models.loading import load_empty_unet
-    from explorer.networks.removals import NAMED
-    from explorer.networks.student import Student
 
     unet = load_empty_unet(model)
-    size = unet.config.sample_size
-    height, width = (size, size) if isinstance(size, int) else size
-    rows: list[dict[str, Any]] = []
-    places: list[str | Path] = [*NAMED, *folders]
-    for place in places:
-        try:
-            student = Student.named(place, unet) if isinstance(place, str) else Student.load(place)
-        except ModelError:
-            if isinstance(place, Path):
-                raise
-            continue  # a UNet of fewer levels has fewer named students
-        rows.append(
-            {
-                "name": student.name,
-                "removed": student.removed.forms,
-                "parameters": student.parameters,
-                "macs": student.macs(height, width),
-                "macs_share": student.macs_share(height, width),
-                "trained_blocks": list(student.trained),
-                "experts": None if student.experts is None else asdict(student.experts),
-                "weights": None if isinstance(place, str) else str(place),
-            }
-        )
+    rows = [student_row(student, place) for student, place in known_students(unet, folders)]
     if as_json:
         print_json(rows)
         return
@@ -287,3 +270,32 @@ def students_command(model: str, folders: Sequence[Path], as_json: bool) -> None
             f"{len(row['removed'])} nodes", "the teacher's" if row["weights"] is None else str(row["weights"]),
         )  # fmt: skip
     out().print(shown)
+
+
+def known_students(unet: Any, folders: Sequence[Path]) -> list[tuple[Student, Path | None]]:
+    """The named students that this UNet has, which are fewer where it has fewer levels, and those in folders with
+    their places."""
+    from explorer.networks.removals import NAMED
+    from explorer.networks.student import Student
+
+    found: list[tuple[Student, Path | None]] = []
+    for name in NAMED:
+        with suppress(ModelError):
+            found.append((Student.named(name, unet), None))
+    return found + [(Student.load(folder), folder) for folder in folders]
+
+
+def student_row(student: Student, weights: Path | None) -> dict[str, Any]:
+    """A student's part of `explorer students --json`. weights: its folder; None where they are the teacher's."""
+    size = student.config["sample_size"]
+    height, width = (size, size) if isinstance(size, int) else size
+    return {
+        "name": student.name,
+        "removed": student.removed.forms,
+        "parameters": student.parameters,
+        "macs": student.macs(height, width),
+        "macs_share": student.macs_share(height, width),
+        "trained_blocks": list(student.trained),
+        "experts": None if student.experts is None else asdict(student.experts),
+        "weights": None if weights is None else str(weights),
+    }

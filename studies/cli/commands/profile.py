@@ -58,7 +58,7 @@ def profile_command(
         pipe = load_pipeline(model, device=str(where), dtype=kind, variant=variant)
         workload = workload_of(pipe, device=str(where), dtype=kind, batch=batch, resolution=resolution, compile=mode)
         try:
-            with _progress(describe(where).name) as show:
+            with profiling_progress(describe(where).name) as show:
                 profile = measured_profile(
                     store, pipe, model, workload, steps=steps, rounds=rounds, again=again, on_progress=show
                 )
@@ -81,7 +81,7 @@ def _costs(pipe: Any, profile: Profile) -> Any:
 
 
 @contextmanager
-def _progress(device: str) -> Iterator[Callable[[ProfileProgress], None]]:
+def profiling_progress(device: str) -> Iterator[Callable[[ProfileProgress], None]]:
     """A line that is redrawn on a terminal, otherwise one at each tenth."""
     console = words()
     columns = (TextColumn("profiling {task.description}"), BarColumn(bar_width=24), TaskProgressColumn(),

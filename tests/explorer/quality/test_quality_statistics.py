@@ -111,6 +111,19 @@ def test_properties_of_the_frechet_distance(count: int, width: int, shift: float
     assert 0 <= found.low <= found.value <= found.high
 
 
+@pytest.mark.parametrize(("count", "width"), [(60, 8), (12, 40)])
+def test_a_difference_of_frechet_distances_is_of_the_same_pairs(count: int, width: int) -> None:
+    mean, cov = frechet.statistics(draw(500, width, 7))
+    one = draw(count, width, 8)
+    other = one + draw(count, width, 9, scale=0.05) + 0.5
+    found = frechet.difference_estimate(other, one, mean, cov, resamples=40)
+    both = [frechet.estimate(side, mean, cov, resamples=40) for side in (other, one)]
+    assert found.value == pytest.approx(both[0].value - both[1].value)
+    assert found.high - found.low < sum(each.high - each.low for each in both)
+    same = frechet.difference_estimate(one, one, mean, cov, resamples=5)
+    assert (same.value, same.low, same.high) == (0.0, 0.0, 0.0)
+
+
 def test_the_interval_of_a_frechet_distance_covers_what_other_samples_give() -> None:
     """The expected distance at this N lies inside in about 95 of 100 samples; a plain percentile interval misses it."""
     reference = draw(400, 16, 7)
@@ -239,6 +252,7 @@ def test_too_few_pictures_are_refused() -> None:
         lambda: frechet.estimate(one, *statistics),
         lambda: frechet.between(one, one),
         lambda: frechet.paired_estimate(many, many[:5]),
+        lambda: frechet.difference_estimate(many, many[:5], many[0], np.eye(many.shape[1])),
         lambda: kid.estimate(one, many),
         lambda: kid.estimate(many, one),
         lambda: kid.estimate(many, many[:5], paired=True),

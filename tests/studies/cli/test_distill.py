@@ -101,6 +101,7 @@ def test_parts_are_removed_as_a_plan_writes_them(model: str, prompts: str, tmp_p
         (("M9",), "is no student"),
         (("dn9.l1--",), "unknown unit"),
         (("dn1.l0.res--",), "would read"),
+        (("nowhere/m1",), "is no student"),
         (("M1", "--timesteps", "0.4"), "a part of the run such as"),
         (("M1", "--timesteps", "0.6..0.4"), "a part of the run such as"),
         (("M1", "--steps", "0"), "--steps must be positive"),

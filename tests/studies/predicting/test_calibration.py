@@ -18,9 +18,11 @@ import sqlalchemy as sa
 from explorer import InheritancePlan, PlanError, StudyError, inherit, strategy
 from explorer.calibration.fitting import Fitter
 from explorer.calibration.moments import collect_moments
+from explorer.calibration.removal_errors import removal_squares
 from explorer.calibration.step_errors import Design
 from explorer.estimate import Estimate
 from explorer.models.pictures import run as run_pipeline
+from explorer.networks.removals import unit_removals
 from explorer.plans.schedule import Every, Segments
 from explorer.unet.mask import Mask
 from studies import device_lock
@@ -28,7 +30,7 @@ from studies.cli import run
 from studies.config import SearchConfig
 from studies.metrics import PREDICTED
 from studies.predicting import calibration
-from studies.predicting.calibration import Calibration
+from studies.predicting.calibration import Calibration, removals_of_weights
 from studies.predicting.drift_model import DriftModel
 from studies.proposing.proposers.seeds import seeds
 from studies.results.summary import agreement
@@ -256,6 +258,29 @@ def test_a_calibration_of_one_step_count_stays_as_it_was(session: Session, calib
         assert plan.rule.name == rule and math.isfinite(predictor.drift(plan))
     whole = strategy("CO6/P2", steps=8, unet=session.architecture)
     assert predictor.drift(whole) == pytest.approx(session_model.drift(whole))
+
+
+def test_every_unit_is_removed_once_and_the_errors_are_found_by_the_weights(calibrated: Any, tmp_path: Path) -> None:
+    store, study, made = calibrated
+    weights = study.settings.extra["weights"]
+    assert made.design.removals == tuple(unit_removals(SD15)) and made.design.removal_steps == (8,)
+    assert np.isfinite(made.removal_map()).all() and (made.removal_map() > 0).all()
+    found = removals_of_weights(store, weights)
+    assert found == pytest.approx(removal_squares(made.design, made.errors)) and len(found) == 72
+    assert removals_of_weights(store, "another") == {}
+    with Store.open(tmp_path / "old.db") as other:  # as it was stored before units were removed
+        old = copy_of(store, study, other)
+        mine = tables.calibrations.c.part == "errors/0"
+        part = calibration.parts(store, study)["errors/0"]
+        design = {name: value for name, value in part.facts["design"].items() if name != "removals"}
+        arrays = {name: value for name, value in part.arrays.items() if name != "removals"}
+        with other.begin() as connection:
+            connection.execute(sa.delete(tables.calibrations).where(mine))
+        calibration.save_part(other, old, "errors/0", part.facts | {"design": design}, arrays, 1.0)
+        loaded = calibration.load(other, old)
+        assert loaded is not None and loaded.design.removals == () and loaded.removal_map().shape == (0, 0)
+        np.testing.assert_array_equal(loaded.errors.masks, made.errors.masks)
+        assert removals_of_weights(other, weights) == {}
 
 
 def test_the_screen_orders_what_is_plainly_ordered(session: Session, calibrated: Any) -> None:
