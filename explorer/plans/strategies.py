@@ -151,17 +151,20 @@ def deepcache_curve(steps: int) -> Curve:
 def strategy(
     name: str, *, mode: str = "P5†", steps: int = 50, unet: Any, rule: str = "copy", fit: Fit | None = None
 ) -> InheritancePlan:
-    """The plan of a named strategy for `unet` (a UNet, or an `Architecture`).
+    """The plan of a named strategy (A-SDM, arXiv 2406.00210, Sec. V; DeepCache, arXiv 2312.00858).
 
-    mode: `Pn`, `Pn†` (ASCII `Pnd`), or `N` for DeepCache's non-uniform schedule. rule: copy, forecast1, forecast2,
-    or fitted, which needs `fit`: what gives a plan its weights (`explorer.calibration.fitting.Fitter`, or
-    `explorer.calibration.fitting.fit` with a pipeline and prompts). `plain@n` gives the control: the un-accelerated
-    pipeline with n steps (mode and rule do not matter), and `plain@n/DPMSolverMultistep` under that scheduler.
-    A full spelling such as `DC0/P3+f2` or `DC0/P5+fit` is read too, and before any name a cast: `m2+DC0/P3`,
-    `base@0.4+plain@25` (see `InheritancePlan.with_cast`).
+    Args:
+        name: Such as `CO6` or `DC0`. `DC0/P3+f2` names mode and rule too. `plain@20` is the un-accelerated pipeline
+            with 20 steps and `plain@20/DPMSolverMultistep` the same under that scheduler; they ignore mode and rule.
+            A cast may come first: `m2+DC0/P3` (see `InheritancePlan.with_cast`).
+        mode: `Pn`, `Pn†` (or `Pnd`), or `N` for DeepCache's non-uniform schedule.
+        steps: The pipeline's `num_inference_steps`.
+        unet: The UNet, or its `Architecture`.
+        rule: `copy`, `forecast1`, `forecast2`, `fitted` or `fitted3`.
+        fit: Gives a plan the weights of a fitted rule, such as `explorer.calibration.fitting.Fitter`.
 
     Raises:
-        PlanError: for an unknown strategy, mode or rule, and for a fitted rule without `fit`.
+        PlanError: For an unknown strategy, mode or rule, and for a fitted rule without `fit`.
     """
     architecture = unet if isinstance(unet, Architecture) else Architecture.of(unet)
     cast, plus, played = name.partition("+")

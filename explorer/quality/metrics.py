@@ -1,4 +1,4 @@
-"""Names of metrics: what people ask for, and what each is called in truth."""
+"""Names of metrics: what users ask for, and the names under which scores are stored."""
 
 from __future__ import annotations
 
@@ -13,7 +13,12 @@ from explorer.quality.registry import METRICS, Direction, Metric
 
 @dataclass(frozen=True)
 class Objective:
-    """A metric under its true name, with Optuna's word for its direction."""
+    """A metric and its direction.
+
+    Attributes:
+        name: The true name, which says the extractor or CLIP model, such as `fd_emojiclip`.
+        direction: `minimize` or `maximize`.
+    """
 
     name: str
     direction: Direction
@@ -62,10 +67,18 @@ def least_pictures(name: str, extractor: str, clip_model: str | None = None) -> 
 
 
 def resolve(names: Sequence[str], extractor: str, clip_model: str | None = None) -> list[Objective]:
-    """The objectives that `names` stand for, under the names that tell the truth, in order. True names resolve to
-    themselves.
+    """Find the objectives of metric names, under their true names.
 
-    Raises ScoreError for an unknown metric, one that the extractor cannot give, and one that is named twice.
+    Args:
+        names: Names of `METRICS`, such as `fd`, or true names, such as `fd_emojiclip`.
+        extractor: One of `EXTRACTORS`.
+        clip_model: The CLIP model of the CLIP score. By default the extractor if it is one, else ViT-g-14.
+
+    Returns:
+        One objective for each name, in order.
+
+    Raises:
+        ScoreError: For an unknown metric, one that the extractor cannot give, and one that is named twice.
     """
     extractor, clip_model = _canonical(extractor, clip_model)
     objectives: list[Objective] = []

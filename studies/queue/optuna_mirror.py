@@ -19,9 +19,10 @@ from optuna.trial import FixedTrial, FrozenTrial, TrialState, create_trial
 
 from explorer.errors import ExplorerError
 from explorer.plans.plan import InheritancePlan
+from search_spaces.space import Space
 from studies.queue import finishing, heartbeats
 from studies.queue.queue import Claim
-from studies.scored import LATENCY, Space
+from studies.scored import LATENCY
 from studies.storage.store import Store, StudyRecord
 from studies.storage.tables import DONE, PARENTS, RUNNING, SCREENED, UNSTEADY, UNTIMED, plans
 

@@ -21,7 +21,8 @@ from sqlalchemy.engine import Connection
 
 from explorer.errors import ExplorerError, StudyError
 from explorer.plans.plan import InheritancePlan
-from studies.scored import LATENCY, Part, Space
+from search_spaces.space import Space
+from studies.scored import LATENCY, Part
 from studies.storage.facts import PlanFacts
 from studies.storage.store import Store, StudyRecord
 from studies.storage.tables import (
@@ -36,7 +37,17 @@ from studies.storage.tables import (
 
 @dataclass(frozen=True)
 class Counts:
-    """How many distinct plans of a study are in which state."""
+    """Numbers of distinct plans of a study, by state.
+
+    Attributes:
+        waiting: In the queue.
+        running: A worker has them.
+        done: Scored.
+        failed: Could not be scored.
+        untimed: Scored but for their latency.
+        screened: Dropped by a race.
+        unsteady: Scored, with timings that other work disturbed.
+    """
 
     waiting: int = 0
     running: int = 0
@@ -48,11 +59,12 @@ class Counts:
 
     @property
     def finished(self) -> int:
+        """Plans that are done, failed or screened."""
         return self.done + self.failed + self.screened
 
     @property
     def begun(self) -> int:
-        """Plans that count towards a total: finished, or some part of them measured or being measured."""
+        """Plans that count towards the study's total: finished, running, untimed or unsteady."""
         return self.finished + self.running + self.untimed + self.unsteady
 
 
@@ -105,7 +117,7 @@ def count(connection: Connection, study: StudyRecord) -> Counts:
 
 
 def counts(store: Store, study: StudyRecord) -> Counts:
-    """How many of the study's plans are in which state, now."""
+    """Count the study's plans by state."""
     return store.transact(lambda connection, _: count(connection, study))
 
 
@@ -142,10 +154,21 @@ def enqueue(
     evaluations: Callable[[InheritancePlan], int],
     origin: str = "baseline",
 ) -> int:
-    """Put plans first in the queue's order; returns how many were new. Doing it again changes nothing.
+    """Put plans into the queue. A plan that the study already has is not added again; its name becomes an alias.
 
-    A plan outside of the space is scored like any other, as the plan itself stands in the queue; the sampler only
-    learns nothing from it. Of two names for one plan the first is the name and the second an alias.
+    Args:
+        store: The open database.
+        study: The study.
+        candidates: The plans.
+        space: The study's space. A plan outside of it is scored too, but the sampler does not learn from it.
+        evaluations: Gives the UNet evaluations of a plan.
+        origin: Recorded with the plans, such as `baseline`.
+
+    Returns:
+        How many plans were new.
+
+    Raises:
+        StudyError: When the study was deleted or the storage cannot be written.
     """
     rows = []
     for plan in candidates:

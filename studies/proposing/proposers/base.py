@@ -10,11 +10,11 @@ import optuna
 
 from explorer.errors import ExplorerError, StudyError
 from explorer.plans.plan import InheritancePlan
-from search_spaces.space import BaseSpace, Setting
+from search_spaces.space import BaseSpace, Setting, Space
 from studies.proposing.proposers.record import Record
 from studies.queue import samplers
 from studies.queue.optuna_mirror import Mirror
-from studies.scored import Prediction, Space
+from studies.scored import Prediction
 from studies.storage.store import Store, StudyRecord
 
 Predictor = Callable[[InheritancePlan], Prediction]
