@@ -80,7 +80,7 @@ def wish(board: Board, study: int, paired: Paired | None) -> Choice | None:
         )  # fmt: skip
         sure = certain.toggle(
             "Be sure", key="wish-sure", persist_state="session",
-            help="Hold the worse end of each 95% interval against the limit, not the value.",
+            help="Compare the worse end of each 95% interval with the limit, instead of the value.",
         )  # fmt: skip
         try:
             found = choose(board.measured, template.wish(number), board.control, sure=sure, paired=paired)
