@@ -78,8 +78,8 @@ def chosen_trial() -> int | None:
         number = _number(asked)
         if number is None:
             raise StudyError(
-                f"the address asks for the trial {brief(asked, 40)!r}, which is not the number of a trial; choose a point "
-                "on the Front page."
+                f"the address asks for the trial {brief(asked, 40)!r}, which is not the number of a trial; choose a "
+                "point on the Front page."
             )
         choose_trial(number)
     number = st.session_state.get("trial")

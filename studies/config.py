@@ -84,7 +84,7 @@ def _compile_mode(value: Any) -> str:
 def _own_first(schedulers: tuple[str, ...]) -> tuple[str, ...]:
     if OWN not in schedulers:
         raise StudyError(
-            f"--schedulers must have {OWN} among its names, the pipeline's own, which every plan is held against; "
+            f"--schedulers must have {OWN} among its names, the pipeline's own, with which every plan is compared; "
             f"got {','.join(schedulers) or 'none'}."
         )
     try:
@@ -222,16 +222,16 @@ class SearchConfig:
         unset="the model's",
     )  # fmt: skip
     baselines: str = option(
-        "all", RUNS, "Plans that the study begins with: all (69 rows of Table V, DeepCache, encoder propagation and "
+        "all", RUNS, "Baselines to score first: all (69 rows of Table V, DeepCache, encoder propagation and "
         "controls), short (one mode of the 23) or none.", choices=BASELINES,
     )  # fmt: skip
     calibrate: bool | None = option(None, RUNS, "Calibrate first, which adds the rule fitted.", unset="where it pays")
     proposals: str = option(
-        AUTO, RUNS, "Who proposes plans: planned (needs a calibration), seeds or sampler; auto: planned in a "
+        AUTO, RUNS, "How plans are proposed: planned (needs a calibration), seeds or sampler; auto: planned in a "
         "calibrated study, otherwise seeds.", choices=(AUTO, *PROPOSALS), worker=True,
     )  # fmt: skip
     max_cache_mib: float | None = option(
-        None, SAMPLES, "Maximum MiB that the cached features of a plan take at once.",
+        None, SAMPLES, "Maximum MiB of the cached features of a plan.",
         bounds=POSITIVE, kept="max cache MiB",
     )  # fmt: skip
     max_variants: int | None = option(
@@ -251,7 +251,7 @@ class SearchConfig:
         choices=RACING, worker=True,
     )  # fmt: skip
     replay: int = option(
-        1024, RUNS, "MiB of UNet outputs kept on disk for plans that begin alike. 0: none.",
+        1024, RUNS, "MiB of UNet outputs kept on disk for plans with the same beginning. 0: none.",
         bounds={"ge": 0, "lt": LARGEST}, expected="a number of MiB, or 0 for none", worker=True,
     )  # fmt: skip
 
@@ -320,7 +320,7 @@ def check_place(config: SearchConfig) -> None:
     path = Path(config.model)
     if path.is_absolute() and not path.exists():
         raise StudyError(
-            f"the model of the study {config.study!r} is not at {config.model} any more; say where it is now with "
+            f"the model of the study {config.study!r} is not at {config.model} any more; give its new place with "
             "`explorer search --model PATH`."
         )
 
@@ -331,5 +331,5 @@ def _read(file: Path) -> dict[str, Any]:
     except OSError as error:
         raise StudyError(f"cannot read {file}: {error.strerror}; give a TOML file.") from error
     except (ValueError, RecursionError) as error:  # of the decoder, of the parser, or a number that is too long
-        raise StudyError(f"{file} is not a TOML file in UTF-8 ({brief(error, 160)}); correct it.") from error
+        raise StudyError(f"{file} is not valid TOML in UTF-8 ({brief(error, 160)}).") from error
     return {name.replace("-", "_"): value for name, value in data.items()}

@@ -49,8 +49,8 @@ def _boxes() -> tuple[str, int, bool]:
 
 def _words(view: str, gain: int) -> str:
     order = (
-        " The largest change comes first, by PSNR against the un-accelerated picture of the same prompt and seed: above "
-        "40 dB it is hardly visible, below 20 dB it is another picture."
+        " The largest change comes first, by PSNR against the un-accelerated picture of the same prompt and seed: "
+        "above 40 dB it is hardly visible, below 20 dB it is another picture."
     )
     if view == FLICKER:
         return "This plan's picture alternates with the un-accelerated one: what moves has changed." + order

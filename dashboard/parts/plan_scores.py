@@ -49,8 +49,8 @@ def show_scores(store: Store, study: StudyRecord, row: TrialRow, control: TrialR
     st.caption(
         "N counts pictures (of latency and speed-up: pairs of timings). Difference: this plan minus "
         "the un-accelerated pipeline, prompt by prompt for scores of single pictures (marked paired). Tied: the "
-        "difference's interval contains 0. Floor: the distance between two sets of real pictures at this N. Scores of a "
-        "search are slightly optimistic, because the best of many noisy values is chosen."
+        "difference's interval contains 0. Floor: the distance between two sets of real pictures at this N. Scores of "
+        "a search are slightly optimistic, because the best of many noisy values is chosen."
     )
 
 

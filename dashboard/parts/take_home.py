@@ -45,8 +45,8 @@ def take_home(study: StudyRecord, row: TrialRow, plan: InheritancePlan) -> None:
             icon=":material/download:", key="export",
         )  # fmt: skip
         st.caption(
-            "A zip file of what `explorer export` writes: the plan, its scores, a card, a script that measures it again "
-            "and a pipeline for diffusers."
+            "A zip file of what `explorer export` writes: the plan, its scores, a card, a script that measures it "
+            "again and a pipeline for diffusers."
         )
 
 

@@ -108,9 +108,7 @@ def effects_line(calibration: Calibration) -> go.Figure:
         )
     )  # fmt: skip
     style(figure, 320, showlegend=False)
-    figure.update_xaxes(
-        title_text="UNet evaluation with the error", range=[-0.5, calibration.design.evaluations - 0.5]
-    )
+    figure.update_xaxes(title_text="UNet evaluation with the error", range=[-0.5, calibration.design.evaluations - 0.5])
     return figure.update_yaxes(
         title_text="move of the final latents", ticksuffix="%", rangemode="tozero", zeroline=True,
         zerolinecolor=shown.grid,

@@ -169,8 +169,8 @@ def _times(found: Calibration) -> None:
         alt="Time of a step under each mask, as a share of a full step",
     )  # fmt: skip
     left.caption(
-        f"Median time of a step that inherits the mask, relative to a full step of {1e3 * full:.3g} ms. These times are "
-        "rough; the search measures plans separately."
+        f"Median time of a step that inherits the mask, relative to a full step of {1e3 * full:.3g} ms. These times "
+        "are rough; the search measures plans separately."
     )
     if found.plain:
         size = float(np.sqrt(errors.latents.flat[0]))

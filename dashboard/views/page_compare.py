@@ -113,9 +113,9 @@ def _scores(store: Store, study: StudyRecord, named: dict[str, TrialRow]) -> Non
         alt=f"The difference of each plan from {first} in every metric, with 95% intervals",
     )  # fmt: skip
     st.caption(
-        f"Each mark is a plan minus {first}, with its 95% interval, in the metric's unit. Blue, pointing up: measurably "
-        "better; red, pointing down: measurably worse; grey circles: tied, the interval contains 0. Scores of single "
-        "pictures are paired by prompt; others are treated as independent."
+        f"Each mark is a plan minus {first}, with its 95% interval, in the metric's unit. Blue, pointing up: "
+        "measurably better; red, pointing down: measurably worse; grey circles: tied, the interval contains 0. Scores "
+        "of single pictures are paired by prompt; others are treated as independent."
     )
     st.dataframe(
         compare_table(named, metrics, differences), hide_index=True, alt="The scores of the plans side by side"

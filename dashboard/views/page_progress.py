@@ -144,9 +144,7 @@ def _failures(rows: list[TrialRow]) -> None:
         "why": st.column_config.TextColumn(width="large"), "plans": st.column_config.NumberColumn(width="small"),
     }  # fmt: skip
     st.dataframe(table, hide_index=True, alt="Why plans failed", column_config=columns)
-    st.caption(
-        "Why plans failed, the most frequent reason first. A failed plan is not tried again."
-    )
+    st.caption("Why plans failed, the most frequent reason first. A failed plan is not tried again.")
 
 
 def failure_table(rows: list[TrialRow]) -> list[dict[str, Any]]:

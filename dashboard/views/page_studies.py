@@ -82,10 +82,10 @@ def page() -> None:
         },
     )  # fmt: skip
     st.caption(
-        "Tick a row to choose a study. Best speed-up: the fastest plan with every quality objective at least as good as "
-        "the worse end of the un-accelerated pipeline's 95% interval. Hypervolume: how much of the objectives' space "
-        "the front covers, from the first plan to the last; each study has its own scale. A worker is alive if its "
-        f"last heartbeat is less than {STALE_SECONDS:.0f} seconds old."
+        "Tick a row to choose a study. Best speed-up: the fastest plan with every quality objective at least as good "
+        "as the worse end of the un-accelerated pipeline's 95% interval. Hypervolume: how much of the objectives' "
+        "space the front covers, from the first plan to the last; each study has its own scale. A worker is alive if "
+        f"its last heartbeat is less than {STALE_SECONDS:.0f} seconds old."
     )
     _card(overviews[chosen])
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 SETTINGS, LATENCY = "settings.json", "latency.json"
 _BATCH = re.compile(r"values-(\d{6})\.safetensors")
-_REMEDY = "use --again to begin anew"
+_REMEDY = "use --again to start again"
 _APART: dict[str, Any] = {"batch": 1, "space": "", "sampler": {}}
 """Settings of a study that a certificate does not depend on."""
 _NONE = {"objectives": [{"name": "latency", "direction": "minimize"}]}
@@ -86,8 +86,8 @@ class CertificateData:
             different.append(("plan", standing_plan, plan))
         if different:
             raise StudyError(
-                f"the certificate begun in {self.folder.parent} measures something else "
-                f"({difference_words(different, 'it')}); give another --out, or --again to begin anew."
+                f"the certificate in {self.folder.parent} measures something else "
+                f"({difference_words(different, 'it')}); give another --out, or --again to start again."
             )
 
     def _settings(self) -> tuple[StudySettings, str]:

@@ -13,7 +13,7 @@ from studies.config import OPTIONS
 from studies.option import Declared, Group
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
-Batch = Annotated[int, typer.Option("--batch", help="Pictures at once; with guidance the UNet sees twice as many.")]
+Batch = Annotated[int, typer.Option("--batch", help="Pictures per call; with guidance the UNet's batch is twice this.")]
 
 
 def _parameter(of: Declared, unset: str | None = None) -> typer.models.OptionInfo:

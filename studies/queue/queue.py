@@ -108,7 +108,7 @@ def lock(connection: Connection, study: StudyRecord) -> None:
     """
     same = (studies.c.id == study.id, studies.c.created == study.created)
     if connection.execute(sa.select(studies.c.id).where(*same).with_for_update(key_share=True)).first() is None:
-        raise StudyError(f"the study {study.name!r} has been deleted while it was in use; begin it again, or leave it.")
+        raise StudyError(f"the study {study.name!r} was deleted while it was in use; start a new one.")
 
 
 def count(connection: Connection, study: StudyRecord) -> Counts:

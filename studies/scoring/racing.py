@@ -103,10 +103,10 @@ def no_look(count: int, batch: int) -> str | None:
     if any(rungs(count, batch)):
         return None
     if count <= FIRST:
-        return f"a race first looks after {FIRST} prompts, so with {count} every plan is scored whole"
+        return f"a race first checks after {FIRST} prompts, so with {count} every plan is scored completely"
     return (
-        f"a race looks after whole batches, so with --batch {batch} and {count} prompts every plan is scored whole; "
-        f"--batch {quarter(count)} would let it look"
+        f"a race checks after complete batches, so with --batch {batch} and {count} prompts every plan is scored "
+        f"completely; --batch {quarter(count)} would let it look"
     )
 
 

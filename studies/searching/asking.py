@@ -73,7 +73,7 @@ def _check_count(config: SearchConfig, extractor: str, prompts: PromptSet) -> No
         least = least_pictures(objective.name, extractor, config.clip_model)
         if len(prompts) < least:
             raise ScoreError(
-                f"{objective.name} needs at least {least} prompts, as fewer tell nothing, and {prompts.name} has "
+                f"{objective.name} needs at least {least} prompts, as fewer show nothing, and {prompts.name} has "
                 f"{len(prompts)}; give more, or --objectives latency,psnr, which few prompts tell apart."
             )
 

@@ -93,7 +93,7 @@ def calibrate(
     if before not in ({}, made_with):
         raise StudyError(
             f"the study {study.name!r} has a calibration of {before['pictures']} pictures at {before['points']} points "
-            "of a run; leave out --pictures and --points to use it, or give --again to make it anew."
+            "of a run; leave out --pictures and --points to use it, or give --again to make a new one."
         )
     begun_with: list[str] | None = next((part.facts["parts"] for part in standing.values()), None)
     tasks = [
@@ -111,7 +111,7 @@ def calibrate(
         if seconds is None or done == total or spent < seconds:
             return
         rest = f"; the rest takes about {(total - done) * spent / (done - begun):.0f} s" if done > begun else ""
-        raise OutOfTime(f"the calibration is not whole: {made} of {len(tasks)} parts are stored{rest}")
+        raise OutOfTime(f"the calibration is not complete: {made} of {len(tasks)} parts are stored{rest}")
 
     def report(more: int) -> None:
         nonlocal done

@@ -67,15 +67,15 @@ class Patience:
                 pause = min(2 * pause, LONGEST_PAUSE)
             else:
                 if gone_at is not None:
-                    _say(f"the storage is back after {time.monotonic() - gone_at:.0f} s; going on.")
+                    _say(f"the storage is back after {time.monotonic() - gone_at:.0f} s; continuing.")
                 return result
 
     def _pause(self, seconds: float, left: float, error: StorageGone) -> None:
         if left <= 0:
             self.over = True
             raise StudyError(
-                f"the storage did not come back in {self.seconds:.0f} s ({str(error).rstrip('.')}); what it recorded "
-                "stands: run the same command again to resume when it is back."
+                f"the storage did not come back in {self.seconds:.0f} s ({str(error).rstrip('.')}); what was recorded "
+                "is kept: run the same command again to resume when it is back."
             ) from error
         try:
             with released():

@@ -145,7 +145,7 @@ class Store:
         """
         if self._file is not None and sqlite.identity(self.url) != self._file:
             raise StudyError(
-                f"the storage {self.where} has been deleted or moved while it was in use; put it back, or name another "
+                f"the storage {self.where} was deleted or moved while it was in use; restore it, or name another "
                 "--storage, and run the command again."
             )
 
@@ -291,7 +291,7 @@ class Store:
         if not is_name(folder):  # a database may come from anybody, and files are written and deleted there
             raise StudyError(
                 f"the study {row.name!r} of {self.where} has {brief(folder, 60)!r} for the name of its folder, which "
-                "is none; name another --storage."
+                "is not allowed; name another --storage."
             )
         return StudyRecord(row.id, row.name, StudySettings.from_json(row.settings), row.created, folder)
 

@@ -66,7 +66,7 @@ def list_command(storage: str, as_json: bool) -> None:
             *(str(row[state]) for state in states), row["created"],
         )  # fmt: skip
     begin = command_line("search", storage=storage)
-    out().print(shown if rows else f"no study in {show_url(storage)}; begin one with `{begin}`.", soft_wrap=not rows)
+    out().print(shown if rows else f"no study in {show_url(storage)}; start one with `{begin}`.", soft_wrap=not rows)
 
 
 def show_command(
@@ -194,7 +194,7 @@ def print_front(store: Store, study: StudyRecord, *, in_full: bool = False) -> N
         console.print(f"fastest at no loss that these pictures show: {best[0].title}, {speed}", markup=False)
     volume = gain(rows, objectives)
     if volume is not None:
-        console.print(f"hypervolume of all plans over that of the baselines alone: {volume.ratio:.3f}")
+        console.print(f"hypervolume of all plans over that of the baselines: {volume.ratio:.3f}")
     drift = agreement(rows, objectives, shared_drift(store, study, rows, objectives))
     for what, found in (("drift", drift), ("cost", cost_agreement(rows))):
         if found is not None:

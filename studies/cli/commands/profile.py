@@ -63,8 +63,8 @@ def profile_command(
                     store, pipe, model, workload, steps=steps, rounds=rounds, again=again, on_progress=show
                 )
         except KeyboardInterrupt:
-            console.print("\ninterrupted; what was measured is kept, and the same command goes on with it (without "
-                          "--again).", markup=False)  # fmt: skip
+            kept = "interrupted; what was measured is kept. Resume with the same command (without --again)."
+            console.print(f"\n{kept}", markup=False)
             raise
     costs = _costs(pipe, profile)
     if as_json:

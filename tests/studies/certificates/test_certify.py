@@ -256,7 +256,7 @@ def test_the_command_says_what_is_spoilt(
 
 
 def test_a_page_whose_pictures_are_gone(certified: tuple[Path, dict[str, Any]]) -> None:
-    assert "was not kept" in page_html(certified[1], lambda number, run: None)
+    assert "was not stored" in page_html(certified[1], lambda number, run: None)
 
 
 def test_the_same_command_measures_nothing_again_and_a_larger_count_adds(

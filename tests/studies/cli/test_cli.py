@@ -228,7 +228,7 @@ BAD = {
     "too few prompts for kid": (["--prompt-count", "2", "--objectives", "latency,kid"], "kid_emojiclip needs at least"),
     "bad study name": (["--study", "../up"], "cannot name a study"),
     "no such file": (["none.toml"], "none.toml"),
-    "file of another kind": (["binary.txt"], "is not a TOML file"),
+    "file of another kind": (["binary.txt"], "is not valid TOML"),
     "unknown name in a file": (["odd.toml"], "unknown name 'stpes'"),
     "wrong type in a file": (["typed.toml"], "steps must be a int"),
 }

@@ -86,7 +86,7 @@ def test_a_time_too_short_for_the_baselines_says_what_fits(loaded: Session, caps
         if standing.done > 1:
             break
     assert standing.waiting > 0 and standing.done > 1
-    assert "note: at the pace so far about" in said and f"the time of {seconds} s is over" in said
+    assert "note: at the current pace about" in said and f"the time of {seconds} s is over" in said
     assert f"note: {standing.waiting} baselines are not scored; {standing.done - 1} fitted" in said
 
 
