@@ -39,7 +39,7 @@ def open_store() -> Store:
 
 
 def choose_study(names: list[str]) -> None:
-    """The study's box in the sidebar; the choice is kept over pages and stands in the address."""
+    """The study's box in the sidebar. The choice is kept over pages and in the address."""
     asked = st.session_state.get("study") or st.query_params.get("study")
     st.session_state["study"] = asked if asked in names else names[-1]
     st.sidebar.selectbox("Study", names[::-1], key="study", on_change=_forget_choices)

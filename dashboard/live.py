@@ -20,7 +20,7 @@ AT_ONCE = (STUDIES, PROGRESS)
 
 @st.fragment(run_every=SECONDS)
 def follow(page: str) -> None:
-    """page: the file of the page that is shown. To be called where the line shall stand, before the page runs."""
+    """page: the file of the page that is shown. Call it where the line belongs, before the page runs."""
     try:
         with open_store() as store:
             study = chosen_study(store)

@@ -45,7 +45,7 @@ class MaskGenome:
         self.levels = {level: _LEVELS[level](architecture, level, forms) for level in usable}
 
     def suggest(self, trial: BaseTrial, prefix: str) -> Mask:
-        """The mask under parameters that begin with `prefix`, repaired, without entries that nobody reads."""
+        """The mask of parameters that begin with `prefix`, repaired, without unread entries."""
         names = tuple(self.levels)
         level = names[0] if len(names) == 1 else trial.suggest_categorical(f"{prefix}.level", names)
         return repair(self.architecture, self.levels[level].suggest(trial, prefix)).effective(self.architecture)

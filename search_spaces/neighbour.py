@@ -1,4 +1,4 @@
-"""How a search goes on from the plans that already stand out: to a plan one move away."""
+"""The next plan of a search: one move away from a good one."""
 
 from __future__ import annotations
 

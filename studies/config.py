@@ -1,4 +1,4 @@
-"""What a search is asked to do: its options, each declared once, and a TOML file with the same names."""
+"""The options of a search, each declared once, and the TOML file with the same names."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def _resolution(value: Any) -> Any:
 
 
 def _whole_latents(size: Any) -> Any:
-    """Of Stable Diffusion, whose latents stand for 8 pixels; `latent_size` knows the model's own factor."""
+    """For Stable Diffusion, whose latents have 8 pixels a side; `latent_size` knows the model's own factor."""
     if size is not None and any(side > LARGEST_SIDE for side in size):
         raise StudyError(f"--resolution must be {LARGEST_SIDE} pixels a side at most, got {resolution_text(size)}.")
     if size is not None and any(side % 8 for side in size):
@@ -267,7 +267,7 @@ class SearchConfig:
 OPTIONS = declared(SearchConfig)
 """Every option by its name, in the order of the help."""
 WORKER = tuple(name for name, of in OPTIONS.items() if of.option.worker)
-"""The options that each process of a search is told."""
+"""The options that each process of a search gets."""
 BENCHED = ("model", "lora", "device", "dtype", "variant", "pairs", "steps", "guidance", "resolution", "compile")
 """What `explorer bench` takes, and an export's script gives it."""
 CERTIFIED = (
@@ -309,7 +309,7 @@ def make_config(given: Mapping[str, Any], file: Path | None = None, base: Search
 
 
 def absolute(value: str | None) -> str | None:
-    """A path that exists is stored whole, so that a study knows it from any folder; other names stay."""
+    """A path that exists becomes absolute, so that a study works from any folder; other names stay."""
     if value is None or not Path(value).exists() or value == "emoji":
         return value
     return str(Path(value).resolve())

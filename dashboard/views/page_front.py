@@ -83,7 +83,7 @@ def summary(study: StudyRecord, board: Board) -> str:
 
 
 def _quality(board: Board) -> list[str]:
-    """The study's quality objectives, then the other scores that stand."""
+    """The study's quality objectives, then the other scores."""
     names = [objective.name for objective in board.objectives if objective.name in board.columns]
     return of_pictures(dict.fromkeys([*names, *board.columns]))
 

@@ -45,7 +45,7 @@ def overview(store: Store, study: StudyRecord, now: float | None = None) -> Over
 
 
 def workers_alive(workers: list[WorkerRow], now: float) -> int:
-    """Workers that have not stopped and whose heart has beaten of late."""
+    """Workers that have not stopped and have a recent heartbeat."""
     return sum(worker.state == ALIVE and now - worker.heartbeat < STALE_SECONDS for worker in workers)
 
 

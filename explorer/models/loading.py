@@ -240,7 +240,7 @@ def unet_config(name: str) -> dict[str, Any]:
 
 
 def pixel_factor(name: str) -> int:
-    """Pixels that a latent's side stands for in a model's autoencoder: 8 for Stable Diffusion and `emoji`.
+    """Pixels per side of a latent in a model's autoencoder: 8 for Stable Diffusion and `emoji`.
 
     Raises:
         ModelError: as `load_pipeline`.

@@ -330,7 +330,7 @@ def features_read(plan: InheritancePlan) -> frozenset[Feature]:
 
 
 def resolve_run(plan: InheritancePlan, evaluations: int, start: int = 0) -> Run:
-    """Resolve `plan` for a run of `evaluations`, of which the first `start` are left out (img2img runs the tail)."""
+    """Resolve `plan` for a run of `evaluations` without the first `start` (img2img runs the tail)."""
     asked, networks = plan.resolve(evaluations, start), plan.networks(evaluations)[start:]
     live = {choice: liveness(plan.architecture, plan.mask(choice)) for choice in set(asked)}
     # An empty mask extracts.

@@ -73,7 +73,7 @@ def mask_from_text(architecture: Architecture, text: str) -> Mask:
 
 
 def _members(architecture: Architecture, name: str, form: Form) -> tuple[str, ...]:
-    """The nodes that a name stands for: the units of a block or layer, bypassed with their `cat` nodes; or itself."""
+    """The nodes of a name: the units of a block or layer (bypassed, with their `cat` nodes), or the node itself."""
     units = architecture.blocks.get(name) or architecture.layers.get(name)
     if units is None:
         return (name,)

@@ -30,9 +30,7 @@ def default_clip(extractor: str) -> str:
 
 
 def _true_name(metric: Metric, extractor: str, clip_model: str) -> str:
-    """The standard names alone mean Inception or the paper's CLIP model; every other carries what it was computed
-    with.
-    """
+    """A standard name means Inception or the paper's CLIP model; other names have their extractor or CLIP model."""
     if "features" in metric.inputs:
         return metric.standard if extractor == "inception" else f"{metric.family}_{slug(extractor)}"
     if "prompts" in metric.inputs and clip_model != PAPER:
@@ -41,7 +39,7 @@ def _true_name(metric: Metric, extractor: str, clip_model: str) -> str:
 
 
 def find_metric(name: str, extractor: str, clip_model: str) -> Metric:
-    """The metric that `name`, requested or true, stands for."""
+    """The metric of a name, requested or true."""
     metric = METRICS.get(name)
     if metric is None:
         matches = (each for each in METRICS.values() if _true_name(each, extractor, clip_model) == name)
@@ -62,7 +60,7 @@ def _canonical(extractor: str, clip_model: str | None) -> tuple[str, str]:
 
 
 def least_pictures(name: str, extractor: str, clip_model: str | None = None) -> int:
-    """Pictures below which the metric that `name`, requested or true, stands for tells plans apart by chance alone."""
+    """The number of pictures below which differences in a metric (requested or true name) are chance."""
     return find_metric(name, *_canonical(extractor, clip_model)).least
 
 

@@ -1,7 +1,7 @@
 """Attach a plan to a pipeline or a bare UNet, and take it off again.
 
 The stock `unet.forward` is replaced on the instance; weights, attention processors, adapters and the pipeline stay as
-they are. A run begins when a call comes from timesteps that were set anew (see `explorer.runtime.timesteps`).
+they are. A run begins when a call comes from newly set timesteps (see `explorer.runtime.timesteps`).
 """
 
 from __future__ import annotations
@@ -224,7 +224,7 @@ class Inheritance:
             warnings.warn(message, stacklevel=4)
 
     def _give_up_compiling(self, run: Running, error: CompileError) -> None:
-        """Go on eager from this evaluation, which extracts anew, where a fallback was allowed; otherwise raise."""
+        """Continue eager from this evaluation, which extracts, if a fallback is allowed; otherwise raise."""
         message = f"the compile mode {run.mode} cannot be had: {error}"
         if not self._fallback:
             raise CompileError(message) from error

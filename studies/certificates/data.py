@@ -102,7 +102,7 @@ class CertificateData:
             raise StudyError(f"{path} cannot be read ({error!r:.200}); {_REMEDY}.") from error
 
     def count(self) -> int:
-        """Pictures that are done: a whole number of batches, without gaps."""
+        """Pictures that are done: complete batches, without gaps."""
         return sum(length for _, length in self._batches())
 
     def _batches(self) -> list[tuple[Path, int]]:

@@ -233,8 +233,8 @@ def _prepare(folder: Path, plan: InheritancePlan, force: bool) -> None:
 
 
 def set_aside(folder: Path) -> Path | None:
-    """Move the export that stands in `folder` into a folder within, so that nobody takes it for another one; the new
-    place, None where there is no export. Other files stay. Raises StudyError when it cannot be moved."""
+    """Move the export in `folder` into a subfolder, so that it is not mistaken for a new one. Returns the new place;
+    None if there is no export. Other files stay. Raises StudyError when it cannot be moved."""
     if not (folder / PLAN_FILE).is_file():
         return None
     names = ("earlier", *(f"earlier-{number}" for number in range(2, 1000)))

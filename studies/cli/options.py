@@ -17,7 +17,7 @@ Batch = Annotated[int, typer.Option("--batch", help="Pictures per call; with gui
 
 
 def _parameter(of: Declared, unset: str | None = None) -> typer.models.OptionInfo:
-    """What Typer is told of an option. unset: what its help says instead of the default."""
+    """An option for Typer. unset: what its help says instead of the default."""
     flags = [of.flag]
     if of.type is bool:
         flags = [f"{of.flag}/--no-{of.flag.removeprefix('--')}"]

@@ -93,11 +93,11 @@ def show(
     ] = None,
     least: Annotated[
         list[str] | None,
-        typer.Option("--min", metavar="METRIC=X", help="The same with a minimum, such as psnr=30."),
+        typer.Option("--min", metavar="METRIC=X", help="The same with a minimum, such as psnr=30. Repeatable."),
     ] = None,
     most: Annotated[
         list[str] | None,
-        typer.Option("--max", metavar="METRIC=X", help="The same with a maximum, such as fd=20."),
+        typer.Option("--max", metavar="METRIC=X", help="The same with a maximum, such as fd=20. Repeatable."),
     ] = None,
     in_full: Annotated[bool, typer.Option("--words", help="Show plans in full instead of by nickname.")] = False,
     as_json: Json = False,

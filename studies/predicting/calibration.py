@@ -1,7 +1,7 @@
 """A study's calibration: what its un-accelerated runs tell of any plan. Read here, made by
 `studies.searching.calibrate`.
 
-It stands in the storage, in parts, so that every worker of the study has it and a killed calibration goes on.
+It is stored in parts, so that every worker of the study has it and a killed calibration resumes.
 """
 
 from __future__ import annotations

@@ -158,7 +158,7 @@ class Mirror:
         self.store.with_optuna(end)
 
     def reconcile(self) -> int:
-        """Settle the trials that gone workers left running: with their plan's values when it is done, as pruned
+        """Settle the trials that dead workers left running: with their plan's values when it is done, as pruned
         when it was screened out, otherwise as failed (the plan itself is in the queue again). Those of plans that wait
         for their latency go on. Returns how many were settled."""
         running = self.store.with_optuna(lambda: self.optuna.get_trials(deepcopy=False, states=(TrialState.RUNNING,)))

@@ -1,12 +1,12 @@
 """The queue of plans: enqueued, claimed by one worker, finished once.
 
 The queue is the table `explorer_plans`, not Optuna's waiting trials: a claim is one transaction on one row, so that
-two workers never score one plan, and a plan is never lost between two tables. The row's worker is the claim: whoever
-finishes must still hold it, so a worker that was taken for dead cannot record a plan that another one has since.
+two workers never score one plan, and a plan is never lost between two tables. The row's worker is the claim: a worker
+must still hold it to record the plan, so one that was taken for dead cannot.
 
-A worker on the study's device scores a plan whole. One on another device claims its quality alone; the plan then waits,
-`untimed`, for a worker on the study's device, which claims its latency. So does a plan whose timings were disturbed:
-`unsteady`, until a worker claims its latency again.
+A worker on the study's device scores a plan completely. One on another device claims only its quality; the plan is then
+`untimed` until a worker on the study's device claims its latency. A plan whose timings were disturbed is `unsteady`
+until a worker claims its latency again.
 """
 
 from __future__ import annotations

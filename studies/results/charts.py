@@ -49,7 +49,7 @@ def group_of(row: TrialRow) -> str:
 def front_figure(rows: list[TrialRow], objectives: tuple[Objective, ...], title: str) -> go.Figure:
     """Scored plans with 95% intervals, baselines labelled, the front of each panel drawn as a line.
 
-    The trial's number stands in each point's `customdata`. Raises StudyError when nothing has been scored.
+    Each point's `customdata` is the trial's number. Raises StudyError when nothing has been scored.
     """
     scored = [row for row in scored_rows(rows, objectives) if row.speedup is not None]
     quality = [objective for objective in objectives if objective.name not in SPEEDS]

@@ -14,8 +14,8 @@ from explorer.quality.scorer import Scorer, Scores
 from studies.device_lock import on_device
 
 KEPT_PICTURES = 16
-"""Pictures kept of a candidate: so many of the first prompts and half as many of those that drifted most. Of the
-un-accelerated run all are kept."""
+"""Stored pictures of a candidate: this many of the first prompts, and half as many of those that drifted most. Of the
+un-accelerated run all are stored."""
 
 
 class Sheet:

@@ -59,17 +59,16 @@ def calibrate(
     on_progress: Callable[[CalibrationProgress], None] | None = None,
     seconds: float | None = None,
 ) -> Calibration:
-    """The study's calibration; what of it exists is not made again. One that was begun goes on with the parts that it
-    was begun with, so one of before a kind of part existed is whole without that kind.
+    """Make the study's calibration; existing parts are kept. A calibration of an earlier version is complete without
+    kinds of parts that did not exist then.
 
-    pictures: prompts of the study that are run, its last ones, with seeds of their own. points: evaluations of a run
-    at which errors are measured. None: as in what exists, otherwise 4 (or all prompts) and 8. Features are read, and
-    plain runs made, at every step count of the space; the errors of single steps are those of the study's own. seconds:
-    after which no further part is begun and the one in hand is given up, unless it is the first of this run, so that
-    every run gets on.
+    pictures: prompts of the study that are run, its last ones, with other seeds. points: evaluations of a run at which
+    errors are measured. None: as in the existing parts, otherwise 4 (or all prompts) and 8. Features are read, and
+    plain runs made, at every step count of the space; errors of single steps are measured at the study's own. seconds:
+    time after which no part is started, and the current one is dropped unless it is the first of this run.
 
     Raises:
-        OutOfTime: when `seconds` did not do for all parts; those that are made stand.
+        OutOfTime: when `seconds` was not enough for all parts. Finished parts are kept.
         StudyError: for a model with random weights, fewer prompts than pictures, or a calibration that exists with
             other pictures or points.
     """
@@ -153,7 +152,7 @@ def work(session: Session) -> int:
 def _tasks(
     session: Session, stored: Callable[[], Mapping[str, calibration.Part]], pictures: int, points: int
 ) -> Iterator[_Task]:
-    """stored: gives the parts that stand when a task is made."""
+    """stored: gives the parts that exist when a task is made."""
     evaluator, settings = session.evaluator, session.settings
     pipe, prompts = evaluator.pipe, evaluator.prompts[-pictures:]
     how: dict[str, Any] = {"guidance": evaluator.guidance, "size": evaluator.size}

@@ -211,7 +211,7 @@ def _feature_bytes(config: SearchConfig, model: Model, size: tuple[int, int], gu
 
 
 def _batch(config: SearchConfig, model: Model, guidance: float, size: tuple[int, int]) -> int:
-    """Pictures a batch where nobody said; a model without weights makes none."""
+    """The default batch; a model without weights makes no pictures."""
     if not model.trained:
         return 1
     prompts = model.prompts

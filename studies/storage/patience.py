@@ -1,4 +1,4 @@
-"""Waiting for a storage that has gone away: tried again with growing pauses, then given up with a clear word."""
+"""Wait for a storage that is not reachable: retry with growing pauses, then stop with a message."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Patience:
         self.troubled = float("-inf")  # when the storage was last found gone, by the monotonic clock
 
     def keep_trying(self, work: Callable[[bool], T]) -> T:
-        """`work(False)`; while the storage is gone `work(True)` again: what it wrote may stand or not.
+        """`work(False)`, then `work(True)` while the storage is not reachable: an earlier try may have been written.
 
         Raises:
             StudyError: when the storage has not come back in time.

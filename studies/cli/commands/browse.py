@@ -211,7 +211,7 @@ def print_front(store: Store, study: StudyRecord, *, in_full: bool = False) -> N
 
 
 def _say_when_plain_wins(rows: list[TrialRow], front: list[TrialRow], steps: int) -> None:
-    """Fewer plain steps are the control that inheritance must beat: say so when they stand on the front."""
+    """A note when fewer plain steps, which inheritance must beat, are on the front."""
     controls = [row for row in front if row.facts.plain and row is not plain_row(rows, steps)]
     winners = [row.words for row in controls]
     if winners:

@@ -56,7 +56,7 @@ class BaselinePace:
         self.told = False
 
     def words(self, standing: Progress) -> str | None:
-        """The sentence when it can be told and not all will fit, once."""
+        """The message, once, when the pace is known and not all baselines fit."""
         left, gained = self.clock.left, standing.finished - self.at_start
         if self.told or left is None or not tells(gained, standing.seconds, standing.seconds + left):
             return None
