@@ -295,7 +295,7 @@ def _source(name: str) -> Path | SingleFile | str:
     path = Path(name).expanduser()
     if name and path.is_dir():
         if not (path / INDEX).is_file():
-            raise ModelError(f"the folder {name} is no pipeline (no {INDEX}); give a folder that diffusers saved.")
+            raise ModelError(f"the folder {name} is not a pipeline (no {INDEX}); give a folder that diffusers saved.")
         return path
     parts = name.split("/")
     if path.exists() or len(parts) != 2 or name.startswith((".", "~", "/")) or not all(parts):

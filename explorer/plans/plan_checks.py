@@ -23,13 +23,13 @@ def check_plan(plan: InheritancePlan) -> None:
         PlanError: For the first field that is wrong.
     """
     if plan.scheduler is not None and check_name(plan.scheduler) != plan.scheduler:
-        raise PlanError(f"a plan names its scheduler by its class, {check_name(plan.scheduler)}; write it so.")
+        raise PlanError(f"a plan names its scheduler by its class, {check_name(plan.scheduler)}; use that name.")
     if plan.spacing is not None:
         check_spacing(plan.spacing)
     if plan.speedup is not None:
         check_label(plan.speedup, "a speed-up adapter")
     if plan.cast is not None and not plan.cast.students:
-        raise PlanError("a cast of the teacher alone is the plan without a cast; leave it out.")
+        raise PlanError("a cast of only the teacher is the same as no cast; leave it out.")
     if not isinstance(plan.steps, int) or not 1 <= plan.steps <= MAX_EVALUATIONS:
         raise PlanError(f"a plan is for 1 to {MAX_EVALUATIONS} steps, got {plan.steps!r}.")
     if len(plan.masks) > MAX_MASKS:

@@ -44,11 +44,11 @@ def read_document(path: str | os.PathLike[str]) -> Any:
     except UnicodeDecodeError as error:
         raise PlanError(f"{path} is not a text file; give a plan's JSON file.") from error
     except ValueError as error:
-        raise PlanError(f"{str(path)!r} is no path ({error}); give a plan's JSON file.") from error
+        raise PlanError(f"{str(path)!r} is not a path ({error}); give a plan's JSON file.") from error
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise PlanError(f"{path} is not a whole JSON file ({error}); it may be cut off, export it again.") from error
+        raise PlanError(f"{path} is not a complete JSON file ({error}); it may be cut off, export it again.") from error
 
 
 def find_plan(place: str | os.PathLike[str], *, revision: str | None = None, token: str | None = None) -> Path:
@@ -63,7 +63,7 @@ def find_plan(place: str | os.PathLike[str], *, revision: str | None = None, tok
         path = Path(text).expanduser()
         is_folder, is_file = path.is_dir(), path.is_file()
     except (ValueError, RuntimeError) as error:
-        raise PlanError(f"{text!r} is no path ({error}); give a plan's file or folder.") from error
+        raise PlanError(f"{text!r} is not a path ({error}); give a plan's file or folder.") from error
     if is_file:
         return path
     if is_folder:
@@ -118,7 +118,7 @@ def push(
         PlanError: For a name that is not a hub id, the folder of another plan, or when the hub refuses.
     """
     if not is_hub_id(repository):
-        raise PlanError(f"{repository!r} is no hub id; expected owner/name.")
+        raise PlanError(f"{repository!r} is not a hub id; expected owner/name.")
     if folder is not None and type(plan).load(find_plan(folder)) != plan:
         raise PlanError(f"the folder {os.fspath(folder)} holds another plan; give the folder that this one came from.")
     if api is None:
@@ -136,7 +136,7 @@ def push(
                 repo_id=repository, folder_path=os.fspath(folder), allow_patterns=HUB_PATTERNS, commit_message=message
             )
     except Exception as error:
-        raise PlanError(f"the hub did not take the plan as {repository} ({_first_line(error)}); log in.") from error
+        raise PlanError(f"the hub refused the plan for {repository} ({_first_line(error)}); log in.") from error
     return str(address)
 
 

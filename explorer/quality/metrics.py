@@ -48,7 +48,7 @@ def find_metric(name: str, extractor: str, clip_model: str) -> Metric:
         raise ScoreError(f"{name!r} is not a metric with the extractor {extractor}; use one of {', '.join(METRICS)}.")
     if "classes" in metric.inputs and extractor not in CLASSIFIERS:
         raise ScoreError(
-            f"The {metric.label} needs a classifier, and {extractor} is none; use the extractor "
+            f"The {metric.label} needs a classifier, and {extractor} is not one; use the extractor "
             f"{' or '.join(CLASSIFIERS)}."
         )
     return metric

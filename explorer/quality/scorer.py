@@ -219,8 +219,8 @@ class Scorer:
         if count >= size:
             return None
         return (
-            f"{names[0]} of {count} pictures is almost all bias, as its features have {size} dimensions: it ranks the "
-            "plans of this study and is no number to quote; kid, clip, psnr and ssim have no such bias."
+            f"{names[0]} of {count} pictures is almost all bias, because its features have {size} dimensions: it "
+            "ranks the plans of this study, do not quote it; kid, clip, psnr and ssim have no such bias."
         )
 
     def reference_of(self, baseline: Features | None) -> Reference | None:
@@ -232,7 +232,7 @@ class Scorer:
         if not self._compares or self.reference is not None:
             return self.reference
         if baseline is None or self._extract is None:
-            raise ScoreError("The un-accelerated pictures are the reference, and their features were not taken.")
+            raise ScoreError("The un-accelerated pictures are the reference, and their features are missing.")
         return Reference.from_features(BASELINE, self._extract, baseline.values, paired=True)
 
     def floor(self, size: int, baseline_pictures: torch.Tensor | None = None) -> Estimate:
@@ -244,7 +244,7 @@ class Scorer:
         if self.reference is not None:
             return self.reference
         if self._extract is None:
-            raise ScoreError("No metric of features was asked for, so there is no reference to compare with.")
+            raise ScoreError("No metric uses features, so there is no reference to compare with.")
         import torch
 
         if baseline is None:

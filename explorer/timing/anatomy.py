@@ -120,7 +120,7 @@ class Anatomy:
         except (KeyError, TypeError, ValueError) as error:
             raise ModelError(f"this anatomy cannot be read ({error}); measure it again.") from error
         if [node.name for node in nodes] != [node.name for node in architecture.nodes]:
-            raise ModelError("this anatomy names other nodes than its architecture has; measure it again.")
+            raise ModelError("this anatomy has other nodes than its architecture; measure it again.")
         return found
 
 

@@ -244,7 +244,7 @@ class Architecture:
             raise ModelError(f"this file's architecture cannot be read ({error}); export the plan again.") from error
         down, up = architecture.down, architecture.up
         if not 1 <= len(down) == len(up) <= 8 or sum(s.layers + 1 for s in down) != sum(s.layers for s in up):
-            raise ModelError("this file's architecture is no UNet (its skips do not match); export the plan again.")
+            raise ModelError("this file's architecture is not a UNet (its skips do not match); export the plan again.")
         return architecture
 
 
