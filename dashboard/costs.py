@@ -65,5 +65,5 @@ def _timing(_store: Store, url: str, settings: StudySettings) -> Timing | None:
         if found is None:
             return None
         return Timing(found.cost_model, f"{found.device.name}, {found.workload.dtype}, batch {found.workload.batch}")
-    except ScoreError:  # of an older version, or interrupted: `explorer profile` makes it anew
+    except ScoreError:  # of an older version, or interrupted: `explorer profile` makes a new one
         return None

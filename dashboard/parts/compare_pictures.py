@@ -17,7 +17,7 @@ from studies.storage.pictures import read_picture
 from studies.storage.store import Store, StudyRecord
 
 FIRST = 6
-LETTERING = 30  # a row is so many times as wide as its words are high: they stay readable where it is shrunk
+LETTERING = 30  # a row is this many times as wide as its text is high, so that the text stays readable when shrunk
 STOCK = "un-accelerated"
 
 

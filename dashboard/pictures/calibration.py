@@ -19,7 +19,7 @@ from studies.results.rows import TrialRow
 
 Array = NDArray[np.float64]
 TALL = 26  # pixels of a row whose cells have their numbers written in
-MOST = 2000  # points of the scatter; of more plans every so many is drawn
+MOST = 2000  # points of the scatter; of more plans every n-th is drawn
 PALE = 0.55  # of the colour scale: from here on it is lighter than the text that reads on it
 
 

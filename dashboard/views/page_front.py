@@ -162,7 +162,7 @@ def _table(board: Board) -> None:
     st.subheader(f"The front: {len(board.front)} of {len(board):,} plans", anchor=False)
     quality = [name for name in _quality(board) if any(o.name == name for o in board.objectives)]
     buttons = st.container()
-    # A tick means a plan: when others join the front, the table begins anew with the ticks on the same plans.
+    # A tick means a plan: when others join the front, the table is drawn again with the ticks on the same plans.
     on_front = [board.measured[i].number for i in board.front]
     ticked = [on_front.index(number) for number in st.session_state.get("ticked", []) if number in on_front]
     event = st.dataframe(

@@ -1,4 +1,4 @@
-"""Plan: what one plan gives up, what that did to the pictures, how sure its scores are, and how to take it home."""
+"""Plan: what one plan inherits, what that does to the pictures, its scores, and how to export it."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def _plan(row: TrialRow) -> InheritancePlan | None:
     try:
         return InheritancePlan.from_json(row.plan)
     except PlanError as error:
-        say(f"the plan of this trial cannot be drawn or taken home: {error}")
+        say(f"the plan of this trial cannot be drawn or exported: {error}")
         return None
 
 

@@ -186,7 +186,7 @@ class ThreadRuns(threading.local):
             return self._of_value(timesteps, schedules, timestep)
         if by_hand is None:
             others = [run for run in self._everywhere.runs() if run.walk is None]
-            by_hand = others[0] if len(others) == 1 else None  # begun in another thread
+            by_hand = others[0] if len(others) == 1 else None  # started in another thread
         if by_hand is None:
             raise PlanError(
                 "the UNet was called before a run began; call scheduler.set_timesteps first (for a bare UNet: give "

@@ -166,7 +166,7 @@ def value_of(timestep: Any) -> tuple[float, torch.dtype]:
 
 def next_index(values: list[float], value: float, expected: int) -> int:
     """Index of a copied timestep in a schedule that has it: the one expected, else the next later one, else the one
-    just before, else the first (where a run begins anew)."""
+    just before, else the first (where a run begins)."""
     later = next((i for i in range(expected, len(values)) if values[i] == value), None)
     if later is not None:
         return later

@@ -1,4 +1,4 @@
-"""A trial taken home: a folder with the plan, its numbers, a card, and what measures and runs it again."""
+"""Export a trial: a folder with the plan, its scores, a card, and what measures and runs it again."""
 
 from __future__ import annotations
 

@@ -112,7 +112,7 @@ def is_dead(row: sa.Row[Any], here: str, now: float | None) -> bool:
         return now is not None and bool(now - row.heartbeat > STALE_SECONDS)
     try:
         process = psutil.Process(row.pid)
-        same = abs(process.create_time() - row.process_started) < 1.0  # otherwise the pid has been given anew
+        same = abs(process.create_time() - row.process_started) < 1.0  # otherwise the pid is another process's
         return not same or process.status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return True

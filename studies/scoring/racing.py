@@ -224,7 +224,7 @@ class Race:
         """Every plan of the study that is scored completely."""
         self._feed.refresh(self.store)
         standing = {id: each.rival for id, each in self._feed.rows.items() if each.rival is not None}
-        # Predictions take a while, and during a look nobody else can write to SQLite: they come after it.
+        # Predictions take a while, and during a check no other process can write to SQLite, so they come after it.
         for some in pieces([id for id in standing if id not in self._shares]):
             for row in self.store.read(sa.select(plans.c.id, plans.c.plan).where(plans.c.id.in_(some))):
                 self._shares[row.id] = self._predicted(row.plan)

@@ -48,7 +48,7 @@ class Sheet:
     def draw(self, count: int) -> None:
         """Make the first `count`: all, or as many as end with a batch, so that no picture depends on the stops."""
         with on_device(self._info, shared=True):
-            self._baseline()  # made once a study, and nobody's cost
+            self._baseline()  # made once per study, and not part of a plan's cost
             start = time.perf_counter()
             prompts = self._prompts[self._count : count]
             if prompts:

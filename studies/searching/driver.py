@@ -174,7 +174,7 @@ def run_worker(
             run = _Run(store, study, space, evaluator, read_plan, worker, part, proposals, predictor)
             return run.work(total_trials, timeout, on_progress)
         finally:
-            with suppress(StudyError):  # in trouble with the storage, whoever opens it next finds this worker gone
+            with suppress(StudyError):  # if the storage fails, the next process that opens it finds this worker dead
                 worker.stop()
                 heartbeats.recover(store, study)
                 if run is not None:
@@ -300,7 +300,7 @@ class _Run:
             else:
                 held = finishing.finish(self.store, self.study, claim, scored, self.worker.device_id)
         except (KeyboardInterrupt, StudyError):
-            with suppress(StudyError):  # in trouble with the storage, whoever opens it next does this
+            with suppress(StudyError):  # if the storage fails, the next process that opens it does this
                 finishing.release(self.store, claim)
                 self._end_trial(claim, number, "interrupted")
             raise
@@ -341,7 +341,7 @@ class _Run:
         try:
             candidate = self.read_plan(claim.plan) if plan is None else plan
             with released():
-                # An evaluator that measures whole plans alone does for every study of one device.
+                # An evaluator without parts is enough for a study of one device.
                 part = () if claim.part is None else (claim.part,)
                 return self.evaluator.score(candidate, *part)
         except StudyError:
