@@ -32,9 +32,7 @@ def neighbour(plan: InheritancePlan, setting: Setting, random: Random) -> Inheri
         try:
             moved = move(plan if move is move_rule else free, setting, random)
             if moved is not None and free is not plan and move is not move_rule and rule in setting.rules:
-                moved = with_rule(
-                    moved, rule, setting
-                )  # weights belong to one mask and schedule: they are fitted again
+                moved = with_rule(moved, rule, setting)  # weights belong to one mask and schedule: fit again
         except PlanError:  # such as a mask whose output ignores the sample
             continue
         if moved is None:

@@ -147,9 +147,7 @@ def config_asked(
     """
     config = make_config(given, file)
     if _is_no_file_yet(config.storage):
-        asked(
-            make_config({**given, **(new or {})}, file)
-        )  # an error is reported before the storage's libraries are imported
+        asked(make_config({**given, **(new or {})}, file))  # reports errors before the storage's imports
     settings = stored_settings(config.storage, config.study)
     if settings is not None:
         config = make_config(given, file, config_of(settings, config.study))
