@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ def commands() -> str:
 def command_section(name: str, command: Any) -> str:
     """Heading, sentence, usage, and a table of the parameters."""
     shown = [parameter for parameter in command.params if not getattr(parameter, "hidden", False)]
+    shown.sort(key=lambda parameter: parameter.param_type_name != "argument")
     arguments = [parameter for parameter in shown if parameter.param_type_name == "argument"]
     usage = " ".join(argument_usage(argument) for argument in arguments)
     parts = [
@@ -55,21 +57,24 @@ def argument_usage(argument: Any) -> str:
 
 
 def row(parameter: Any) -> str:
-    """One line of the table."""
+    """One line of the table. A default that the help has in brackets goes into its own column."""
     argument = parameter.param_type_name == "argument"
     flags = [*parameter.opts, *parameter.secondary_opts]
     names = parameter.name.upper() if argument else ", ".join(f"`{flag}`" for flag in flags)
     default = parameter.default
     unsaid = parameter.required or default in (None, False, ()) or "UNSET" in repr(default)
     shown = "required" if parameter.required else "" if unsaid else f"`{default}`"
-    return f"| {names} | {shown} | {clean(parameter.help or '').replace('|', chr(92) + '|')} |"
+    text = clean(parameter.help or "")
+    if not shown and (said := re.fullmatch(r"(.+) \[(.+)\]\.", text)):
+        text, shown = f"{said[1].removesuffix('.')}.", said[2]
+    return f"| {names} | {shown} | {text.replace('|', chr(92) + '|')} |"
 
 
 def metric_table() -> str:
     """The table of metrics."""
     from explorer.quality.registry import METRICS
 
-    rows = ["| asked for as | named | what it is | better | pictures | needs |", "|---|---|---|---|---|---|"]
+    rows = ["| name | stored as | what it is | better | pictures | needs |", "|---|---|---|---|---|---|"]
     for metric in METRICS.values():
         of = "extractor" if "features" in metric.inputs else "model" if "prompts" in metric.inputs else ""
         names = dict.fromkeys([f"{metric.family}_<{of}>", metric.standard] if of else [metric.name])
