@@ -47,7 +47,7 @@ class Split:
         seconds = (found.plan_seconds, found.certificate_seconds, found.least_certificate)
         sound = all(0 < float(value) < 1e9 for value in (*whole, *seconds)) and 0 <= float(found.calibration) < 1e9
         if not sound or not all(type(value) is int for value in whole):
-            raise ValueError("its split is not of numbers above zero")
+            raise ValueError("its parts must be numbers above zero")
         return found
 
     def grown(self, factor: float) -> Split:

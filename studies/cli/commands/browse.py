@@ -191,7 +191,7 @@ def print_front(store: Store, study: StudyRecord, *, in_full: bool = False) -> N
     best = without_loss(rows, objectives, settings.steps)
     if best:
         speed = ratio(best[0].scores["speedup"])
-        console.print(f"fastest at no loss that these pictures show: {best[0].title}, {speed}", markup=False)
+        console.print(f"fastest at no measurable loss: {best[0].title}, {speed}", markup=False)
     volume = gain(rows, objectives)
     if volume is not None:
         console.print(f"hypervolume of all plans over that of the baselines: {volume.ratio:.3f}")
