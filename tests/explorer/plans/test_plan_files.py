@@ -240,7 +240,7 @@ def test_a_hub_that_refuses_is_told_in_one_sentence(tmp_path: Path) -> None:
         def create_repo(self, **_: Any) -> str:
             raise OSError("401 Client Error\nmore")
 
-    with pytest.raises(PlanError, match=r"did not take the plan as me/plan \(401 Client Error\)"):
+    with pytest.raises(PlanError, match=r"refused the plan for me/plan \(401 Client Error\)"):
         push(PLAN, "me/plan", api=Refusing(tmp_path))
     with pytest.raises(PlanError, match="not a hub id"):
         PLAN.push_to_hub("plan")

@@ -55,7 +55,7 @@ def test_held_out_prompts_and_fresh_seeds() -> None:
 
 def test_an_older_certificate_is_made_again(tmp_path: Path) -> None:
     (tmp_path / "certificate.json").write_text('{"kind": "inheritance-certificate", "schema": 1}')
-    with pytest.raises(StudyError, match="schema 1 and this version reads 2; certify again, which measures nothing"):
+    with pytest.raises(StudyError, match="schema 1 and this version reads 2; certify again; finished measurements"):
         read_certificate(tmp_path)
 
 

@@ -66,8 +66,8 @@ def test_nothing_is_begun_when_loading_took_the_time(
     assert run(["search", *OPTIONS, "--calibrate", "--trials", "3", "--timeout", "0.01", "--json"]) == 0
     done = capsys.readouterr()
     said = " ".join(done.err.split())
-    assert "the time of 0.01 s is over: the calibration is not whole: 0 of" in said
-    assert "Run the same command to go on." in said and "note: 3 baselines are not scored." in said
+    assert "the time of 0.01 s is over: the calibration is not complete: 0 of" in said
+    assert "Run the same command to continue." in said and "note: 3 baselines are not scored." in said
     assert json.loads(done.out)["trials"] == [] or {row["state"] for row in json.loads(done.out)["trials"]} == {
         "waiting"
     }
@@ -126,7 +126,7 @@ def test_what_is_left_out_is_said_before_a_calibration_that_ctrl_c_may_end(
     assert run(["search", *OPTIONS, "--calibrate", "--trials", "2"]) == 130
     said = capsys.readouterr().err
     assert -1 < said.index("baselines enqueued") < said.index("note: --trials 2 leaves out") < said.index("calibrating")
-    assert "the study 's' is whole. Resume with the same command (explorer search --study s ...)" in said
+    assert "the study 's' is complete. Resume with the same command (explorer search --study s ...)" in said
     with Store.open("explorer.db") as store:
         assert list(calibration.parts(store, store.study("s"))) == ["moments/0"]
 
