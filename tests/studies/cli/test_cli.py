@@ -84,7 +84,7 @@ def test_a_search_from_beginning_to_end(capsys: pytest.CaptureFixture[str], tmp_
     capsys.readouterr()
     assert run(["search", "--study", "small", "--trials", "7", *SMALL, "--json"]) == 0
     printed = capsys.readouterr()
-    assert printed.err.count("note: fd_emojiclip of 8 pictures is almost all bias, as its features have ") == 1
+    assert printed.err.count("note: fd_emojiclip of 8 pictures is almost all bias, because its features have ") == 1
     first = json.loads(printed.out)
     assert [trial["state"] for trial in first["trials"]].count("done") == 7
     told = [(trial["networks"], trial["scheduler"], trial["spacing"]) for trial in first["trials"]]
@@ -151,7 +151,7 @@ def test_a_worker_of_another_device_scores_quality_and_the_study_adds_latency(
     finally:
         torch.set_num_threads(threads)
     said = capsys.readouterr().err
-    assert f"threads: the study has {threads}, this run {threads + 1}): scoring quality alone" in said
+    assert f"threads: the study has {threads}, this run {threads + 1}): scoring only quality" in said
     assert "2 wait for their latency on the study's device" in said
     waiting = [trial for trial in document(capsys, "show", "parts")["trials"] if trial["state"] == "untimed"]
     assert len(waiting) == 2 and all("latency" not in trial["scores"] for trial in waiting)
