@@ -87,7 +87,7 @@ def test_a_time_too_short_for_the_baselines_says_what_fits(loaded: Session, caps
             break
     assert standing.waiting > 0 and standing.done > 1
     assert "note: at the current pace about" in said and f"the time of {seconds} s is over" in said
-    assert f"note: {standing.waiting} baselines are not scored; {standing.done - 1} fitted" in said
+    assert f"note: {standing.waiting} baselines are not scored; {standing.done - 1} were" in said
 
 
 def test_a_calibration_keeps_its_parts_and_every_run_gets_on(session: Session, store_file: Store) -> None:
@@ -164,7 +164,7 @@ def test_the_pace_is_told_once_and_only_where_not_all_fit(monkeypatch: pytest.Mo
     pace = BaselinePace(SearchConfig(trials=20), Clock(100.0, started=0.0), at_start=2)
     assert pace.words(standing(2, 50)) is None
     said = pace.words(standing(5, 50))
-    assert said is not None and "about 6 of the 15 baselines that wait will fit in the 1 min 00 s left" in said
+    assert said is not None and "about 6 of the 15 waiting baselines fit in the 1 min 00 s left" in said
     assert pace.words(standing(6, 50)) is None
     assert BaselinePace(SearchConfig(), Clock(100.0, started=0.0), 2).words(standing(5, 6)) is None
     assert BaselinePace(SearchConfig(), Clock(None), 2).words(standing(5, 50)) is None
