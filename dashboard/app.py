@@ -65,7 +65,7 @@ def main() -> None:
         choose_study(names)
         with st.sidebar:
             follow(pages[page])
-        st.sidebar.caption(f"Storage: {plain(where)}. Read only: nothing on these pages changes it.")
+        st.sidebar.caption(f"Storage: {plain(where)}. These pages only read it.")
         page.run()
     except ExplorerError as error:
         say(error)

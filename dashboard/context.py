@@ -39,7 +39,7 @@ def open_store() -> Store:
 
 
 def choose_study(names: list[str]) -> None:
-    """The study's box in the sidebar; the choice is kept over pages and stands in the address."""
+    """The study's box in the sidebar. The choice is kept over pages and in the address."""
     asked = st.session_state.get("study") or st.query_params.get("study")
     st.session_state["study"] = asked if asked in names else names[-1]
     st.sidebar.selectbox("Study", names[::-1], key="study", on_change=_forget_choices)
@@ -78,8 +78,8 @@ def chosen_trial() -> int | None:
         number = _number(asked)
         if number is None:
             raise StudyError(
-                f"the address asks for the trial {brief(asked, 40)!r}, which is no trial's number; choose a point on "
-                "the Front page."
+                f"the address asks for the trial {brief(asked, 40)!r}, which is not the number of a trial; choose a "
+                "point on the Front page."
             )
         choose_trial(number)
     number = st.session_state.get("trial")
@@ -148,7 +148,7 @@ def nothing_scored(study: StudyRecord, rows: list[TrialRow]) -> StudyError:
     failed = [row for row in rows if row.state == FAILED]
     if failed and len(failed) == len([row for row in rows if row.state in FINISHED]):
         return StudyError(
-            f"all {len(failed)} plans that were tried in the study {study.name} failed; the first said: "
+            f"all {len(failed)} scored plans of the study {study.name} failed; the first one: "
             f"{(failed[0].reason or 'nothing').rstrip('.')}."
         )
-    return StudyError(f"nothing has been scored in the study {study.name} yet; run the search on, then look again.")
+    return StudyError(f"nothing has been scored in the study {study.name} yet; continue the search.")

@@ -38,11 +38,11 @@ def _counted(settings: StudySettings) -> Anatomy:
         found = anatomy(load_empty_unet(model), (height // PIXELS, width // PIXELS))
     except (ExplorerError, OSError) as error:
         raise ModelError(
-            f"what the units of {model} cost is not kept in this study, and it cannot be counted here "
-            f"({str(error).rstrip('.')}); run the search on once, which keeps it."
+            f"the costs of the units of {model} are not stored in this study and cannot be computed here "
+            f"({str(error).rstrip('.')}); continue the search once, which stores them."
         ) from error
     if found.architecture.signature != settings.architecture:
-        raise ModelError(f"the model {model} that is here has another architecture than the study's.")
+        raise ModelError(f"the model {model} on this machine has another architecture than the study's.")
     return found
 
 
@@ -65,5 +65,5 @@ def _timing(_store: Store, url: str, settings: StudySettings) -> Timing | None:
         if found is None:
             return None
         return Timing(found.cost_model, f"{found.device.name}, {found.workload.dtype}, batch {found.workload.batch}")
-    except ScoreError:  # of an older version, or interrupted: `explorer profile` makes it anew
+    except ScoreError:  # of an older version, or interrupted: `explorer profile` makes a new one
         return None

@@ -20,7 +20,7 @@ AT_ONCE = (STUDIES, PROGRESS)
 
 @st.fragment(run_every=SECONDS)
 def follow(page: str) -> None:
-    """page: the file of the page that is shown. To be called where the line shall stand, before the page runs."""
+    """page: the file of the page that is shown. Call it where the line belongs, before the page runs."""
     try:
         with open_store() as store:
             study = chosen_study(store)
@@ -31,7 +31,7 @@ def follow(page: str) -> None:
         st.caption(plain(error))
         return
     news = (study.name, now, all_now, parts)
-    # In an app run the page is drawn anew anyway; only a run of this fragment alone can find that it is behind.
+    # An app run draws the page in any case; only a run of this fragment can find that the page is out of date.
     if not st.session_state.get("_live_seen") or not _alone():
         st.session_state["_live_seen"] = news
     seen = st.session_state["_live_seen"]

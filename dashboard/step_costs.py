@@ -45,9 +45,9 @@ def counted(plan: InheritancePlan, evaluations: int, anatomy: Anatomy) -> StepCo
     each = {choice: anatomy.step_macs(plan.mask(choice)) / 1e9 for choice in set(choices)}
     return StepCosts(
         tuple(each[choice] for choice in choices), "GMACs", anatomy.macs / 1e9,
-        "Bars: multiply-accumulates of each evaluation, counted, not timed: no profile of this device is stored "
+        "Bars: multiply-accumulates of each evaluation, because no profile of this device is stored "
         "(explorer profile makes one).",
-        "UNet's speed-up by MACs", "against as many full evaluations, by what is computed",
+        "UNet's speed-up by MACs", "over the same number of full evaluations, by MACs",
     )  # fmt: skip
 
 
@@ -64,5 +64,5 @@ def timed(plan: InheritancePlan, evaluations: int, timing: Timing) -> StepCosts:
     return StepCosts(
         tuple(values), "ms", timing.model.step_seconds(Mask()) * 1e3,
         f"Bars: milliseconds of each evaluation, from the node times of a profile measured on {timing.where}.",
-        "UNet's speed-up by its profile", "against as many full evaluations, by measured node times",
+        "UNet's speed-up by its profile", "over the same number of full evaluations, by measured node times",
     )  # fmt: skip

@@ -1,28 +1,27 @@
-"""Write the reference pages from the code: `python docs/reference.py` gives docs/commands.md and docs/python.md, and
-the tables of other pages that are declared in the code."""
+"""Write docs/commands.md from the command line, and the tables of other pages that are declared in the code:
+`python docs/reference.py`. mkdocstrings renders docs/python.md."""
 
 from __future__ import annotations
 
-import inspect
-from importlib import import_module
+import re
 from pathlib import Path
 from typing import Any
 
 DOCS = Path(__file__).parent
-PACKAGES = ("explorer", "explorer.quality", "search_spaces", "studies")
 
 COMMANDS = """# Commands
 
-Written by `python docs/reference.py` from the command line itself.
+Written by `python docs/reference.py`. `explorer COMMAND --help` shows the same.
 
-Exit status: 0 done; 1 an error that is explained in one sentence; 2 wrong usage; 130 interrupted, with the study whole.
-`--json` prints one JSON document on stdout; progress goes to stderr. `--storage` is a SQLite file or any SQLAlchemy
-URL; where none is given it is `explorer.db` in the working folder.
-"""
+| exit status | meaning |
+|---|---|
+| 0 | done |
+| 1 | an error, explained in one sentence on stderr |
+| 2 | wrong usage |
+| 130 | interrupted; nothing stored is lost |
 
-PYTHON = """# Python
-
-Written by `python docs/reference.py` from the packages' public names.
+`--json` prints one JSON document on stdout; progress goes to stderr. `--storage` is a SQLite file or a SQLAlchemy URL.
+The default is `explorer.db` in the working folder.
 """
 
 
@@ -39,6 +38,7 @@ def commands() -> str:
 def command_section(name: str, command: Any) -> str:
     """Heading, sentence, usage, and a table of the parameters."""
     shown = [parameter for parameter in command.params if not getattr(parameter, "hidden", False)]
+    shown.sort(key=lambda parameter: parameter.param_type_name != "argument")
     arguments = [parameter for parameter in shown if parameter.param_type_name == "argument"]
     usage = " ".join(argument_usage(argument) for argument in arguments)
     parts = [
@@ -51,73 +51,30 @@ def command_section(name: str, command: Any) -> str:
 
 
 def argument_usage(argument: Any) -> str:
-    """As a usage line writes it."""
+    """An argument in the usage line."""
     name = argument.name.upper()
     return name if argument.required else f"[{name}]"
 
 
 def row(parameter: Any) -> str:
-    """One line of the table."""
+    """One line of the table. A default that the help has in brackets goes into its own column."""
     argument = parameter.param_type_name == "argument"
     flags = [*parameter.opts, *parameter.secondary_opts]
     names = parameter.name.upper() if argument else ", ".join(f"`{flag}`" for flag in flags)
     default = parameter.default
     unsaid = parameter.required or default in (None, False, ()) or "UNSET" in repr(default)
     shown = "required" if parameter.required else "" if unsaid else f"`{default}`"
-    return f"| {names} | {shown} | {clean(parameter.help or '').replace('|', chr(92) + '|')} |"
-
-
-def python() -> str:
-    """Every name in `__all__` of the packages, with signature and docstring."""
-    parts = [PYTHON]
-    for package in PACKAGES:
-        module = import_module(package)
-        parts.append(f"## {package}\n\n{clean(module.__doc__ or '')}\n")
-        parts += [name_section(package, name, getattr(module, name)) for name in module.__all__]
-    return "\n".join(parts)
-
-
-def name_section(package: str, name: str, value: Any) -> str:
-    """Heading with the signature, then the docstring as it stands."""
-    written = inspect.getdoc(value) if callable(value) or inspect.ismodule(value) else None
-    if not callable(value):
-        shown = ", ".join(map(str, value)) if isinstance(value, dict | tuple | list) else str(value)
-        return f"### {package}.{name}\n\n{shown}\n"
-    signature = ""
-    if not (inspect.isclass(value) and issubclass(value, BaseException)):
-        try:
-            signature = f"```text\n{name}{inspect.signature(value)}\n```\n\n"
-        except ValueError:
-            signature = ""
-    members = [
-        f"- `{key}`: {clean(inspect.getdoc(member) or '').splitlines()[0]}"
-        for key, member in (vars(value).items() if inspect.isclass(value) else ())
-        if not key.startswith("_") and inspect.getdoc(member) and (callable(member) or isinstance(member, PROPERTIES))
-    ]
-    listed = "\n" + "\n".join(members) + "\n" if members else ""
-    return f"### {package}.{name}\n\n{signature}{paragraphs(written or '')}\n{listed}"
-
-
-PROPERTIES = (property, classmethod, staticmethod)
-
-
-def paragraphs(text: str) -> str:
-    """A docstring as Markdown: `Raises:` and its indented lines become a list of their own."""
-    lines, out = text.splitlines(), []
-    for line in lines:
-        stripped = line.strip()
-        if line.startswith("    ") and stripped:
-            out.append(("- " if line.startswith("    ") and not line.startswith("     ") else "  ") + stripped)
-        else:
-            out.append(stripped + ("\n" if stripped.endswith(":") and stripped in ("Raises:", "Returns:") else ""))
-    return "\n".join(out)
+    text = clean(parameter.help or "")
+    if not shown and (said := re.fullmatch(r"(.+) \[(.+)\]\.", text)):
+        text, shown = f"{said[1].removesuffix('.')}.", said[2]
+    return f"| {names} | {shown} | {text.replace('|', chr(92) + '|')} |"
 
 
 def metric_table() -> str:
-    """The metrics of pictures, from their declarations."""
+    """The table of metrics."""
     from explorer.quality.registry import METRICS
 
-    rows = ["| asked for as | named | what it is | better | pictures | needs |", "|---|---|---|---|---|---|"]
+    rows = ["| name | stored as | what it is | better | pictures | needs |", "|---|---|---|---|---|---|"]
     for metric in METRICS.values():
         of = "extractor" if "features" in metric.inputs else "model" if "prompts" in metric.inputs else ""
         names = dict.fromkeys([f"{metric.family}_<{of}>", metric.standard] if of else [metric.name])
@@ -129,7 +86,7 @@ def metric_table() -> str:
 
 
 def rule_table() -> str:
-    """The rules, from their declarations."""
+    """The table of rules."""
     from explorer.plans.rules import every_rule
 
     rows = ["| rule | in a plan's name | extract steps that it reads | what it is |", "|---|---|---|---|"]
@@ -140,7 +97,7 @@ def rule_table() -> str:
 
 
 def with_part(path: Path, name: str, text: str) -> str:
-    """A page that is written by hand, with its part `name` written anew."""
+    """A page with its part `name` replaced."""
     page = path.read_text(encoding="utf-8")
     start = f"<!-- {name}: written by docs/reference.py -->\n"
     before, found, rest = page.partition(start)
@@ -154,11 +111,10 @@ def clean(text: str) -> str:
 
 
 def pages() -> dict[Path, str]:
-    """What the reference pages should hold now."""
+    """The text of every page that is written or has a part that is written."""
     metrics, how = DOCS / "metrics.md", DOCS / "how-it-works.md"
     return {
         DOCS / "commands.md": commands(),
-        DOCS / "python.md": python(),
         metrics: with_part(metrics, "metrics", metric_table()),
         how: with_part(how, "rules", rule_table()),
     }

@@ -1,4 +1,4 @@
-"""The engine: anatomy, program, plan, runtime, latency, quality. Knows diffusers and torch, nothing of searches."""
+"""The engine: reads a UNet, makes and runs plans, and measures time and quality. It does not know searches."""
 
 from __future__ import annotations
 

@@ -242,13 +242,13 @@ class LapTimer(Protocol):
     """Marks moments of a sequence of calls and tells the seconds between them, without waiting in between."""
 
     def hold(self, seconds: float = 0.0) -> None:
-        """Begin anew: the lap up to here is none. A device with a queue is kept busy for about `seconds` first, so that
-        what is called next is in the queue before the device gets there."""
+        """Restart the laps here. A device with a queue is kept busy for about `seconds` first, so that the next calls
+        are in its queue before it reaches them."""
 
     def mark(self) -> None: ...
 
     def seconds(self) -> list[float]:
-        """The laps between the marks, once the device has got there."""
+        """The laps between the marks, once the device has reached them."""
 
     @property
     def late(self) -> bool:

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 
 class ExplorerError(Exception):
-    """Base of every error that a user can cause and fix; the command line prints it and exits with status 1."""
+    """Base of every error that a user can cause and fix. The command line prints it and exits with status 1."""
 
 
 def brief(message: object, most: int = 500) -> str:
-    """A message in one line of at most about `most` characters: what it quotes may come from a hostile file."""
+    """A message on one line of about `most` characters or fewer. What it quotes may come from an untrusted file."""
     text = " ".join(str(message).split())
     return text if len(text) <= most else f"{text[: most // 2]} ... {text[-most // 2 :]}"
 
 
 def is_text(text: str) -> bool:
-    """Whether a string can be a path and be stored: JSON and TOML can write a null character, and JSON half of a
-    surrogate pair, which no file and no database takes.
+    """Whether a string can be a path and can be stored. JSON and TOML can hold a null character, and JSON half of a
+    surrogate pair; files and databases refuse both.
     """
     return "\0" not in text and not any("\ud800" <= letter <= "\udfff" for letter in text)
 
@@ -29,7 +29,7 @@ class ModelError(ExplorerError):
 
 
 class ScoreError(ExplorerError):
-    """A metric, reference or measurement that cannot be had."""
+    """A metric, reference or measurement that is not possible."""
 
 
 class PromptError(ExplorerError):
@@ -45,11 +45,11 @@ class DeviceError(ExplorerError):
 
 
 class TrainingError(ExplorerError):
-    """A training or a stage of a recipe that cannot run on what it was given, or on what its folder holds."""
+    """A training, or a stage of a recipe, that cannot run on its inputs or in its folder."""
 
 
 class CompileError(ExplorerError):
-    """A step that the compiler or a CUDA graph does not take."""
+    """A step that cannot be compiled or captured as a CUDA graph."""
 
 
 class CaptureError(CompileError):

@@ -25,7 +25,7 @@ class Estimate:
 
     def __post_init__(self) -> None:
         if self.low <= self.value <= self.high and self.n >= 1 and self.high - self.low < math.inf:
-            return  # what nearly all are, told at once: a study's reader makes hundreds of thousands of them
+            return  # the usual case, checked quickly: reading a study makes hundreds of thousands of estimates
         if not all(math.isfinite(number) for number in (self.value, self.low, self.high)):
             raise ScoreError(
                 f"The estimate {self.value} ({self.low} to {self.high}) is not finite; check the pictures it came from."

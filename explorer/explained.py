@@ -1,4 +1,4 @@
-"""How a command line of this project ends: an error that a user can fix is one sentence and status 1."""
+"""How a command line of this project ends: an error that a user can fix is a message and status 1."""
 
 from __future__ import annotations
 
@@ -9,11 +9,16 @@ from explorer.errors import ExplorerError
 from explorer.memory import is_out_of_memory, out_of_memory
 
 
-def run_explained(main: Callable[[], None], what: str, *, stands: str = "What was written stands.") -> None:
-    """Run `main`; raises SystemExit for what a user can fix (status 1) and for Ctrl-C (130).
+def run_explained(main: Callable[[], None], what: str, *, stands: str = "What was written is kept.") -> None:
+    """Run `main`.
 
-    what: the command in words, for a device that is out of memory. stands: what that and an interrupt leave, in a
-    sentence.
+    Args:
+        main: The command.
+        what: Its name, for the message that a device is out of memory.
+        stands: Says what is kept after that or after an interrupt.
+
+    Raises:
+        SystemExit: With status 1 for an error that a user can fix, with 130 for Ctrl-C.
     """
     try:
         main()

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, and locks that processes share."""
+"""Atomic writes, and locks that processes share."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from filelock import FileLock, Timeout
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file that is there whole or not at all, whenever the process is killed."""
+    """Write a file atomically: it is complete or absent, also if the process is killed."""
     part = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.part")
     try:
         part.write_bytes(content)

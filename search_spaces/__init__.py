@@ -1,4 +1,4 @@
-"""Search spaces: a trial's suggestions to a plan, and a plan back to the parameters that give it. One file a space."""
+"""Search spaces: from a trial's suggestions to a plan, and back. Each space has a module."""
 
 from __future__ import annotations
 
@@ -21,13 +21,19 @@ _SPACES: dict[str, type[BaseSpace]] = {
     space.name: space for space in (JointSpace, BlockSpace, LayerSpace, UnitSpace, ScheduleSpace, NamedSpace)
 }
 SPACES = tuple(_SPACES)
+"""Names of the search spaces."""
 DEFAULT_SPACE = JointSpace.name
+"""The space of a search that names none."""
 
 __all__ = ["DEFAULT_SPACE", "SPACES", "Space", "check_space", "make_space"]
 
 
 def check_space(name: str) -> str:
-    """`name`, where it is a space. Raises StudyError otherwise."""
+    """Check the name of a space and return it.
+
+    Raises:
+        StudyError: For an unknown name.
+    """
     if name not in _SPACES:
         raise StudyError(f"there is no space {name!r:.80}; choose one of {', '.join(SPACES)}.")
     return name
@@ -42,16 +48,22 @@ def make_space(
     values: Mapping[str, Mapping[str, Any]] | None = None,
     forms: Sequence[Form] = FORMS,
 ) -> Space:
-    """The space `name` for a study of `steps` pipeline steps, which are `evaluations` of the UNet.
+    """Make a search space.
 
-    fit: what gives plans the weights of the rule `fitted`, which the space then has; it must be given in every run of
-    the study or in none. values: what plans of the space `joint` may have beside the pipeline's own, by the name of the
-    axis (`Setting.values`). forms: those that a unit may have in a mask, in an order that is the same in every run of
-    the study; with `zero` or `bypass` parts are removed too.
+    Args:
+        name: One of `SPACES`.
+        architecture: Of the UNet.
+        steps: The study's `num_inference_steps`.
+        evaluations: UNet evaluations of these steps under the study's scheduler.
+        fit: Gives plans the weights of the rule `fitted`, which the space has only with it. Give it in every run of a
+            study or in none.
+        values: Further values of an axis of the space `joint`, by the name of the axis (see `Setting.values`).
+        forms: The forms that a unit may have in a mask, in the same order in every run of a study. `zero` and `bypass`
+            remove parts.
 
     Raises:
-        StudyError: for an unknown name, steps or evaluations below 1, values for a space without that axis, or forms
-            that there are not or that come twice.
+        StudyError: For an unknown name, steps or evaluations below 1, values for a space without that axis, and forms
+            that are unknown or repeated.
     """
     check_space(name)
     if steps < 1 or evaluations < 1:

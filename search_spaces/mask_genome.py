@@ -45,7 +45,7 @@ class MaskGenome:
         self.levels = {level: _LEVELS[level](architecture, level, forms) for level in usable}
 
     def suggest(self, trial: BaseTrial, prefix: str) -> Mask:
-        """The mask under parameters that begin with `prefix`, repaired, without entries that nobody reads."""
+        """The mask of parameters that begin with `prefix`, repaired, without unread entries."""
         names = tuple(self.levels)
         level = names[0] if len(names) == 1 else trial.suggest_categorical(f"{prefix}.level", names)
         return repair(self.architecture, self.levels[level].suggest(trial, prefix)).effective(self.architecture)
@@ -79,7 +79,7 @@ def repair(architecture: Architecture, mask: Mask) -> Mask:
             forms[name] = "zero"
         elif forms[name] == "bypass":
             del forms[name]
-    return _fitting(architecture, Mask.of(forms))  # nodes that nobody read may be read now
+    return _fitting(architecture, Mask.of(forms))  # nodes that were not read may be read now
 
 
 def _fitting(architecture: Architecture, mask: Mask) -> Mask:
@@ -140,7 +140,7 @@ class _Units:
             return None
         guess: dict[str, Any] = {f"{prefix}.form": forms.pop() if forms else self.forms[0]}
         for name, block in self.blocks.items():
-            # A part with any entry is taken whole: its other units must be unread, or the caller's proof fails.
+            # A part with any entry is taken completely: its other units must be unread, or the caller's proof fails.
             taken = {part: any(unit in wanted.forms for unit in units) for part, units in block.parts.items()}
             chosen = {unit for part, units in block.parts.items() if taken[part] for unit in units}
             choice = next((c for c, option in block.options.items() if set(option) == chosen), "some")

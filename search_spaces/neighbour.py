@@ -1,4 +1,4 @@
-"""How a search goes on from the plans that already stand out: to a plan one move away."""
+"""The next plan of a search: one move away from a good one."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def neighbour(plan: InheritancePlan, setting: Setting, random: Random) -> Inheri
             moved = move(plan if move is move_rule else free, setting, random)
             moved = None if moved is None else repaired(moved, setting)
             if moved is not None and free is not plan and move is not move_rule and rule in setting.rules:
-                moved = with_rule(moved, rule, setting)  # weights belong to one mask and schedule: they are fitted anew
+                moved = with_rule(moved, rule, setting)  # weights belong to one mask and schedule: fit again
         except PlanError:  # such as a mask whose output ignores the sample
             continue
         if moved is None:

@@ -1,4 +1,4 @@
-"""What a space is: a trial's suggestions to a plan, and a plan back to the parameters that give it."""
+"""What a space is: from a trial's suggestions to a plan, and from a plan back to the parameters that give it."""
 
 from __future__ import annotations
 
@@ -24,24 +24,32 @@ class Space(Protocol):
     """A search space over plans for one architecture and one study's number of steps."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """One of `SPACES`, or the name of a space of your own."""
 
     def suggest(self, trial: BaseTrial) -> InheritancePlan:
-        """The plan of a trial. Total: every combination of values gives a valid plan."""
+        """The plan of an Optuna trial. Every combination of values gives a valid plan."""
 
     def parameters(self, plan: InheritancePlan) -> Parameters:
-        """The values under which `suggest` gives a plan that does the same as `plan`. Raises PlanError when there
-        are none."""
+        """The values for which `suggest` gives a plan that does the same as `plan`.
+
+        Raises:
+            PlanError: When the plan is outside of the space.
+        """
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What the plans of a study are for: architecture, pipeline steps, and the UNet evaluations of those steps.
+    """What the plans of a study are for.
 
-    fit: what gives a plan the weights of a fitted rule; without it no plan of the space has that rule. values: of each
-    axis that a study may lack, by its name: the values that plans may have beside the pipeline's own, each with what a
-    space must know of it (`search_spaces.axes.base.Choice.known`). forms: those that a unit may have in a mask;
-    those of removal (`explorer.unet.mask.REMOVALS`) need no training to be searched.
+    Attributes:
+        architecture: Of the UNet.
+        steps: The study's `num_inference_steps`.
+        evaluations: UNet evaluations of these steps.
+        fit: Gives a plan the weights of a fitted rule. Without it no plan of the space has that rule.
+        values: Of each optional axis, by its name: the values that plans may have besides the pipeline's own, each with
+            what a space must know of it (`search_spaces.axes.base.Choice.known`).
+        forms: The forms that a unit may have in a mask. Those of `explorer.unet.mask.REMOVALS` remove parts.
     """
 
     architecture: Architecture
@@ -57,7 +65,7 @@ class Setting:
         return self.values.get("scheduler", {})
 
     def calibrates(self, plan: InheritancePlan) -> bool:
-        """Whether a calibration of the pipeline tells of the plan: it names none of `values`."""
+        """Whether a calibration of the pipeline holds for the plan: it uses none of `values`."""
         return all(getattr(plan, name, None) is None for name in self.values)
 
     @property
@@ -65,12 +73,13 @@ class Setting:
         return searched_rules(fitted=self.fit is not None)
 
     def at(self, steps: int, scheduler: str | None = None) -> int:
-        """UNet evaluations of a run of `steps` under the study's scheduler, or another one. Raises PlanError for one
-        that the study does not have.
+        """UNet evaluations of a run of `steps` under the study's scheduler, or another one.
 
-        Schedulers evaluate q times a step and r times more or less in a run: q = 1, r = 1 with PNDM; q = 2, r = -1
-        with Heun. One pair of numbers tells both. A run of one step is one evaluation with all of them: PNDM has no
-        second timestep to repeat.
+        A scheduler makes q evaluations a step and r more in a run: q = 1, r = 1 for PNDM; q = 2, r = -1 for Heun. A run
+        of one step is one evaluation with all of them.
+
+        Raises:
+            PlanError: For a scheduler that the study does not have.
         """
         if scheduler is not None and scheduler not in self.schedulers:
             raise PlanError(
@@ -84,7 +93,11 @@ class Setting:
         return max(1, per_step * steps + whole - per_step * self.steps)
 
     def evaluations_of(self, plan: InheritancePlan) -> int:
-        """UNet evaluations of a run of the plan under its scheduler. Raises PlanError as `at`."""
+        """UNet evaluations of a run of the plan under its scheduler.
+
+        Raises:
+            PlanError: For a scheduler that the study does not have.
+        """
         return self.at(plan.steps, plan.scheduler)
 
     def plain_steps(self) -> tuple[int, ...]:
@@ -92,15 +105,17 @@ class Setting:
         return self.fractions(PLAIN_STEPS)
 
     def fractions(self, of_fifty: tuple[int, ...]) -> tuple[int, ...]:
-        """Step counts that are to the study's as those given are to 50, most first, the study's own among them."""
+        """Step counts in proportion to the study's steps as the given ones are to 50, most first, with the study's."""
         counts = {self.steps, *(round(self.steps * n / 50) for n in of_fifty)}
         return tuple(sorted((count for count in counts if count >= 1), reverse=True))
 
 
 class BaseSpace(ABC):
-    """A space whose inverse is a row of guesses, each proven by `suggest` itself.
+    """A space whose inverse makes guesses and checks each of them with `suggest`.
 
-    name: as the command line spells it. holds: what its plans are, for the refusal of others.
+    Attributes:
+        name: As on the command line.
+        holds: What its plans are, for error messages.
     """
 
     name: str
@@ -114,7 +129,7 @@ class BaseSpace(ABC):
 
     @abstractmethod
     def _guesses(self, plan: InheritancePlan, evaluations: int) -> Iterator[Parameters]:
-        """Parameters that may give `plan`, the most telling first; none when the plan is clearly outside."""
+        """Parameters that may give `plan`, the likeliest first; none when the plan is clearly outside."""
 
     def parameters(self, plan: InheritancePlan) -> Parameters:
         from optuna.trial import FixedTrial
@@ -142,15 +157,15 @@ def suggest_rule(trial: BaseTrial, setting: Setting) -> str:
 
 
 def with_rule(plan: InheritancePlan, rule: str, setting: Setting) -> InheritancePlan:
-    """The plan under the rule of this name. What is to be fitted gets what `Setting.fit` gives it: weights, or a copy
-    where there are no moments of the plan's step count and scheduler."""
+    """The plan under the rule of this name. `Setting.fit` gives a fitted rule its weights, or the rule `copy` if there
+    are no moments of the plan's step count and scheduler."""
     if rule in FITTED_RULES and setting.fit is not None:
         return setting.fit(plan, rule)
     return plan.with_rule(Rule.parse(rule))
 
 
 def inherits(plan: InheritancePlan, evaluations: int) -> bool:
-    """Whether the plan inherits anything at all in such a run; otherwise its schedule and rule mean nothing."""
+    """Whether the plan inherits anything in such a run. If not, its schedule and rule have no effect."""
     return any(len(plan.mask(choice)) for choice in set(plan.resolve(evaluations)))
 
 

@@ -1,19 +1,16 @@
-"""Studies: the store, the queue, the driver and the command line.
-
-Names are loaded when they are used: Optuna and SQLAlchemy would take most of the half second that `explorer --help`
-has.
-"""
+"""Studies: the store, the queue, the driver and the command line. Search spaces: `search_spaces.make_space`."""
 
 from __future__ import annotations
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+# Optuna and SQLAlchemy take most of half a second to import: a name is imported when it is first used.
 if TYPE_CHECKING:
     from studies.interrupts import interruptible
     from studies.queue.queue import Counts, counts, enqueue
     from studies.results.rows import TrialRow, front_rows, trials
-    from studies.scored import Evaluator, Picture, Scored, Space
+    from studies.scored import Evaluator, Picture, Scored
     from studies.searching.driver import Outcome, Progress, run_worker
     from studies.searching.processes import WorkerExit, run_workers
     from studies.settings import Objective, SamplerSettings, StudySettings
@@ -28,7 +25,6 @@ _HOMES = {
     "Progress": "searching.driver",
     "SamplerSettings": "settings",
     "Scored": "scored",
-    "Space": "scored",
     "Store": "storage.store",
     "StudyRecord": "storage.store",
     "StudySettings": "settings",
@@ -52,7 +48,6 @@ __all__ = [
     "Progress",
     "SamplerSettings",
     "Scored",
-    "Space",
     "Store",
     "StudyRecord",
     "StudySettings",

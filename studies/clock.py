@@ -16,7 +16,7 @@ class OutOfTime(StudyError):
 
 
 class Clock:
-    """seconds: of the whole command (None: no limit). started: when it began, by the monotonic clock."""
+    """The time limit of a command. seconds: None for no limit. started: when it began, by the monotonic clock."""
 
     def __init__(self, seconds: float | None, started: float | None = None) -> None:
         self.seconds = seconds
@@ -37,7 +37,7 @@ class Clock:
 
 
 def fitting(seconds: Iterable[float], left: float) -> int:
-    """How many of the things that take so many `seconds`, one after the other, are done in what is left."""
+    """How many tasks, which take `seconds` each and run one after the other, fit into the time that is left."""
     count = 0
     for each in seconds:
         left -= each
@@ -48,6 +48,6 @@ def fitting(seconds: Iterable[float], left: float) -> int:
 
 
 def tells(gained: int, seconds: float, limit: float) -> bool:
-    """Whether a pace may be told from the plans that were finished in `seconds`: 3 of them, or one where even that took
-    a tenth of the `limit`."""
+    """Whether the plans finished in `seconds` are enough to know the pace: 3 of them, or one that took a tenth of the
+    `limit`."""
     return gained >= LEAST_PLANS or (gained > 0 and seconds >= LEAST_SHARE * limit)

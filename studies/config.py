@@ -1,4 +1,4 @@
-"""What a search is asked to do: its options, each declared once, and a TOML file with the same names."""
+"""The options of a search, each declared once, and the TOML file with the same names."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def _resolution(value: Any) -> Any:
 
 
 def _whole_latents(size: Any) -> Any:
-    """Of Stable Diffusion, whose latents stand for 8 pixels; `latent_size` knows the model's own factor."""
+    """For Stable Diffusion, whose latents have 8 pixels a side; `latent_size` knows the model's own factor."""
     if size is not None and any(side > LARGEST_SIDE for side in size):
         raise StudyError(f"--resolution must be {LARGEST_SIDE} pixels a side at most, got {resolution_text(size)}.")
     if size is not None and any(side % 8 for side in size):
@@ -211,12 +211,12 @@ class SearchConfig:
         unset="the model's",
     )  # fmt: skip
     baselines: str = option(
-        "all", RUNS, "Plans that the study begins with: all (69 rows of Table V, DeepCache, encoder propagation and "
+        "all", RUNS, "Baselines to score first: all (69 rows of Table V, DeepCache, encoder propagation and "
         "controls), short (one mode of the 23) or none.", choices=BASELINES,
     )  # fmt: skip
     calibrate: bool | None = option(None, RUNS, "Calibrate first, which adds the rule fitted.", unset="where it pays")
     proposals: str = option(
-        AUTO, RUNS, "Who proposes plans: planned (needs a calibration), seeds or sampler; auto: planned in a "
+        AUTO, RUNS, "How plans are proposed: planned (needs a calibration), seeds or sampler; auto: planned in a "
         "calibrated study, otherwise seeds.", choices=(AUTO, *PROPOSALS), worker=True,
     )  # fmt: skip
     max_cache_mib: float | None = option(
@@ -251,7 +251,7 @@ class SearchConfig:
         choices=RACING, worker=True,
     )  # fmt: skip
     replay: int = option(
-        1024, RUNS, "MiB of UNet outputs kept on disk for plans that begin alike. 0: none.",
+        1024, RUNS, "MiB of UNet outputs kept on disk for plans with the same beginning. 0: none.",
         bounds={"ge": 0, "lt": LARGEST}, expected="a number of MiB, or 0 for none", worker=True,
     )  # fmt: skip
 
@@ -267,7 +267,7 @@ class SearchConfig:
 OPTIONS = declared(SearchConfig)
 """Every option by its name, in the order of the help."""
 WORKER = tuple(name for name, of in OPTIONS.items() if of.option.worker)
-"""The options that each process of a search is told."""
+"""The options that each process of a search gets."""
 BENCHED = ("model", "lora", "device", "dtype", "variant", "pairs", "steps", "guidance", "resolution", "compile")
 """What `explorer bench` takes, and an export's script gives it."""
 CERTIFIED = (
@@ -309,7 +309,7 @@ def make_config(given: Mapping[str, Any], file: Path | None = None, base: Search
 
 
 def absolute(value: str | None) -> str | None:
-    """A path that exists is stored whole, so that a study knows it from any folder; other names stay."""
+    """A path that exists becomes absolute, so that a study works from any folder; other names stay."""
     if value is None or not Path(value).exists() or value == "emoji":
         return value
     return str(Path(value).resolve())
@@ -320,7 +320,7 @@ def check_place(config: SearchConfig) -> None:
     path = Path(config.model)
     if path.is_absolute() and not path.exists():
         raise StudyError(
-            f"the model of the study {config.study!r} is not at {config.model} any more; say where it is now with "
+            f"the model of the study {config.study!r} is not at {config.model} any more; give its new place with "
             "`explorer search --model PATH`."
         )
 
@@ -331,5 +331,5 @@ def _read(file: Path) -> dict[str, Any]:
     except OSError as error:
         raise StudyError(f"cannot read {file}: {error.strerror}; give a TOML file.") from error
     except (ValueError, RecursionError) as error:  # of the decoder, of the parser, or a number that is too long
-        raise StudyError(f"{file} is not a TOML file in UTF-8 ({brief(error, 160)}); correct it.") from error
+        raise StudyError(f"{file} is not valid TOML in UTF-8 ({brief(error, 160)}).") from error
     return {name.replace("-", "_"): value for name, value in data.items()}

@@ -1,7 +1,7 @@
-"""When Ctrl-C may come: not while the storage is written.
+"""When Ctrl-C takes effect: not while the storage is written.
 
-An interrupt in the middle of a transaction can leave a connection with its lock to nobody, and one that comes in a
-destructor is swallowed by Python. So a worker holds interrupts back, but for the time when it scores or waits.
+An interrupt in the middle of a transaction can leave a locked connection behind, and Python swallows one that comes in
+a destructor. So a worker holds interrupts back, except while it scores or waits.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ _asked = False
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Within it SIGINT and SIGTERM both raise KeyboardInterrupt in the main thread, even where the shell that started
-    this process had told it to ignore them (as for jobs in the background)."""
+    """A context in which SIGINT and SIGTERM raise KeyboardInterrupt in the main thread, even if the process was started
+    with these signals ignored, as shells start background jobs."""
     global _asked
 
     def interrupt(_number: int, _frame: FrameType | None) -> None:
@@ -40,7 +40,7 @@ def interruptible() -> Iterator[None]:
 
 @contextmanager
 def held() -> Iterator[None]:
-    """Within it an interrupt waits for the end, or for the next `released`."""
+    """A context in which an interrupt waits for the end, or for the next `released`."""
     global _depth
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -56,7 +56,7 @@ def held() -> Iterator[None]:
 
 @contextmanager
 def released() -> Iterator[None]:
-    """Within `held`, a while in which an interrupt may come; one that has come already is raised."""
+    """A context within `held` in which interrupts are raised, also one that came before."""
     global _depth
     if threading.current_thread() is not threading.main_thread():
         yield

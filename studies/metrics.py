@@ -34,7 +34,7 @@ SPEEDS = {
 AUXILIARY = {
     metric.name: metric
     for metric in (
-        Metric(CACHE, "what the cached features take at once", "minimize", frozenset({"plan"}),
+        Metric(CACHE, "memory of the cached features", "minimize", frozenset({"plan"}),
                unit="MiB", title="features kept"),
         Metric(PREDICTED_LATENCY, "latency by the profile", "minimize", frozenset({"plan"}),
                unit="s per picture", title="predicted latency"),

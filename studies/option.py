@@ -38,16 +38,16 @@ class Option:
     Attributes:
         group: What it is about. Options that measure or sample are part of what a study is.
         help: A sentence or two for `--help` and the reference.
-        unset: What happens where nobody gives it, shown where the default says nothing.
+        unset: What happens without it, shown where the default says nothing.
         bounds: Limits of a number, by the names of `pydantic.Field`.
-        expected: What a value beyond its bounds is told to be, after "must be".
+        expected: The allowed values, for the message "must be ...".
         choices: The values that it can have, where they are few.
         read: From what a user or a file gives to a value of the type.
         check: Raises an ExplorerError for a value that cannot be, and returns it in its final form.
         write: The value as it is given on the command line.
         kept: Its name in a study's stored settings, where those have no field for it.
-        worker: Whether each process of a search is told it, as the study does not hold it.
-        repeated: Whether the command line gives each of several values with a flag of its own.
+        worker: Whether each process of a search gets it, because it is not stored in the study.
+        repeated: Whether the flag is repeated for several values.
         short: A flag of one letter.
         metavar: What `--help` shows for the value.
         envvar: The environment variable that gives it as well.

@@ -15,7 +15,7 @@ COMMANDS = {
     "proxy": f"`explorer proxy`: {PROXY}; give every worker the PostgreSQL URL in EXPLORER_STORAGE.",
 }
 OPTIONS = {
-    ("show", "--wish"): "`explorer show --wish`: wishes in words were removed; give --max-clip-loss 1%, --max-drift X, "
+    ("show", "--wish"): "`explorer show --wish`: wishes as text were removed; give --max-clip-loss 1%, --max-drift X, "
     "--min METRIC=X or --max METRIC=X.",
 }
 """By command and option."""
@@ -38,7 +38,7 @@ def check_sampler(name: str) -> None:
     if name == SAMPLER:
         raise StudyError(
             f"the sampler {SAMPLER} (an NSGA-II for conditional spaces) was removed, as it found no more than random "
-            "draws: a study that has it can be shown, exported and certified, not resumed; begin a new one with "
+            "draws: a study that has it can be shown, exported and certified, not resumed; start a new one with "
             "--sampler tpe, or nsgaii for Optuna's own NSGA-II."
         )
 

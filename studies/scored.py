@@ -1,12 +1,10 @@
-"""What the driver needs of a space and an evaluator, and what an evaluator gives back."""
+"""What the driver needs of an evaluator, and what an evaluator gives back."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
-
-from optuna.trial import BaseTrial
 
 from explorer.estimate import Estimate
 from explorer.plans.plan import InheritancePlan
@@ -17,22 +15,17 @@ LATENCY: Part = "latency"
 QUALITY: Part = "quality"
 
 
-class Space(Protocol):
-    """A search space: suggestions to a plan, and a plan back to the parameters that give it."""
-
-    @property
-    def name(self) -> str: ...
-
-    def suggest(self, trial: BaseTrial) -> InheritancePlan:
-        """Raises ExplorerError for a combination that is no plan."""
-
-    def parameters(self, plan: InheritancePlan) -> dict[str, Any]:
-        """Raises ExplorerError when the plan lies outside of the space."""
-
-
 @dataclass(frozen=True)
 class Picture:
-    """A sample: the prompt's number, the picture and its thumbnail as PNG bytes, the prompt and the seed."""
+    """A sample picture.
+
+    Attributes:
+        number: The prompt's number.
+        png: The picture as a PNG file.
+        thumbnail: A small copy as a PNG file.
+        prompt: Its text.
+        seed: The seed of the noise.
+    """
 
     number: int
     png: bytes
@@ -43,13 +36,17 @@ class Picture:
 
 @dataclass(frozen=True)
 class Scored:
-    """All that was measured of one plan, by metric.
+    """What was measured of one plan.
 
-    estimates: value with interval and n (`latency` in seconds per picture, `speedup` as a ratio). seconds: what the
-    measurement cost. extractors: the features' name where the metric has some. samples: raw samples, kept as JSON.
-    screened: why a race dropped the plan before all was measured; None for one that was scored whole. unsteady: why its
-    latency is not to be quoted and has to be measured again; the disturbed one is then under `UNSTEADY_LATENCY` of
-    `studies.metrics`.
+    Attributes:
+        estimates: Value, interval and n of each metric (`latency` in seconds per picture, `speedup` as a ratio).
+        seconds: Seconds that each measurement took.
+        extractors: The extractor of each metric that has one.
+        samples: Raw samples of each metric, stored as JSON.
+        pictures: Sample pictures.
+        screened: Why a race dropped the plan early; None for one that was scored completely.
+        unsteady: Why the latency must be measured again. The disturbed one is then stored under `UNSTEADY_LATENCY` of
+            `studies.metrics`.
     """
 
     estimates: Mapping[str, Estimate]
@@ -62,7 +59,7 @@ class Scored:
 
 
 def together(latency: Scored | None, quality: Scored) -> Scored:
-    """The scores of one plan whose latency, where it was timed, and quality were measured apart."""
+    """The scores of a plan whose latency (if it was timed) and quality were measured separately."""
     if latency is None:
         return quality
     return replace(
@@ -76,8 +73,12 @@ def together(latency: Scored | None, quality: Scored) -> Scored:
 
 @dataclass(frozen=True)
 class Prediction:
-    """drift: root mean square of the final latents' change over that of the latents. cost: time of the plan's UNet
-    evaluations over the un-accelerated run's."""
+    """What a calibration predicts of a plan.
+
+    Attributes:
+        drift: RMS of the final latents' change over the RMS of the latents.
+        cost: Time of the plan's UNet evaluations over that of the un-accelerated run.
+    """
 
     drift: float
     cost: float
@@ -87,12 +88,19 @@ class Evaluator(Protocol):
     """Scores plans on one device."""
 
     def score(self, plan: InheritancePlan, part: Part | None = None) -> Scored:
-        """Measure one part of the plan's scores, or all (None).
+        """Measure a plan.
 
-        Raises ExplorerError or RuntimeError when the plan cannot be scored: the study records it and goes on."""
+        Args:
+            plan: The plan.
+            part: `latency` or `quality`; None measures both.
+
+        Raises:
+            ExplorerError: When the plan cannot be scored. The study records it and goes on.
+            RuntimeError: The same.
+        """
 
     def evaluations(self, plan: InheritancePlan) -> int:
-        """UNet evaluations of a run of the plan (PNDM: one more than its steps)."""
+        """UNet evaluations of a run of the plan (with PNDM, one more than its steps)."""
 
     def rejection(self, plan: InheritancePlan) -> str | None:
-        """Why a proposed plan need not be measured; None when it is to be. Baselines are never screened."""
+        """Why a proposed plan is not measured; None if it is. Baselines are always measured."""

@@ -1,4 +1,4 @@
-"""What a study measures, remembered with it, and the refusal of anything else."""
+"""What a study measures. It is stored with the study, and a run with other settings is refused."""
 
 from __future__ import annotations
 
@@ -17,7 +17,15 @@ OF_THE_DEVICE = ("device", "driver", "torch", "threads")
 
 @dataclass(frozen=True)
 class Objective:
-    """One axis of the front: a metric's name and whether less (`minimize`) or more (`maximize`) is better."""
+    """One axis of the front.
+
+    Attributes:
+        name: The metric's true name.
+        direction: `minimize` or `maximize`.
+
+    Raises:
+        StudyError: For another direction.
+    """
 
     name: str
     direction: str
@@ -29,7 +37,13 @@ class Objective:
 
 @dataclass(frozen=True)
 class SamplerSettings:
-    """A sampler by name (`studies.config.SAMPLERS`), its arguments and the study's seed."""
+    """The sampler of a study.
+
+    Attributes:
+        name: One of `studies.config.SAMPLERS`.
+        arguments: Arguments of its class.
+        seed: The study's seed.
+    """
 
     name: str = "tpe"
     arguments: Mapping[str, Any] = field(default_factory=dict)
@@ -38,11 +52,31 @@ class SamplerSettings:
 
 @dataclass(frozen=True)
 class StudySettings:
-    """All that must be equal for two measurements to share a front.
+    """What must be equal for two measurements to share a front.
 
-    resolution: height and width of a picture in pixels. prompts, prompts_hash: the prompt set's name and its content's
-    hash. seed: of the pictures. extractor: of the Frechet distance's features. reference: what pictures are compared
-    with. extra: further facts that must match, by name (JSON values).
+    Attributes:
+        model: Name, path or hub id.
+        architecture: Signature of the UNet's `Architecture`.
+        device: Name of the device.
+        dtype: Such as `float16`.
+        resolution: Height and width of a picture in pixels.
+        steps: Steps of the un-accelerated pipeline.
+        scheduler: Class of the pipeline's scheduler.
+        space: Name of the search space.
+        objectives: Axes of the front.
+        prompts: Name of the prompt set.
+        prompts_hash: Hash of its content.
+        sampler: The sampler.
+        guidance: Guidance scale.
+        batch: Pictures per UNet call when quality is measured.
+        seed: Of the pictures.
+        compile: Compile mode.
+        extractor: Of the Frechet distance's features.
+        reference: What pictures are compared with.
+        extra: Further facts that must match, by name (JSON values).
+
+    Raises:
+        StudyError: For no objectives, or one that is named twice.
     """
 
     model: str
@@ -71,6 +105,7 @@ class StudySettings:
             raise StudyError(f"a study needs different objectives, at least one; got {', '.join(names) or 'none'}.")
 
     def to_json(self) -> dict[str, Any]:
+        """The settings as JSON."""
         data = asdict(self)
         data["resolution"] = list(self.resolution)
         data["objectives"] = [asdict(objective) for objective in self.objectives]
@@ -78,6 +113,7 @@ class StudySettings:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> StudySettings:
+        """Read what `to_json` wrote; unknown fields are ignored."""
         known = {f.name for f in fields(cls)}
         values = {name: value for name, value in data.items() if name in known}
         values["resolution"] = tuple(values["resolution"])

@@ -17,7 +17,7 @@ from studies.storage.pictures import read_picture
 from studies.storage.store import Store, StudyRecord
 
 FIRST = 6
-LETTERING = 30  # a row is so many times as wide as its words are high: they stay readable where it is shrunk
+LETTERING = 30  # a row is this many times as wide as its text is high, so that the text stays readable when shrunk
 STOCK = "un-accelerated"
 
 
@@ -70,11 +70,11 @@ def show_grid(store: Store, study: StudyRecord, named: Mapping[str, TrialRow], c
     st.subheader("The same prompts, the same seeds", anchor=False)
     rows = picture_rows(store, study, named, control)
     if not rows:
-        say("these plans kept no picture of one prompt and seed, so there is nothing to set side by side.")
+        say("these plans have no pictures of the same prompt and seed to compare.")
         return
     with st.container(horizontal=True, vertical_alignment="center", gap="medium"):
         everything = len(rows) <= FIRST or st.toggle(f"Show all {len(rows)} prompts", key="all-prompts")
-        large = st.toggle("Full size", key="full-size", help="The stored pictures themselves, not their thumbnails.")
+        large = st.toggle("Full size", key="full-size", help="Show the stored pictures instead of thumbnails.")
     across = 1 if large else 2
     shown = rows if everything else rows[:FIRST]
     for start in range(0, len(shown), across):
@@ -82,8 +82,8 @@ def show_grid(store: Store, study: StudyRecord, named: Mapping[str, TrialRow], c
             with column.container(border=True, gap="small"):
                 _show(store, row, large)
     st.caption(
-        "A row is one prompt and seed. Over each picture the plan's letter and its peak signal-to-noise ratio in dB "
-        "against the un-accelerated picture; the prompt that any of the plans changed most comes first."
+        "Each row is one prompt and seed. Above each picture: the plan's letter and its PSNR in dB against the "
+        "un-accelerated picture. The prompts that changed most come first."
     )
 
 

@@ -41,7 +41,7 @@ def filters(board: Board, metrics: list[str], view: tuple[str, str], study: int)
             with place:
                 shown &= _within(board, metric, study)
         if not board.whole.all():
-            words = "Plans that a cheap first look ruled out: they lack some of the study's scores."
+            words = "Plans that a race dropped after a few pictures. They lack some of the scores."
             if not st.toggle(
                 f"Show {int((~board.whole).sum()):,} screened-out plans", key=f"screened-{study}", help=words,
                 persist_state="session",

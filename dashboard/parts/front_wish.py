@@ -53,7 +53,7 @@ def templates(board: Board) -> dict[str, Template]:
             made[f"As fast as possible at a {metric} loss of at most # %"] = Template(metric, PER_CENT, 1.0)
     for metric in quality:
         made[f"The best {metric} at # times the speed or more"] = Template("speedup", TIMES, 2.0, goal=metric)
-    # A loss in a score of the whole set is what most people ask for: CLIP first, where there is one.
+    # Most users ask for a loss in a score of all pictures: CLIP first, if there is one.
     return dict(sorted(made.items(), key=lambda item: not (item[1].unit == PER_CENT and is_clip(item[1].metric))))
 
 
@@ -80,7 +80,7 @@ def wish(board: Board, study: int, paired: Paired | None) -> Choice | None:
         )  # fmt: skip
         sure = certain.toggle(
             "Be sure", key="wish-sure", persist_state="session",
-            help="Hold the worse end of each 95% interval against the limit, not the value.",
+            help="Compare the worse end of each 95% interval with the limit, instead of the value.",
         )  # fmt: skip
         try:
             found = choose(board.measured, template.wish(number), board.control, sure=sure, paired=paired)

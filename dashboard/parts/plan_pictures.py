@@ -21,11 +21,11 @@ def show_pictures(store: Store, study: StudyRecord, row: TrialRow, control: Tria
     st.subheader("Pictures", anchor=False)
     found = pairs(store, study, row, control)
     if not found:
-        say("no pictures were kept of this plan: a study of latency alone draws none.")
+        say("this plan has no pictures. A study that measures only latency makes none.")
         return
     if control is not None and control.key == row.key:
         _grid(store, found, SIDE, 1, alone=True)
-        st.caption("The un-accelerated pictures themselves: what every other plan's stand beside.")
+        st.caption("These are the un-accelerated pictures, with which other plans are compared.")
         return
     view, gain, large = _boxes()
     everything = len(found) <= FIRST or st.session_state.get("all-pairs", False)
@@ -43,20 +43,20 @@ def _boxes() -> tuple[str, int, bool]:
             gain = st.select_slider(
                 "Difference times", GAINS, value=4, key="gain", format_func=lambda g: f"{g}x", width=170
             )
-        large = st.toggle("Full size", key="full-size", help="The stored pictures themselves, not their thumbnails.")
+        large = st.toggle("Full size", key="full-size", help="Show the stored pictures instead of thumbnails.")
     return view or DIFFERENCE, gain, large
 
 
 def _words(view: str, gain: int) -> str:
     order = (
-        " The largest change first, by peak signal-to-noise ratio in dB against the un-accelerated picture of the same "
-        "prompt and seed: 40 dB and more is hardly seen, below 20 dB it is another picture."
+        " The largest change comes first, by PSNR against the un-accelerated picture of the same prompt and seed: "
+        "above 40 dB it is hardly visible, below 20 dB it is another picture."
     )
     if view == FLICKER:
-        return "This plan's picture and the un-accelerated one in turn: what moves has changed." + order
-    words = "Left: this plan. Then: the un-accelerated pipeline with the same prompt and seed."
+        return "This plan's picture alternates with the un-accelerated one: what moves has changed." + order
+    words = "Left: this plan. Next: the un-accelerated pipeline with the same prompt and seed."
     if view == DIFFERENCE:
-        words += f" Right: their absolute difference, {gain} times as strong; black where they agree."
+        words += f" Right: their absolute difference, {gain} times amplified; black where they agree."
     return words + order
 
 
@@ -75,7 +75,7 @@ def _pair(store: Store, pair: Pair, view: str, gain: int, large: bool, alone: bo
     ours = _read(store, pair.ours, large, problems)
     theirs = None if alone or pair.plain is None else _read(store, pair.plain, large, problems)
     if pair.plain is None and not alone:
-        problems.append("the un-accelerated picture of this prompt was not kept.")
+        problems.append("the un-accelerated picture of this prompt was not stored.")
     side = LARGE if large else SMALL
     if ours is not None and theirs is not None and ours.size != theirs.size:
         problems.append("the two pictures differ in size, so they cannot be compared pixel by pixel.")

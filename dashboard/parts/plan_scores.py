@@ -47,10 +47,10 @@ def show_scores(store: Store, study: StudyRecord, row: TrialRow, control: TrialR
     table = score_table(row, control, floors, differences)
     st.dataframe(table, hide_index=True, alt="Every score of this plan with its interval")
     st.caption(
-        "N counts pictures (of latency and speed-up: pairs of timings). Difference: this plan less "
-        "the un-accelerated pipeline, prompt by prompt where scores are kept by picture (marked paired), which cancels "
-        "what a prompt does; tied: the difference's interval holds 0. Floor: what a distance says of two sets of real "
-        "pictures at this N. Scores of a search are a little optimistic, as the best of many noisy values is chosen."
+        "N counts pictures (of latency and speed-up: pairs of timings). Difference: this plan minus "
+        "the un-accelerated pipeline, prompt by prompt for scores of single pictures (marked paired). Tied: the "
+        "difference's interval contains 0. Floor: the distance between two sets of real pictures at this N. Scores of "
+        "a search are slightly optimistic, because the best of many noisy values is chosen."
     )
 
 

@@ -1,4 +1,4 @@
-"""What a plan is first held against."""
+"""The plans that a plan is first compared with."""
 
 from __future__ import annotations
 

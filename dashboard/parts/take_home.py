@@ -30,7 +30,7 @@ def take_home(study: StudyRecord, row: TrialRow, plan: InheritancePlan) -> None:
             applied = [axis.applied(value) for axis in choices() if (value := axis.of(plan)) is not None]
             put = "".join(f" {each}" for each in applied)
             st.caption(
-                f"`pipe` is your diffusers pipeline; draw as always, with `num_inference_steps={plan.steps}`.{put}"
+                f"`pipe` is your diffusers pipeline; call it as usual, with `num_inference_steps={plan.steps}`.{put}"
             )
         with command:
             st.code(export_command(study, row, folder), language="bash", wrap_lines=True)
@@ -45,8 +45,8 @@ def take_home(study: StudyRecord, row: TrialRow, plan: InheritancePlan) -> None:
             icon=":material/download:", key="export",
         )  # fmt: skip
         st.caption(
-            "A zip with the plan, its scores, a card, a script that measures it again and a pipeline for diffusers; "
-            "what `explorer export` writes."
+            "A zip file of what `explorer export` writes: the plan, its scores, a card, a script that measures it "
+            "again and a pipeline for diffusers."
         )
 
 

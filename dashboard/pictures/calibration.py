@@ -19,7 +19,7 @@ from studies.results.rows import TrialRow
 
 Array = NDArray[np.float64]
 TALL = 26  # pixels of a row whose cells have their numbers written in
-MOST = 2000  # points of the scatter; of more plans every so many is drawn
+MOST = 2000  # points of the scatter; of more plans every n-th is drawn
 PALE = 0.55  # of the colour scale: from here on it is lighter than the text that reads on it
 
 
@@ -108,9 +108,7 @@ def effects_line(calibration: Calibration) -> go.Figure:
         )
     )  # fmt: skip
     style(figure, 320, showlegend=False)
-    figure.update_xaxes(
-        title_text="UNet evaluation that goes wrong", range=[-0.5, calibration.design.evaluations - 0.5]
-    )
+    figure.update_xaxes(title_text="UNet evaluation with the error", range=[-0.5, calibration.design.evaluations - 0.5])
     return figure.update_yaxes(
         title_text="move of the final latents", ticksuffix="%", rangemode="tozero", zeroline=True,
         zerolinecolor=shown.grid,

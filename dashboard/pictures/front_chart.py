@@ -19,10 +19,10 @@ from studies.results.board import Board, Flags
 from studies.results.charts import SERIES
 from studies.storage.judged import judged
 
-# Points drawn; beyond them one stands for those that would lie on it. They are SVG, which every browser draws: it
-# stands as soon as a chart of 4,000 points in WebGL, of which browsers without a graphics card draw nothing.
+# Maximum number of points; with more plans one point represents those next to it. They are SVG, which every browser
+# draws as fast as 4,000 points in WebGL; browsers without a graphics card cannot draw WebGL.
 MOST = 2000
-BARS = 250  # up to so many points all have their intervals drawn; beyond, those of the front and the baselines
+BARS = 250  # up to this many points, all intervals are drawn; beyond, those of the front and the baselines
 GRID = (220, 140)
 LABELLED = ("plain steps", "DeepCache", "encoder propagation")
 

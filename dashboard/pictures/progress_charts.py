@@ -74,7 +74,7 @@ def effects_chart(found: Effects, metric: str, better_low: bool) -> go.Figure:
     helps = effect < 0 if better_low else effect > 0
     unsure = (low <= 0) & (high >= 0)
     colours = np.where(unsure, shown.faint, np.where(helps, shown.accent, shown.warning))
-    words = np.where(unsure, "not told from nothing", np.where(helps, "better", "worse"))
+    words = np.where(unsure, "not different from zero", np.where(helps, "better", "worse"))
     figure = go.Figure(
         go.Bar(
             x=effect.tolist(), y=names, orientation="h", marker={"color": colours.tolist()}, customdata=words.tolist(),

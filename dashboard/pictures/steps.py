@@ -145,5 +145,5 @@ def _bars(costs: StepCosts) -> go.Bar:
     return go.Bar(
         x=list(range(len(costs.values))), y=list(costs.values), marker_color=palette().faint, showlegend=False,
         customdata=[value / full if full else 0.0 for value in costs.values],
-        hovertemplate=f"evaluation %{{x}}: %{{y:.4g}} {costs.unit}, %{{customdata:.0%}} of the dearest<extra></extra>",
+        hovertemplate=f"evaluation %{{x}}: %{{y:.4g}} {costs.unit}, %{{customdata:.0%}} of the largest<extra></extra>",
     )  # fmt: skip

@@ -47,9 +47,8 @@ def page() -> None:
     st.subheader("How much each unit changes", anchor=False)
     if found is None:
         say(
-            "the change of units from step to step was not measured in this study; run the search on once "
-            "(explorer search with the same name), which measures it at its start. A model with random weights has "
-            "none."
+            "the change of units from step to step is not measured in this study; continue the search once "
+            "(explorer search with the same name), which measures it first. A model with random weights has none."
         )
         return
     cost = measures[-1]
@@ -64,19 +63,18 @@ def page() -> None:
     )  # fmt: skip
     divided = "" if each is None else f", divided by the unit's {cost.name.lower()}"
     st.caption(
-        "How much a unit's residual branch differs from the evaluation before, relative to its size (relative L2 "
-        f"distance, mean of {found.pictures} pictures of one un-accelerated run, measured in {found.seconds:.1f} s)"
-        f"{divided}. Dark: it hardly changes, so that little is lost where it inherits. The first evaluation has none "
-        "before it; where the scheduler evaluates a timestep twice (PNDM's second), all is dark. A change is no error "
-        "of a picture: what matters downstream is measured by the search."
+        "How much a unit's residual branch differs from the previous evaluation (relative L2 distance, mean of "
+        f"{found.pictures} pictures of one un-accelerated run, measured in {found.seconds:.1f} s){divided}. Dark: it "
+        "hardly changes, so little is lost by inheriting it. If the scheduler evaluates a timestep twice (PNDM's "
+        "second), the column is dark. A change is not an error of the picture; the search measures that."
     )
     st.plotly_chart(
         trade_figure(anatomy, found, cost.values, cost.unit), key="trade", config=CONFIG,
         alt="The cost of each unit against how much it changes from step to step",
     )  # fmt: skip
     st.caption(
-        f"One point is one unit: to the right it costs more ({plain(cost.words)}), further down it changes less from "
-        "step to step. Ringed are the six with the least change for their cost: "
+        f"Each point is a unit. Further right it costs more ({plain(cost.words)}), further down it changes less from "
+        "step to step. The rings mark the six with the least change for their cost: "
         f"{', '.join(steady(found, cost.values))}."
     )
 
@@ -107,7 +105,7 @@ def _where(anatomy: Anatomy, measures: list[Measure]) -> None:
     st.subheader("Where it goes", anchor=False)
     names = [measure.name for measure in measures]
     if len(measures) < 3:
-        st.caption("No profile of this device is stored, so time is missing here: `explorer profile` measures it.")
+        st.caption("There is no profile of this device, so time is not shown. `explorer profile` makes one.")
     chosen = st.segmented_control("Size", names, default=names[-1], key="anatomy-size", required=True)
     measure = next(measure for measure in measures if measure.name == chosen)
     st.plotly_chart(
@@ -115,8 +113,8 @@ def _where(anatomy: Anatomy, measures: list[Measure]) -> None:
         alt=f"The share of each block and unit in the UNet's {measure.name}",
     )  # fmt: skip
     st.caption(
-        f"Each rectangle is one node of the UNet, as large as its share ({plain(measure.words)}), in its block. Blue: "
-        "residual units; orange: attention units; grey: samplers, input and output. A click on a block enlarges it."
+        f"Each rectangle is a node of the UNet; its size is the node's share ({plain(measure.words)}). Blue: residual "
+        "units; orange: attention units; grey: samplers, input and output. Click a block to enlarge it."
     )
 
 

@@ -38,8 +38,8 @@ def page() -> None:
         _missing(study, so_far)
         return
     st.markdown(
-        "Un-accelerated runs in which one step at a time inherits: how wrong its prediction becomes, and how far that "
-        "moves the final latents. From this the search predicts any plan's drift without running it."
+        "A calibration lets one step at a time inherit in un-accelerated runs. It measures the error of that step's "
+        "prediction and how far it moves the final latents. From this the search predicts the drift of any plan."
     )
     _counts(found, board, shared)
     _errors(found)
@@ -72,16 +72,16 @@ def command(study: StudyRecord, *, again: bool = False) -> str:
 def _missing(study: StudyRecord, so_far: CalibrationState) -> None:
     if so_far.done:
         say(
-            f"{so_far.done} of {so_far.total} parts of this study's calibration stand "
-            f"({duration(so_far.seconds)} so far). If nothing is running, the same command goes on with it:"
+            f"{so_far.done} of {so_far.total} parts of this study's calibration are stored "
+            f"({duration(so_far.seconds)} so far). If it is not running, the same command resumes it:"
         )
     else:
         say(
-            "This study is not calibrated. A calibration runs a few un-accelerated pictures once, and then predicts "
-            "plans without running them. The rule fitted belongs to a study begun with --calibrate. To make it:"
+            "This study is not calibrated. A calibration runs a few un-accelerated pictures once and then predicts "
+            "plans without running them. Only a study created with --calibrate has the rule fitted. To calibrate:"
         )
     st.code(command(study), language="bash")
-    st.caption("A model with random weights draws nothing, so it has no calibration.")
+    st.caption("A model with random weights cannot be calibrated.")
 
 
 def _counts(found: Calibration, board: Board, shared: Shared | None) -> None:
@@ -109,7 +109,7 @@ def _errors(found: Calibration) -> None:
             rule = st.selectbox("Rule", design.rules, key="calibration-rule", format_func=label_of, width=220)
             age = st.selectbox(
                 "Age", design.ages, index=min(1, len(design.ages) - 1), key="calibration-age", width=220,
-                format_func=_age, help="How long ago the features were extracted.",
+                format_func=_age, help="Evaluations since the features were extracted.",
             )  # fmt: skip
             place = design.ages.index(age)
             values = np.stack([found.error_map(mask, rule)[:, place] for mask in design.masks])
@@ -126,10 +126,9 @@ def _errors(found: Calibration) -> None:
         + ("mask" if view == OVER_MASKS else "rule and age"),
     )  # fmt: skip
     st.caption(
-        "The error of the guided prediction where this one evaluation inherits and all others compute everything: root "
-        "mean square, as a share of the prediction's own. The colours are of its logarithm: dark is small. Age: how "
-        "many evaluations ago the features were extracted; a forecast reads two or three such steps, each as far "
-        "apart. A cell is empty where the run has too few evaluations behind it."
+        "The error of the guided prediction when only this evaluation inherits: RMS over the RMS of the prediction, on "
+        "a logarithmic scale; dark is small. Age: evaluations since the features were extracted. A forecast reads two "
+        "or three extract steps at this distance. A cell is empty if there are too few earlier evaluations."
     )
 
 
@@ -152,9 +151,9 @@ def _effects(found: Calibration) -> None:
         alt="How far the final latents move for an error of one per cent at each evaluation",
     )  # fmt: skip
     st.caption(
-        "How far the final latents move, in per cent of their size (root mean square), when the guided prediction of "
-        "one evaluation is wrong by one per cent and all that follows is computed in full. Where the line is high, an "
-        "error is dear: such evaluations are the ones to compute."
+        "How far the final latents move, in per cent of their RMS, when the guided prediction of one evaluation has an "
+        "error of one per cent and all later ones are computed. Where the line is high, an evaluation should be "
+        "computed."
     )
 
 
@@ -170,8 +169,8 @@ def _times(found: Calibration) -> None:
         alt="Time of a step under each mask, as a share of a full step",
     )  # fmt: skip
     left.caption(
-        f"Median time of a step that inherits the mask, of a full step of {1e3 * full:.3g} ms, as measured in passing; "
-        "what a plan costs is measured apart."
+        f"Median time of a step that inherits the mask, relative to a full step of {1e3 * full:.3g} ms. These times "
+        "are rough; the search measures plans separately."
     )
     if found.plain:
         size = float(np.sqrt(errors.latents.flat[0]))
@@ -180,20 +179,20 @@ def _times(found: Calibration) -> None:
             bars(moved, [percent(value) for value in moved.values()], "move of the final latents"),
             key="calibration-plain", config=CONFIG, alt="How far fewer plain steps move the final latents",
         )  # fmt: skip
-        right.caption("What fewer plain steps change, without any inheritance: the same distance as above.")
+        right.caption("How far fewer plain steps move the final latents, without inheritance.")
 
 
 def _nodes(found: Calibration) -> None:
     st.subheader("Which nodes matter", anchor=False)
-    with st.expander(f"Each of {len(found.design.nodes)} nodes alone", icon=":material/grid_on:", expanded=True):
+    with st.expander(f"Each of {len(found.design.nodes)} nodes by itself", icon=":material/grid_on:", expanded=True):
         st.plotly_chart(
             node_map(found), key="calibration-nodes", config=CONFIG,
-            alt="Error of the guided prediction where one node alone is copied, by node and evaluation",
+            alt="Error of the guided prediction when a single node is copied, by node and evaluation",
         )  # fmt: skip
     st.caption(
-        "The same error where one node alone is copied from two evaluations before (one, at the first that inherits): "
-        "units by their residual branch, the others by their output, from the UNet's input at the top to its output. "
-        "Dark nodes can be given up at little loss; what they save is on the Anatomy page."
+        "The same error when a single node is copied from two evaluations before (one, at the first that inherits): "
+        "the residual branch of a unit, the output of another node. The UNet's input is at the top. Dark nodes can be "
+        "inherited at little loss; the Anatomy page shows what they save."
     )
 
 
@@ -201,13 +200,12 @@ def _predictions(board: Board, shared: Shared | None) -> None:
     st.subheader("Predicted against measured", anchor=False)
     agreed = {each.metric: each for each in agreements(board.rows, board.objectives, shared)}
     if not agreed:
-        say("fewer than three plans of this study were both predicted and measured; run the search on.")
+        say("fewer than three plans of this study are both predicted and measured; continue the search.")
     else:
         _drift(board, agreed)
     if (cost := cost_agreement(board.rows)) is not None:
         st.caption(
-            f"Rank correlation of predicted cost, a share of the un-accelerated run's time, with measured latency: "
-            f"**{cost.spearman:.2f}** over {cost.over}."
+            f"Rank correlation of predicted cost with measured latency: **{cost.spearman:.2f}** over {cost.over}."
         )
 
 
@@ -222,10 +220,9 @@ def _drift(board: Board, agreed: dict[str, Agreement]) -> None:
         key="calibration-predictions", config=CONFIG, alt=f"Predicted drift of each plan against measured {metric}",
     )  # fmt: skip
     st.caption(
-        f"One point is one plan: what the calibration predicted before it ran, against what was measured. Rank "
-        f"correlation (Spearman) of predicted drift with the loss in {plain(axis_words(metric))}: "
-        f"**{one.spearman:.2f}** over {one.over}; 1 is a perfect ranking, 0 none. The points are plans scored whole; "
-        "click one to open it."
+        f"Each point is a completely scored plan: predicted against measured. Click one to open it. Rank correlation "
+        f"(Spearman) of predicted drift with the loss in {plain(axis_words(metric))}: **{one.spearman:.2f}** over "
+        f"{one.over}; 1 is a perfect ranking, 0 none."
     )
     if (trial := clicked(event)) is not None:
         choose_trial(trial)

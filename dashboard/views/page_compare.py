@@ -60,7 +60,7 @@ def _choose(board: Board) -> list[int]:
     chosen = st.multiselect(
         "Plans", options, key="compare-box", max_selections=COMPARED, on_change=_box_changed,
         format_func=lambda n: f"{scored[n].speedup or 0:.2f}x, {scored[n].title}",
-        help="The front's plans and the baselines. The first is what the others are held against.",
+        help="Plans of the front and baselines. The others are compared with the first.",
     )  # fmt: skip
     choose_compared(chosen)
     return compared()  # which writes them into the address
@@ -113,10 +113,9 @@ def _scores(store: Store, study: StudyRecord, named: dict[str, TrialRow]) -> Non
         alt=f"The difference of each plan from {first} in every metric, with 95% intervals",
     )  # fmt: skip
     st.caption(
-        f"Each mark is a plan less {first}, with its 95% interval, in the metric's own unit. Blue, pointing up: "
-        "measurably better; red, pointing down: measurably worse; grey circles: tied, as the interval holds 0. "
-        "Scores of single pictures are paired, prompt by prompt, which cancels what a prompt does; others are taken as "
-        "independent."
+        f"Each mark is a plan minus {first}, with its 95% interval, in the metric's unit. Blue, pointing up: "
+        "measurably better; red, pointing down: measurably worse; grey circles: tied, the interval contains 0. Scores "
+        "of single pictures are paired by prompt; others are treated as independent."
     )
     st.dataframe(
         compare_table(named, metrics, differences), hide_index=True, alt="The scores of the plans side by side"
@@ -138,22 +137,21 @@ def _masks(named: dict[str, TrialRow]) -> None:
             say(f"the plan of {letter} cannot be drawn: {error}")
             return
     if len({steps.nodes for steps in each.values()}) > 1:
-        say("these plans are of different architectures, so their masks cannot be laid over each other.")
+        say("these plans are for different architectures, so their masks cannot be compared.")
         return
     shown = overlay(list(each.values()))
     st.plotly_chart(
         overlay_figure(shown), key="overlay", config=CONFIG, alt="Where the plans compute the same units and where not"
     )
     stretched = (
-        " Runs of different lengths are laid over each other by their course: a column shows what each plan does at "
-        "that part of its run."
+        " Runs of different lengths are scaled: a column shows what each plan does at that fraction of its run."
         if shown.stretched
         else ""
     )
     st.caption(
         "Each column is one evaluation of the UNet, each row one of its units or samplers, from the input at the top. "
-        f"The plans do the same in {shown.agree:.0%} of the cells; what is not computed is inherited, or not run at "
-        f"all.{stretched}"
+        f"The plans do the same in {shown.agree:.0%} of the cells. Nodes that are not computed are inherited or not "
+        f"run.{stretched}"
     )
 
 

@@ -36,10 +36,10 @@ from studies.wording import ratio
 
 SERIES_COLOUR = "series"
 NICKNAMES = (
-    "A plan without a name goes by a nickname: ~DC0/P3+f2@20 leaves out nearly what DC0 does (without ~: exactly "
-    "that), extracts at every third evaluation, forecasts by order 2 and takes 20 steps. S5: written out, with 5 "
-    "extract steps; N5: along DeepCache's curve; 7u: 7 units left out, like no named mask. "
-    f"{' '.join(axis.in_names for axis in choices())} The column `in full` has its words."
+    "A plan without a name has a nickname. ~DC0/P3+f2@20 inherits nearly what DC0 does (without ~: exactly that), "
+    "extracts at every third evaluation, forecasts with order 2 and has 20 steps. S5: a written-out schedule with 5 "
+    "extract steps; N5: DeepCache's curve; 7u: a mask of 7 units that no named one is like. "
+    f"{' '.join(axis.in_names for axis in choices())} The column `in full` describes the plan."
 )
 
 
@@ -57,7 +57,7 @@ def page() -> None:
     if shown.any():
         _chart(board, shown, view)
     else:
-        say("the filters leave no plan, so there is nothing to draw; widen them above.")
+        say("no plan passes the filters; widen them above.")
     _table(board)
 
 
@@ -69,7 +69,7 @@ def summary(study: StudyRecord, board: Board) -> str:
         f" **{len(board):,}** plans are scored, **{len(board.front)}** are on the front.",
     ]
     if unsteady := sum(row.state == UNSTEADY for row in board.rows):
-        words.append(f" {unsteady:,} are unsteady (their timings were disturbed) and stand on none.")
+        words.append(f" {unsteady:,} are unsteady (their timings were disturbed) and on no front.")
     if board.lossless:
         best = board.lossless[0]
         speed = ratio(best.scores["speedup"]).partition(" ")
@@ -83,7 +83,7 @@ def summary(study: StudyRecord, board: Board) -> str:
 
 
 def _quality(board: Board) -> list[str]:
-    """The study's quality objectives, then the other scores that stand."""
+    """The study's quality objectives, then the other scores."""
     names = [objective.name for objective in board.objectives if objective.name in board.columns]
     return of_pictures(dict.fromkeys([*names, *board.columns]))
 
@@ -125,19 +125,19 @@ def _chart(board: Board, shown: Flags, view: View) -> None:
 def chart_words(drawn: Drawn, shown: int, view: View) -> str:
     """The caption, as Markdown."""
     direction = "further right is faster" if view.x == "speedup" else "further left is faster"
-    words = [f"One point is one plan; {direction}, by measurement. **Click a point to open its plan.**"]
+    words = [f"Each point is a plan; {direction}. **Click a point to open its plan.**"]
     if view.bars:
-        which = "" if drawn.all_bars else " (of the front and the baselines only, as there are so many)"
-        words.append(f"Thin bars are 95% intervals{which}: where they overlap, a difference may be chance.")
+        which = "" if drawn.all_bars else " (only of the front and the baselines, for speed)"
+        words.append(f"Thin bars are 95% intervals{which}; if they overlap, a difference may be chance.")
     words.append(
-        "The dotted line joins the plans that no other one shown beats in these two metrics, a speed counted by the "
-        "worse end of its interval; full points are on the study's front in all of its objectives, faint ones off it. "
-        "Rings: plans off the front that the intervals cannot tell from it. Plain steps (diamonds, with their number "
-        "of steps) are the un-accelerated pipeline with fewer steps, the control that inheritance must beat."
+        "The dotted line is the front of the shown plans in these two metrics; speeds count with the worse end of "
+        "their interval. Full points are on the study's front in all objectives, faint ones are not. Rings: plans off "
+        "the front, but within its intervals. Diamonds: the un-accelerated pipeline with fewer plain steps (their "
+        "number is shown), which inheritance must beat."
     )
     if drawn.points < shown:
         words.append(
-            f"{drawn.points:,} of {shown:,} plans are drawn: off the front one point stands for those next to it."
+            f"{drawn.points:,} of {shown:,} plans are drawn: off the front one point represents those next to it."
         )
     return " ".join(words)
 
@@ -162,7 +162,7 @@ def _table(board: Board) -> None:
     st.subheader(f"The front: {len(board.front)} of {len(board):,} plans", anchor=False)
     quality = [name for name in _quality(board) if any(o.name == name for o in board.objectives)]
     buttons = st.container()
-    # A tick means a plan: when others join the front, the table begins anew with the ticks on the same plans.
+    # A tick means a plan: when others join the front, the table is drawn again with the ticks on the same plans.
     on_front = [board.measured[i].number for i in board.front]
     ticked = [on_front.index(number) for number in st.session_state.get("ticked", []) if number in on_front]
     event = st.dataframe(
@@ -177,9 +177,8 @@ def _table(board: Board) -> None:
         alt="The plans of the front with their scores, the fastest first",
     )  # fmt: skip
     st.caption(
-        "The plans that no other one matches in every objective and beats in one, fastest first. After each value its "
-        "95% interval; N is how many pictures it was found from. "
-        "`beats` counts the baselines that are no better in any objective and worse in one."
+        "The plans that no other plan dominates, fastest first, with 95% intervals. N is the number of pictures. "
+        "`beats` is the number of baselines that the plan dominates: no better in any objective and worse in one."
     )
     picked = [board.front[i] for i in event["selection"]["rows"] if i < len(board.front)]
     numbers = [number for i in picked if (number := board.measured[i].number) is not None]

@@ -1,4 +1,4 @@
-"""Plan: what one plan gives up, what that did to the pictures, how sure its scores are, and how to take it home."""
+"""Plan: what one plan inherits, what that does to the pictures, its scores, and how to export it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from studies.results.rows import TrialRow, trial
 from studies.storage.store import Store, StudyRecord
 from studies.storage.tables import DONE, SCREENED, UNSTEADY, UNTIMED
 
-REMOVED_WORDS = "Removed: not computed and not inherited; its input passes on, with or without its shortcut. "
+REMOVED_WORDS = "Removed: neither computed nor inherited; its input passes on, with or without the shortcut. "
 
 
 def page() -> None:
@@ -47,11 +47,11 @@ def page() -> None:
         if row.words != row.nickname:
             st.caption(f"In full: {plain(row.words)}")
         if row.state == UNTIMED:
-            say("this plan's latency waits for the study's device; its quality stands.")
+            say("this plan's quality is measured; its latency waits for a worker on the study's device.")
         elif row.state == UNSTEADY:
             say(f"this plan's speed is not known, so it is on no front: {row.reason}. A search times it again.")
         elif row.state == SCREENED:
-            say(f"this plan was not scored whole, so it is on no front: {row.reason}.")
+            say(f"this plan was not scored completely, so it is on no front: {row.reason}.")
         elif row.state != DONE:
             say(f"this plan is {row.state}{f': {row.reason}' if row.reason else ', so it has no scores yet'}.")
         plan = _plan(row)
@@ -114,7 +114,7 @@ def _plan(row: TrialRow) -> InheritancePlan | None:
     try:
         return InheritancePlan.from_json(row.plan)
     except PlanError as error:
-        say(f"the plan of this trial cannot be drawn or taken home: {error}")
+        say(f"the plan of this trial cannot be drawn or exported: {error}")
         return None
 
 
@@ -140,21 +140,20 @@ def _computed(store: Store, study: StudyRecord, plan: InheritancePlan, row: Tria
             if (value := axis.of(plan)) is not None:
                 st.metric(axis.name, axis.shown(value))
     st.caption(
-        "The UNet from its input (top left) down to the middle and up to its output (top right): R residual units, "
-        "A attention units, arrows the samplers, dotted the skips of each level. Blue is computed in every evaluation, "
-        "orange in none."
+        "The UNet from its input (top left) to its output (top right). R: residual units; A: attention units; arrows: "
+        "samplers; dotted: the skips of each level. Blue units are computed in every evaluation, orange ones in none."
     )
     st.plotly_chart(
         steps_figure(steps, costs), key="steps", config=CONFIG,
         alt="What each node of the UNet does at each evaluation, and what each evaluation costs",
     )  # fmt: skip
-    doubt = "" if known else " (the scheduler's number of evaluations is not known: one for each step is assumed)"
+    doubt = "" if known else " (assuming one for each step, as the scheduler's number is not known)"
     st.caption(
         f"Each column is one evaluation of the UNet{doubt}, each row one of its units or samplers, from the input "
         f"at the top to the output. {steps.full} of {steps.evaluations} evaluations compute everything; "
-        f"{steps.saved:.0%} of the cells are not computed. Residual inherited: the unit's own work is taken from "
-        "earlier evaluations, its input still passes. Output inherited: its whole output is taken, and what only "
-        f"it read does not run. {REMOVED_WORDS if steps.removes else ''}{plain(costs.words) if costs else ''}"
+        f"{steps.saved:.0%} of the cells are not computed. Residual inherited: the residual branch is reused, "
+        "the input still passes. Output inherited: the complete output is reused, and nodes that only it reads do not "
+        f"run. {REMOVED_WORDS if steps.removes else ''}{plain(costs.words) if costs else ''}"
     )
 
 

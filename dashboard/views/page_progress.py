@@ -85,7 +85,7 @@ def _growth(store: Store, study: StudyRecord, board: Board) -> None:
     if len(fitting) > 1:
         names = st.multiselect(
             "Studies", list(fitting), default=[study.name], key=f"studies-{study.id}", placeholder="choose some",
-            help="Those that measure the same on the same device; they may differ in what proposes, seed and space.",
+            help="Studies that measure the same on the same device. Proposals, seed and space may differ.",
         ) or [study.name]  # fmt: skip
     over = st.segmented_control(
         "Against", ["plans", "time"], default="plans", required=True, key="growth-over", label_visibility="collapsed",
@@ -94,7 +94,7 @@ def _growth(store: Store, study: StudyRecord, board: Board) -> None:
     boards = [(fitting[name], board if name == study.name else board_of(store, fitting[name])) for name in names]
     scale = scale_of([row for _, one in boards for row in one.measured], study.settings.objectives)
     if scale is None:
-        say("no baseline is scored yet, and the volume of a front is measured against theirs; run the search on.")
+        say("no baseline is scored yet, and hypervolumes are relative to them; continue the search.")
         return
     lines = [Line(one.name, _way(one), history(of.rows, study.settings.objectives, scale)) for one, of in boards]
     figure = growth_chart([line for line in lines if line.history.trials], "trials" if over == "plans" else "seconds",
@@ -102,9 +102,9 @@ def _growth(store: Store, study: StudyRecord, board: Board) -> None:
     st.plotly_chart(figure, key="growth", config=CONFIG, alt="Hypervolume of the front as the search went on")
     st.caption(
         f"How much of the space of {', '.join(plain(o.name) for o in study.settings.objectives)} the front covers "
-        "(hypervolume). Each objective is scaled to its range over the baselines of the studies shown, and the "
-        "reference point lies a tenth of that range beyond the worst one: only lines of one chart can be compared. The "
-        "line's first part are the baselines, which every study measures first."
+        "(hypervolume). Each objective is scaled to its range over the baselines of the shown studies, and the "
+        "reference point is a tenth of that range beyond the worst one, so compare only lines of one chart. Every "
+        "study measures the baselines first."
     )
 
 
@@ -122,15 +122,15 @@ def _proposals(board: Board) -> None:
         table, hide_index=True, alt="What each kind of proposer found", column_config={
             "share": st.column_config.ProgressColumn(
                 "share of the hypervolume", format="%.0f%%", min_value=0, max_value=100,
-                help="Of what all plans added to the front, each when it was finished.",
+                help="Share of what all plans added to the front when they were finished.",
             ),
             "a plan": st.column_config.NumberColumn("hypervolume a plan", format="%.2g",
-                                                    help="What a plan of the kind added on average."),
+                                                    help="What a plan of this kind added on average."),
         },
     )  # fmt: skip
     st.caption(
-        "Who thought of each plan; in a calibrated study the one that promises most is measured, whoever it was. "
-        "Baselines come first and take what is easy to find: set the other kinds against each other, not against them."
+        "Where each plan came from. A calibrated study measures the plan with the greatest expected gain of any kind. "
+        "Baselines come first and find what is easy, so compare the other kinds with each other."
     )
 
 
@@ -144,9 +144,7 @@ def _failures(rows: list[TrialRow]) -> None:
         "why": st.column_config.TextColumn(width="large"), "plans": st.column_config.NumberColumn(width="small"),
     }  # fmt: skip
     st.dataframe(table, hide_index=True, alt="Why plans failed", column_config=columns)
-    st.caption(
-        "What plans failed of, the most frequent first. A failed plan is not tried again and costs no other one."
-    )
+    st.caption("Why plans failed, the most frequent reason first. A failed plan is not tried again.")
 
 
 def failure_table(rows: list[TrialRow]) -> list[dict[str, Any]]:
@@ -169,7 +167,7 @@ def _importances(store: Store, study: StudyRecord, board: Board) -> None:
     st.subheader("Which units matter", anchor=False)
     metrics = [metric for metric in board.columns if metric != "latency"]
     if not metrics:
-        say("nothing has been scored yet, so nothing can be said about units.")
+        say("no plan is scored yet.")
         return
     left, right = st.columns([2, 3], vertical_alignment="bottom")
     metric = left.selectbox("Effect on", metrics, key="effect-metric", format_func=axis_words)
@@ -187,25 +185,25 @@ def _importances(store: Store, study: StudyRecord, board: Board) -> None:
         shown = by_block(names, features) if level == "blocks" else (names, features)
         found = effects(shown[0], shown[1], scores)
     if found is None:
-        say("too few different plans are scored to tell units apart; 20 are needed.")
+        say("too few different plans are scored to compare units; 20 are needed.")
         return
     low = direction_of(metric, board.objectives) == "minimize"
     st.plotly_chart(effects_chart(found, metric, low), key="effects", config=CONFIG,
-                    alt=f"What giving up each unit does to {metric}")  # fmt: skip
+                    alt=f"The effect of inheriting each unit on {metric}")  # fmt: skip
     st.caption(effects_words(found, metric, level))
 
 
 def effects_words(found: Effects, metric: str, level: str) -> str:
     """The caption, as Markdown: what is drawn, and whether to believe it."""
     trust = (
-        "so the bars tell little: **do not choose by them**" if found.explained < 0.2
+        "so the bars say little: **do not choose by them**" if found.explained < 0.2
         else "so they are a rough guide" if found.explained < 0.6 else "so they can be trusted as a guide"
     )  # fmt: skip
     return (
-        f"What giving up a {level[:-1]} at every evaluation, instead of at none, does to {plain(axis_words(metric))}: "
-        "blue is better, vermilion worse, grey cannot be told from nothing; thin bars are 95% intervals. A linear fit "
-        f"(ridge) over {found.n:,} scored plans, which explains {max(0.0, found.explained):.0%} of what differs "
-        f"between plans it has not seen, {trust}. What is always given up together cannot be told apart."
+        f"The effect of inheriting a {level[:-1]} at every evaluation instead of none on {plain(axis_words(metric))}: "
+        "blue is better, vermilion worse, grey not different from zero; thin bars are 95% intervals. A linear fit "
+        f"(ridge) over {found.n:,} scored plans, which explains {max(0.0, found.explained):.0%} of the variance "
+        f"of plans that it was not fitted to, {trust}. Units that are always inherited together cannot be separated."
     )
 
 
@@ -250,8 +248,8 @@ def _workers(store: Store, study: StudyRecord) -> None:
         hide_index=True, alt="The study's workers", height="content" if len(rows) < 12 else 420,
     )  # fmt: skip
     st.caption(
-        "Every process that has worked on this study, the latest first. Silent: it has not been heard of for long and "
-        "is likely dead; others take up its plan."
+        "Every process that worked on this study, the latest first. Silent: no heartbeat for a long time, so it is "
+        "probably dead; another worker takes its plan."
     )
 
 

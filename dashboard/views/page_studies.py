@@ -45,7 +45,7 @@ def overview(store: Store, study: StudyRecord, now: float | None = None) -> Over
 
 
 def workers_alive(workers: list[WorkerRow], now: float) -> int:
-    """Workers that have not stopped and whose heart has beaten of late."""
+    """Workers that have not stopped and have a recent heartbeat."""
     return sum(worker.state == ALIVE and now - worker.heartbeat < STALE_SECONDS for worker in workers)
 
 
@@ -82,11 +82,10 @@ def page() -> None:
         },
     )  # fmt: skip
     st.caption(
-        "Tick a row to choose a study. Best speed-up: the fastest plan at no measurable loss, that is with every "
-        "quality objective at least as good as the worse end of the un-accelerated pipeline's 95% interval. "
-        "Hypervolume: how much of the objectives' space the front covers, from the first plan to the last; each study "
-        "has a scale of its own. "
-        f"A worker is alive when its heart has beaten in the last {STALE_SECONDS:.0f} seconds."
+        "Tick a row to choose a study. Best speed-up: the fastest plan with every quality objective at least as good "
+        "as the worse end of the un-accelerated pipeline's 95% interval. Hypervolume: how much of the objectives' "
+        "space the front covers, from the first plan to the last; each study has its own scale. A worker is alive if "
+        f"its last heartbeat is less than {STALE_SECONDS:.0f} seconds old."
     )
     _card(overviews[chosen])
 
@@ -145,7 +144,7 @@ def _best_words(shown: Overview) -> str:
     quality = [o for o in shown.study.settings.objectives if o.name not in SPEEDS]
     if not quality:
         return "this study measures no quality"
-    return plain(f"plain@{shown.study.settings.steps}, which others are held against, is not scored yet")
+    return plain(f"plain@{shown.study.settings.steps}, with which others are compared, is not scored yet")
 
 
 if __name__ == "__main__":

@@ -41,7 +41,7 @@ def read_index(folder: Path) -> dict[str, Any]:
 def checked_index(index: Any, where: str) -> dict[str, Any]:
     """A pipeline's index as it was read from `where`, if it is one. Raises ModelError."""
     if not isinstance(index, dict):
-        raise ModelError(f"{where}/{INDEX} is no pipeline's index; copy the model again.")
+        raise ModelError(f"{where}/{INDEX} is not the index of a pipeline; copy the model again.")
     for part in (*PARTS, *TOKENIZERS):
         given = index.get(part, [None, None])
         if not (isinstance(given, list) and len(given) == 2 and all(isinstance(x, str | None) for x in given)):

@@ -136,7 +136,7 @@ def _hub_problem(error: Exception, repo: str) -> str | None:
             f"the hub has no public model {repo}; check its spelling, or log in with `hf auth login` if it is private."
         )
     if among(errors.RevisionNotFoundError, errors.RemoteEntryNotFoundError):
-        return f"{repo} on the hub is no complete diffusers pipeline ({_first_line(error)}); give one that is."
+        return f"{repo} on the hub is not a complete diffusers pipeline ({_first_line(error)}); give a complete one."
     answer = among(errors.HfHubHTTPError)
     if isinstance(answer, errors.HfHubHTTPError):
         return f"the hub answered with status {answer.response.status_code} for {repo}; try again later, or {folder}."

@@ -1,4 +1,4 @@
-"""Messages of the libraries below: not for the users of this one, who are told what matters in sentences of our own."""
+"""Silence messages of the libraries below; this package reports what matters itself."""
 
 from __future__ import annotations
 

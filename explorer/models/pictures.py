@@ -190,7 +190,7 @@ def read_picture(path: Path) -> torch.Tensor:
             layer = stored.convert("RGBA" if stored.has_transparency_data else "RGB")
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as problem:
         # PIL raises SyntaxError for a broken PNG chunk.
-        raise ScoreError(f"The picture {path} cannot be read; replace it, or take it out of the folder.") from problem
+        raise ScoreError(f"The picture {path} cannot be read; replace it, or remove it from the folder.") from problem
     if layer.mode == "RGBA":
         layer = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
     return torch.from_numpy(np.array(layer)).permute(2, 0, 1).contiguous()

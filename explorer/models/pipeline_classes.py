@@ -51,7 +51,7 @@ def text_to_image_class(name: str, index: Mapping[str, Any], unet: Mapping[str, 
         encoders = [part for part in ("text_encoder", "text_encoder_2") if part_class(index, part)]
         extended = unet.get("addition_embed_type") == "text_time"
         if extended and encoders == ["text_encoder_2"]:
-            reason = "it is a refiner, which goes on from the latents of another pipeline"
+            reason = "it is a refiner, which continues from the latents of another pipeline"
         elif encoders != ["text_encoder", "text_encoder_2"][: 1 + extended]:
             reason = f"it has {' and '.join(encoders) or 'no text encoder'}, which its UNet cannot be run with"
         elif kind not in (SD, XL):

@@ -75,7 +75,7 @@ def read_single_file(name: str) -> SingleFile:
     first = shapes.get(_FIRST_CONVOLUTION, [0, _LATENTS])
     reason = further_channels(first[1], _LATENTS)
     if reason is None and _TEXT[1] in " ".join(shapes) and not any(key.startswith(_SECOND_TEXT) for key in shapes):
-        reason = "it is a refiner, which goes on from the latents of another pipeline"
+        reason = "it is a refiner, which continues from the latents of another pipeline"
     if reason is not None:
         raise ModelError(
             f"{name} cannot be run as a text-to-image pipeline: {reason}; give a Stable Diffusion 1.x, 2.x or XL "
@@ -90,8 +90,8 @@ def read_single_file(name: str) -> SingleFile:
     width = architecture(like)[0]["block_out_channels"][0]
     if folder is None and first[0] not in (0, width):
         raise ModelError(
-            f"{name} is no published Stable Diffusion model (its UNet begins with {first[0]} channels, not {width}); "
-            f"put it into the diffusers folder that describes it, beside its {INDEX}."
+            f"{name} is not a published Stable Diffusion model (its UNet begins with {first[0]} channels, not "
+            f"{width}); put it into the diffusers folder that describes it, beside its {INDEX}."
         )
     return SingleFile(path, like, folder, sizes)
 

@@ -1,4 +1,4 @@
-"""What a profile times: so many guided pictures of a size at once, on a device, in a dtype, eager or compiled."""
+"""What a profile times: guided pictures of a size and batch, on a device, in a dtype, eager or compiled."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def is_guided(guidance: float) -> bool:
 
 
 def vae_factor(pipe: Any) -> int:
-    """Pixels a latent's side stands for: 8 for Stable Diffusion and the embedded model."""
+    """Pixels per side of a latent: 8 for Stable Diffusion and the embedded model."""
     return int(2 ** (len(pipe.vae.config.block_out_channels) - 1))
 
 

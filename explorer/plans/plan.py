@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 from collections.abc import Collection
 from dataclasses import dataclass, replace
@@ -11,15 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from explorer.errors import ExplorerError, PlanError, brief
-from explorer.plans.cast import TEACHER, Cast, check_label
-from explorer.plans.coefficients import Coefficients
-from explorer.plans.document import MAX_MASKS, MAX_NAME, fields_of, to_document
+from explorer.plans.canonical import canonical_form, hash_of
+from explorer.plans.cast import TEACHER, Cast
+from explorer.plans.document import MAX_NAME, fields_of, to_document
+from explorer.plans.plan_checks import check_plan
 from explorer.plans.plan_files import PLAN_FILE, find_plan, push, read_document, write_plan
 from explorer.plans.plan_text import describe_mask
 from explorer.plans.provenance import MadeFor
 from explorer.plans.rules import Rule
-from explorer.plans.schedule import MAX_EVALUATIONS, Every, Periodic, Schedule, Segments
-from explorer.plans.schedulers import check_name, check_spacing, short
+from explorer.plans.schedule import Periodic, Schedule, Segments
+from explorer.plans.schedulers import short
 from explorer.plans.transfer import transfer
 from explorer.unet.architecture import Architecture
 from explorer.unet.mask import Feature, Mask, liveness
@@ -30,21 +29,25 @@ COPY = Rule()
 
 @dataclass(frozen=True)
 class InheritancePlan:
-    """An immutable, validated plan.
+    """An immutable, validated plan: what is inherited or removed, and when (A-SDM, arXiv 2406.00210, Sec. IV).
 
-    steps: the pipeline's `num_inference_steps` it was made for; the schedule counts UNet evaluations and is resolved
-    when a run begins. masks: choice k of the schedule is masks[k - 1]. name: for people (`CO6/P5†`).
-    made_for: where it was found; what it computes does not depend on that.
-    scheduler: one of `explorer.plans.schedulers.SCHEDULERS` that the plan is for, with options of `OPTIONS` there
-    (`DPMSolverMultistepScheduler+karras`), which `inherit` puts on the pipeline; None is the pipeline's own. spacing:
-    of its timesteps, one of `explorer.plans.schedulers.SPACINGS`; None is the scheduler's own. cast: which network runs
-    until which fraction of the run; None is the pipeline's UNet alone.
-    speedup: the name of a speed-up adapter that the run has; None for a run without one.
+    Attributes:
+        architecture: The UNet structure that the plan is for.
+        steps: The pipeline's `num_inference_steps`.
+        masks: Choice k of the schedule is `masks[k - 1]`.
+        schedule: Which mask each UNet evaluation has. It is resolved when a run begins.
+        rule: How a feature is taken over from earlier extract steps.
+        name: A name for people, such as `CO6/P5†`.
+        made_for: Where the plan was found. It does not change what the plan computes.
+        scheduler: One of `explorer.plans.schedulers.SCHEDULERS`, with options of `OPTIONS` there
+            (`DPMSolverMultistepScheduler+karras`); None is the pipeline's own.
+        spacing: One of `explorer.plans.schedulers.SPACINGS`; None is the scheduler's own.
+        cast: Which network runs until which fraction of the run; None is the pipeline's UNet alone.
+        speedup: The name of a speed-up adapter; None for a run without one.
 
     Raises:
-        PlanError: when a mask names an unknown unit, makes the output independent of the sample, or is missing; when
-            a step inherits before any extract step; when the step count is not positive; for a scheduler, a spacing, a
-            cast or an adapter that a plan may not name.
+        PlanError: For an unknown unit, a missing mask, an output that does not depend on the sample, a step that
+            inherits before any extract step, weights that do not fit, or a value out of range.
     """
 
     architecture: Architecture
@@ -60,51 +63,11 @@ class InheritancePlan:
     speedup: str | None = None
 
     def __post_init__(self) -> None:
-        if self.scheduler is not None and check_name(self.scheduler) != self.scheduler:
-            raise PlanError(f"a plan names its scheduler by its class, {check_name(self.scheduler)}; write it so.")
-        if self.spacing is not None:
-            check_spacing(self.spacing)
-        if self.speedup is not None:
-            check_label(self.speedup, "a speed-up adapter")
-        if self.cast is not None and not self.cast.students:
-            raise PlanError("a cast of the teacher alone is the plan without a cast; leave it out.")
-        if not isinstance(self.steps, int) or not 1 <= self.steps <= MAX_EVALUATIONS:
-            raise PlanError(f"a plan is for 1 to {MAX_EVALUATIONS} steps, got {self.steps!r}.")
-        if len(self.masks) > MAX_MASKS:
-            raise PlanError(f"a plan has at most {MAX_MASKS} masks, got {len(self.masks)}.")
-        for mask in self.masks:
-            mask.check(self.architecture)
-        wanted = self.masks_wanted
-        if wanted > len(self.masks):
-            raise PlanError(f"the schedule asks for mask {wanted} and the plan has {len(self.masks)}.")
-        self._check_first_extract()
-        if self.rule.weights is not None:
-            self._check_weights(self.rule.weights)
-
-    def _check_first_extract(self) -> None:
-        """A mask that inherits has an extract step before it. One that only removes nodes needs none."""
-        every = [(choice, 1) for choice in range(1, self.masks_wanted + 1)] if isinstance(self.schedule, Every) else ()
-        for choice, _ in getattr(self.schedule, "runs", every):
-            live = liveness(self.architecture, self.mask(choice))
-            if live.reads:
-                raise PlanError(
-                    "a schedule whose first step inherits has nothing to inherit (steps that only remove nodes aside); "
-                    "begin with an extract step."
-                )
-            if not live.removed:
-                return
-
-    def _check_weights(self, weights: Coefficients) -> None:
-        """What the masks read has weights, and nothing else has: a file cannot hide entries that mean nothing."""
-        read = {f for mask in self.masks[: self.masks_wanted] for f in liveness(self.architecture, mask).reads}
-        for name, form in sorted(weights.features - read):
-            raise PlanError(f"the weights name {name} ({form}), which no mask reads; fit the plan again.")
-        for name, form in sorted(read - weights.features):
-            raise PlanError(f"the fitted rule has no weights for {name} ({form}); fit the plan again.")
+        check_plan(self)
 
     @property
     def masks_wanted(self) -> int:
-        """How many of the masks the schedule may choose."""
+        """The number of masks that the schedule may choose."""
         if isinstance(self.schedule, Segments):
             return max(choice for choice, _ in self.schedule.runs)
         always_extracts = isinstance(self.schedule, Periodic) and self.schedule.period == 1
@@ -113,12 +76,17 @@ class InheritancePlan:
     # What the plan does in a run -------------------------------------------------------------------------------------
 
     def resolve(self, evaluations: int, start: int = 0) -> tuple[int, ...]:
-        """The choice of mask at each of a run's UNet evaluations (0: extract), from the one numbered `start`, where the
-        run begins (img2img runs the tail).
+        """The choice of mask at each UNet evaluation of a run; 0 extracts.
 
-        A step that would inherit before anything was extracted extracts: nothing survives from one run to the next, or
-        from one network of the cast to another. Raises PlanError when a schedule that was written out, or weights that
-        were fitted, do not fit.
+        A step that would inherit before anything was extracted extracts. No feature passes from one run to the next, or
+        from one network of the cast to another.
+
+        Args:
+            evaluations: UNet evaluations of the complete schedule.
+            start: The evaluation at which the run begins (img2img runs the tail).
+
+        Raises:
+            PlanError: When a schedule that was written out, or fitted weights, are for another number of evaluations.
         """
         if self.rule.weights is not None and evaluations != self.rule.weights.evaluations:
             raise PlanError(
@@ -145,10 +113,11 @@ class InheritancePlan:
         return tuple(made)
 
     def networks(self, evaluations: int) -> tuple[str, ...]:
-        """The network of each evaluation of a run."""
+        """The name of the network that runs at each evaluation."""
         return (TEACHER,) * evaluations if self.cast is None else self.cast.resolve(evaluations)
 
     def mask(self, choice: int) -> Mask:
+        """The mask of a choice of the schedule; 0 is the empty mask, which extracts."""
         return self.masks[choice - 1] if choice else Mask()
 
     @property
@@ -162,8 +131,14 @@ class InheritancePlan:
         return self.masks_wanted > 0 and any(self.masks)
 
     def check_runnable(self, students: Collection[str] = ()) -> None:
-        """Raise PlanError, naming it, for a part of the plan that cannot be run: a student that is not among those
-        given, or what this version reads and cannot run."""
+        """Refuse a plan that this version can read but cannot run.
+
+        Args:
+            students: Names of the students that are given.
+
+        Raises:
+            PlanError: For a student that is not given, a spacing, or a speed-up adapter.
+        """
         for student in () if self.cast is None else self.cast.students:
             if student not in students:
                 raise PlanError(f"the plan needs the student {student!r}; give it with students={{{student!r}: ...}}.")
@@ -174,34 +149,15 @@ class InheritancePlan:
             )
 
     def canonical(self, evaluations: int) -> dict[str, Any]:
-        """What is computed at each evaluation, without names or unread entries: equal for plans that do the same."""
-        order: dict[Mask, int] = {Mask(): 0}
-        networks = self.networks(evaluations)
-        steps = []
-        for choice in self.resolve(evaluations):
-            steps.append(order.setdefault(self.mask(choice).effective(self.architecture), len(order)))
-        inherits = any(liveness(self.architecture, mask).reads for mask in order)
-        rule = self.rule if inherits else Rule()
-        if rule.weights is not None:
-            rule = replace(rule, weights=rule.weights.used())
-        return {
-            "architecture": self.architecture.signature,
-            "steps": self.steps,
-            "masks": [mask.entries for mask in list(order)[1:]],
-            "choices": steps,
-            "rule": rule.to_json(),
-            **({} if self.scheduler is None else {"scheduler": self.scheduler}),
-            **({} if self.spacing is None else {"spacing": self.spacing}),
-            **({} if set(networks) == {TEACHER} else {"networks": list(networks)}),
-            **({} if self.speedup is None else {"speedup": self.speedup}),
-        }
+        """What is computed at each evaluation, as JSON, without names: equal for plans that do the same."""
+        return canonical_form(self, evaluations)
 
     def key(self, evaluations: int) -> str:
-        """Hash of the canonical form: two plans with one key make the same pictures at the same cost."""
-        return hashlib.sha256(json.dumps(self.canonical(evaluations), sort_keys=True).encode()).hexdigest()[:20]
+        """Hash of the canonical form: plans with one key make the same pictures at the same cost."""
+        return hash_of(self, evaluations)
 
     def describe(self) -> str:
-        """The plan in words: name, or cast, structure, schedule, rule and steps; then scheduler, spacing, adapter."""
+        """One line: the name, or cast, structure, schedule, rule and steps; then scheduler, spacing and adapter."""
         prefix = "" if self.cast is None else self.cast.prefix
         if not self.masked:
             return (self.name or prefix + plain_name(self.steps, self.scheduler, self.spacing)) + self._of_speedup
@@ -222,7 +178,11 @@ class InheritancePlan:
         return "" if self.speedup is None else f", with the speed-up {self.speedup}"
 
     def transfer(self, architecture: Architecture) -> InheritancePlan:
-        """This plan for another architecture, its nodes mapped to those there: see `explorer.plans.transfer`."""
+        """This plan for another architecture.
+
+        Raises:
+            PlanError: When no inherited node has a counterpart there (see `explorer.plans.transfer`).
+        """
         return transfer(self, architecture)
 
     def with_rule(self, rule: Rule) -> InheritancePlan:
@@ -231,8 +191,14 @@ class InheritancePlan:
         return replace(self, rule=rule, name=name)
 
     def with_cast(self, cast: str | Cast | None) -> InheritancePlan:
-        """The same plan run by the networks of a cast: `m2`, `base@0.4, teacher` (also `base@0.4`); None or `teacher`
-        is the pipeline's UNet alone. A name shows it (`DC0/P3` becomes `m2+DC0/P3`). Raises PlanError."""
+        """The same plan under a cast; a name shows it (`DC0/P3` becomes `m2+DC0/P3`).
+
+        Args:
+            cast: Such as `m2` or `base@0.4, teacher` (also `base@0.4`). None or `teacher` is the pipeline's UNet alone.
+
+        Raises:
+            PlanError: For a cast that cannot be read.
+        """
         chosen = Cast.of(cast) if isinstance(cast, str) else cast
         name = self.name
         if name is not None:
@@ -250,7 +216,11 @@ class InheritancePlan:
 
     @classmethod
     def from_json(cls, data: Any) -> InheritancePlan:
-        """Inverse of `to_json` for untrusted input. Raises PlanError in one sentence for anything that is no plan."""
+        """Read untrusted JSON that `to_json` wrote.
+
+        Raises:
+            PlanError: For anything that is not a valid plan.
+        """
         try:
             return cls(**fields_of(data))
         except PlanError as error:
@@ -259,19 +229,31 @@ class InheritancePlan:
             raise PlanError(f"the plan cannot be read: {brief(error)}") from error
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the plan as JSON. Raises PlanError when the place cannot be written."""
+        """Write a plan file.
+
+        Raises:
+            PlanError: When the file cannot be written.
+        """
         write_plan(self, path)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> InheritancePlan:
-        """Read and validate a plan file. Raises PlanError for a missing, truncated, hostile or newer file."""
+        """Read and validate a plan file.
+
+        Raises:
+            PlanError: For a file that is missing, truncated, invalid or of a newer schema.
+        """
         try:
             return cls.from_json(read_document(path))
         except PlanError as error:
             raise error if str(path) in str(error) else PlanError(f"{path}: {error}") from error
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
-        """Write the plan into `folder` as `inheritance.json`, which `from_pretrained` and `inherit` read."""
+        """Write `inheritance.json` into `folder`, for `from_pretrained` and `inherit`.
+
+        Raises:
+            PlanError: When the file cannot be written.
+        """
         try:
             Path(folder).mkdir(parents=True, exist_ok=True)
         except (OSError, ValueError) as error:
@@ -283,8 +265,16 @@ class InheritancePlan:
     def from_pretrained(
         cls, place: str | os.PathLike[str], *, revision: str | None = None, token: str | None = None
     ) -> InheritancePlan:
-        """The plan in a file, in the folder of an export, or in a hub repository (`owner/name`, which alone uses the
-        network). It is data: no code is run. Raises PlanError."""
+        """Load a plan. It is data: no code is run.
+
+        Args:
+            place: A plan file, an export's folder, or a hub repository (`owner/name`; only this uses the network).
+            revision: Branch, tag or commit of the repository.
+            token: Access token of the hub.
+
+        Raises:
+            PlanError: When there is no valid plan at `place`.
+        """
         return cls.load(find_plan(place, revision=revision, token=token))
 
     def push_to_hub(
@@ -296,8 +286,18 @@ class InheritancePlan:
         token: str | None = None,
         message: str | None = None,
     ) -> str:
-        """Send the plan, or the whole export in `folder`, to the hub repository `owner/name`; returns its address.
-        Raises PlanError when the hub refuses."""
+        """Upload the plan, or the export in `folder`, to the hub, and return the repository's address.
+
+        Args:
+            repository: `owner/name`. It is created if it does not exist.
+            folder: The folder of an `explorer export`. Only the files of an export are uploaded.
+            private: Whether a new repository is private.
+            token: Access token of the hub.
+            message: Message of the commit.
+
+        Raises:
+            PlanError: When the hub refuses.
+        """
         return push(self, repository, folder=folder, private=private, token=token, message=message)
 
 
@@ -328,7 +328,7 @@ def features_read(plan: InheritancePlan) -> frozenset[Feature]:
 
 
 def resolve_run(plan: InheritancePlan, evaluations: int, start: int = 0) -> Run:
-    """Resolve `plan` for a run of `evaluations`, of which the first `start` are left out (img2img runs the tail)."""
+    """Resolve `plan` for a run of `evaluations` without the first `start` (img2img runs the tail)."""
     asked, networks = plan.resolve(evaluations, start), plan.networks(evaluations)[start:]
     live = {choice: liveness(plan.architecture, plan.mask(choice)) for choice in set(asked)}
     # An empty mask extracts.

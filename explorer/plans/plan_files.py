@@ -1,4 +1,4 @@
-"""Where plans are kept: a file, the folder of an export, or a hub repository. Plans are data: no code is run."""
+"""Plans on disk and on the hub: a file, the folder of an export, or a repository. Plans are data: no code is run."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ HUB_PATTERNS = [
     PLAN_FILE, "README.md", "pictures.png", "metrics.json", "certificate.json", "certificate.html", "reproduce.sh",
     "pipeline.py",
 ]  # fmt: skip
-"""What `push_to_hub` sends of an export's folder, and nothing else that may lie in it: whole names, for `*` would match
-through `/` into what certificates and tunings keep there."""
+"""The files of an export that `push_to_hub` uploads. They are complete names, because `*` would also match `/` and so
+the subfolders of certificates and autotune runs."""
 
 
 def write_plan(plan: InheritancePlan, path: str | os.PathLike[str]) -> None:
-    """Write the plan as JSON, whole or not at all. Raises PlanError when the place cannot be written."""
+    """Write the plan as JSON, atomically. Raises PlanError when the place cannot be written."""
     text = json.dumps(plan.to_json(), ensure_ascii=False, indent=1) + "\n"
     try:
         write_whole(Path(path), text.encode())
@@ -44,11 +44,11 @@ def read_document(path: str | os.PathLike[str]) -> Any:
     except UnicodeDecodeError as error:
         raise PlanError(f"{path} is not a text file; give a plan's JSON file.") from error
     except ValueError as error:
-        raise PlanError(f"{str(path)!r} is no path ({error}); give a plan's JSON file.") from error
+        raise PlanError(f"{str(path)!r} is not a path ({error}); give a plan's JSON file.") from error
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise PlanError(f"{path} is not a whole JSON file ({error}); it may be cut off, export it again.") from error
+        raise PlanError(f"{path} is not a complete JSON file ({error}); it may be cut off, export it again.") from error
 
 
 def find_plan(place: str | os.PathLike[str], *, revision: str | None = None, token: str | None = None) -> Path:
@@ -63,7 +63,7 @@ def find_plan(place: str | os.PathLike[str], *, revision: str | None = None, tok
         path = Path(text).expanduser()
         is_folder, is_file = path.is_dir(), path.is_file()
     except (ValueError, RuntimeError) as error:
-        raise PlanError(f"{text!r} is no path ({error}); give a plan's file or folder.") from error
+        raise PlanError(f"{text!r} is not a path ({error}); give a plan's file or folder.") from error
     if is_file:
         return path
     if is_folder:
@@ -103,15 +103,22 @@ def push(
     message: str | None = None,
     api: Any = None,
 ) -> str:
-    """Send the plan to the hub repository `owner/name`, made if needed, and return its address.
+    """Upload the plan to the hub repository `owner/name`, which is created if needed, and return its address.
 
-    folder: an export, whose card, certificate and scripts go along; its plan must be this one. api: the hub client.
+    Args:
+        plan: The plan.
+        repository: `owner/name`.
+        folder: An export of the same plan, whose card, certificate and scripts are uploaded too.
+        private: Whether a new repository is private.
+        token: Access token of the hub.
+        message: Message of the commit.
+        api: The hub client.
 
     Raises:
-        PlanError: for a name that is no hub id, a folder of another plan, or whatever the hub refuses.
+        PlanError: For a name that is not a hub id, the folder of another plan, or when the hub refuses.
     """
     if not is_hub_id(repository):
-        raise PlanError(f"{repository!r} is no hub id; expected owner/name.")
+        raise PlanError(f"{repository!r} is not a hub id; expected owner/name.")
     if folder is not None and type(plan).load(find_plan(folder)) != plan:
         raise PlanError(f"the folder {os.fspath(folder)} holds another plan; give the folder that this one came from.")
     if api is None:
@@ -129,7 +136,7 @@ def push(
                 repo_id=repository, folder_path=os.fspath(folder), allow_patterns=HUB_PATTERNS, commit_message=message
             )
     except Exception as error:
-        raise PlanError(f"the hub did not take the plan as {repository} ({_first_line(error)}); log in.") from error
+        raise PlanError(f"the hub refused the plan for {repository} ({_first_line(error)}); log in.") from error
     return str(address)
 
 

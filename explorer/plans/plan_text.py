@@ -73,7 +73,7 @@ def mask_from_text(architecture: Architecture, text: str) -> Mask:
 
 
 def _members(architecture: Architecture, name: str, form: Form) -> tuple[str, ...]:
-    """The nodes that a name stands for: the units of a block or layer, bypassed with their `cat` nodes; or itself."""
+    """The nodes of a name: the units of a block or layer (bypassed, with their `cat` nodes), or the node itself."""
     units = architecture.blocks.get(name) or architecture.layers.get(name)
     if units is None:
         return (name,)
@@ -134,7 +134,7 @@ def schedule_from_text(text: str) -> Schedule:
         options[found[1]] = values if found[1] == "switch" else values[0]
     if match is None:
         if set(options) - {"switch"}:
-            raise PlanError("the plan's schedule 'every' takes no more than switch=; export the plan again.")
+            raise PlanError("the plan's schedule 'every' only takes switch=; export the plan again.")
         return Every(options.get("switch", ()))
     common = {"tail": options.pop("tail", 0.0), "switches": options.pop("switch", ())}
     wanted = {"centre", "power"} if match["extracts"] else set()

@@ -74,7 +74,7 @@ FITTED_RULES: dict[str, RuleType] = {
 }
 """The rules whose coefficients are fitted on calibration runs, of two terms and of three."""
 FITTED = "fitted"
-"""The one of them that is taken where nobody says which."""
+"""The default of these."""
 
 
 def every_rule() -> tuple[RuleType, ...]:

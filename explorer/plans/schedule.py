@@ -48,7 +48,7 @@ class Periodic:
         if not 1 <= self.period <= MAX_EVALUATIONS:
             raise PlanError(f"a period counts evaluations from 1 to {MAX_EVALUATIONS}, got {self.period}.")
         if not 0 <= self.offset < max(self.period, 1):
-            raise PlanError(f"the offset must lie from 0 to the period less 1 ({self.period - 1}), got {self.offset}.")
+            raise PlanError(f"the offset must be from 0 to the period minus 1 ({self.period - 1}), got {self.offset}.")
         if not 0 <= self.tail <= 1:
             raise PlanError(f"the full tail is a fraction of the run from 0 to 1, got {self.tail}.")
         _check_switches(self.switches)
@@ -185,7 +185,7 @@ class Segments:
         if evaluations != self.evaluations:
             raise PlanError(
                 f"this plan writes out {self.evaluations} UNet evaluations and the run has {evaluations}; run it with "
-                "the step count and scheduler it was made for, or take a plan that comes from a mode (such as P5)."
+                "the step count and scheduler it was made for, or use a plan of a mode (such as P5)."
             )
         return tuple(choice for choice, length in self.runs for _ in range(length))
 
@@ -248,7 +248,7 @@ def schedule_from_json(data: Any) -> Schedule:
 
 def _whole(value: Any) -> int:
     if not isinstance(value, int) or isinstance(value, bool):
-        raise ValueError(f"expected a whole number, found {value!r}")
+        raise ValueError(f"expected an integer, found {value!r}")
     return value
 
 

@@ -162,20 +162,22 @@ def strategy(
     name: str, *, mode: str = "P5†", steps: int = 50, unet: Any, rule: str = "copy", fit: Fit | None = None,
     students: Collection[str] | None = None,
 ) -> InheritancePlan:  # fmt: skip
-    """The plan of a named strategy for `unet` (a UNet, or an `Architecture`).
+    """The plan of a named strategy (A-SDM, arXiv 2406.00210, Sec. IV-C and V; DeepCache, arXiv 2312.00858).
 
-    mode: `Pn`, `Pn†` (ASCII `Pnd`), or `N` for DeepCache's non-uniform schedule. rule: copy, forecast1, forecast2,
-    or fitted, which needs `fit`: what gives a plan its weights (`explorer.calibration.fitting.Fitter`, or
-    `explorer.calibration.fitting.fit` with a pipeline and prompts). `plain@n` gives the control: the un-accelerated
-    pipeline with n steps (mode and rule do not matter), `plain@n/DPMSolverMultistep` under that scheduler, and
-    `plain@n~trailing` or `plain@n/DPMSolverMultistep+karras~trailing` with timesteps of that spacing.
-    A full spelling such as `DC0/P3+f2` or `DC0/P5+fit` is read too, and before any name a cast: `m2+DC0/P3`,
-    `base@0.4+plain@25` (see `InheritancePlan.with_cast`). `S1`, `S2` and `S3` switch between the teacher and its
-    student `base` (mode and rule do not matter), also before a name: `S1+DC0/P3`. students: those that the plan will be
-    given, by their names; None leaves that to the run.
+    Args:
+        name: Such as `CO6` or `DC0`. `DC0/P3+f2` names mode and rule too. `plain@20` is the un-accelerated pipeline
+            with 20 steps, and `plain@20/DPMSolverMultistep+karras~trailing` the same under that scheduler and spacing.
+            `S1`, `S2` and `S3` (Table III) switch between the teacher and its student `base`. These ignore mode and
+            rule. A cast may come first: `m2+DC0/P3` (see `InheritancePlan.with_cast`).
+        mode: `Pn`, `Pn†` (or `Pnd`), or `N` for DeepCache's non-uniform schedule.
+        steps: The pipeline's `num_inference_steps`.
+        unet: The UNet, or its `Architecture`.
+        rule: `copy`, `forecast1`, `forecast2`, `fitted` or `fitted3`.
+        fit: Gives a plan the weights of a fitted rule, such as `explorer.calibration.fitting.Fitter`.
+        students: Names of the students that the run will have; None does not check them.
 
     Raises:
-        PlanError: for an unknown strategy, mode or rule, for a fitted rule without `fit`, and for a student that is not
+        PlanError: For an unknown strategy, mode or rule, for a fitted rule without `fit`, and for a student that is not
             among `students`.
     """
     architecture = unet if isinstance(unet, Architecture) else Architecture.of(unet)

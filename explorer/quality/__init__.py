@@ -1,4 +1,4 @@
-"""Quality of pictures: features, statistics, metrics, each a pure function of the one before."""
+"""Quality of pictures: feature extractors, references and metrics."""
 
 from __future__ import annotations
 

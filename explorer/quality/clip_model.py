@@ -86,10 +86,15 @@ class ClipModel:
 
 @functools.lru_cache(maxsize=2)
 def load_clip(spec: str, device: torch.device) -> ClipModel:
-    """The CLIP model called `spec` (see `canonical_clip`). A name that is no folder may be fetched by open_clip: the
-    user named a hub model.
+    """Load a CLIP model. The last two are kept for further calls.
 
-    Raises ScoreError where the model, its weights or its tokenizer cannot be had.
+    Args:
+        spec: `emojiclip`, or `openclip:` with a model and tag, or a folder. A model that is not a folder may be
+            downloaded by open_clip.
+        device: Where it runs.
+
+    Raises:
+        ScoreError: When the model, its weights or its tokenizer are not available.
     """
     name = canonical_clip(spec)
     model_name, tag = _source(name)

@@ -23,14 +23,19 @@ if TYPE_CHECKING:
     Array = NDArray[np.float64]
 
 EXTRACTORS = (EMBEDDED, "inception", "efficientnet", f"{PREFIX}MODEL/TAG")
+"""Names of feature extractors; `openclip:` takes a model and tag of open_clip, or a folder."""
 CLASSIFIERS = ("inception", "efficientnet")
 """Extractors that also give class logits, which the inception score needs."""
 
 
 @dataclass(frozen=True)
 class Features:
-    """`values` (N, d), the class `logits` (N, c) of a classifier, and of a CLIP model its `embeddings`, rows of unit
-    length (N, d).
+    """What an extractor gives for N pictures.
+
+    Attributes:
+        values: (N, d) features.
+        logits: (N, c) class logits of a classifier.
+        embeddings: (N, d) embeddings of a CLIP model, of unit length.
     """
 
     values: Array
@@ -111,10 +116,16 @@ def canonical_extractor(name: str) -> str:
 
 @functools.lru_cache(maxsize=2)
 def load_extractor(name: str, device: torch.device, allow_download: bool = False) -> Extractor:
-    """The extractor called `name` on `device`, kept for the next call.
+    """Load a feature extractor. The last two are kept for further calls.
 
-    `allow_download` lets `inception` fetch its weights; an `openclip:` model that is no folder is fetched by its name
-    alone. Raises ScoreError where the name is unknown or the weights cannot be had.
+    Args:
+        name: One of `EXTRACTORS`.
+        device: Where it runs.
+        allow_download: Whether `inception` may download its weights. An `openclip:` model that is not a folder is
+            downloaded in any case, as its name says so.
+
+    Raises:
+        ScoreError: When the name is unknown or the weights are not available.
     """
     name = canonical_extractor(name)
     if name == "inception":
@@ -125,10 +136,14 @@ def load_extractor(name: str, device: torch.device, allow_download: bool = False
 
 
 def default_extractor(embedded: bool) -> str:
-    """What scores pictures where the user chose nothing.
+    """The extractor that is used when none is given.
 
-    The embedded CLIP for the embedded model; for others Inception where its weights lie in torch's cache, otherwise
-    EfficientNet where its package is installed, whose weights come with it, otherwise the CLIP model of the CLIP score.
+    Args:
+        embedded: Whether the model is the embedded one, which has a CLIP model of its own.
+
+    Returns:
+        For other models `inception` if its weights are in torch's cache, else `efficientnet` if its package (which
+        includes the weights) is installed, else the CLIP model of the CLIP score.
     """
     if embedded:
         return EMBEDDED

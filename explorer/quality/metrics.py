@@ -1,4 +1,4 @@
-"""Names of metrics: what people ask for, and what each is called in truth."""
+"""Names of metrics: what users ask for, and the names under which scores are stored."""
 
 from __future__ import annotations
 
@@ -13,7 +13,12 @@ from explorer.quality.registry import METRICS, Direction, Metric
 
 @dataclass(frozen=True)
 class Objective:
-    """A metric under its true name, with Optuna's word for its direction."""
+    """A metric and its direction.
+
+    Attributes:
+        name: The true name, which says the extractor or CLIP model, such as `fd_emojiclip`.
+        direction: `minimize` or `maximize`.
+    """
 
     name: str
     direction: Direction
@@ -25,9 +30,7 @@ def default_clip(extractor: str) -> str:
 
 
 def _true_name(metric: Metric, extractor: str, clip_model: str) -> str:
-    """The standard names alone mean Inception or the paper's CLIP model; every other carries what it was computed
-    with.
-    """
+    """A standard name means Inception or the paper's CLIP model; other names have their extractor or CLIP model."""
     if "features" in metric.inputs:
         return metric.standard if extractor == "inception" else f"{metric.family}_{slug(extractor)}"
     if "prompts" in metric.inputs and clip_model != PAPER:
@@ -36,7 +39,7 @@ def _true_name(metric: Metric, extractor: str, clip_model: str) -> str:
 
 
 def find_metric(name: str, extractor: str, clip_model: str) -> Metric:
-    """The metric that `name`, requested or true, stands for."""
+    """The metric of a name, requested or true."""
     metric = METRICS.get(name)
     if metric is None:
         matches = (each for each in METRICS.values() if _true_name(each, extractor, clip_model) == name)
@@ -45,7 +48,7 @@ def find_metric(name: str, extractor: str, clip_model: str) -> Metric:
         raise ScoreError(f"{name!r} is not a metric with the extractor {extractor}; use one of {', '.join(METRICS)}.")
     if "classes" in metric.inputs and extractor not in CLASSIFIERS:
         raise ScoreError(
-            f"The {metric.label} needs a classifier, and {extractor} is none; use the extractor "
+            f"The {metric.label} needs a classifier, and {extractor} is not one; use the extractor "
             f"{' or '.join(CLASSIFIERS)}."
         )
     return metric
@@ -57,15 +60,23 @@ def _canonical(extractor: str, clip_model: str | None) -> tuple[str, str]:
 
 
 def least_pictures(name: str, extractor: str, clip_model: str | None = None) -> int:
-    """Pictures below which the metric that `name`, requested or true, stands for tells plans apart by chance alone."""
+    """The number of pictures below which differences in a metric (requested or true name) are chance."""
     return find_metric(name, *_canonical(extractor, clip_model)).least
 
 
 def resolve(names: Sequence[str], extractor: str, clip_model: str | None = None) -> list[Objective]:
-    """The objectives that `names` stand for, under the names that tell the truth, in order. True names resolve to
-    themselves.
+    """Find the objectives of metric names, under their true names.
 
-    Raises ScoreError for an unknown metric, one that the extractor cannot give, and one that is named twice.
+    Args:
+        names: Names of `METRICS`, such as `fd`, or true names, such as `fd_emojiclip`.
+        extractor: One of `EXTRACTORS`.
+        clip_model: The CLIP model of the CLIP score. By default the extractor if it is one, else ViT-g-14.
+
+    Returns:
+        One objective for each name, in order.
+
+    Raises:
+        ScoreError: For an unknown metric, one that the extractor cannot give, and one that is named twice.
     """
     extractor, clip_model = _canonical(extractor, clip_model)
     objectives: list[Objective] = []

@@ -37,11 +37,17 @@ STATISTICS_FOLDER = Path(__file__).parent.parent / "embedded" / "statistics"
 
 @dataclass(frozen=True)
 class Reference:
-    """Features (N, d) with their mean (d,) and covariance (d, d), the extractor and resizer that gave them, and where
-    they came from.
+    """Features of the pictures that a candidate's pictures are compared with.
 
-    `paired` says that row i belongs to the candidate's picture i: the un-accelerated pictures of the same prompts and
-    seeds.
+    Attributes:
+        name: Where they came from, such as a folder.
+        extractor: The extractor's name.
+        resizer: How pictures were brought to the extractor's size.
+        features: (N, d).
+        mean: (d,).
+        cov: (d, d).
+        paired: Whether row i belongs to the candidate's picture i: the un-accelerated pictures of the same prompts and
+            seeds.
     """
 
     name: str
@@ -54,21 +60,23 @@ class Reference:
 
     @property
     def count(self) -> int:
+        """Number of pictures."""
         return len(self.features)
 
     @cached_property
     def kernel_term(self) -> Array:
-        """KID's term of this reference alone, computed once for all candidates."""
+        """The term of KID that depends on the reference alone, computed once for all candidates."""
         return kid.own_term(self.features, paired=self.paired)
 
     @classmethod
     def from_features(cls, name: str, extractor: Extractor, features: Array, paired: bool = False) -> Reference:
+        """The reference of features (N, d), with their mean and covariance."""
         mean, cov = frechet.statistics(features)
         return cls(name, extractor.name, extractor.resizer, features, mean, cov, paired)
 
     @classmethod
     def from_pictures(cls, pictures: torch.Tensor, extractor: Extractor) -> Reference:
-        """The un-accelerated pictures uint8 (N, 3, H, W), in the order of the prompts."""
+        """The reference of un-accelerated pictures, uint8 (N, 3, H, W), in the order of the prompts."""
         return cls.from_features(BASELINE, extractor, extractor(pictures).values, paired=True)
 
     @classmethod
@@ -76,7 +84,16 @@ class Reference:
         cls, make: Callable[[], Reference], keep: Keep | None, of: str, name: str, extractor: Extractor,
         paired: bool = False,
     ) -> Reference:  # fmt: skip
-        """What `make` gives, made once for all who `keep` together, to the bit. of: what tells the pictures apart."""
+        """A reference that is made once and kept for other processes.
+
+        Args:
+            make: Makes the reference.
+            keep: Stores and loads tensors by name. None makes the reference anew.
+            of: Identifies the pictures, such as by a hash.
+            name: Where the pictures came from.
+            extractor: Gives the features.
+            paired: As the attribute.
+        """
         if keep is None:
             return make()
         import torch
@@ -94,8 +111,16 @@ class Reference:
     def from_folder(
         cls, folder: str | Path, extractor: Extractor, minimum: int = frechet.MINIMUM, keep: Keep | None = None
     ) -> Reference:
-        """A folder of PNG, WebP or JPEG files, whose features are those kept while no file was changed. Raises
-        ScoreError for no folder, no pictures, an unreadable one, or fewer than `minimum`.
+        """The reference of a folder of PNG, WebP or JPEG files.
+
+        Args:
+            folder: Its subfolders are not read.
+            extractor: Gives the features.
+            minimum: How many pictures are needed.
+            keep: Keeps the features until a file changes.
+
+        Raises:
+            ScoreError: For no folder, an unreadable picture, or fewer pictures than `minimum`.
         """
         paths = find_pictures(Path(folder))
         if len(paths) < minimum:
@@ -111,8 +136,10 @@ class Reference:
         return cls.kept(made, keep, _files(paths), str(folder), extractor)
 
     def save(self, path: str | Path) -> None:
-        """Write a safetensors file: features, mean and cov in float32; extractor, resizer, count, name and format as
-        metadata.
+        """Write a safetensors file: features, mean and cov in float32, the other attributes as metadata.
+
+        Raises:
+            ScoreError: When the file cannot be written.
         """
         from safetensors.numpy import save_file
 
@@ -133,7 +160,11 @@ class Reference:
 
     @classmethod
     def load(cls, path: str | Path) -> Reference:
-        """Read what `save` wrote. Raises ScoreError for a file that is missing, broken, or something else."""
+        """Read a file that `save` wrote.
+
+        Raises:
+            ScoreError: For a file that is missing, damaged, or something else.
+        """
         from safetensors import SafetensorError, safe_open
 
         if not Path(path).is_file():
@@ -173,7 +204,11 @@ class Reference:
         return cls(metadata["name"], metadata["extractor"], metadata["resizer"], features, mean, cov)
 
     def check(self, extractor: Extractor) -> None:
-        """Raises ScoreError unless these features came from the same extractor and resizer."""
+        """Check that these features came from `extractor`.
+
+        Raises:
+            ScoreError: For another extractor or resizer.
+        """
         if (self.extractor, self.resizer) != (extractor.name, extractor.resizer):
             raise ScoreError(
                 f"The reference {self.name} was made with {self.extractor} ({self.resizer}), and the pictures are "
@@ -182,18 +217,32 @@ class Reference:
             )
 
     def floor(self, size: int | None = None, seed: int = 0) -> Estimate:
-        """The Frechet distance between two random disjoint sets of `size` reference pictures (half of them at most,
-        which is the default).
+        """The Frechet distance between two random disjoint sets of reference pictures.
 
-        What the metric says of two sets that are equally good, at that count: the mean over several draws, with the
-        2.5% and 97.5% of the draws. Raises ScoreError for a reference of fewer than 4 pictures or a size below 2.
+        It is what the metric gives for two sets that are equally good: the mean over several draws, with the 2.5% and
+        97.5% quantiles of the draws.
+
+        Args:
+            size: Pictures of each set, at most half of the reference (the default).
+            seed: Of the draws.
+
+        Raises:
+            ScoreError: For a reference of fewer than 4 pictures or a size below 2.
         """
         return self._drawn(None, size, seed)
 
     def beside_floor(self, values: np.ndarray, size: int | None = None, seed: int = 0) -> Estimate:
-        """The Frechet distance between `size` of the pictures of these features, [N, d], and as many of the reference,
-        drawn as `floor` draws: what may stand beside it, as a Frechet distance falls with the number of pictures.
-        Raises ScoreError as `floor`, and for fewer than `size` features.
+        """The Frechet distance between random pictures and as many of the reference, to compare with `floor`.
+
+        A Frechet distance falls with the number of pictures, so both must be computed from the same number.
+
+        Args:
+            values: (N, d) features of the pictures.
+            size: Pictures of each set, at most half of the reference (the default).
+            seed: Of the draws.
+
+        Raises:
+            ScoreError: As `floor`, and for fewer than `size` features.
         """
         return self._drawn(values, size, seed)
 
@@ -229,8 +278,17 @@ def _files(paths: Sequence[Path]) -> str:
 def load_reference(
     spec: str | Path, extractor: Extractor, minimum: int = frechet.MINIMUM, keep: Keep | None = None
 ) -> Reference:
-    """The reference that `spec` names: a .safetensors file of statistics, `embedded` for those shipped with the
-    embedded model, or a picture folder, whose features are kept by `keep`.
+    """Load a reference.
+
+    Args:
+        spec: `embedded` (the statistics that come with the embedded model), a .safetensors file that `Reference.save`
+            wrote, or a folder of pictures.
+        extractor: The extractor that scores the pictures.
+        minimum: How many pictures a folder needs.
+        keep: Keeps the features of a folder.
+
+    Raises:
+        ScoreError: When it cannot be read, or was made with another extractor.
     """
     if str(spec) == "embedded":
         reference = Reference.load(STATISTICS_FOLDER / f"{extractor.name}.safetensors")

@@ -47,31 +47,30 @@ class Pair:
 
 @dataclass(frozen=True)
 class Metric:
-    """What is known of a metric. One of pictures is computed by `of_set`, `of_pairs` or `of_prompts`.
+    """The declaration of a metric. A metric of pictures is computed by `of_set`, `of_pairs` or `of_prompts`.
 
     Attributes:
-        name: What people ask for.
-        label: What it is, in a line.
-        direction: `minimize` where less is better, else `maximize`.
-        inputs: What it is computed from. Of pictures: `features` of an extractor, `classes` (the extractor must be a
+        name: What users ask for.
+        label: One line that says what it is.
+        direction: `minimize` if less is better, else `maximize`.
+        inputs: What it is computed from. For pictures: `features` of an extractor, `classes` (the extractor must be a
             classifier), a `reference` that features are compared with, the `prompts` in a CLIP model, the `baseline`
             (the un-accelerated pictures of the same prompts and seeds). Otherwise `timings`, or the `plan` alone.
-        minimum: Pictures that it can be computed from.
-        unit: Of its values; empty where they have none.
-        title: Its name in tables; empty where that is the metric's own.
-        axis: Its name on an axis, with the unit; empty where that is as in tables.
-        family: How its true name begins, before the name of the extractor or CLIP model. By default `name`.
+        minimum: The least number of pictures that it can be computed from.
+        unit: Unit of its values; empty if they have none.
+        title: Its name in tables. By default `name`.
+        axis: Its name on an axis, with the unit. By default the name in tables.
+        family: The first part of its true name, before the name of the extractor or CLIP model. By default `name`.
         standard: Its true name with the standard model: Inception, or the paper's CLIP model. By default `name`.
-        perfect: The value of a picture that is equal to the un-accelerated one; None where that is infinite or says
-            nothing.
-        ceiling: A value beyond which pictures look the same to anybody, so that charts need not reach further.
-        usual: A limit to begin with, of a paired metric.
+        perfect: The value of a picture that is equal to the un-accelerated one; None if it is infinite or undefined.
+        ceiling: A value beyond which pictures look the same. Charts need not reach further.
+        usual: A usual limit, for a paired metric.
         needs: What must be on disk, for the docs.
-        of_set: Features, the reference where `inputs` has it, and the prompt of each picture where some were drawn
-            several times, to a value with its interval.
-        of_pairs: A pair to the values (N,).
-        of_prompts: Embeddings of pictures (N, d) and of their prompts (N, d) to the values (N,).
-        load: Its own network, on a device; the second argument allows a download.
+        of_set: Function of the features, the reference (if `inputs` has it) and the prompt of each picture (if some
+            have several pictures); returns an `Estimate`.
+        of_pairs: Function of a `Pair`; returns values (N,).
+        of_prompts: Function of the embeddings of pictures and prompts, (N, d) each; returns values (N,).
+        load: Loads its own network on a device; the second argument allows a download.
     """
 
     name: str
@@ -104,21 +103,21 @@ class Metric:
 
     @property
     def least(self) -> int:
-        """Pictures below which it tells plans apart by chance alone, and no study is made with it."""
+        """The number of pictures below which differences between plans are chance. A study needs as many."""
         return max(LEAST, self.minimum) if "features" in self.inputs else self.minimum
 
     @property
     def better_end(self) -> Literal["low", "high"]:
-        """The end of an interval that is the better one."""
+        """The better end of an interval."""
         return "low" if self.direction == "minimize" else "high"
 
     @property
     def worse_end(self) -> Literal["low", "high"]:
-        """The end of an interval that is the worse one."""
+        """The worse end of an interval."""
         return "high" if self.direction == "minimize" else "low"
 
     def losses(self, values: Array) -> Array:
-        """Values to be minimised: their distance from `perfect` where that is known (1 - SSIM)."""
+        """Turn values into losses, which are minimised: the distance from `perfect` if there is one (1 - SSIM)."""
         if self.direction == "minimize":
             return values
         losses: Array = -values if self.perfect is None else self.perfect - values
@@ -172,7 +171,7 @@ _DECLARED = (
     ),
 )  # fmt: skip
 METRICS: dict[str, Metric] = {metric.name: metric for metric in _DECLARED}
-"""By name. A metric of your own is a further entry."""
+"""The metrics by name. Add an entry for a metric of your own."""
 DRIFT = ("psnr", "ssim")
 """Measured of every plan: paired, they separate candidates that a Frechet distance of few pictures does not."""
 

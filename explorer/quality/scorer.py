@@ -29,8 +29,11 @@ if TYPE_CHECKING:
 
 
 class Scores(dict[str, Estimate]):
-    """Estimates by true name. `seconds` each took, the shared pass over the pictures under `features`; `each` holds
-    the values of single pictures.
+    """Estimates by the metrics' true names.
+
+    Attributes:
+        seconds: Seconds that each metric took; `features` is the shared pass over the pictures.
+        each: Values of single pictures, for the metrics that have them.
     """
 
     def __init__(self) -> None:
@@ -41,8 +44,13 @@ class Scores(dict[str, Estimate]):
 
 @dataclass
 class Raw:
-    """What pictures give one by one, before any average: `each` metric's values (N,), and the features behind the
-    metrics that compare distributions. `seconds` each took, the features under `features`.
+    """What is measured of N pictures before any average.
+
+    Attributes:
+        count: N.
+        each: Values (N,) of the metrics of single pictures.
+        features: For the metrics that compare distributions.
+        seconds: Seconds that each metric took; `features` is the pass of the extractor.
     """
 
     count: int
@@ -52,10 +60,24 @@ class Raw:
 
 
 class Scorer:
-    """Scores candidates with the same metrics, extractor, reference and CLIP model.
+    """Scores pictures with a fixed set of metrics. Networks are loaded when it is made.
 
-    `reference` None compares with the un-accelerated pictures. Networks are loaded here, so that what cannot be had
-    is said before pictures are made.
+    Args:
+        metrics: Names of `METRICS`.
+        extractor: One of `EXTRACTORS`.
+        reference: What features are compared with; None is the un-accelerated pictures.
+        clip_model: The CLIP model of the CLIP score. By default the extractor if it is one, else ViT-g-14.
+        device: Where networks run.
+        allow_download: Whether weights may be downloaded.
+
+    Attributes:
+        extractor: The extractor's name.
+        clip_model: The CLIP model's name.
+        objectives: The metrics under their true names.
+        reference: As given.
+
+    Raises:
+        ScoreError: For an unknown metric, weights that are not available, or a reference of another extractor.
     """
 
     def __init__(
@@ -94,11 +116,17 @@ class Scorer:
         baseline_pictures: torch.Tensor | None = None,
         keep: Keep | None = None,
     ) -> Scores:
-        """Every metric of pictures uint8 (N, 3, H, W), made of `prompts`, beside the un-accelerated ones of the same
-        prompts and seeds. keep: keeps the features of these for other processes.
+        """Compute every metric.
 
-        Raises ScoreError for fewer pictures than a metric needs, and for missing prompts or baseline where a metric
-        needs them.
+        Args:
+            pictures: uint8 (N, 3, H, W).
+            prompts: The prompt of each picture.
+            baseline_pictures: The un-accelerated pictures of the same prompts and seeds, of the same shape.
+            keep: Keeps the features of the un-accelerated pictures for other processes.
+
+        Raises:
+            ScoreError: For fewer pictures than a metric needs, and for prompts or a baseline that are needed and
+                missing.
         """
         check_pictures(pictures)
         self._check_count(len(pictures))
@@ -122,9 +150,15 @@ class Scorer:
         prompts: Sequence[str | Prompt] = (),
         baseline_pictures: torch.Tensor | None = None,
     ) -> Raw:
-        """What `estimates` needs of some pictures; of a long run it can be taken batch by batch and kept.
+        """Compute what `estimates` needs, batch by batch if there are many pictures.
 
-        Raises ScoreError as `score`, but for the count.
+        Args:
+            pictures: uint8 (N, 3, H, W).
+            prompts: The prompt of each picture.
+            baseline_pictures: The un-accelerated pictures of the same prompts and seeds, of the same shape.
+
+        Raises:
+            ScoreError: For prompts or a baseline that are needed and missing.
         """
         check_pictures(pictures)
         raw = Raw(len(pictures), {})
@@ -144,10 +178,15 @@ class Scorer:
         return raw
 
     def estimates(self, raw: Raw, reference: Reference | None, groups: Groups | None = None) -> Scores:
-        """Every metric with its interval; `reference` is what features are compared with. groups: (N,) the prompt of
-        each picture, where some were drawn several times.
+        """Compute every metric with its 95% interval.
 
-        Raises ScoreError for fewer pictures than a metric needs.
+        Args:
+            raw: What `measure` gave.
+            reference: What features are compared with.
+            groups: (N,) the prompt of each picture, if some prompts have several pictures.
+
+        Raises:
+            ScoreError: For fewer pictures than a metric needs.
         """
         self._check_count(raw.count)
         scores = Scores()
@@ -165,12 +204,11 @@ class Scorer:
 
     @property
     def frechet(self) -> list[str]:
-        """The true names of its Frechet distances, whose bias at few pictures is said and measured."""
+        """The true names of its Frechet distances."""
         return [name for name, metric in self._metrics.items() if metric.family == "fd"]
 
     def few(self, count: int) -> str | None:
-        """In one sentence, why a Frechet distance of `count` pictures is no number to quote: there are fewer than its
-        features have dimensions. None where there are enough, and where no Frechet distance is measured."""
+        """A warning when `count` pictures are fewer than the dimensions of a Frechet distance's features, else None."""
         names = self.frechet
         if not names or self._extract is None:
             return None
@@ -181,22 +219,24 @@ class Scorer:
         if count >= size:
             return None
         return (
-            f"{names[0]} of {count} pictures is almost all bias, as its features have {size} dimensions: it ranks the "
-            "plans of this study and is no number to quote; kid, clip, psnr and ssim have no such bias."
+            f"{names[0]} of {count} pictures is almost all bias, because its features have {size} dimensions: it "
+            "ranks the plans of this study, do not quote it; kid, clip, psnr and ssim have no such bias."
         )
 
     def reference_of(self, baseline: Features | None) -> Reference | None:
-        """What features are compared with: the reference, or the features of the un-accelerated pictures."""
+        """The reference, or one made of the features of the un-accelerated pictures.
+
+        Raises:
+            ScoreError: When these features are needed and missing.
+        """
         if not self._compares or self.reference is not None:
             return self.reference
         if baseline is None or self._extract is None:
-            raise ScoreError("The un-accelerated pictures are the reference, and their features were not taken.")
+            raise ScoreError("The un-accelerated pictures are the reference, and their features are missing.")
         return Reference.from_features(BASELINE, self._extract, baseline.values, paired=True)
 
     def floor(self, size: int, baseline_pictures: torch.Tensor | None = None) -> Estimate:
-        """The Frechet distance between two real sets of `size` pictures: the yardstick of every Frechet distance at
-        that count.
-        """
+        """The Frechet distance between two sets of `size` reference pictures (see `Reference.floor`)."""
         return self._against(baseline_pictures).floor(size)
 
     def _against(self, baseline: torch.Tensor | None, keep: Keep | None = None) -> Reference:
@@ -204,7 +244,7 @@ class Scorer:
         if self.reference is not None:
             return self.reference
         if self._extract is None:
-            raise ScoreError("No metric of features was asked for, so there is no reference to compare with.")
+            raise ScoreError("No metric uses features, so there is no reference to compare with.")
         import torch
 
         if baseline is None:
@@ -237,7 +277,19 @@ class Scorer:
         return rows, self._clip.encode_prompts(texts(prompts))
 
     def of_pairs(self, metric: str, pictures: torch.Tensor, baseline: torch.Tensor | None) -> Array:
-        """A paired metric alone: uint8 (N, 3, H, W) twice -> (N,). Raises ScoreError without the other pictures."""
+        """Compute one paired metric.
+
+        Args:
+            metric: Its name in `METRICS`.
+            pictures: uint8 (N, 3, H, W).
+            baseline: The un-accelerated pictures, of the same shape.
+
+        Returns:
+            Values (N,).
+
+        Raises:
+            ScoreError: When the un-accelerated pictures are missing.
+        """
         if baseline is None:
             raise ScoreError(
                 f"{metric} compares with the un-accelerated pictures, and none were given; make them first."

@@ -86,12 +86,12 @@ class FeatureBuffers:
 
     @property
     def sources(self) -> tuple[int, ...]:
-        """The evaluations whose features stand, ascending."""
+        """The evaluations whose features are held, ascending."""
         return tuple(self._sources)
 
     @property
     def bytes(self) -> int:
-        """Bytes of all buffers, whether a feature stands in them or not."""
+        """Bytes of all buffers, filled or not."""
         return sum(t.numel() * t.element_size() for t in (*self._slots.values(), *self._combined.values()))
 
     def begin(self) -> None:

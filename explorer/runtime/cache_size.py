@@ -1,4 +1,4 @@
-"""How much memory a plan's features take: told from shapes alone, as the runtime stores, combines and drops them."""
+"""How much memory a plan's features take, computed from shapes, as the runtime stores, combines and drops them."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ def peak_cache_bytes(
     """The most bytes of features that a run of `evaluations` (without the first `start`) holds at once.
 
     feature_bytes: of each node's feature (`Anatomy.feature_bytes`). A feature is held from the extract step that
-    stores it to the last step that reads it; with a rule that reads several, those of earlier extract steps stand
-    beside it, and what the rule makes of them stands from its node to that node's last reader. Compiled steps are
-    given all of these at once, and their extract steps store what any step reads. Static buffers (the modes of CUDA
-    graphs) stand all the time: one for each extract step that the rule reads, and one for their combination.
+    stores it to the last step that reads it. A rule that reads several extract steps holds the features of all of them,
+    and their combination from its node to that node's last reader. Compiled steps get all combinations at once, and
+    their extract steps store what any step reads. Static buffers (the modes of CUDA graphs) are held all the time: one
+    for each extract step that the rule reads, and one for the combination.
 
     Raises:
         PlanError: when the plan's schedule does not fit the run.
@@ -57,7 +57,7 @@ def peak_cache_bytes(
 
 
 def _combined(plan: InheritancePlan, run: Run, step: int, extracts: tuple[int, ...], start: int) -> frozenset[Feature]:
-    """The features of which the inherit step makes new tensors; others are inherited as they stand."""
+    """The features that the inherit step combines into new tensors; others are inherited unchanged."""
     sources = tuple(source + start for source in extracts[-plan.rule.history :])
     reads = liveness(plan.architecture, plan.mask(run.choices[step])).reads
     several = len(sources) > 1
@@ -67,9 +67,9 @@ def _combined(plan: InheritancePlan, run: Run, step: int, extracts: tuple[int, .
 def _together(
     architecture: Architecture, mask: Mask | None, made: frozenset[Feature], feature_bytes: Mapping[str, int]
 ) -> int:
-    """The most bytes of the combined features `made` that stand at once in a step under `mask`, where each is made at
-    its node: a residual branch is let go when it is joined, an output after its last reader, also where removed nodes
-    pass it on. None: all are made before the step."""
+    """The most bytes of the combined features `made` that a step under `mask` holds at once. Each is made at its node.
+    A residual branch is released when it is joined, an output after its last reader, also through removed nodes. mask
+    None: all are made before the step."""
     if mask is None:
         return sum(feature_bytes[name] for name, _ in made)
     nodes, last_use = last_uses(architecture, mask)

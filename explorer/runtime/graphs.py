@@ -65,7 +65,7 @@ class StaticSteps:
         return 0 if self._current is None else self._current.features.bytes
 
     def begin(self, walk: ModuleWalk) -> None:
-        """A run begins: no feature stands. Weights or processors that were exchanged since need new graphs.
+        """Begin a run, without features. Weights or processors that were exchanged since need new graphs.
 
         walk: over the UNet as it is.
         """

@@ -1,7 +1,7 @@
 """Attach a plan to a pipeline or a bare UNet, and take it off again.
 
 The stock `unet.forward` is replaced on the instance; weights, attention processors, adapters and the pipeline stay as
-they are. A run begins when a call comes from timesteps that were set anew (see `explorer.runtime.timesteps`).
+they are. A run begins when a call comes from newly set timesteps (see `explorer.runtime.timesteps`).
 """
 
 from __future__ import annotations
@@ -48,26 +48,26 @@ def inherit(
     transfer: bool = False,
     students: Students | None = None,
 ) -> Inheritance:
-    """Run a pipeline or a UNet2DConditionModel by a plan: one, its file, an export's folder or a hub id.
+    """Run a pipeline or a `UNet2DConditionModel` by a plan.
 
     Args:
         target: A diffusers pipeline with a UNet, or the UNet.
-        plan: What to run, see `InheritancePlan.from_pretrained`. The pipeline gets the scheduler and spacing it names.
-        scheduler: Of a bare UNet: its `set_timesteps` begins a run. Without it call `handle.begin` before each run.
-        compile: off (False), default (True: each variant compiled whole), cudagraphs (compiled, over static buffers,
-            each variant captured as one CUDA graph) or cudagraphs-eager (captured without the compiler).
-        fallback: Where that cannot be had (no GPU, offloading, no compiler ...), warn and run eager.
+        plan: A plan, its file, an export's folder or a hub id. The pipeline gets the scheduler and spacing it names.
+        scheduler: For a bare UNet. Its `set_timesteps` begins a run; without it call `handle.begin` before each run.
+        compile: `off` (False), `default` (True; each variant is compiled), `cudagraphs` (each variant is compiled and
+            captured as a CUDA graph over static buffers) or `cudagraphs-eager` (captured, not compiled).
+        fallback: Warn and run eager where that mode is not available (no GPU, offloading, no compiler ...).
         transfer: Map a plan of another architecture to this one, with a warning that names what was dropped.
-        students: The networks of the plan's cast by their names, each a `Student` or the folder of one.
+        students: The networks of the plan's cast by name, each a `Student` or its folder.
 
     Returns:
-        A context manager with `.remove()`, which restores the target exactly.
+        A context manager. Its `.remove()` restores the target exactly.
 
     Raises:
-        DeviceError: When the compiler's backend is missing. One that fails at a step raises CompileError there.
-        PlanError: When the plan is for another architecture, or a scheduler that the pipeline's cannot be exchanged
-            for; has a part that cannot be run (a student that is not given ...); or one is applied already.
-        ModelError: When the UNet is not supported or patched by another tool, its ControlNet or LoRA is for another
+        DeviceError: When the compiler's backend is missing. If it fails at a step, that step raises CompileError.
+        PlanError: When the plan is for another architecture or for a scheduler that the pipeline cannot get, needs a
+            student that is not given, or when the UNet already has a plan.
+        ModelError: When the UNet is not supported or is patched by another tool, its ControlNet or LoRA is for another
             layout, or a student has another teacher.
     """
     mode = compile_mode(compile)
@@ -78,7 +78,7 @@ def inherit(
 
 
 class Inheritance:
-    """A plan at work on one UNet, see `inherit`. What belongs to a run is in its `Running`: threads may share one."""
+    """A plan applied to one UNet, as `inherit` returns it. Threads may share it: each run has a state of its own."""
 
     def __init__(
         self, target: Any, plan: InheritancePlan, *, scheduler: Any, compile: CompileMode, fallback: bool,
@@ -124,8 +124,6 @@ class Inheritance:
         self._patch = Patch(unet, apply_lora_scale("cross_attention_kwargs")(self._forward))
         self._layout = ChannelsLast(unet if channels_last and uses_compiler(self._mode) else None)
 
-    # Life ------------------------------------------------------------------------------------------------------------
-
     def __enter__(self) -> Inheritance:
         return self
 
@@ -133,7 +131,7 @@ class Inheritance:
         self.remove()
 
     def remove(self) -> None:
-        """Restore the pipeline exactly and drop every feature; a second call does nothing. A later patch stays on."""
+        """Restore the pipeline exactly and drop all features. A patch applied later stays on."""
         if self._patch.is_off():
             return
         self._patch.take_off()
@@ -150,30 +148,34 @@ class Inheritance:
 
     @property
     def program(self) -> Program:
-        """Of the target's own UNet."""
+        """The target UNet as a list of nodes."""
         return self._networks[TEACHER].program
 
     def begin(self, evaluations: int, *, start: int = 0) -> None:
-        """Begin a run of `evaluations` UNet evaluations in this thread, of which the first `start` are left out
-        (img2img).
+        """Begin a run in this thread. Needed only before each run of a bare UNet without a scheduler.
 
-        A run begins by itself when newly set timesteps come in; call it yourself only when driving a bare UNet without
-        a scheduler, before each run.
+        Args:
+            evaluations: UNet evaluations of the complete schedule.
+            start: How many of the first evaluations are left out (img2img).
 
         Raises:
-            PlanError: when the plan's schedule was written out for another number of evaluations.
-            ModelError: when something was put on the UNet since that a plan would not run.
+            PlanError: When the plan's schedule was written out for another number of evaluations.
+            ModelError: When something was put on the UNet since then that a plan does not run.
         """
         self._begin(evaluations, start)
 
     def follow(self, other: Any) -> None:
-        """Let another pipeline that has the same UNet (`from_pipe`, `**pipe.components`) run by the plan too, when its
-        scheduler is another one; or follow one more scheduler. A pipeline that shares the scheduler is followed anyway.
-        A scheduler that the plan names is put on this pipeline as well. Pipelines that run in threads of their own need
-        schedulers of their own, as without a plan.
+        """Run another pipeline with the same UNet and another scheduler by the plan too.
+
+        A pipeline that shares UNet and scheduler runs by the plan anyway. Pipelines in several threads need a scheduler
+        each, as they do without a plan.
+
+        Args:
+            other: A pipeline (`from_pipe`, `**pipe.components`), which gets the plan's scheduler, or a scheduler alone.
 
         Raises:
-            PlanError, ModelError: when the pipeline has another UNet, or as `inherit` for its scheduler and ControlNet.
+            PlanError: For another UNet, or a scheduler that does not fit the plan.
+            ModelError: For a ControlNet of another layout.
         """
         if getattr(other, "unet", self.unet) is not self.unet:
             raise PlanError(f"this {type(other).__name__} has another UNet; apply a plan to it with inherit().")
@@ -192,12 +194,12 @@ class Inheritance:
 
     @property
     def cache_bytes(self) -> int:
-        """Bytes of the features held now, of all runs; of the static buffers where steps are captured."""
+        """Bytes of the features that all runs hold now, or of the static buffers where steps are captured."""
         return sum(run.bytes for run in self._everywhere.runs()) + sum(static.bytes for static in list(self._idle))
 
     @property
     def peak_cache_bytes(self) -> int:
-        """The most bytes of features that the last run held at once, those combined for a step among them."""
+        """The most bytes of features that the last run held at once, including those combined for a step."""
         return self._peak
 
     def __reduce_ex__(self, _: Any) -> Any:
@@ -205,8 +207,6 @@ class Inheritance:
             "a UNet with a plan cannot be copied or pickled, as the copy would run the original's weights; call "
             ".remove() on the handle first and apply the plan to the copy."
         )
-
-    # Compiling -------------------------------------------------------------------------------------------------------
 
     def _usable_mode(self) -> CompileMode:
         """The compile mode asked for, or `off` with a warning where it cannot be had and a fallback was allowed."""
@@ -228,7 +228,7 @@ class Inheritance:
             warnings.warn(message, stacklevel=4)
 
     def _give_up_compiling(self, run: Running, error: CompileError) -> None:
-        """Go on eager from this evaluation, which extracts anew, where a fallback was allowed; otherwise raise."""
+        """Continue eager from this evaluation, which extracts, if a fallback is allowed; otherwise raise."""
         message = f"the compile mode {run.mode} cannot be had: {error}"
         if not self._fallback or isinstance(error, CaptureError):
             raise type(error)(message) from error

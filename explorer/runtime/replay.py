@@ -29,7 +29,7 @@ from explorer.plans.plan import InheritancePlan, Run
 from explorer.unet.mask import liveness
 
 REPLAYED = frozenset(("sample", "timestep", "context", "added"))
-"""What a run's inputs are told apart by; one that gives the UNet anything else is not replayed."""
+"""The inputs that identify a run. A run that gives the UNet any other input is not replayed."""
 NAME = 32
 """Characters of a digest in a file's name."""
 SPARED = 256 * 2**20

@@ -28,8 +28,8 @@ class Running:
         resolved: What the plan does at each evaluation that runs.
         start: Evaluations of the schedule that are left out before the first (img2img).
         mode: How its steps are run.
-        walk: The timesteps that it walks over; None for one that was begun by hand.
-        seen: Timesteps that were set before it was begun by hand.
+        walk: The timesteps that it walks over; None for one that was started by hand.
+        seen: Timesteps that were set before it was started by hand.
     """
 
     def __init__(
@@ -154,8 +154,8 @@ class ThreadRuns(threading.local):
         return self._mine
 
     def add(self, run: Running) -> list[Running]:
-        """A run begins in this thread. Returns those that nobody can go on with now: begun by hand, on timesteps of the
-        same owner, or on timesteps that are gone. One begun by hand ends all others of the thread."""
+        """Add a run of this thread. Returns those that cannot continue: started by hand, on timesteps of the same
+        owner, or on timesteps that were deleted. A run started by hand ends all others of the thread."""
         mine, walk = self.mine(), run.walk
         kept = [
             each for each in mine
@@ -186,7 +186,7 @@ class ThreadRuns(threading.local):
             return self._of_value(timesteps, schedules, timestep)
         if by_hand is None:
             others = [run for run in self._everywhere.runs() if run.walk is None]
-            by_hand = others[0] if len(others) == 1 else None  # begun in another thread
+            by_hand = others[0] if len(others) == 1 else None  # started in another thread
         if by_hand is None:
             raise PlanError(
                 "the UNet was called before a run began; call scheduler.set_timesteps first (for a bare UNet: give "

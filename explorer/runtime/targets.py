@@ -37,7 +37,7 @@ def check_target(unet: Any, plan: InheritancePlan, students: Collection[str] = (
     if architecture != plan.architecture:
         raise PlanError(
             f"the plan was made for a UNet of {plan.architecture.describe()}, and this one has "
-            f"{architecture.describe()}; make or search a plan for this model, or carry over what both have with "
+            f"{architecture.describe()}; make or search a plan for this model, or keep the nodes of both with "
             "inherit(pipe, plan, transfer=True)."
         )
     if not inspect.ismethod(getattr(unet, "get_time_embed", None)):

@@ -50,12 +50,12 @@ class Walk:
         return bool(self._storage.cdata == other._storage.cdata and self._offset == other._offset)
 
     def is_over(self) -> bool:
-        """Whether nobody holds these timesteps any more, so that no further call can come from them."""
+        """Whether these timesteps were deleted, so that no further call can come from them."""
         return bool(self._storage.expired())
 
 
 class Schedule:
-    """The present timesteps of one followed scheduler. begun: whether a run has begun on them."""
+    """The current timesteps of one followed scheduler. begun: whether a run has started on them."""
 
     def __init__(self, timesteps: Tensor, owner: int) -> None:
         self.timesteps = timesteps
@@ -166,7 +166,7 @@ def value_of(timestep: Any) -> tuple[float, torch.dtype]:
 
 def next_index(values: list[float], value: float, expected: int) -> int:
     """Index of a copied timestep in a schedule that has it: the one expected, else the next later one, else the one
-    just before, else the first (where a run begins anew)."""
+    just before, else the first (where a run begins)."""
     later = next((i for i in range(expected, len(values)) if values[i] == value), None)
     if later is not None:
         return later

@@ -22,8 +22,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class NodeCost:
-    """A node's cost. identity_macs: what still runs when a unit's residual is inherited or removed (its 1x1 shortcut).
-    shape: (C, H, W) of its output, which is also that of its residual branch: of the feature that may be inherited."""
+    """What a node costs in one evaluation of one sample.
+
+    Attributes:
+        name: Of the node, such as `dn1.l0.res`.
+        kind: `conv_in`, `res`, `attn`, `down`, `cat`, `up` or `out`.
+        block: The block that it belongs to.
+        layer: The layer that it belongs to.
+        parameters: Its parameters.
+        macs: Its multiply-accumulates.
+        identity_macs: MACs that still run when a unit's residual is inherited or removed (its 1x1 shortcut).
+        share: Its MACs over those of the UNet.
+        shape: (C, H, W) of its output and, for a unit, of its residual branch.
+    """
 
     name: str
     kind: str
@@ -36,14 +47,20 @@ class NodeCost:
     shape: tuple[int, int, int]
 
     def to_json(self) -> dict[str, Any]:
+        """The fields as JSON."""
         return {**self.__dict__, "shape": list(self.shape)}
 
 
 @dataclass(frozen=True)
 class Anatomy:
-    """A UNet's nodes with their costs at a latent size.
+    """What each node of a UNet costs at a latent size.
 
-    parameters, macs: of the whole UNet, MACs per sample of one evaluation. latent: (height, width).
+    Attributes:
+        architecture: The UNet's structure.
+        latent: (height, width).
+        nodes: Every node with its cost, in running order.
+        parameters: Parameters of the UNet.
+        macs: Multiply-accumulates of one evaluation of one sample.
     """
 
     architecture: Architecture
@@ -54,15 +71,20 @@ class Anatomy:
 
     @property
     def units(self) -> tuple[NodeCost, ...]:
-        """The units only: `.name .kind .block .layer .parameters .macs`."""
+        """The units alone, in running order."""
         return tuple(node for node in self.nodes if node.kind in ("res", "attn"))
 
     def feature_bytes(self, batch: int, itemsize: int) -> dict[str, int]:
-        """Bytes of each node's feature for `batch` samples of the UNet (twice the pictures, with guidance)."""
+        """Bytes of each node's feature.
+
+        Args:
+            batch: Samples of the UNet: with guidance, twice the pictures.
+            itemsize: Bytes of a number.
+        """
         return {node.name: batch * itemsize * math.prod(node.shape) for node in self.nodes}
 
     def step_macs(self, mask: Mask) -> int:
-        """MACs of a step under `mask`, per sample: what runs in full, the identity paths, and the time embedding."""
+        """MACs of a step under `mask`, per sample: computed nodes, identity paths and the time embedding."""
         live = liveness(self.architecture, mask)
         costs = {node.name: node for node in self.nodes}
         total = self.macs - sum(node.macs for node in self.nodes)
@@ -74,6 +96,7 @@ class Anatomy:
         return self.step_macs(mask) / self.macs
 
     def to_json(self) -> dict[str, Any]:
+        """The fields as JSON."""
         return {
             "architecture": self.architecture.to_json(),
             "latent": list(self.latent),
@@ -84,7 +107,11 @@ class Anatomy:
 
     @classmethod
     def from_json(cls, data: Any) -> Anatomy:
-        """Inverse of `to_json`, without loading torch. Raises ModelError when `data` is something else."""
+        """Read what `to_json` wrote, without loading torch.
+
+        Raises:
+            ModelError: For anything else.
+        """
         try:
             architecture = Architecture.from_json(data["architecture"])
             nodes = tuple(NodeCost(**{**node, "shape": tuple(node["shape"])}) for node in data["nodes"])
@@ -93,15 +120,19 @@ class Anatomy:
         except (KeyError, TypeError, ValueError) as error:
             raise ModelError(f"this anatomy cannot be read ({error}); measure it again.") from error
         if [node.name for node in nodes] != [node.name for node in architecture.nodes]:
-            raise ModelError("this anatomy names other nodes than its architecture has; measure it again.")
+            raise ModelError("this anatomy has other nodes than its architecture; measure it again.")
         return found
 
 
 def anatomy(unet: Any, latent: int | tuple[int, int] | None = None) -> Anatomy:
-    """Read the costs of `unet` at a latent size (default: its configured sample size).
+    """Count the parameters and MACs of each node of a UNet. Its weights are not read.
+
+    Args:
+        unet: A `UNet2DConditionModel`.
+        latent: Height and width of the latent, or one number for both. By default the UNet's own sample size.
 
     Raises:
-        ModelError: when the UNet is not supported, by the name of what is not.
+        ModelError: When the UNet is not supported, naming what is not.
     """
     from explorer.unet.program import Program
 

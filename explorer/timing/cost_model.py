@@ -1,13 +1,12 @@
-"""The cost model: the time of any step and of a plan's whole loop, from measured times of nodes and of a few steps.
+"""The cost model: the time of any step and of a plan's complete loop, from measured times of nodes and of a few steps.
 
 A step's time is a sum: what every evaluation pays (conditions, the runtime), each node that runs, the identity path of
 each unit that inherits its residual or lost its branch, and, for a rule that reads several features, their combination.
-Times of nodes taken in passing (`explorer.timing.step_times.time_nodes`) say how the parts compare; alone they miss
-what the parts pay together, and too little is known of identity paths, which in a whole step run out of warm caches. So
-they are corrected by measured steps: first one factor for each kind of part, then each part by a ridge regression
-around that, its weight chosen by leaving each step out in turn. On the embedded model on one CPU core (processor time,
-37 designed steps) the median error over the 27 named strategies, none of which was fitted to, was 3.2% with node times
-alone, 1.5% with factors, 1.2 to 1.4% with both; the worst 23%, 10% and 8%.
+Times of nodes (`explorer.timing.step_times.time_nodes`) show how the parts compare, but miss what they cost together,
+and identity paths run from warm caches in a complete step. So they are corrected by measured steps: first one factor
+for each kind of part, then each part by a ridge regression around that, its weight chosen by leave-one-out. On the
+embedded model on one CPU core (processor time, 37 designed steps) the median error over the 27 named strategies, which
+were not fitted to, was 3.2% with node times, 1.5% with factors, 1.2 to 1.4% with both; the worst 23%, 10% and 8%.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
 FIXED, READ = "evaluation", "read"
 RIDGES = (1e-3, 1e-2, 1e-1, 1.0)
 EXTRACT_WEIGHT = 5.0
-"""How many times a designed step the extract step counts: every prediction is told beside it."""
+"""The weight of the extract step against a designed step: every prediction is relative to it."""
 READ_SHARE = 0.05
 """What reading one inherited feature is first taken to cost, of an evaluation's fixed part."""
 

@@ -10,11 +10,11 @@ from explorer.unet.architecture import Architecture
 from explorer.unet.mask import Form, Mask
 
 DRAWS = 200
-"""Draws a mask at most, before fewer masks are given: a small UNet has only so many."""
+"""Maximum draws for a mask. A small UNet has few different masks, so that fewer are returned."""
 
 
 def designed_masks(architecture: Architecture, count: int, seed: int = 0, apart: Iterable[Mask] = ()) -> list[Mask]:
-    """Up to `count` masks that compute different things, none of which computes what one of `apart` does.
+    """Up to `count` masks that compute different things, and other things than the masks of `apart`.
 
     In turn: units, layers or blocks drawn with a random share, inherited by residual, by output or mixed; and what
     DeepCache does, everything below a random depth by the output of one node.

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     Array = NDArray[np.float64]
 
 WARMUPS = 5
+"""Calls of each side before the first timed pair, at least."""
 PAIRS = 7
 LEAST_PAIRS = 3
 STALLED = 1.2
@@ -119,24 +120,24 @@ def compare(
     tolerance: float = STALLED,
     before_again: Callable[[], object] | None = None,
 ) -> Latency:
-    """Time `candidate` against `baseline`.
+    """Time `candidate` against `baseline` in alternating pairs.
 
     Args:
         baseline: Makes `images` pictures on `device`.
-        candidate: The same.
-        device: Whose clock is read.
-        images: Pictures a call.
+        candidate: Makes `images` pictures on `device`.
+        device: The device whose clock is read.
+        images: Pictures per call.
         warmups: Calls of each side before the first pair.
-        pairs: Quiet pairs that are wanted. At most `FURTHER` times as many are taken again.
-        baseline_warm: Skip the baseline's warm-ups, as it has run in this process already.
-        tolerance: Stands in for `STALLED`.
-        before_again: Called before each pair that is taken again, such as to wait for a quiet machine.
+        pairs: Number of quiet pairs to take. At most twice as many stalled pairs are taken again.
+        baseline_warm: Skip the baseline's warm-ups, because it has already run in this process.
+        tolerance: A call is stalled when it takes more than this many times as long as the quickest of its side.
+        before_again: Called before each pair that is taken again, for example to wait for a quiet machine.
 
     Returns:
-        The latency, unsteady where fewer than `LEAST_PAIRS`, or fewer than half of `pairs`, were quiet.
+        The latency. It is unsteady when fewer than 3 pairs, or fewer than half of `pairs`, were quiet.
 
     Raises:
-        ScoreError: When a number is below what a measurement needs: one picture, 5 warm-ups, 3 pairs.
+        ScoreError: For less than 1 picture, 5 warm-ups or 3 pairs.
     """
     for what, given, least in (("images", images, 1), ("warmups", warmups, WARMUPS), ("pairs", pairs, LEAST_PAIRS)):
         if given < least:

@@ -127,7 +127,7 @@ class Profile:
         """Fitted to the designed masks, the rule's and the un-accelerated loops. Raises ScoreError while samples are
         missing."""
         if not self.complete:
-            raise ScoreError("This profile is not complete; run `explorer profile` again, which goes on with it.")
+            raise ScoreError("This profile is not complete; run `explorer profile` again, which resumes it.")
         first = NodeTimes(self.sampled_nodes, self.sampled_identities, self.fixed_seconds)
         steps = self.step_samples
         times = [steps.seconds(k, self.extract_seconds) for k in range(len(self.masks))]

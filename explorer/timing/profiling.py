@@ -1,4 +1,4 @@
-"""Measures a profile: every node, every named strategy's step, a rule's cost, and a few whole loops.
+"""Measures a profile: every node, every named strategy's step, a rule's cost, and a few complete loops.
 
 from explorer import load_pipeline
 from explorer.compile_modes import CompileMode
@@ -49,7 +49,7 @@ RULE = Rule("forecast", 2)
 INSIDE_LOOPS = "DC1"
 """The strategy whose cheap steps let the cost around the UNet be seen."""
 LOOPS = (("DC0", "P5"), ("CO6", "P5†"), ("LI1", "P2†"))
-"""Plans whose whole loop is timed to see how well it is predicted: of much inheritance and little."""
+"""Plans whose complete loop is timed to check predictions: with much and with little inheritance."""
 LOOP_SECONDS = 2.0
 """A timed loop takes about so long at most; of a slow model it has fewer steps."""
 NODE_LAPS = 2
@@ -285,7 +285,7 @@ class _Keeper:
 
 
 def _time_loops(pipe: Any, profile: Profile, inputs: dict[str, Any], device: torch.device) -> Iterator[None]:
-    """Time whole loops of the pipeline, every plan once a round, with extract steps of the bare UNet before each."""
+    """Time complete loops of the pipeline, every plan once a round, with extract steps of the bare UNet before each."""
     from explorer.runtime.inherit import inherit
 
     effort, samples, workload = profile.effort, profile.loop_samples, profile.workload

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 BETWEEN_EXTRACTS = 5
 """Masks timed between two extract steps, where nothing is compiled."""
 HOLDS = (2.0, 6.0, 20.0)
-"""A GPU is held so many times as long as Python took to call a part; the next one where that was too short."""
+"""A GPU is held busy this many times as long as Python takes to call a part; the next value if that is too short."""
 LEAST_HOLD = 2e-4
 """Seconds that every hold lasts longer."""
 
@@ -167,7 +167,7 @@ class StepSamples:
         return self.relative(k) * extract
 
     def noise(self, k: int) -> float:
-        """The standard error of `relative`, as a share of it: what no prediction can be told to be better than."""
+        """The standard error of `relative`, as a share of it. No prediction can be shown to be better."""
         ratios = [step / extract for step, extract in self.pairs[k]]
         spread = 1.4826 * statistics.median(abs(ratio - self.relative(k)) for ratio in ratios)
         return 1.2533 * spread / len(ratios) ** 0.5 / self.relative(k)  # of a median, by a robust deviation

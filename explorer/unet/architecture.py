@@ -63,7 +63,14 @@ class BlockSpec:
 class Architecture:
     """What makes two UNets the same for a plan: blocks, layers, channels and conditioning, not their weights.
 
-    `mid_res` counts the mid block's ResUnits: 2 around the AttnUnit, 1 without it (UNetMidBlock2D), 0 for no mid block.
+    Attributes:
+        down: Down blocks, outermost first.
+        mid_transformers: Transformer blocks of the mid block's AttnUnit; 0 without one.
+        up: Up blocks, innermost first.
+        in_channels: Of the sample.
+        out_channels: Of the prediction.
+        context: Width of the text embeddings.
+        mid_res: ResUnits of the mid block: 2 around the AttnUnit, 1 without it (UNetMidBlock2D), 0 for no mid block.
     """
 
     down: tuple[BlockSpec, ...]
@@ -79,7 +86,7 @@ class Architecture:
         """Read a `UNet2DConditionModel` (or anything with such a `config`).
 
         Raises:
-            ModelError: for a model or a block type that this engine does not know, by name.
+            ModelError: For a model or a block type that is not supported.
         """
         config = getattr(unet, "config", None)
         if config is None or "down_block_types" not in config:
@@ -90,7 +97,11 @@ class Architecture:
 
     @classmethod
     def of_config(cls, config: Mapping[str, Any]) -> Architecture:
-        """Read a diffusers UNet configuration. Raises ModelError naming the first thing that is not supported."""
+        """Read a diffusers UNet configuration.
+
+        Raises:
+            ModelError: Naming the first thing that is not supported.
+        """
         try:
             return _read_config(config)
         except (KeyError, TypeError, IndexError, ValueError) as error:
@@ -137,22 +148,23 @@ class Architecture:
 
     @cached_property
     def by_name(self) -> dict[str, Node]:
+        """The nodes by their names."""
         return {node.name: node for node in self.nodes}
 
     @cached_property
     def first_cat(self) -> str:
-        """The node with which the up path begins."""
+        """The name of the first node of the up path."""
         return next(node.name for node in self.nodes if node.kind == "cat")
 
     @cached_property
     def bottom(self) -> str:
-        """The node whose output the first up layer reads: the mid block's last or, without one, the last down layer's,
-        which is a skip as well."""
+        """The node whose output the first up layer reads: the last one of the mid block or, without a mid block, of the
+        last down layer, which is a skip as well."""
         return self.by_name[self.first_cat].inputs[0]
 
     @cached_property
     def skips(self) -> tuple[str, ...]:
-        """The skip tensors in the order in which the down path gives them: as ControlNet's residuals are numbered."""
+        """The nodes whose outputs are skips, in the order of the down path, which is that of ControlNet's residuals."""
         return tuple(node.inputs[1] for node in reversed(self.nodes) if node.kind == "cat")
 
     @cached_property
@@ -163,7 +175,7 @@ class Architecture:
 
     @cached_property
     def units(self) -> tuple[str, ...]:
-        """Names of the units (res and attn) in running order: what residual inheritance may name."""
+        """Names of the units (res and attn) in running order: what can be inherited as a residual."""
         return tuple(node.name for node in self.nodes if node.is_unit)
 
     @cached_property
@@ -203,7 +215,7 @@ class Architecture:
         return f"{len(self.units)} units, channels {channels}, context {self.context}{inputs}"
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON reads it back. The common mid block is left out, so that signatures of earlier versions hold."""
+        """JSON of the fields. A mid block with 2 ResUnits is left out, so that earlier signatures stay the same."""
         data: dict[str, Any] = json.loads(json.dumps(asdict(self)))
         if self.mid_res == 2:
             del data["mid_res"]
@@ -211,7 +223,11 @@ class Architecture:
 
     @classmethod
     def from_json(cls, data: Any) -> Architecture:
-        """Inverse of `to_json`, for untrusted input: every number is checked. Raises ModelError."""
+        """Read untrusted JSON that `to_json` wrote. Every number is checked.
+
+        Raises:
+            ModelError: For anything that is not an architecture.
+        """
         try:
             architecture = cls(
                 down=tuple(_block(spec) for spec in data["down"]),
@@ -228,7 +244,7 @@ class Architecture:
             raise ModelError(f"this file's architecture cannot be read ({error}); export the plan again.") from error
         down, up = architecture.down, architecture.up
         if not 1 <= len(down) == len(up) <= 8 or sum(s.layers + 1 for s in down) != sum(s.layers for s in up):
-            raise ModelError("this file's architecture is no UNet (its skips do not match); export the plan again.")
+            raise ModelError("this file's architecture is not a UNet (its skips do not match); export the plan again.")
         return architecture
 
 

@@ -1,8 +1,8 @@
 """Adapters of another layout: a LoRA or a control network that was made for a UNet with other blocks or layers.
 
 Tensors of such an adapter often fit by name and shape, and then change other layers than those that they were trained
-on: a pruned UNet counts its layers anew, so that the second pair of an up block is what was its third before. Of a LoRA
-one thing can be known, the layers it names: one that names layers which this UNet lacks was made for another.
+on: a pruned UNet numbers its own layers, so that the second pair of an up block was the third in the original. A LoRA
+shows only the layers that it names: one that names layers which this UNet lacks was made for another UNet.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def check_places(unet: nn.Module, names: Iterable[str], source: str) -> None:
     if missing:
         raise ModelError(
             f"{source} was made for a UNet of another layout: {len(missing)} of the {len(found)} layers that it names "
-            f"do not exist in this one, such as {missing[0]}. Layers are counted anew in a pruned UNet, so the others "
+            f"do not exist in this one, such as {missing[0]}. A pruned UNet numbers its own layers, so the others "
             "may be wrong ones as well; give a LoRA that was trained for this UNet "
             f"({Architecture.of(unet).describe()})."
         )

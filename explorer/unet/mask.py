@@ -95,7 +95,7 @@ class Mask:
         return first_misfit(architecture, last_uses(architecture, self)[0], bypassed, inherited)
 
     def effective(self, architecture: Architecture) -> Mask:
-        """The same computation with the fewest entries: nodes that nobody reads any more are dropped."""
+        """The same computation with the fewest entries: nodes whose output is not read are dropped."""
         live = liveness(architecture, self)
         read = {name for name, _ in (*live.reads, *live.removed)}
         return Mask(tuple(entry for entry in self.entries if entry[0] in read))

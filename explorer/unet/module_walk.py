@@ -15,7 +15,7 @@ from torch import nn
 
 
 class ModuleWalk:
-    """All modules of `unet` as they stand; a walk that is no longer current is made anew.
+    """All modules of `unet` as they are now. Make a new walk when this one is no longer current.
 
     modules: every one, in order. bypassed: (name, module) of those whose forward a plan does not call, as it calls the
     parts. attentions: those that have a processor. loras: those that carry a LoRA.

@@ -19,7 +19,7 @@ def is_own(kind: type[nn.Module]) -> bool:
 
 
 def is_replaced(module: nn.Module) -> bool:
-    """Whether another tool's forward stands in this module; accelerate's hooks, which load its weights and call it,
+    """Whether another tool has replaced the module's forward. Accelerate's hooks, which load its weights and call it,
     do not count."""
     own = module.__dict__.get("forward")
     # accelerate leaves a module's own bound forward behind when its hooks are removed.

@@ -126,7 +126,7 @@ def _bind(unet: Any, architecture: Architecture) -> dict[str, nn.Module]:
         modules |= {f"mid.attn{i or ''}": attention for i, attention in enumerate(attentions)}
     missing = [name for name in architecture.by_name if name not in modules]
     if missing:
-        raise ModelError(f"this UNet lacks {missing[0]}, which its configuration promises; load the model again.")
+        raise ModelError(f"this UNet lacks {missing[0]}, which its configuration has; load the model again.")
     further = [name for name in modules if name not in architecture.by_name]
     if further:
         raise ModelError(

@@ -229,7 +229,7 @@ def search(tuning: Tuning, session: Session, store: Store) -> tuple[Session, Stu
             left = max(0.0, until - time.monotonic())
             tuning.say(f"search, plan {progress.finished}: {progress.words}{state} ({left:.0f} s of it left)")
 
-    # A plan that is begun is scored to its end: on the average half of one is over the time.
+    # A plan in progress is finished, which takes half a plan beyond the time on average.
     timeout = seconds - split.plan_seconds / 2
     standing = counts(store, study)
     if timeout > 0 or not standing.done:  # one plan at least, whatever the time

@@ -47,7 +47,7 @@ class Split:
         seconds = (found.plan_seconds, found.certificate_seconds, found.least_certificate)
         sound = all(0 < float(value) < 1e9 for value in (*whole, *seconds)) and 0 <= float(found.calibration) < 1e9
         if not sound or not all(type(value) is int for value in whole):
-            raise ValueError("its split is not of numbers above zero")
+            raise ValueError("its parts must be numbers above zero")
         return found
 
     def grown(self, factor: float) -> Split:
@@ -61,8 +61,14 @@ class Split:
 
 
 def split_budget(budget: float, spent: float, speed: Speed, prompts: int) -> Split:
-    """The most telling search and certificate that fit into `budget`, of which `spent` seconds are gone; `prompts` is
-    how many there are. What the search's share leaves beside a calibration decides whether there is one.
+    """Split the rest of `budget` between the search and the certificate, so that both say as much as possible. There is
+    a calibration if the search's share leaves enough beside it.
+
+    Args:
+        budget: Seconds in all.
+        spent: Seconds that are spent already.
+        speed: Of the model on this device.
+        prompts: Number of held-out prompts.
 
     Raises:
         StudyError: when it is too small for the baselines and a certificate; it says how much fits.
@@ -100,5 +106,5 @@ def _scope(seconds: float, speed: Speed, prompts: int) -> tuple[int, int, int]:
 
 
 def baseline_count(plans: int) -> int:
-    """How many of the search's plans are controls and named strategies, where there are so many."""
+    """How many of the search's plans are controls and named strategies, at most."""
     return max(LEAST_PLANS, round(BASELINE_SHARE * plans))

@@ -18,10 +18,7 @@ def outcome_words(result: AutotuneResult, limits: QualityLimits, steps: int) -> 
     """Sentences, the most important first."""
     said = [_chosen(result, limits, steps)]
     if result.aside is not None:
-        said.append(
-            f"The folder held the export of an earlier run, which this one does not choose; it was moved to "
-            f"{result.aside}."
-        )
+        said.append(f"The export of an earlier run, which this run does not choose, was moved to {result.aside}.")
     if result.certificate is not None and result.chosen is not None:
         said.append(result.certificate["claim"]["sentence"])
         said += [words for words in [others_words(result.certificate["also_certified"])] if words]
@@ -33,14 +30,14 @@ def outcome_words(result: AutotuneResult, limits: QualityLimits, steps: int) -> 
 def _chosen(result: AutotuneResult, limits: QualityLimits, steps: int) -> str:
     allowed = limits.words(result.clip)
     if result.chosen is None:
-        tried = f", and what the search thought so did not hold when certified ({_names(result)})"
+        tried = f", and the claims of those that the search scored so did not hold ({_names(result)})"
         return (
             f"Nothing was chosen: none of {result.plans} plans is faster than {steps} plain steps within {allowed}"
             f"{tried if result.given_up else ''}."
         )
     why = f"the fastest of {result.plans} plans that keeps {allowed}"
     if result.given_up and result.chosen not in result.given_up:
-        why += f", after {len(result.given_up)} faster did not hold in their certificates"
+        why += f", after the certificates of {len(result.given_up)} faster plans did not hold"
     certificate = result.certificate or {"claim": {"verdict": OPEN}}
     if certificate["claim"]["verdict"] != HOLDS:
         why += " by the search's scores; its certificate does not show it yet"
@@ -63,14 +60,14 @@ def _plain(result: AutotuneResult) -> list[str]:
     rival = fastest_plain(result.found, result.bounds)
     if result.chosen is not None and result.chosen.plain:
         for other in alone([result.chosen.row.facts]):
-            return [f"Nothing beats {other} here: the choice takes plain steps of it."]
-        return ["Nothing beats fewer steps here: the choice only takes fewer plain steps and inherits nothing."]
+            return [f"Nothing beats {other} here: the chosen plan is plain steps of it."]
+        return ["Nothing beats fewer steps here: the chosen plan only takes fewer plain steps and inherits nothing."]
     if result.chosen is None:
         return []
     if result.certificate is not None and not result.certificate["claim"]["beats_fewer_steps"]:
-        return ["Nothing beats fewer steps beyond doubt here: plain steps of the same cost do as well or better."]
+        return ["Nothing certainly beats fewer steps here: plain steps of the same cost are as good or better."]
     if rival is None:
-        return ["No smaller number of plain steps that was tried keeps the limit."]
+        return ["No smaller number of plain steps that was measured keeps the limit."]
     if rival.surely >= result.chosen.surely:
         return [
             f"Fewer steps are as fast or faster within the limit by the search's scores: {rival.row.nickname}, "
@@ -91,10 +88,10 @@ def better(result: AutotuneResult, limits: QualityLimits) -> list[str]:
     if result.untried:
         said.append(
             f"No time was left to certify {result.untried[0].row.nickname} ({times(result.untried[0].speedup)}): a "
-            "larger --budget goes on from here."
+            "larger --budget continues from here."
         )
     if result.plans < GOOD_PLANS:
-        said.append(f"Only {result.plans} plans were tried: a larger --budget goes on from here.")
+        said.append(f"Only {result.plans} plans were scored: a larger --budget continues from here.")
     return said
 
 
@@ -105,12 +102,12 @@ def _settle(certificate: dict[str, Any], limits: QualityLimits) -> list[str]:
     if needed is not None:
         more = ", of more --certificate-prompts" if needed > certificate["prompts"] else ""
         said.append(
-            f"To settle the claim, certify about {needed:,} pictures{more} (a larger --budget goes on from here)."
+            f"To decide the claim, certify about {needed:,} pictures{more} (a larger --budget continues from here)."
         )
     elif PICTURES in undecided:
-        said.append("More pictures are likelier to refute the claim than to show it: allow a larger limit.")
+        said.append("More pictures would more likely refute the claim than show it: allow a larger limit.")
     if PROMPTS in undecided:
-        said.append(f"To settle the claim, give at least {LEAST_PROMPTS} --certificate-prompts.")
+        said.append(f"To decide the claim, give at least {LEAST_PROMPTS} --certificate-prompts.")
     if PAIRS in undecided and certificate["runs"][PLAN].get("unsteady"):
         said.append("The timings were disturbed: `explorer certify` the folder again when the machine is quiet.")
     elif PAIRS in undecided:

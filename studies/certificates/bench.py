@@ -1,4 +1,4 @@
-"""An exported plan timed against the stock pipeline and DeepCache, in turn, in one process.
+"""Time an exported plan against the stock pipeline and DeepCache, alternating in one process.
 
 Each contender alternates with the stock pipeline (A B, B A, ...) and its speed-up is the median ratio of the pairs, so
 that what drifts on the machine meanwhile touches both sides. With a compile mode the stock pipeline is compiled too:

@@ -74,7 +74,7 @@ def _summary(plan: InheritancePlan, metrics: Mapping[str, Any], certificate: Map
         speed = metrics["scores"].get("speedup")
         claim = (
             f"**{speed_words(speed, f'{steps} plain steps')}**, measured on {settings['device']}. "
-            "Quality scores below are those of the search that found it, which are a little optimistic: "
+            "Quality scores below are those of the search that found it, which are slightly optimistic: "
             "`explorer certify` re-scores it on held-out prompts."
             if speed
             else "Its speed has not been measured."
@@ -148,7 +148,7 @@ def _certified(certificate: Mapping[str, Any]) -> str:
             "",
             f"{pictures(certificate['count'], certificate['prompts'])} each, held out from the search "
             f"({escape(settings['prompts'])}), with fresh seeds from {settings['seed']}; 95% intervals in brackets; "
-            f"measured on {settings['device']}. {tried}[The whole certificate]({CERTIFICATE_PAGE}).",
+            f"measured on {settings['device']}. {tried}[The complete certificate]({CERTIFICATE_PAGE}).",
             "",
         ]
     )

@@ -1,7 +1,7 @@
 """A plan re-scored on held-out prompts with fresh seeds, beside the un-accelerated pipeline at full and at fewer steps.
 
-The scores of a search are the best of many noisy ones, so they are optimistic; what is measured here was chosen by
-nobody. Differences are paired: every run starts picture i from the same noise for the same prompt.
+The scores of a search are the best of many noisy ones, so they are optimistic; nothing is chosen by the scores here.
+Differences are paired: every run starts picture i from the same noise for the same prompt.
 """
 
 from __future__ import annotations
@@ -74,11 +74,11 @@ def certify(
 ) -> dict[str, Any]:
     """Measure what is missing, write certificate.json and certificate.html into `folder`, return the document.
 
-    session: opened with held-out prompts and fresh seeds (`held_out`). count: pictures of each run; more than there
-    are prompts repeat them with further seeds. seconds: begin no further batch after so many, if LEAST stand.
-    also_certified: the other plans that were certified in the same search, each with seeds of its own. Of several
-    tries the best is partly the luckiest, so the document tells them.
-    What is measured is kept in `folder`/.certificate, so that the same command goes on and a larger count adds.
+    session: opened with held-out prompts and fresh seeds (`held_out`). count: pictures of each run; if there are fewer
+    prompts they are repeated with further seeds. seconds: time after which no batch is started, if LEAST pictures are
+    made. also_certified: the other plans that were certified in the same search, each with its own seeds. The best of
+    several tries is partly the luckiest, so the document lists them.
+    Measurements are kept in `folder`/.certificate, so that the same command resumes and a larger count adds pictures.
 
     Raises:
         ScoreError: when a run cannot be scored. StudyError: when the folder cannot be used or holds another one's.
@@ -211,7 +211,7 @@ def _measure(
     seconds: float | None,
     on_progress: CertifyProgress | None,
 ) -> int:
-    """Make and score what is missing of `count` pictures, batch by batch; returns how many stand."""
+    """Make and score what is missing of `count` pictures, batch by batch; returns how many there are."""
     evaluator, scorer = session.evaluator, session.evaluator.scorer
     assert scorer is not None
     done, began, at_start = data.count(), time.monotonic(), data.count()

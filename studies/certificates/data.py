@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 SETTINGS, LATENCY = "settings.json", "latency.json"
 _BATCH = re.compile(r"values-(\d{6})\.safetensors")
-_REMEDY = "use --again to begin anew"
+_REMEDY = "use --again to start again"
 _APART: dict[str, Any] = {"batch": 1, "space": "", "sampler": {}}
 """Settings of a study that a certificate does not depend on."""
 _NONE = {"objectives": [{"name": "latency", "direction": "minimize"}]}
@@ -93,8 +93,8 @@ class CertificateData:
             different.append(("plan", standing_plan, plan))
         if different:
             raise StudyError(
-                f"the certificate begun in {self.folder.parent} measures something else "
-                f"({difference_words(different, 'it')}); give another --out, or --again to begin anew."
+                f"the certificate in {self.folder.parent} measures something else "
+                f"({difference_words(different, 'it')}); give another --out, or --again to start again."
             )
 
     def _settings(self) -> tuple[StudySettings, str]:
@@ -109,7 +109,7 @@ class CertificateData:
             raise StudyError(f"{path} cannot be read ({error!r:.200}); {_REMEDY}.") from error
 
     def count(self) -> int:
-        """Pictures that are done: a whole number of batches, without gaps."""
+        """Pictures that are done: complete batches, without gaps."""
         return sum(length for _, length in self._batches())
 
     def _batches(self) -> list[tuple[Path, int]]:

@@ -56,7 +56,7 @@ def read_certificate(folder: Path) -> dict[str, Any] | None:
     schema = document.get("schema")
     if schema != SCHEMA:
         older = isinstance(schema, int) and schema < SCHEMA
-        remedy = "certify again, which measures nothing twice" if older else f"upgrade the explorer, or {_REMEDY}"
+        remedy = "certify again; finished measurements are kept" if older else f"upgrade the explorer, or {_REMEDY}"
         raise StudyError(f"{path} has schema {schema!r:.40} and this version reads {SCHEMA}; {remedy}.")
     check_document(document, _SHAPE, path, _REMEDY)
     for name, run in document["runs"].items():

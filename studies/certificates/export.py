@@ -1,4 +1,4 @@
-"""A trial taken home: a folder with the plan, its numbers, a card, and what measures and runs it again."""
+"""Export a trial: a folder with the plan, its scores, a card, and what measures and runs it again."""
 
 from __future__ import annotations
 
@@ -53,11 +53,11 @@ def find_trial(store: Store, study: StudyRecord, number: int) -> TrialRow:
         raise StudyError(f"the study {study.name!r} has no trial {number} (it has: {known}); see `explorer show`.")
     row = rows[number]
     if row.state == FAILED:
-        raise StudyError(f"trial {number} of {study.name!r} failed ({row.reason}), so it cannot be taken home.")
+        raise StudyError(f"trial {number} of {study.name!r} failed ({row.reason}), so it cannot be exported.")
     if row.state == SCREENED:
         raise StudyError(
-            f"trial {number} of {study.name!r} was not scored whole ({row.reason}), so it cannot be taken home; choose "
-            "one of the front (`explorer show`)."
+            f"trial {number} of {study.name!r} was not scored completely ({row.reason}), so it cannot be exported; "
+            "choose one of the front (`explorer show`)."
         )
     if row.state == UNSTEADY:
         raise StudyError(
@@ -65,9 +65,7 @@ def find_trial(store: Store, study: StudyRecord, number: int) -> TrialRow:
             "the machine is quiet, which times it again."
         )
     if row.state != DONE:
-        raise StudyError(
-            f"trial {number} of {study.name!r} is {row.state} and has no scores yet; let the search go on."
-        )
+        raise StudyError(f"trial {number} of {study.name!r} is {row.state} and has no scores yet; continue the search.")
     return row
 
 
@@ -227,7 +225,9 @@ def _prepare(folder: Path, plan: InheritancePlan, force: bool) -> None:
         standing = any(folder.iterdir())
         earlier = (folder / PLAN_FILE).is_file()
         if standing and not earlier and not force:
-            raise StudyError(f"the folder {folder} is not empty and no earlier export; give another --out, or --force.")
+            raise StudyError(
+                f"the folder {folder} is not empty and is not an earlier export; give another --out, or --force."
+            )
         if earlier and not _same_plan(folder, plan):
             _drop_certificate(folder)
     except OSError as error:
@@ -235,8 +235,8 @@ def _prepare(folder: Path, plan: InheritancePlan, force: bool) -> None:
 
 
 def set_aside(folder: Path) -> Path | None:
-    """Move the export that stands in `folder` into a folder within, so that nobody takes it for another one; the new
-    place, None where there is no export. Other files stay. Raises StudyError when it cannot be moved."""
+    """Move the export in `folder` into a subfolder, so that it is not mistaken for a new one. Returns the new place;
+    None if there is no export. Other files stay. Raises StudyError when it cannot be moved."""
     if not (folder / PLAN_FILE).is_file():
         return None
     names = ("earlier", *(f"earlier-{number}" for number in range(2, 1000)))

@@ -71,7 +71,7 @@ def rename_study(store: Store, study: StudyRecord, new: str) -> StudyRecord:
         queue.lock(connection, study)
         _check_idle(connection, store, study, "renamed")
         if taken is not None or optuna_tables.has_study(connection, new):
-            raise StudyError(f"the storage {store.where} has a study {new!r} already; choose another name.")
+            raise StudyError(f"the storage {store.where} already has a study {new!r}; choose another name.")
         change = {"name": new, "folder": study.folder}
         connection.execute(sa.update(tables.studies).where(tables.studies.c.id == study.id).values(change))
         optuna_tables.rename_study(connection, study.name, new)
@@ -140,8 +140,8 @@ def _check_idle(connection: Connection, store: Store, study: StudyRecord, done: 
         named = ", ".join(f"worker {row.number} (process {row.pid} on {row.host.split()[0]})" for row in alive[:3])
         more = f" and {len(alive) - 3} more" if len(alive) > 3 else ""
         raise StudyError(
-            f"the study {study.name!r} of {store.where} is being searched by {named}{more}, so it is not {done}; end "
-            "the search first."
+            f"the study {study.name!r} of {store.where} is being searched by {named}{more}, so it is not {done}; "
+            "stop the search first."
         )
 
 

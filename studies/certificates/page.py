@@ -108,7 +108,7 @@ def _worst(document: Mapping[str, Any], picture: ReadPicture) -> str:
 
 def _image(png: bytes | None, words: str) -> str:
     if png is None:
-        return "<small>(the picture was not kept)</small>"
+        return "<small>(the picture was not stored)</small>"
     return f'<img alt="{escape(words)}" src="data:image/png;base64,{base64.b64encode(png).decode()}">'
 
 

@@ -1,4 +1,4 @@
-"""The command line: `explorer`. Commands load what they need when they run, so that help is quick."""
+"""The command line `explorer`. Commands import what they need when they run, so that help is quick."""
 
 from __future__ import annotations
 

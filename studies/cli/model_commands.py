@@ -1,4 +1,4 @@
-"""Commands that know a model without a study, and the dashboard."""
+"""Commands about models, and the dashboard."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ commands = typer.Typer()
 
 @commands.command()
 def models(as_json: Json = False) -> None:
-    """The models that can be named without a path."""
+    """List the models that can be given by name."""
     from studies.cli.commands.engine import models_command
 
     models_command(as_json)
@@ -28,7 +28,7 @@ def anatomy(
     storage: Storage = SearchConfig.storage,
     as_json: Json = False,
 ) -> None:
-    """What each unit of a model costs: parameters and MACs, and its time where there is a profile."""
+    """Show what each unit of a model costs: parameters, MACs and, with a profile, time."""
     from studies.cli.commands.engine import anatomy_command
 
     anatomy_command(model, resolution, storage, as_json)
@@ -44,8 +44,8 @@ def strategies(
     storage: Storage = SearchConfig.storage,
     as_json: Json = False,
 ) -> None:
-    """The named strategies on a model: units inherited, MACs of an inherit step, the speed-up that MACs and a profile
-    predict, and the memory of their features."""
+    """Show the named strategies on a model: inherited units, MACs of an inherit step, the speed-up predicted from MACs
+    and from a profile, and the memory of their features."""
     from studies.cli.commands.engine import strategies_command
 
     strategies_command(model, steps, resolution, batch, dtype, storage, as_json)
@@ -61,12 +61,12 @@ def profile(
     resolution: Resolution = None,
     steps: Steps = SearchConfig.steps,
     compile: Compile = SearchConfig.compile,
-    rounds: Annotated[int | None, typer.Option(help="Rounds of every measurement [3 to 9, by speed].")] = None,
-    again: Annotated[bool, typer.Option("--again", help="Measure anew, also where a profile stands.")] = False,
+    rounds: Annotated[int | None, typer.Option(help="Rounds of each measurement [3 to 9, by speed].")] = None,
+    again: Annotated[bool, typer.Option("--again", help="Measure again, also if there is a profile.")] = False,
     storage: Storage = SearchConfig.storage,
     as_json: Json = False,
 ) -> None:
-    """Measure every node and every strategy's step on this device, and how well a plan's time is predicted."""
+    """Time every node and every strategy's step on this device, and check how well plans are predicted."""
     from studies.cli.commands.profile import profile_command
 
     profile_command(
@@ -171,16 +171,16 @@ def distill(
 def dashboard(
     storage: Storage = SearchConfig.storage,
     port: Annotated[int, typer.Option(help="Port to listen on.")] = 8501,
-    study: Annotated[str | None, typer.Option(help="The study whose front the address opens.")] = None,
+    study: Annotated[str | None, typer.Option(help="Study to open.")] = None,
     host: Annotated[
         str,
         typer.Option(
-            help="Address to listen on; 0.0.0.0 in a container. Any other than the default opens every study to "
-            "whoever reaches the port: there is no authentication."
+            help="Address to listen on; 0.0.0.0 in a container. There is no authentication: with another address than "
+            "the default, whoever reaches the port sees every study."
         ),
     ] = "127.0.0.1",
 ) -> None:
-    """Look at the studies of a storage in the browser: fronts, pictures, plans, progress. Prints the address."""
+    """Show the studies of a storage in the browser: fronts, pictures, plans, progress. Prints the address."""
     from studies.cli.commands.dashboard import dashboard_command
 
     dashboard_command(storage, port, study, host)

@@ -13,11 +13,11 @@ from studies.config import OPTIONS
 from studies.option import Declared, Group
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
-Batch = Annotated[int, typer.Option("--batch", help="Pictures at once; with guidance the UNet sees twice as many.")]
+Batch = Annotated[int, typer.Option("--batch", help="Pictures per call; with guidance the UNet's batch is twice this.")]
 
 
 def _parameter(of: Declared, unset: str | None = None) -> typer.models.OptionInfo:
-    """What Typer is told of an option. unset: what its help says instead of the default."""
+    """An option for Typer. unset: what its help says instead of the default."""
     flags = [of.flag]
     if of.type is bool:
         flags = [f"{of.flag}/--no-{of.flag.removeprefix('--')}"]

@@ -1,4 +1,4 @@
-"""Commands that take a plan home and prove it."""
+"""Commands that export a plan, certify it and time it."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ commands = typer.Typer()
 def export(
     study: Annotated[str, typer.Argument(help="The study's name.")],
     trial: Annotated[int, typer.Option(help="The trial's number, as `explorer show` gives it.")],
-    out: Annotated[Path, typer.Option(help="Folder: new, empty, or an earlier export.")],
+    out: Annotated[Path, typer.Option(help="Folder: new, empty or an earlier export.")],
     storage: Storage = SearchConfig.storage,
     force: Annotated[bool, typer.Option("--force", help="Write into a folder that holds other files.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Take a trial home: the plan, its numbers, a card, a script that measures it again, a pipeline for diffusers."""
+    """Export a trial: the plan, its scores, a card, a script that measures it again and a pipeline for diffusers."""
     from studies.cli.commands.export import export_command
 
     export_command(study, trial, out, storage, force, as_json)
@@ -37,17 +37,17 @@ def certify(
     trial: Annotated[int | None, typer.Option(help="The trial's number, as `explorer show` gives it.")] = None,
     storage: Storage = SearchConfig.storage,
     out: Annotated[
-        Path | None, typer.Option(help="Where the certificate goes [the export, or beside the storage].")
+        Path | None, typer.Option(help="Folder of the certificate [the export, or beside the storage].")
     ] = None,
-    count: Annotated[int | None, typer.Option(help="Pictures of each run [as many as there are prompts].")] = None,
-    max_clip_loss: Annotated[str, typer.Option(help="What is claimed: at most this CLIP loss, as 1% or 0.01.")] = "1%",
+    count: Annotated[int | None, typer.Option(help="Pictures of each run [one for each prompt].")] = None,
+    max_clip_loss: Annotated[str, typer.Option(help="Maximum CLIP loss that is claimed, as 1% or 0.01.")] = "1%",
     max_drift: Annotated[
-        float | None, typer.Option(help="What is claimed: at most this drift, 1 - SSIM to the un-accelerated picture.")
+        float | None, typer.Option(help="Maximum drift that is claimed, 1 - SSIM to the un-accelerated picture.")
     ] = None,
-    again: Annotated[bool, typer.Option("--again", help="Drop what was measured for it before.")] = False,
+    again: Annotated[bool, typer.Option("--again", help="Drop earlier measurements of it.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Re-score a plan on held-out prompts with fresh seeds, and say whether its claim holds. Resumes."""
+    """Score a plan again on held-out prompts with fresh seeds, and say whether its claim holds. Resumes."""
     from studies.budget import parse_share
     from studies.choosing.judgement import QualityLimits
     from studies.cli.commands.certify import certify_command
@@ -61,10 +61,10 @@ def certify(
 def bench(
     given: dict[str, Any],
     folder: Annotated[Path, typer.Argument(help="The folder of an `explorer export`.")],
-    batch: Annotated[int, typer.Option(help="Pictures a call.")] = SearchConfig.latency_batch,
+    batch: Annotated[int, typer.Option(help="Pictures per call.")] = SearchConfig.latency_batch,
     as_json: Json = False,
 ) -> None:
-    """Time an exported plan against the stock pipeline and DeepCache on this machine, in turn, in one process."""
+    """Time an exported plan against the stock pipeline and DeepCache on this machine."""
     from studies.cli.commands.bench import bench_command
 
     bench_command(folder, given | {"latency_batch": batch}, as_json)
@@ -77,16 +77,16 @@ def bench(
 )  # fmt: skip
 def autotune(
     given: dict[str, Any],
-    max_clip_loss: Annotated[str, typer.Option(help="The CLIP score that may be lost, as 1% or 0.01.")] = "1%",
+    max_clip_loss: Annotated[str, typer.Option(help="Maximum CLIP loss, as 1% or 0.01.")] = "1%",
     max_drift: Annotated[
-        float | None, typer.Option(help="The drift that is allowed, 1 - SSIM to the un-accelerated picture.")
+        float | None, typer.Option(help="Maximum drift, 1 - SSIM to the un-accelerated picture.")
     ] = None,
-    budget: Annotated[str, typer.Option(help="Time for all of it: 30m, 2h, 90s.")] = "30m",
-    out: Annotated[Path | None, typer.Option(help="Folder of the export [tuned-MODEL]; the same one resumes.")] = None,
+    budget: Annotated[str, typer.Option(help="Total time, such as 30m, 2h or 90s.")] = "30m",
+    out: Annotated[Path | None, typer.Option(help="Folder of the export; the same one resumes [tuned-MODEL].")] = None,
     certificate_prompts: Annotated[str | None, typer.Option(help="Held-out prompts of the certificate.")] = None,
     as_json: Json = False,
 ) -> None:
-    """The one command: search, choose, certify and export, within a limit on quality and a budget of time. Resumes."""
+    """Search, choose, certify and export a plan, within a quality limit and a time budget. Resumes."""
     began = time.monotonic()  # what is imported below takes seconds of the budget
     from studies.budget import parse_share
     from studies.choosing.judgement import QualityLimits

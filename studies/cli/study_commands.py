@@ -22,7 +22,7 @@ def search(
     file: Annotated[Path | None, typer.Argument(help="TOML file with the names of the options below.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Search plans: the baselines first, then what is proposed. Resumes; Ctrl-C leaves the study complete."""
+    """Search for plans: score the baselines, then proposed plans. Resumes; Ctrl-C loses only the plan in progress."""
     started = time.monotonic()
     from studies.searching.asking import config_asked
 
@@ -36,12 +36,12 @@ def search(
 @with_options("storage", *WORKER)
 def worker(
     given: dict[str, Any],
-    study: Annotated[str, typer.Option("--study", help="A study that exists.")],
+    study: Annotated[str, typer.Option("--study", help="An existing study.")],
     quality_only: Annotated[
-        bool, typer.Option("--quality-only", help="Leave latency to others, as a worker of another device does anyway.")
+        bool, typer.Option("--quality-only", help="Score only quality, as a worker on another device does anyway.")
     ] = False,
 ) -> None:
-    """One more process on a study, from any machine that reaches the storage."""
+    """Add a process to a study, from any machine that reaches the storage."""
     started = time.monotonic()
     from studies.cli.commands.search import run_one_worker
 
@@ -52,15 +52,15 @@ def worker(
 @with_options("study", "storage", *of_groups(Group.MEASURES, Group.SAMPLES))
 def calibrate(
     given: dict[str, Any],
-    pictures: Annotated[int | None, typer.Option(help="How many of the study's prompts are run [4].")] = None,
+    pictures: Annotated[int | None, typer.Option(help="Number of the study's prompts to run [4].")] = None,
     points: Annotated[int | None, typer.Option(help="Evaluations of a run at which errors are measured [8].")] = None,
     again: Annotated[bool, typer.Option("--again", help="Drop the existing calibration first.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Measure what inheriting does to single steps, once per study, so that plans can be predicted. Resumes.
+    """Measure the effect of inheriting at single steps, once per study, to predict plans. Resumes.
 
-    A new study is made with the options given here; `explorer search --study NAME` then searches it. A study that
-    begins with a calibration, here or by `search --calibrate`, has the rule fitted too; another one does not get it.
+    Creates the study with the options given here if it is new; `explorer search --study NAME` then searches it. Only a
+    study that is created with a calibration, here or by `search --calibrate`, has the rule fitted.
     """
     from studies.searching.asking import config_asked
 
@@ -72,7 +72,7 @@ def calibrate(
 
 @commands.command("list")
 def list_studies(storage: Storage = SearchConfig.storage, as_json: Json = False) -> None:
-    """The studies of a storage."""
+    """List the studies of a storage."""
     from studies.cli.commands.browse import list_command
 
     list_command(storage, as_json)
@@ -82,24 +82,27 @@ def list_studies(storage: Storage = SearchConfig.storage, as_json: Json = False)
 def show(
     study: Annotated[str, typer.Argument(help="The study's name.")],
     storage: Storage = SearchConfig.storage,
-    html: Annotated[Path | None, typer.Option(help="Write the chart of the front as a page.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Write the chart of the front as an HTML page.")] = None,
     png: Annotated[Path | None, typer.Option(help="Write the chart as a picture (needs Chrome or Chromium).")] = None,
     max_clip_loss: Annotated[
-        str | None, typer.Option(help="Name the fastest plan that loses at most this of the CLIP score, as 1% or 0.01.")
+        str | None,
+        typer.Option(help="Show the fastest plan with at most this CLIP loss, as 1% or 0.01."),
     ] = None,
     max_drift: Annotated[
-        float | None, typer.Option(help="The same for a drift of at most this, 1 - SSIM to the un-accelerated picture.")
+        float | None, typer.Option(help="The same with a maximum drift, 1 - SSIM to the un-accelerated picture.")
     ] = None,
     least: Annotated[
-        list[str] | None, typer.Option("--min", metavar="METRIC=X", help="At least this, such as psnr=30; repeatable.")
+        list[str] | None,
+        typer.Option("--min", metavar="METRIC=X", help="The same with a minimum, such as psnr=30. Repeatable."),
     ] = None,
     most: Annotated[
-        list[str] | None, typer.Option("--max", metavar="METRIC=X", help="At most this, such as fd=20; repeatable.")
+        list[str] | None,
+        typer.Option("--max", metavar="METRIC=X", help="The same with a maximum, such as fd=20. Repeatable."),
     ] = None,
-    in_full: Annotated[bool, typer.Option("--words", help="Plans in full words instead of nicknames.")] = False,
+    in_full: Annotated[bool, typer.Option("--words", help="Show plans in full instead of by nickname.")] = False,
     as_json: Json = False,
 ) -> None:
-    """A study's Pareto front: plans by name, speed-up and scores with intervals, which baselines each dominates."""
+    """Show a study's Pareto front: speed-up and scores with intervals, and which baselines each plan dominates."""
     from studies.budget import parse_share
     from studies.choosing.choice import AskedLimits, parse_bound
     from studies.choosing.judgement import check_drift
@@ -122,7 +125,7 @@ def rename(
     storage: Storage = SearchConfig.storage,
     as_json: Json = False,
 ) -> None:
-    """Give a study another name. Refused while a worker is searching it."""
+    """Rename a study. Refused while a worker is searching it."""
     from studies.cli.commands.manage import rename_command
 
     rename_command(study, new, storage, as_json)
@@ -132,12 +135,12 @@ def rename(
 def delete(
     study: Annotated[str, typer.Argument(help="The study's name.")],
     storage: Storage = SearchConfig.storage,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Delete without a question.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Delete without confirmation.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Delete a study with its plans, scores, calibration, pictures, saved files and certificates, after a question.
+    """Delete a study with its plans, scores, calibration, pictures, saved files and certificates, after confirmation.
 
-    Other studies and profiles stay. Refused while a worker is searching the study.
+    Other studies and profiles are kept. Refused while a worker is searching the study.
     """
     from studies.cli.commands.manage import delete_command
 

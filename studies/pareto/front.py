@@ -91,7 +91,7 @@ def hypervolume(points: Array, reference: Sequence[float]) -> float:
     points, corner = np.asarray(points, dtype=np.float64), np.asarray(reference, dtype=np.float64)
     if points.ndim != 2 or points.shape[1] != len(corner):
         raise StudyError(
-            f"points of shape {points.shape} cannot be set against a reference of {len(corner)} objectives."
+            f"points of shape {points.shape} cannot be compared with a reference of {len(corner)} objectives."
         )
     inside = points[np.all(points < corner, axis=1)]
     return _volume(inside[non_dominated(inside)], corner) if len(inside) else 0.0

@@ -1,7 +1,7 @@
 """A study's calibration: what its un-accelerated runs tell of any plan. Read here, made by
 `studies.searching.calibrate`.
 
-It stands in the storage, in parts, so that every worker of the study has it and a killed calibration goes on.
+It is stored in parts, so that every worker of the study has it and a killed calibration resumes.
 """
 
 from __future__ import annotations
@@ -145,7 +145,7 @@ def parts(store: Store, study: StudyRecord, *, moments: bool = True) -> dict[str
             arrays = load_arrays(row.data)
         except (SafetensorError, ValueError) as error:
             raise StudyError(
-                f"the calibration of {study.name!r} is damaged ({row.part}: {error}); make it anew with "
+                f"the calibration of {study.name!r} is damaged ({row.part}: {error}); make a new one with "
                 f"`{_again(store, study)}`."
             ) from error
         _check(store, study, row.facts)
@@ -161,7 +161,7 @@ def _check(store: Store, study: StudyRecord, facts: Mapping[str, Any]) -> None:
         if facts.get(name) != value:
             raise StudyError(
                 f"the calibration of {study.name!r} was made for another {name} ({facts.get(name)!r}, and the study "
-                f"has {value!r}); make it anew with `{_again(store, study)}`."
+                f"has {value!r}); make a new one with `{_again(store, study)}`."
             )
 
 

@@ -1,4 +1,4 @@
-"""A plan in numbers, of which those that are alike behave alike: what measurements of some tell of others by."""
+"""Feature vector of a plan for the surrogate: plans with similar vectors behave alike."""
 
 from __future__ import annotations
 

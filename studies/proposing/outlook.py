@@ -1,9 +1,9 @@
-"""What to expect of a plan in the study's own objectives, from its prediction and from all that has been measured.
+"""The expected scores of a plan in the study's objectives, from its prediction and all measurements.
 
 A plan becomes a point: its loss in time, and the mean of its losses in quality, each scaled to its range over the
-baselines as the study's hypervolume is. Of both, Gaussian processes over the plans' features tell the mean and, of the
-quality, how sure it is; so that what the calibration predicts badly of some kinds of plans is put right as plans are
-measured. Before two plans are, the calibration's word stands alone.
+baselines, as for the study's hypervolume. Gaussian processes over the plans' features give the mean of both and the
+uncertainty of the quality, so measurements correct what the calibration predicts badly for some kinds of plans. Before
+two plans are measured, the calibration is used alone.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ class Outlook:
         return time, quality, deviation
 
     def gains(self, rows: Array, others: Array, surely: float) -> Array:
-        """(m,) expected improvement of the hypervolume (Emmerich et al. 2011; two objectives, of which the time is
+        """(m,) expected improvement of the hypervolume (Emmerich et al. 2011; two objectives, where the time is
         taken to be known) by each plan, beside `points` and the points (n, 2) of `others`. surely: the part of the
         deviation that is believed in; 0 takes every expectation at its word.
 

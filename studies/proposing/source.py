@@ -1,8 +1,7 @@
 """A worker's source of new plans: a kind of proposer, and the sampler where it has nothing to give.
 
-Every proposer gives duplicates, if only because other workers propose as well. The sampler is told the standing values
-of one, so that it goes on from them; after a run of them plans are drawn at random until one is new; when none is, the
-space seems exhausted.
+Every proposer gives duplicates, if only because other workers propose as well. The sampler learns the known values of a
+duplicate. After several duplicates plans are drawn at random until one is new; if none is, the space seems exhausted.
 """
 
 from __future__ import annotations

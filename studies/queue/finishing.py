@@ -154,7 +154,7 @@ def give_up(store: Store, claim: Claim) -> None:
 
 
 def requeue(connection: Connection, *which: sa.ColumnElement[bool]) -> int:
-    """Put plans whose worker is gone back into the queue, or give up those that ended too many; returns how many."""
+    """Put plans of dead workers back into the queue, or fail those that ended too many workers; returns how many."""
     which = (plans.c.state == RUNNING, *which)
     last = sa.update(plans).where(plans.c.attempts >= ATTEMPTS - 1, *which)
     reason = f"{ATTEMPTS} workers ended while they scored it"

@@ -106,13 +106,13 @@ class Found:
 
 
 def is_dead(row: sa.Row[Any], here: str, now: float | None) -> bool:
-    """Whether the worker of this row is gone: by its pid on this host, by its heartbeat elsewhere. now: None where
-    heartbeats say nothing, as the storage was gone and they could not be written."""
+    """Whether the worker of this row is dead: by its pid on this host, by its heartbeat elsewhere. now: None if
+    heartbeats say nothing because the storage was not reachable."""
     if row.host != here:
         return now is not None and bool(now - row.heartbeat > STALE_SECONDS)
     try:
         process = psutil.Process(row.pid)
-        same = abs(process.create_time() - row.process_started) < 1.0  # otherwise the pid has been given anew
+        same = abs(process.create_time() - row.process_started) < 1.0  # otherwise the pid is another process's
         return not same or process.status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return True

@@ -19,9 +19,10 @@ from optuna.trial import FixedTrial, FrozenTrial, TrialState, create_trial
 
 from explorer.errors import ExplorerError
 from explorer.plans.plan import InheritancePlan
+from search_spaces.space import Space
 from studies.queue import finishing, heartbeats
 from studies.queue.queue import Claim
-from studies.scored import LATENCY, Space
+from studies.scored import LATENCY
 from studies.storage.store import Store, StudyRecord
 from studies.storage.tables import DONE, PARENTS, RUNNING, SCREENED, UNSTEADY, UNTIMED, plans
 
@@ -157,7 +158,7 @@ class Mirror:
         self.store.with_optuna(end)
 
     def reconcile(self) -> int:
-        """Settle the trials that gone workers left running: with their plan's values when it is done, as pruned
+        """Settle the trials that dead workers left running: with their plan's values when it is done, as pruned
         when it was screened out, otherwise as failed (the plan itself is in the queue again). Those of plans that wait
         for their latency go on. Returns how many were settled."""
         running = self.store.with_optuna(lambda: self.optuna.get_trials(deepcopy=False, states=(TrialState.RUNNING,)))

@@ -2,7 +2,7 @@
 
 What is looked at is the state, the claim, the trial and the key of each plan that is not finished, and of each newer
 one. A finished plan stays as it is (the queue's rule). Where the counts of the states tell that one was changed or
-removed by other means, everything is read anew.
+removed by other means, everything is read again.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class News(Generic[R]):
 
     Attributes:
         rows: By id, in the queue's order: plans that are new or have changed.
-        anew: Whether `rows` are all plans, and what was made of earlier ones is void.
+        anew: Whether `rows` are all plans and replace the earlier ones.
     """
 
     rows: dict[int, R]

@@ -1,12 +1,12 @@
 """The queue of plans: enqueued, claimed by one worker, finished once.
 
 The queue is the table `explorer_plans`, not Optuna's waiting trials: a claim is one transaction on one row, so that
-two workers never score one plan, and a plan is never lost between two tables. The row's worker is the claim: whoever
-finishes must still hold it, so a worker that was taken for dead cannot record a plan that another one has since.
+two workers never score one plan, and a plan is never lost between two tables. The row's worker is the claim: a worker
+must still hold it to record the plan, so one that was taken for dead cannot.
 
-A worker on the study's device scores a plan whole. One on another device claims its quality alone; the plan then waits,
-`untimed`, for a worker on the study's device, which claims its latency. So does a plan whose timings were disturbed:
-`unsteady`, until a worker claims its latency again.
+A worker on the study's device scores a plan completely. One on another device claims only its quality; the plan is then
+`untimed` until a worker on the study's device claims its latency. A plan whose timings were disturbed is `unsteady`
+until a worker claims its latency again.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from sqlalchemy.engine import Connection
 
 from explorer.errors import ExplorerError, StudyError
 from explorer.plans.plan import InheritancePlan
-from studies.scored import LATENCY, Part, Space
+from search_spaces.space import Space
+from studies.scored import LATENCY, Part
 from studies.storage.facts import PlanFacts
 from studies.storage.store import Store, StudyRecord
 from studies.storage.tables import (
@@ -36,7 +37,17 @@ from studies.storage.tables import (
 
 @dataclass(frozen=True)
 class Counts:
-    """How many distinct plans of a study are in which state."""
+    """Numbers of distinct plans of a study, by state.
+
+    Attributes:
+        waiting: In the queue.
+        running: A worker has them.
+        done: Scored.
+        failed: Could not be scored.
+        untimed: Scored but for their latency.
+        screened: Dropped by a race.
+        unsteady: Scored, with timings that other work disturbed.
+    """
 
     waiting: int = 0
     running: int = 0
@@ -48,11 +59,12 @@ class Counts:
 
     @property
     def finished(self) -> int:
+        """Plans that are done, failed or screened."""
         return self.done + self.failed + self.screened
 
     @property
     def begun(self) -> int:
-        """Plans that count towards a total: finished, or some part of them measured or being measured."""
+        """Plans that count towards the study's total: finished, running, untimed or unsteady."""
         return self.finished + self.running + self.untimed + self.unsteady
 
 
@@ -96,7 +108,7 @@ def lock(connection: Connection, study: StudyRecord) -> None:
     """
     same = (studies.c.id == study.id, studies.c.created == study.created)
     if connection.execute(sa.select(studies.c.id).where(*same).with_for_update(key_share=True)).first() is None:
-        raise StudyError(f"the study {study.name!r} has been deleted while it was in use; begin it again, or leave it.")
+        raise StudyError(f"the study {study.name!r} was deleted while it was in use; start a new one.")
 
 
 def count(connection: Connection, study: StudyRecord) -> Counts:
@@ -105,7 +117,7 @@ def count(connection: Connection, study: StudyRecord) -> Counts:
 
 
 def counts(store: Store, study: StudyRecord) -> Counts:
-    """How many of the study's plans are in which state, now."""
+    """Count the study's plans by state."""
     return store.transact(lambda connection, _: count(connection, study))
 
 
@@ -142,10 +154,21 @@ def enqueue(
     evaluations: Callable[[InheritancePlan], int],
     origin: str = "baseline",
 ) -> int:
-    """Put plans first in the queue's order; returns how many were new. Doing it again changes nothing.
+    """Put plans into the queue. A plan that the study already has is not added again; its name becomes an alias.
 
-    A plan outside of the space is scored like any other, as the plan itself stands in the queue; the sampler only
-    learns nothing from it. Of two names for one plan the first is the name and the second an alias.
+    Args:
+        store: The open database.
+        study: The study.
+        candidates: The plans.
+        space: The study's space. A plan outside of it is scored too, but the sampler does not learn from it.
+        evaluations: Gives the UNet evaluations of a plan.
+        origin: Recorded with the plans, such as `baseline`.
+
+    Returns:
+        How many plans were new.
+
+    Raises:
+        StudyError: When the study was deleted or the storage cannot be written.
     """
     rows = []
     for plan in candidates:

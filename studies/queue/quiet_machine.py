@@ -162,7 +162,7 @@ class Busy:
         self._ledger, self._before, self._told = ledger, ledger.spent(), False
 
     def words(self) -> str | None:
-        """The sentence when it can first be told, otherwise None."""
+        """The message, the first time that it applies; otherwise None."""
         if self._told or self._ledger.spent() <= self._before:
             return None
         self._told = True
@@ -194,7 +194,7 @@ class Quiet:
         self._cores = float(psutil.cpu_count() or 1)
 
     def on(self, ledger: Ledger, say: Callable[[str], None]) -> Quiet:
-        """The same, counted elsewhere and told to somebody else."""
+        """The same, counted and shown by another process."""
         return Quiet(self.threads, ledger, say, self._look)
 
     def wait(self) -> None:

@@ -1,4 +1,4 @@
-"""Samplers by name, made anew from what the study stores.
+"""Samplers by name, made from what the study stores.
 
 Spaces are conditional (a schedule's parameters depend on its kind), and baselines outside of a space are trials
 without parameters. Optuna's samplers model the parameters that all trials share, which leaves them nothing here, so
@@ -22,8 +22,8 @@ from studies.settings import SamplerSettings
 def make(settings: SamplerSettings, worker: int = 0, standing: int = 0) -> BaseSampler:
     """The sampler of a study for one worker's run.
 
-    worker: the worker's number in the study. standing: trials that stand when the run begins; together with the seed
-    they make a stream of its own, so that neither a second worker nor a resumed run repeats the first one's proposals.
+    worker: the worker's number in the study. standing: trials that exist when the run begins. With the seed they give
+    each worker and each run its own stream, so that none repeats another's proposals.
 
     Raises:
         StudyError: for a name that is unknown or was removed, or an argument that the sampler does not take.
@@ -48,5 +48,5 @@ def make(settings: SamplerSettings, worker: int = 0, standing: int = 0) -> BaseS
 
 
 def stream(settings: SamplerSettings, worker: int, standing: int, purpose: int = 0) -> int:
-    """A 32-bit seed from the study's seed, the worker's number and the number of trials standing."""
+    """A 32-bit seed from the study's seed, the worker's number and the number of existing trials."""
     return int(np.random.SeedSequence([abs(settings.seed), worker, standing, purpose]).generate_state(1)[0])

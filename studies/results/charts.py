@@ -53,12 +53,12 @@ def group_of(row: TrialRow) -> str:
 def front_figure(rows: list[TrialRow], objectives: tuple[Objective, ...], title: str) -> go.Figure:
     """Scored plans with 95% intervals, baselines labelled, the front of each panel drawn as a line.
 
-    The trial's number stands in each point's `customdata`. Raises StudyError when nothing has been scored.
+    Each point's `customdata` is the trial's number. Raises StudyError when nothing has been scored.
     """
     scored = [row for row in scored_rows(rows, objectives) if row.speedup is not None]
     quality = [objective for objective in objectives if objective.name not in SPEEDS]
     if not scored:
-        raise StudyError("nothing has been scored in this study yet, so there is no front to draw; run the search on.")
+        raise StudyError("nothing has been scored in this study yet, so it has no front to draw; continue the search.")
     if not quality:
         quality = list(objectives[:1])
     figure = make_subplots(rows=1, cols=len(quality), horizontal_spacing=0.09)

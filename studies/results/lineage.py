@@ -43,7 +43,7 @@ def lineage(store: Store, study: StudyRecord, row: TrialRow) -> Lineage:
     """Read a plan's lineage. Raises StudyError when the storage cannot be read."""
     sampler = study.settings.sampler
     proposed = (
-        "a baseline that every study begins with"
+        "a baseline of every study"
         if row.origin == "baseline"
         else f"proposed by {_words(row.proposed_by, sampler.name)} (seed {sampler.seed}) in the space "
         f"{study.settings.space}"

@@ -46,7 +46,7 @@ class Reading:
         return self._feed.counts
 
     def board(self, store: Store) -> Board:
-        """What follows from the rows as they stand now; made anew when something has changed."""
+        """What follows from the current rows; computed again when something has changed."""
         version = self.refresh(store)
         with self._lock:
             if self._board is None or self._board[0] != version:

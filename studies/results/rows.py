@@ -1,4 +1,4 @@
-"""What a study holds, read for people: trials with their scores, the front, pictures and workers."""
+"""Read a study: trials with their scores, the front, pictures and workers."""
 
 from __future__ import annotations
 
@@ -22,13 +22,28 @@ from studies.storage.tables import DONE, devices, measurements, pictures, plans,
 
 @dataclass(frozen=True, slots=True)
 class TrialRow:
-    """One distinct plan of a study. number: Optuna's trial; None while it waits. started, finished: epoch seconds.
-    devices: by metric, what it was measured on; device: the one of the latency, while there is none that of another
-    score.
+    """One distinct plan of a study.
 
-    proposed_by: the kind of proposer that gave it; None for baselines and in older studies.
-
-    plan: its JSON; None where many rows were read to be shown: `trial` reads it. facts: what is shown of the plan.
+    Attributes:
+        number: Number of the Optuna trial; None while the plan waits.
+        key: The plan's key (`InheritancePlan.key`).
+        state: `waiting`, `running`, `done`, `failed`, `untimed`, `screened` or `unsteady`.
+        origin: Where it comes from, such as `baseline`.
+        name: Its name, such as `CO6/P5`; None for a proposed plan.
+        aliases: Further names.
+        words: The plan in one line.
+        plan: Its JSON; None if the plans were not read.
+        reason: Why it failed, was screened or is unsteady.
+        worker: Number of the worker that has or had it.
+        started: Seconds since the epoch.
+        finished: Seconds since the epoch.
+        scores: Value and interval of each metric.
+        seconds: Seconds that each measurement took.
+        extractors: The extractor of each metric that has one.
+        device: Device of the latency or, before it is measured, of another metric.
+        devices: Device of each metric.
+        facts: What is shown of the plan.
+        proposed_by: The kind of proposer; None for baselines and in older studies.
     """
 
     number: int | None
@@ -53,7 +68,7 @@ class TrialRow:
 
     @property
     def nickname(self) -> str:
-        """A short name for people, not always one of its own: `title` has the number as well."""
+        """A short name for people. Several plans may share one; `title` adds the number."""
         return self.facts.nickname
 
     @property
@@ -63,11 +78,12 @@ class TrialRow:
 
     @property
     def speedup(self) -> float | None:
+        """The measured speed-up; None without one."""
         return self.scores["speedup"].value if "speedup" in self.scores else None
 
     @property
     def sure_speedup(self) -> float:
-        """The worse end of the speed-up's interval, by which plans are ranked; 0 where there is none."""
+        """The lower end of the speed-up's interval, by which plans are ranked; 0 without one."""
         return self.scores["speedup"].low if "speedup" in self.scores else 0.0
 
     @property
@@ -100,13 +116,23 @@ class WorkerRow:
 
 
 def trials(store: Store, study: StudyRecord, *, keep_plans: bool = True) -> list[TrialRow]:
-    """Every distinct plan of the study in the order of the queue, finished or not. keep_plans: as in `read_rows`."""
+    """Every distinct plan of a study, finished or not, in the order of the queue.
+
+    Args:
+        store: The open database.
+        study: The study.
+        keep_plans: Whether to read the plans' JSON, which takes most of the time in a large study.
+    """
     mine = plans.c.study_id == study.id
     return list(store.transact(lambda connection, _: read_rows(connection, mine, keep_plans=keep_plans)).values())
 
 
 def trial(store: Store, study: StudyRecord, number: int) -> TrialRow:
-    """One trial, its plan included. Raises StudyError when the study has none of that number."""
+    """One trial with its plan.
+
+    Raises:
+        StudyError: When the study has no trial of that number.
+    """
     chosen = sa.and_(plans.c.study_id == study.id, plans.c.trial_number == number)
     found = list(store.transact(lambda connection, _: read_rows(connection, chosen, keep_plans=True)).values())
     if not found:
@@ -197,7 +223,12 @@ def objective_losses(rows: list[TrialRow], objectives: tuple[Objective, ...]) ->
 
 
 def front_rows(rows: list[TrialRow], objectives: tuple[Objective, ...]) -> list[TrialRow]:
-    """The scored rows that no other one dominates, in their order."""
+    """The Pareto front: scored rows that no other row dominates, in their order.
+
+    Args:
+        rows: Rows of `trials`.
+        objectives: The study's objectives.
+    """
     names = {objective.name for objective in objectives}
     scored = [row for row in rows if row.state == DONE and names <= row.scores.keys()]
     if not scored:

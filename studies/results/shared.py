@@ -1,4 +1,4 @@
-"""Drift on the prompts that all plans share: so plans that a race screened out stand beside those scored whole."""
+"""Drift on the prompts that all plans share, to compare screened plans with completely scored ones."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from studies.storage.store import Store, StudyRecord
 from studies.storage.tables import DONE, SCREENED, measurements, plans
 
 DRIFT = "psnr"
-"""What every look of a race keeps, and every whole score."""
+"""The metric that every check of a race and every complete score has."""
 
 
 @dataclass(frozen=True)

@@ -139,7 +139,7 @@ class AppliedPlan:
         extractors = {name: self.scorer.extractor for name in scores if name not in scores.each}
         extractors.update({name: self.scorer.clip_model for name in scores if is_clip(name)})
         if plan.extracts_always and plan.steps == maker.steps and names_nothing(plan):
-            kept = list(range(len(pictures)))  # what every other plan's pictures stand beside
+            kept = list(range(len(pictures)))  # every other plan's pictures are compared with these
         else:
             kept = first_and_worst(len(pictures), scores.each.get("psnr", []))
         return Scored(

@@ -64,7 +64,7 @@ class CandidateEvaluator:
     # Other evaluators of the same pipelines, of which one is used at a time ------------------------------------------
 
     def reseeded(self, seed: int) -> CandidateEvaluator:
-        """With pictures that begin at another seed, of which nothing is saved."""
+        """With pictures from another seed, which are not saved."""
         return replace(self, loop=replace(self.loop, seed=seed), maker=self.maker.reseeded(seed))
 
     def with_saved(self, saved: Saved) -> CandidateEvaluator:
@@ -99,7 +99,7 @@ class CandidateEvaluator:
 
     @cached_property
     def race(self) -> Race | None:
-        """What proposed plans are measured against on few prompts first; None scores every plan whole."""
+        """The race of proposed plans on few prompts; None scores every plan completely."""
         return None if self.make_race is None else self.make_race(self.predictions.cost_share)
 
     @property

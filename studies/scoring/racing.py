@@ -1,16 +1,16 @@
 """Racing: a proposed plan is measured on few prompts first, and gets more only while it may still be on the front.
 
 What decides is paired drift: how far each picture is from the un-accelerated one of the same prompt and seed. The
-prompts' own variance cancels, so that few pictures tell plans apart that need thousands by a Frechet distance. A plan
-is dropped once some standing plan is surely no slower and drifts less on the same prompts, with a paired 95% bootstrap
-interval that leaves zero out. Surely: the intervals of both latencies do not overlap, as a plan that is really a little
-faster belongs to the front; or both plans are predicted to cost the same, as plans that differ in their rule alone do,
-whose measured latencies would overlap for ever. The number of prompts doubles from look to look (as in successive
-halving, Jamieson and Talwalkar 2016, arXiv 1502.07943; the stopping rule is that of Hoeffding races, Maron and Moore
-1994, with a bootstrap).
+prompts' own variance cancels, so few pictures separate plans that a Frechet distance needs thousands for. A plan is
+dropped when an existing plan is certainly no slower and drifts less on the same prompts, with a paired 95% bootstrap
+interval that excludes zero. Certainly: the intervals of both latencies do not overlap, because a slightly faster plan
+belongs to the front; or both plans have the same predicted cost, as plans that differ only in their rule, whose
+measured latencies would always overlap. The number of prompts doubles from check to check (as in successive halving,
+Jamieson and Talwalkar 2016, arXiv 1502.07943; the stopping rule is that of Hoeffding races, Maron and Moore 1994, with
+a bootstrap).
 
 With drift as the only objective of quality the race drops what would not have been on the front, but for the 2.5% of
-each interval. With others (CLIP score, a Frechet distance) drift stands in for them: see docs/metrics.md.
+each interval. With others (CLIP score, a Frechet distance) drift is a substitute: see docs/metrics.md.
 """
 
 from __future__ import annotations
@@ -50,9 +50,9 @@ FEW = 5
 
 @dataclass(frozen=True)
 class Rival:
-    """A standing plan, all losses to be minimised. costs: by objective of latency, at the worst end of their intervals.
-    drift: (n,) by paired metric, one for each of the study's prompts, in their order. predicted, share: predicted and
-    measured time over the un-accelerated run's. seconds: latency; None where it was not measured."""
+    """An existing plan, all losses to be minimised. costs: by objective of latency, at the worst end of their
+    intervals. drift: (n,) by paired metric, one for each of the study's prompts, in their order. predicted, share:
+    predicted and measured time over the un-accelerated run's. seconds: latency; None where it was not measured."""
 
     words: str
     costs: Mapping[str, float]
@@ -103,10 +103,10 @@ def no_look(count: int, batch: int) -> str | None:
     if any(rungs(count, batch)):
         return None
     if count <= FIRST:
-        return f"a race first looks after {FIRST} prompts, so with {count} every plan is scored whole"
+        return f"a race first checks after {FIRST} prompts, so with {count} every plan is scored completely"
     return (
-        f"a race looks after whole batches, so with --batch {batch} and {count} prompts every plan is scored whole; "
-        f"--batch {quarter(count)} would let it look"
+        f"a race checks after complete batches, so with --batch {batch} and {count} prompts every plan is scored "
+        f"completely; --batch {quarter(count)} would let it look"
     )
 
 
@@ -118,9 +118,9 @@ def quarter(count: int) -> int:
 def beaten_by(
     rivals: Iterable[Rival], costs: Mapping[str, float], drift: Mapping[str, Array], predicted: float | None = None
 ) -> Beaten | None:
-    """The standing plan that takes a candidate off the front: no slower by any of `costs` (at the best end of their
+    """The existing plan that takes a candidate off the front: no slower by any of `costs` (at the best end of their
     intervals) or of the same predicted cost, and in every metric of `drift` ((n,), of the first n prompts) better by an
-    interval that leaves zero out. Of several the clearest one.
+    interval that excludes zero. Of several the clearest one.
 
     Differences are bootstrapped over prompts, the same resamples for all rivals.
     """
@@ -164,14 +164,14 @@ def losses_of(metric: str, values: Sequence[float] | Array) -> Array:
 
 @dataclass(frozen=True)
 class _Entrant:
-    """A plan of the study. rival: None while it is not scored whole."""
+    """A plan of the study. rival: None while it is not scored completely."""
 
     state: str
     rival: Rival | None = None
 
 
 class Race:
-    """What is in a study, as proposed plans meet it. Read anew at every look: other workers add to it. predict:
+    """The plans of a study that a proposed plan races against, read again at every check. predict:
     a plan's predicted time over the un-accelerated run's; None where nothing predicts it."""
 
     def __init__(
@@ -185,7 +185,7 @@ class Race:
         self._shares: dict[int, float | None] = {}
 
     def enters(self, key: str) -> bool:
-        """Whether the plan is raced: not one of the baselines, which every chart shows whole."""
+        """Whether the plan is raced. Baselines are not: charts need all of their scores."""
         query = sa.select(plans.c.origin).where(plans.c.study_id == self.study.id, plans.c.key == key)
         return [row.origin for row in self.store.read(query)] == ["search"]
 
@@ -221,10 +221,10 @@ class Race:
         return beaten_by(self.rivals(), costs, drift, predicted)
 
     def rivals(self) -> list[Rival]:
-        """Every plan of the study that is scored whole."""
+        """Every plan of the study that is scored completely."""
         self._feed.refresh(self.store)
         standing = {id: each.rival for id, each in self._feed.rows.items() if each.rival is not None}
-        # Predictions take a while, and during a look nobody else can write to SQLite: they come after it.
+        # Predictions take a while, and during a check no other process can write to SQLite, so they come after it.
         for some in pieces([id for id in standing if id not in self._shares]):
             for row in self.store.read(sa.select(plans.c.id, plans.c.plan).where(plans.c.id.in_(some))):
                 self._shares[row.id] = self._predicted(row.plan)

@@ -18,11 +18,11 @@ def plan_explained() -> Iterator[None]:
     try:
         yield
     except torch.cuda.OutOfMemoryError as error:
-        # Smaller batches would fit, and give other pictures than those of the plans that stand (by rounding).
+        # Smaller batches would fit, but pictures would differ from those of the other plans, by rounding.
         raise ScoreError(
             "the GPU's memory does not hold the plan's pictures and features at the study's batch"
-            f"{_amounts(error)}; begin a new study with a smaller --batch, or end what else runs on the GPU and search "
-            "again."
+            f"{_amounts(error)}; start a new study with a smaller --batch, or stop the other programs on the "
+            "GPU and search again."
         ) from error
     except (ExplorerError, RuntimeError):
         raise

@@ -14,8 +14,8 @@ from explorer.quality.scorer import Scorer, Scores
 from studies.device_lock import on_device
 
 KEPT_PICTURES = 16
-"""Pictures kept of a candidate: so many of the first prompts and half as many of those that drifted most. Of the
-un-accelerated run all are kept."""
+"""Stored pictures of a candidate: this many of the first prompts, and half as many of those that drifted most. Of the
+un-accelerated run all are stored."""
 
 
 class Sheet:
@@ -48,7 +48,7 @@ class Sheet:
     def draw(self, count: int) -> None:
         """Make the first `count`: all, or as many as end with a batch, so that no picture depends on the stops."""
         with on_device(self._info, shared=True):
-            self._baseline()  # made once a study, and nobody's cost
+            self._baseline()  # made once per study, and not part of a plan's cost
             start = time.perf_counter()
             prompts = self._prompts[self._count : count]
             if prompts:

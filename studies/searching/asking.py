@@ -74,7 +74,7 @@ def _check_count(config: SearchConfig, extractor: str, prompts: PromptSet) -> No
         least = least_pictures(objective.name, extractor, config.clip_model)
         if len(prompts) < least:
             raise ScoreError(
-                f"{objective.name} needs at least {least} prompts, as fewer tell nothing, and {prompts.name} has "
+                f"{objective.name} needs at least {least} prompts, as fewer show nothing, and {prompts.name} has "
                 f"{len(prompts)}; give more, or --objectives latency,psnr, which few prompts tell apart."
             )
 
@@ -150,7 +150,7 @@ def config_asked(
     """
     config = make_config(given, file)
     if _is_no_file_yet(config.storage):
-        asked(make_config({**given, **(new or {})}, file))  # told before the storage's libraries are imported
+        asked(make_config({**given, **(new or {})}, file))  # reports errors before the storage's imports
     settings = stored_settings(config.storage, config.study)
     if settings is not None:
         config = make_config(given, file, config_of(settings, config.study))

@@ -59,17 +59,16 @@ def calibrate(
     on_progress: Callable[[CalibrationProgress], None] | None = None,
     seconds: float | None = None,
 ) -> Calibration:
-    """The study's calibration; what of it exists is not made again. One that was begun goes on with the parts that it
-    was begun with, and by their design, so one of before a kind of part or of error existed is whole without it.
+    """Make the study's calibration; existing parts are kept. An unfinished one goes on with its own parts and design.
+    One of an earlier version is complete without kinds of parts that did not exist then.
 
-    pictures: prompts of the study that are run, its last ones, with seeds of their own. points: evaluations of a run
-    at which errors are measured. None: as in what exists, otherwise 4 (or all prompts) and 8. Features are read, and
-    plain runs made, at every step count of the space; the errors of single steps are those of the study's own. seconds:
-    after which no further part is begun and the one in hand is given up, unless it is the first of this run, so that
-    every run gets on.
+    pictures: prompts of the study that are run, its last ones, with other seeds. points: evaluations of a run at which
+    errors are measured. None: as in the existing parts, otherwise 4 (or all prompts) and 8. Features are read, and
+    plain runs made, at every step count of the space; errors of single steps are measured at the study's own. seconds:
+    time after which no part is started, and the current one is dropped unless it is the first of this run.
 
     Raises:
-        OutOfTime: when `seconds` did not do for all parts; those that are made stand.
+        OutOfTime: when `seconds` was not enough for all parts. Finished parts are kept.
         StudyError: for a model with random weights, fewer prompts than pictures, or a calibration that exists with
             other pictures or points.
     """
@@ -93,7 +92,7 @@ def calibrate(
     if before not in ({}, made_with):
         raise StudyError(
             f"the study {study.name!r} has a calibration of {before['pictures']} pictures at {before['points']} points "
-            "of a run; leave out --pictures and --points to use it, or give --again to make it anew."
+            "of a run; leave out --pictures and --points to use it, or give --again to make a new one."
         )
     begun_with: list[str] | None = next((part.facts["parts"] for part in standing.values()), None)
     known = next((part.facts["design"] for part in standing.values() if "design" in part.facts), None)
@@ -110,7 +109,7 @@ def calibrate(
         if seconds is None or done == total or spent < seconds:
             return
         rest = f"; the rest takes about {(total - done) * spent / (done - begun):.0f} s" if done > begun else ""
-        raise OutOfTime(f"the calibration is not whole: {made} of {len(tasks)} parts are stored{rest}")
+        raise OutOfTime(f"the calibration is not complete: {made} of {len(tasks)} parts are stored{rest}")
 
     def report(more: int) -> None:
         nonlocal done
@@ -156,8 +155,7 @@ def _tasks(
     points: int,
     design: Design | None = None,
 ) -> Iterator[_Task]:
-    """stored: gives the parts that exist when a task is made. design: of the errors that exist; None where there are
-    none."""
+    """stored: gives the parts that exist when a task is made. design: of the existing errors; None without any."""
     evaluator, settings = session.evaluator, session.settings
     pipe, prompts = evaluator.pipe, evaluator.prompts[-pictures:]
     how: dict[str, Any] = {"guidance": evaluator.guidance, "size": evaluator.size}

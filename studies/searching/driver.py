@@ -15,6 +15,7 @@ from typing import Any
 
 from explorer.errors import ExplorerError, StudyError
 from explorer.plans.plan import InheritancePlan
+from search_spaces.space import Space
 from studies.interrupts import held, released
 from studies.metrics import SPEEDS
 from studies.proposing.proposers.base import Predictor, Tools
@@ -24,7 +25,7 @@ from studies.queue import finishing, heartbeats, queue, samplers
 from studies.queue.heartbeats import Worker
 from studies.queue.optuna_mirror import Mirror
 from studies.queue.queue import Claim, Counts
-from studies.scored import LATENCY, QUALITY, Evaluator, Part, Scored, Space
+from studies.scored import LATENCY, QUALITY, Evaluator, Part, Scored
 from studies.storage.store import Store, StudyRecord
 from studies.storage.tables import FAILED, SCREENED, UNSTEADY, UNTIMED
 
@@ -39,10 +40,21 @@ TOTAL, TIMEOUT, EXHAUSTED = "total", "timeout", "exhausted"
 
 @dataclass(frozen=True)
 class Progress:
-    """The progress of the study, over all workers. seconds_left: None while nothing has been finished in this run.
+    """The progress of a study, over all workers.
 
-    words, state, reason: the plan that this worker has just finished, by its nickname; None at the beginning and
-    while it waits.
+    Attributes:
+        done: Plans scored.
+        failed: Plans that could not be scored.
+        running: Plans being scored.
+        waiting: Plans in the queue.
+        total: Plans that the study is to have; None without a limit.
+        seconds: Seconds of this run so far.
+        seconds_left: Predicted seconds to the total; None before this run has finished a plan.
+        words: Nickname of the plan that this worker has just finished; None at the beginning and while it waits.
+        state: State of that plan.
+        reason: Why it failed, was screened or is unsteady.
+        screened: Plans dropped by a race.
+        unsteady: Plans whose timings were disturbed.
     """
 
     done: int
@@ -60,12 +72,22 @@ class Progress:
 
     @property
     def finished(self) -> int:
+        """Plans that are done, failed or screened."""
         return self.done + self.failed + self.screened
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one worker did. stopped: `total`, `timeout` or `exhausted`; words: the same for people."""
+    """What one worker did.
+
+    Attributes:
+        scored: Plans that it scored.
+        failed: Plans that it could not score.
+        duplicates: Proposals that the study had already.
+        stopped: Why it ended: `total`, `timeout` or `exhausted`.
+        words: The same as a sentence.
+        screened: Plans that a race dropped.
+    """
 
     scored: int
     failed: int
@@ -76,7 +98,7 @@ class Outcome:
 
 
 def unsteady_words(count: int) -> str:
-    """What is said of plans that could not be timed in quiet."""
+    """The message about plans whose timings were disturbed."""
     return (
         f"{count} {'is' if count == 1 else 'are'} unsteady (other work on the machine disturbed the timings); run the "
         "same command again when the machine is quiet"
@@ -108,25 +130,29 @@ def run_worker(
     proposals: str = "sampler",
     predictor: Predictor | None = None,
 ) -> Outcome:
-    """Score plans of the study in this process: those that are enqueued first, then what is proposed.
+    """Score plans of a study in this process: those in the queue first, then proposed ones.
 
-    read_plan: a plan out of its JSON, `InheritancePlan.from_json`. total_trials: distinct plans, scored, failed
-    or screened out, that the study is to have in the end, the enqueued ones and those of earlier runs included.
-    timeout: seconds, after which no further plan is begun. device: facts of the device that is measured on.
-    quality_only: this is not the study's device, so plans' quality is measured alone and their latency left to a worker
-    that has it. proposals: a kind of `studies.proposing.proposers`. predictor: of a calibrated study, drift and cost of
-    a plan that was not run.
+    A plan whose scoring raises ExplorerError, RuntimeError or MemoryError is recorded as failed. On any other exception
+    (StudyError and KeyboardInterrupt too) the plan returns to the queue and the exception is raised again. The latency
+    of an unsteady plan is measured again once another plan's was steady, and at the end of the run.
 
-    A plan that a race drops (`Scored.screened`) is recorded as screened, with what was measured, its trial as pruned.
-    One whose timings were disturbed (`Scored.unsteady`) is recorded as unsteady. Its latency is measured again once
-    another plan's was steady, and at the end of the run; it counts towards the total either way, its trial goes on.
-    One whose scoring raises ExplorerError, RuntimeError or MemoryError is recorded as failed, with the reason. On
-    any other exception, and on StudyError or KeyboardInterrupt, the plan goes back to the queue, the study is left
-    whole, and the exception goes on.
+    Args:
+        store: The open database.
+        study_name: A study that exists.
+        space: The study's search space.
+        evaluator: Scores plans on this device.
+        read_plan: Reads a plan from its JSON, such as `InheritancePlan.from_json`.
+        total_trials: Distinct plans that the study is to have, with those in the queue and of earlier runs.
+        timeout: Seconds after which no plan is started.
+        on_progress: Called when a plan is finished, and while the worker waits.
+        device: Facts of the device, as `explorer.devices.DeviceInfo.to_json` gives them.
+        quality_only: Leave latencies to workers on the study's device.
+        proposals: A kind of `studies.proposing.proposers`.
+        predictor: Predicts drift and cost of a plan, in a calibrated study.
 
     Raises:
-        StudyError: when there is no such study, when it has another space or no quality to measure, or when it cannot
-            be written.
+        StudyError: When there is no such study, it has another space or nothing for this worker to measure, or the
+            storage cannot be written.
     """
     for name, value in (("number of trials", total_trials), ("timeout", timeout)):
         if value is not None and not 0 < value < math.inf:
@@ -148,7 +174,7 @@ def run_worker(
             run = _Run(store, study, space, evaluator, read_plan, worker, part, proposals, predictor)
             return run.work(total_trials, timeout, on_progress)
         finally:
-            with suppress(StudyError):  # in trouble with the storage, whoever opens it next finds this worker gone
+            with suppress(StudyError):  # if the storage fails, the next process that opens it finds this worker dead
                 worker.stop()
                 heartbeats.recover(store, study)
                 if run is not None:
@@ -274,7 +300,7 @@ class _Run:
             else:
                 held = finishing.finish(self.store, self.study, claim, scored, self.worker.device_id)
         except (KeyboardInterrupt, StudyError):
-            with suppress(StudyError):  # in trouble with the storage, whoever opens it next does this
+            with suppress(StudyError):  # if the storage fails, the next process that opens it does this
                 finishing.release(self.store, claim)
                 self._end_trial(claim, number, "interrupted")
             raise
@@ -315,7 +341,7 @@ class _Run:
         try:
             candidate = self.read_plan(claim.plan) if plan is None else plan
             with released():
-                # An evaluator that measures whole plans alone does for every study of one device.
+                # An evaluator without parts is enough for a study of one device.
                 part = () if claim.part is None else (claim.part,)
                 return self.evaluator.score(candidate, *part)
         except StudyError:

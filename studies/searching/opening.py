@@ -224,7 +224,7 @@ def _feature_bytes(config: SearchConfig, model: Model, size: tuple[int, int], gu
 
 
 def _batch(config: SearchConfig, model: Model, guidance: float, size: tuple[int, int]) -> int:
-    """Pictures a batch where nobody said; a model without weights makes none."""
+    """The default batch; a model without weights makes no pictures."""
     if not model.trained:
         return 1
     prompts = model.prompts
@@ -233,6 +233,6 @@ def _batch(config: SearchConfig, model: Model, guidance: float, size: tuple[int,
         texts = (prompts.texts * batch)[:batch]
         generate(model.pipe, texts, seed=config.seed, steps=2, guidance=guidance, batch_size=batch, size=size)
 
-    # A race looks after whole batches: all prompts in one would leave it nothing to decide.
+    # A race checks after complete batches: with all prompts in one batch it could not drop a plan.
     most = MOST if config.racing == "off" else min(MOST, quarter(len(prompts)))
     return chosen_batch(run, model.pipe, size, model.device, len(prompts), most)

@@ -42,11 +42,11 @@ class Speed:
         return timing(AVERAGE_COST * self.loop, self.loop, pairs) + prompts * self._pictures(1)
 
     def first(self, prompts: int, pairs: int) -> float:
-        """The un-accelerated trial, with the pictures that the others stand beside."""
+        """The un-accelerated trial, with the pictures that others are compared with."""
         return (10 + 2 * pairs) * self.loop + prompts * (2 * self.picture + self.scoring)
 
     def plans(self, seconds: float, prompts: int, pairs: int) -> int:
-        """How many plans are scored in so many seconds, the un-accelerated one aside."""
+        """How many plans are scored in `seconds`, without the un-accelerated one."""
         return int((seconds - self.first(prompts, pairs)) / self.trial(prompts, pairs))
 
     def certificate(self, count: int, pairs: int) -> float:
@@ -78,7 +78,7 @@ def probe(session: Session) -> Speed:
 
 
 def glance(session: Session) -> Speed:
-    """The same from an evaluation or two, for who cannot wait for whole pictures: less than they take."""
+    """The same from one or two evaluations: quicker than `probe`, and an underestimate."""
     evaluation = _evaluation(session)
     loop = evaluation / BATCH * session.space.setting.evaluations
     return Speed(loop, loop, 0.0, _calibration(session, evaluation))

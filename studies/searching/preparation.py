@@ -30,8 +30,7 @@ UNCALIBRATED, ELSEWHERE = "seeds", "sampler"
 
 
 def decided(session: Session) -> Session:
-    """The session of a new study: calibrated where nobody said whether it is to be, and its plans and time have room
-    for it."""
+    """The session of a new study, calibrated if the user did not decide and its plans and time leave room for it."""
     if session.config.calibrate is not None:
         return session
     if _room(session) >= WORTH:

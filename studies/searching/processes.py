@@ -1,4 +1,4 @@
-"""Several worker processes on one study: started, watched, interrupted together, their ends reported."""
+"""Several worker processes on one study: start, watch and interrupt them together, and report how they ended."""
 
 from __future__ import annotations
 
@@ -21,7 +21,14 @@ GRACE_SECONDS = 60.0  # for the plan in hand to be given back after Ctrl-C
 
 @dataclass(frozen=True)
 class WorkerExit:
-    """How a worker process ended. status: its exit status, negative for a signal; words: the end of its stderr."""
+    """How a worker process ended.
+
+    Attributes:
+        index: Its number among the processes, from 0.
+        pid: Its process id.
+        status: Its exit status; negative for a signal.
+        words: The last line of its stderr.
+    """
 
     index: int
     pid: int
@@ -30,6 +37,7 @@ class WorkerExit:
 
     @property
     def crashed(self) -> bool:
+        """Whether it neither finished nor was interrupted."""
         return self.status not in (0, INTERRUPTED)
 
     def __str__(self) -> str:
@@ -45,15 +53,23 @@ def run_workers(
     on_poll: Callable[[int], None] | None = None,
     poll_seconds: float = 0.5,
 ) -> list[WorkerExit]:
-    """Run `n` processes, the command of the i-th being `command_for(i)`, until all have ended.
+    """Run several worker processes until all have ended. It prints nothing; the workers have no terminal.
 
-    Prints nothing and gives the workers no terminal. environment: variables of theirs beside this process's own, the
-    way for what nobody else may read off the process table. on_poll: called with the number of workers alive. On
-    KeyboardInterrupt every worker is interrupted once and waited for, then the exception goes on; a second one ends
-    them at once (the study survives that as well). Workers end by themselves when this process is killed.
+    A KeyboardInterrupt interrupts every worker once, waits for them and is raised again. A second one kills them; the
+    study survives that too. Workers end by themselves when this process is killed.
+
+    Args:
+        n: Number of processes.
+        command_for: Gives the command of a process by its number, from 0.
+        environment: Further environment variables, such as a URL with a password, which a command line would show.
+        on_poll: Called with the number of workers alive.
+        poll_seconds: Seconds between two calls of it.
+
+    Returns:
+        How each worker ended.
 
     Raises:
-        StudyError: when n is not positive or a worker cannot be started.
+        StudyError: When `n` is not positive or a worker cannot be started.
     """
     if n < 1:
         raise StudyError(f"the number of workers must be at least 1, got {n}.")

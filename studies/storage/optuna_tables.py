@@ -1,4 +1,4 @@
-"""Optuna's own tables, which stand beside the explorer's in one database: whether this Optuna can use them, and the
+"""Optuna's own tables in the same database as the explorer's: whether this Optuna can use them, and the
 changes for which its storage has no method. Its tables are called `studies`, `trials`, `trial_params` and so on.
 """
 

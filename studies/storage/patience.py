@@ -1,4 +1,4 @@
-"""Waiting for a storage that has gone away: tried again with growing pauses, then given up with a clear word."""
+"""Wait for a storage that is not reachable: retry with growing pauses, then stop with a message."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Patience:
         self.troubled = float("-inf")  # when the storage was last found gone, by the monotonic clock
 
     def keep_trying(self, work: Callable[[bool], T]) -> T:
-        """`work(False)`; while the storage is gone `work(True)` again: what it wrote may stand or not.
+        """`work(False)`, then `work(True)` while the storage is not reachable: an earlier try may have been written.
 
         Raises:
             StudyError: when the storage has not come back in time.
@@ -67,15 +67,15 @@ class Patience:
                 pause = min(2 * pause, LONGEST_PAUSE)
             else:
                 if gone_at is not None:
-                    _say(f"the storage is back after {time.monotonic() - gone_at:.0f} s; going on.")
+                    _say(f"the storage is back after {time.monotonic() - gone_at:.0f} s; continuing.")
                 return result
 
     def _pause(self, seconds: float, left: float, error: StorageGone) -> None:
         if left <= 0:
             self.over = True
             raise StudyError(
-                f"the storage did not come back in {self.seconds:.0f} s ({str(error).rstrip('.')}); what it recorded "
-                "stands: run the same command again to resume when it is back."
+                f"the storage did not come back in {self.seconds:.0f} s ({str(error).rstrip('.')}); what was recorded "
+                "is kept: run the same command again to resume when it is back."
             ) from error
         try:
             with released():

@@ -68,7 +68,7 @@ def read_picture(folder: Path, path: Path) -> Image.Image:
             with Image.open(real, formats=["PNG"]) as image:
                 return image.convert("RGB")
     except FileNotFoundError as error:
-        raise StudyError("this picture's file is missing; it lay beside the storage when it was made.") from error
+        raise StudyError("this picture's file is missing; it was made beside the storage.") from error
     except (OSError, UnidentifiedImageError, SyntaxError, ValueError, Image.DecompressionBombError,
             Image.DecompressionBombWarning) as error:  # fmt: skip
-        raise StudyError("this picture's file is no whole PNG.") from error
+        raise StudyError("this picture's file is not a complete PNG.") from error

@@ -51,7 +51,7 @@ class Saved:
         return cls(folder / FOLDER / REFERENCES)
 
     def get(self, name: str, make: Callable[[], Tensors]) -> Tensors:
-        """The tensors under `name`, on the CPU; made, and kept for others, where they do not stand or are damaged.
+        """The tensors under `name`, on the CPU. They are made, and kept for others, if they are missing or damaged.
 
         Raises:
             StudyError: when the folder cannot be written.

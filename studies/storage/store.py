@@ -45,10 +45,15 @@ def pictures_folder(storage: str | os.PathLike[str] | URL) -> Path:
 
 @dataclass(frozen=True)
 class StudyRecord:
-    """A study that exists: its row's id, name, settings and when it was made (seconds since the epoch).
+    """A study of a storage.
 
-    folder: what its folders of pictures, saved files and certificates are called, beside the storage. It is the study's
-    alone: another storage in the same place may have a study of the same name. Renaming a study leaves it as it is.
+    Attributes:
+        id: Of its row.
+        name: Its name.
+        settings: What it measures.
+        created: When it was made, in seconds since the epoch.
+        folder: Name of its folders of pictures, saved files and certificates. Another storage in the same place may
+            have a study of the same name, so the folder has a suffix. It stays when the study is renamed.
     """
 
     id: int
@@ -59,9 +64,9 @@ class StudyRecord:
 
 
 class Store:
-    """An open database. Use `Store.open`; close it, or use it as a context manager.
+    """An open database. Use `Store.open`, and close it or use it as a context manager.
 
-    Every method raises StudyError, in one sentence, when the database cannot be read or written.
+    Every method raises StudyError when the database cannot be read or written.
     """
 
     def __init__(self, url: URL, engine: Engine, read_only: bool) -> None:
@@ -71,14 +76,16 @@ class Store:
 
     @classmethod
     def open(cls, url_or_path: str | os.PathLike[str] = sqlite.DEFAULT_URL, read_only: bool = False) -> Store:
-        """Open a database by SQLAlchemy URL or by the path of a SQLite file, make its tables or migrate older ones.
+        """Open a database. Its tables are made, or migrated from an older schema.
 
-        read_only: open for reading alone, which neither makes a database nor blocks the workers of one.
+        Args:
+            url_or_path: A SQLAlchemy URL or the path of a SQLite file.
+            read_only: Only read. Does not create a database and does not block its workers.
 
         Raises:
-            StudyError: when it cannot be opened or written, is no database, is of a newer schema, has tables that
-                another Optuna made (writing), or has no studies of the explorer (reading); when the environment still
-                names Optuna's proxy (writing).
+            StudyError: When it cannot be opened or written, is not a database, or has a newer schema. To write: when
+                another version of Optuna made its tables, or the environment names Optuna's removed proxy. To read:
+                when it has no study.
         """
         seconds = patience_seconds()
         if not read_only:
@@ -115,37 +122,41 @@ class Store:
 
     @property
     def beside_its_file(self) -> bool:
-        """Whether the storage is a file, so that the pictures lie beside it, and not a server."""
+        """Whether the storage is a file, with its pictures in the same folder, and not a server."""
         return sqlite.is_sqlite(self.url)
 
     @property
     def folder(self) -> Path:
-        """What the pictures' paths are relative to: `pictures_folder` of its URL."""
+        """The folder that the paths of pictures are relative to."""
         return pictures_folder(self.url)
 
     @contextmanager
     def begin(self) -> Iterator[Connection]:
-        """One transaction: committed at the end, rolled back on any exception. It is tried once."""
+        """One transaction: committed at the end, rolled back on an exception. It is not repeated."""
         self.check_stands()
         with held(), in_words(self.url), self.engine.begin() as connection:
             yield connection
 
     def check_stands(self) -> None:
-        """Raises StudyError when the SQLite file has been deleted or replaced, as its open connections would go on
-        writing what nobody can read any more."""
+        """Check that the SQLite file was not deleted or replaced. Open connections would go on writing to the old one.
+
+        Raises:
+            StudyError: When it was.
+        """
         if self._file is not None and sqlite.identity(self.url) != self._file:
             raise StudyError(
-                f"the storage {self.where} has been deleted or moved while it was in use; put it back, or name another "
+                f"the storage {self.where} was deleted or moved while it was in use; restore it, or name another "
                 "--storage, and run the command again."
             )
 
     def transact(self, work: Callable[[Connection, bool], T]) -> T:
-        """The result of `work` in one transaction, which is tried again while the storage is gone.
+        """Run `work` in one transaction and return its result. It is repeated while the storage is not reachable.
 
-        work: gets the connection and whether an earlier try may have been committed (its answer was lost).
+        Args:
+            work: Gets the connection, and whether an earlier try may have been committed (its answer was lost).
 
         Raises:
-            StudyError: when the storage does not come back in time.
+            StudyError: When the storage does not come back in time.
         """
 
         def once(again: bool) -> T:
@@ -155,10 +166,10 @@ class Store:
         return self.patience.keep_trying(once)
 
     def at_one_moment(self, work: Callable[[Connection], T]) -> T:
-        """The result of `work`, whose queries all see the same moment, tried again while the storage is gone.
+        """Run `work`, whose queries all see the same state. It is repeated while the storage is not reachable.
 
         Args:
-            work: Reads only, and may be called again.
+            work: Only reads, and may be called again.
         """
         moment = self.engine
         if postgresql.is_postgresql(self.url):  # where each query of a transaction sees a moment of its own otherwise
@@ -172,11 +183,11 @@ class Store:
         return self.patience.keep_trying(once)
 
     def read(self, query: sa.Select[Any]) -> list[sa.Row[Any]]:
-        """The rows of a query, read with patience."""
+        """The rows of a query, which is repeated while the storage is not reachable."""
         return self.transact(lambda connection, _: list(connection.execute(query).all()))
 
     def with_optuna(self, work: Callable[[], T]) -> T:
-        """The result of `work`, which calls Optuna and may be done twice, tried again while the storage is gone."""
+        """Run `work`, which calls Optuna and may be called twice. It is repeated while the storage is not reachable."""
 
         def once(_again: bool) -> T:
             self.check_stands()
@@ -186,12 +197,13 @@ class Store:
         return self.patience.keep_trying(once)
 
     def close(self) -> None:
+        """Close all connections."""
         self.engine.dispose()
         self.close_optuna()
 
     def close_optuna(self) -> None:
-        """Close Optuna's storage, which is opened again when it is needed: it remembers studies by their names and
-        ids, so that it must not outlive one that was renamed or deleted."""
+        """Close Optuna's storage, which is opened again when it is needed. It caches studies by name and id, so it is
+        closed when one is renamed or deleted."""
         if "optuna_storage" in self.__dict__:
             storage = self.__dict__.pop("optuna_storage")
             storage._backend.remove_session()
@@ -207,12 +219,16 @@ class Store:
 
     @cached_property
     def optuna_storage(self) -> BaseStorage:
-        """Optuna's storage on the same database, with the same recipe. What is scored is decided by our own tables."""
+        """Optuna's storage on the same database. The explorer's own tables decide what is scored."""
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         return get_storage(database.optuna_storage(self.url))
 
     def optuna_study(self, study: StudyRecord, sampler: BaseSampler | None = None) -> optuna.Study:
-        """Optuna's study of the same name; made when it does not stand yet."""
+        """The Optuna study of the same name. It is created if it does not exist.
+
+        Raises:
+            StudyError: When it has other objectives.
+        """
         directions = [StudyDirection[objective.direction.upper()] for objective in study.settings.objectives]
         made = self.with_optuna(
             lambda: optuna.create_study(
@@ -233,10 +249,10 @@ class Store:
     # Studies ---------------------------------------------------------------------------------------------------------
 
     def create_study(self, name: str, settings: StudySettings) -> StudyRecord:
-        """The study `name`: a new one, or the one that exists if it measures the same. Its model may have been moved.
+        """Create a study, or open the existing one of that name if it measures the same. Its model may have moved.
 
         Raises:
-            StudyError: when it stands with other settings (both sides are named), or the name cannot be used.
+            StudyError: When it exists with other settings, which are named, or the name is not allowed.
         """
         check_study_name(name)
         folder = f"{name}-{secrets.token_hex(4)}"
@@ -255,7 +271,11 @@ class Store:
         return replace(study, settings=settings)
 
     def study(self, name: str) -> StudyRecord:
-        """The study `name`. Raises StudyError, naming those that stand, when there is none."""
+        """The study of that name.
+
+        Raises:
+            StudyError: When there is none; the message lists the studies that exist.
+        """
         found = self.read(sa.select(tables.studies).where(tables.studies.c.name == name))
         if not found:
             names = ", ".join(study.name for study in self.studies()) or "none"
@@ -271,21 +291,31 @@ class Store:
         if not is_name(folder):  # a database may come from anybody, and files are written and deleted there
             raise StudyError(
                 f"the study {row.name!r} of {self.where} has {brief(folder, 60)!r} for the name of its folder, which "
-                "is none; name another --storage."
+                "is not allowed; name another --storage."
             )
         return StudyRecord(row.id, row.name, StudySettings.from_json(row.settings), row.created, folder)
 
     def check_settings(self, study: StudyRecord, settings: StudySettings) -> str:
-        """In what the device of a worker with `settings` differs from the study's, in words: such a worker may measure
-        quality, not latency. Empty on the study's device.
+        """How the device of a worker differs from the study's, as text. Such a worker may only measure quality.
+
+        Args:
+            study: The study.
+            settings: What the worker would measure.
+
+        Returns:
+            An empty text on the study's device.
 
         Raises:
-            StudyError: saying both sides, when the worker would measure anything else than the study does.
+            StudyError: When anything else differs.
         """
         return check_elsewhere(study.name, study.settings, settings)
 
     def device(self, facts: Mapping[str, Any]) -> int:
-        """The id of the device with these facts (`explorer.devices.DeviceInfo.to_json()`); made when it is new."""
+        """The id of a device, which is added if it is new.
+
+        Args:
+            facts: As `explorer.devices.DeviceInfo.to_json` gives them.
+        """
         text = json.dumps(dict(facts), sort_keys=True)
         fingerprint = hashlib.sha256(text.encode()).hexdigest()
         row = {

@@ -2,10 +2,9 @@
 
 Times are seconds since the epoch (UTC). `explorer_plans` is the queue and the record at once: a row's state says
 whether the plan waits, is being scored by `worker_id`, waits for its latency (`untimed`: its quality was measured,
-measured on another device), is `unsteady` (other work on the machine disturbed its timings, so it waits to be timed
-again and is on no front meanwhile), or is finished: done, failed, or screened (a race dropped it on few prompts, and
-what was measured of it until then stands). `UNIQUE (study_id, key)` is what keeps a plan from being scored twice,
-whatever the number of workers.
+on another device), is `unsteady` (other work on the machine disturbed its timings, so it waits to be timed again and is
+on no front), or is finished: done, failed, or screened (a race dropped it on few prompts; its measurements are kept).
+`UNIQUE (study_id, key)` keeps a plan from being scored twice by any number of workers.
 """
 
 from __future__ import annotations

@@ -47,7 +47,7 @@ def test_a_study_without_them_says_what_to_do(open_app: Open, tmp_path: Path) ->
     app = whole(open_app(tmp_path / "old.db", ANATOMY, study="old"), "Anatomy")
     assert "has another architecture than the study" in texts(app)  # the model of that name is the embedded one
     app = whole(open_app(tmp_path / "old.db", ANATOMY, study="gone"), "Anatomy")
-    assert "run the search on once, which keeps it" in texts(app).replace("\\", "")
+    assert "continue the search once, which stores them" in texts(app).replace("\\", "")
     assert not app.get("plotly_chart")
 
 
@@ -60,7 +60,7 @@ def test_an_older_study_is_counted_here(open_app: Open, tmp_path: Path) -> None:
         fill(store, "old", ["plain@20"], architecture=found.architecture.signature)
     app = whole(open_app(tmp_path / "old.db", ANATOMY), "Anatomy")
     assert f"{found.parameters / 1e6:.2f} M parameters" in texts(app).replace("\\", "")
-    assert "was not measured in this study" in texts(app)
+    assert "is not measured in this study" in texts(app)
 
 
 @pytest.mark.parametrize("number", [0, 1])

@@ -97,7 +97,7 @@ def test_what_is_missing_says_how_to_make_it(
     with Store.open(tmp_path / "half.db") as store:
         calibrated(store, fill(store, "half", ["plain@20", "DC0/P3"]), parts)
     app = whole(open_app(tmp_path / "half.db", PAGE), "Calibration")
-    assert words in texts(app) and ("belongs to a study begun with" in texts(app)) == (not parts)
+    assert words in texts(app) and ("a study created with" in texts(app)) == (not parts)
     assert app.code[0].value == f"explorer calibrate --study half --storage {tmp_path / 'half.db'}"
     assert not charts(app)
 

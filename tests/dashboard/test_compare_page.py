@@ -105,7 +105,7 @@ def test_a_study_of_failures_says_why(open_app: Open, tmp_path: Path) -> None:
         fill(store, "sad", ["plain@20", "DC0/P3"], broken=True)
     app = open_app(tmp_path / "sad.db", COMPARE)
     assert not app.exception
-    assert "failed; the first said: plan 0 ran out of memory" in texts(app).replace("\\", "")
+    assert "failed; the first one: plan 0 ran out of memory" in texts(app).replace("\\", "")
 
 
 def of(*columns: tuple[int, int]) -> Steps:

@@ -70,7 +70,7 @@ def test_a_study_of_failures_says_why(page: str, open_app: Open, tmp_path: Path)
     app = open_app(tmp_path / "sad.db", page)
     assert not app.exception
     assert [info.value.replace("\\", "") for info in app.info] == [
-        "all 2 plans that were tried in the study sad failed; the first said: plan 0 ran out of memory."
+        "all 2 scored plans of the study sad failed; the first one: plan 0 ran out of memory."
     ]
 
 

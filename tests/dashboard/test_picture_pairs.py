@@ -77,7 +77,7 @@ def test_what_is_no_picture_is_refused(tmp_path: Path) -> None:
     (folder / "cut.png").write_bytes(_png(folder / "a.png").read_bytes()[:40])
     Image.new("RGB", (4, 4)).save(folder / "jpeg.png", "JPEG")
     for name in ("text.png", "cut.png", "jpeg.png"):
-        with pytest.raises(StudyError, match="no whole PNG"):
+        with pytest.raises(StudyError, match="not a complete PNG"):
             read_picture(tmp_path, folder / name)
     with pytest.raises(StudyError, match="missing"):
         read_picture(tmp_path, folder / "gone.png")

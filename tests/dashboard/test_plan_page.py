@@ -49,7 +49,7 @@ def test_by_its_address(open_app: Open, small_storage: Path) -> None:
     unet, steps = figures(app)
     assert unet["data"][0]["type"] == "heatmap"
     assert [trace["type"] for trace in steps["data"][:2]] == ["bar", "heatmap"]
-    assert plain("multiply-accumulates of each evaluation, counted") in texts(app)
+    assert plain("multiply-accumulates of each evaluation") in texts(app)
 
 
 def test_all_scores_with_all_that_is_known(open_app: Open, small_storage: Path) -> None:
@@ -101,7 +101,7 @@ def test_missing_and_wrong_pictures_are_said(open_app: Open, small_storage: Path
     assert texts(app).count(plain("this picture's file is missing")) == 12
     with Store.open(copy) as store, store.begin() as connection:
         connection.execute(sa.delete(tables.pictures))
-    assert "no pictures were kept" in texts(open_app(copy, PLAN, trial="2"))
+    assert "this plan has no pictures" in texts(open_app(copy, PLAN, trial="2"))
 
 
 def test_the_un_accelerated_plan_stands_alone(open_app: Open, small_storage: Path) -> None:
@@ -111,7 +111,7 @@ def test_the_un_accelerated_plan_stands_alone(open_app: Open, small_storage: Pat
     assert box.options[0] == "1.98x, #1 plain@10"
     box.select(0).run()
     assert [shown.value for shown in whole(app, "Plan").header] == [plain("plain@20")]
-    assert "The un-accelerated pictures themselves" in texts(app)
+    assert "These are the un-accelerated pictures" in texts(app)
 
 
 def test_compare_begins_with_the_plain_steps_next_to_it(open_app: Open, small_storage: Path) -> None:

@@ -193,7 +193,7 @@ def test_a_session_that_runs_out_says_so(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_an_evaluator_says_what_was_wanted() -> None:
     from studies.scoring.running import plan_explained
 
-    with pytest.raises(ScoreError, match=r"\(2 GiB more were wanted\); begin a new study"), plan_explained():
+    with pytest.raises(ScoreError, match=r"\(2 GiB more were wanted\); start a new study"), plan_explained():
         raise torch.cuda.OutOfMemoryError(CUDA)
 
 

@@ -51,7 +51,7 @@ def autotune_command(
                 result = finish(tuning, session, store, study)
     except KeyboardInterrupt:
         held = "; it holds the export of an earlier run" if tuning.standing else ""
-        console.print(f"\ninterrupted; {folder} is whole{held}, and the same command goes on.", markup=False)
+        console.print(f"\ninterrupted; {folder} is complete{held}. Resume with the same command.", markup=False)
         raise
     said = outcome_words(result, limits, config.steps)
     used = tuning.spent

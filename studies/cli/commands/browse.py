@@ -66,7 +66,7 @@ def list_command(storage: str, as_json: bool) -> None:
             *(str(row[state]) for state in states), row["created"],
         )  # fmt: skip
     begin = command_line("search", storage=storage)
-    out().print(shown if rows else f"no study in {show_url(storage)}; begin one with `{begin}`.", soft_wrap=not rows)
+    out().print(shown if rows else f"no study in {show_url(storage)}; start one with `{begin}`.", soft_wrap=not rows)
 
 
 def show_command(
@@ -191,10 +191,10 @@ def print_front(store: Store, study: StudyRecord, *, in_full: bool = False) -> N
     best = without_loss(rows, objectives, settings.steps)
     if best:
         speed = ratio(best[0].scores["speedup"])
-        console.print(f"fastest at no loss that these pictures show: {best[0].title}, {speed}", markup=False)
+        console.print(f"fastest at no measurable loss: {best[0].title}, {speed}", markup=False)
     volume = gain(rows, objectives)
     if volume is not None:
-        console.print(f"hypervolume of all plans over that of the baselines alone: {volume.ratio:.3f}")
+        console.print(f"hypervolume of all plans over that of the baselines: {volume.ratio:.3f}")
     drift = agreement(rows, objectives, shared_drift(store, study, rows, objectives))
     for what, found in (("drift", drift), ("cost", cost_agreement(rows))):
         if found is not None:
@@ -211,7 +211,7 @@ def print_front(store: Store, study: StudyRecord, *, in_full: bool = False) -> N
 
 
 def _say_when_plain_wins(rows: list[TrialRow], front: list[TrialRow], steps: int) -> None:
-    """Fewer plain steps are the control that inheritance must beat: say so when they stand on the front."""
+    """A note when fewer plain steps, which inheritance must beat, are on the front."""
     controls = [row for row in front if row.facts.plain and row is not plain_row(rows, steps)]
     winners = [row.words for row in controls]
     if winners:

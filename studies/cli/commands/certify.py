@@ -71,7 +71,7 @@ def certify_command(
                 on_progress=show,
             )  # fmt: skip
     except KeyboardInterrupt:
-        console.print(f"\ninterrupted; what was measured is kept in {subject.folder}, and the same command goes on.")
+        console.print(f"\ninterrupted; what was measured is kept in {subject.folder}. Resume with the same command.")
         raise
     made_for = subject.plan.made_for and subject.plan.made_for.fingerprint
     if subject.export and made_for in (None, session.settings.extra["weights"]):
@@ -152,5 +152,5 @@ def _check_weights(session: Session, subject: Subject, given: dict[str, Any]) ->
     if given.get("model") is None and found_on and found_on != here:
         raise StudyError(
             f"the plan was found on {subject.config.model} with weights {found_on}, and here it has {here}; name the "
-            "model with --model to certify it on these weights all the same."
+            "model with --model to certify it on these weights anyway."
         )

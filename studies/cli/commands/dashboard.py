@@ -58,7 +58,7 @@ def dashboard_command(storage: str, port: int, study: str | None = None, host: s
     address = f"http://{name}:{port}" + (f"/front?study={quote(study)}" if study else "")
     with _ends_with(process):
         _wait(process, listening, port)
-        words().print(f"dashboard of {where}: {address}  (Ctrl-C ends it)", soft_wrap=True)
+        words().print(f"dashboard of {where}: {address}  (Ctrl-C stops it)", soft_wrap=True)
         if not _is_loopback(listening):
             words().print(
                 f"note: it listens on {host}, so whoever reaches port {port} of this machine sees every study of the "
@@ -67,7 +67,7 @@ def dashboard_command(storage: str, port: int, study: str | None = None, host: s
             )
         status = process.wait()
     if status:
-        raise StudyError(f"the dashboard ended with status {status}; its words are above.")
+        raise StudyError(f"the dashboard ended with status {status}; see its output above.")
 
 
 @contextmanager
@@ -116,7 +116,7 @@ def _in_url(host: str) -> str:
 def _folder() -> Path:
     spec = find_spec("dashboard")
     if spec is None or not spec.submodule_search_locations:
-        raise StudyError("the dashboard is not installed; install the whole package again.")
+        raise StudyError("the dashboard is not installed; reinstall inheritance-explorer.")
     return Path(next(iter(spec.submodule_search_locations)))
 
 
@@ -137,7 +137,7 @@ def _check_free(host: str, port: int) -> str:
         other.bind((address, 0))
         free = other.getsockname()[1]
     raise StudyError(
-        f"port {port} cannot be had ({reason}); another dashboard may run there. Give another, such as --port {free}."
+        f"port {port} is not available ({reason}); another dashboard may use it. Give another, such as --port {free}."
     )
 
 
@@ -152,8 +152,8 @@ def _resolved(host: str, port: int) -> tuple[int, str]:
 
 def _no_address(host: str, reason: str) -> str:
     return (
-        f"--host {brief(host, 100)!r} is no address of this machine ({reason}); give one of its addresses, 0.0.0.0 for "
-        f"all of them, or leave it out for {HOST}."
+        f"--host {brief(host, 100)!r} is not an address of this machine ({reason}); give one of its addresses, 0.0.0.0 "
+        f"for all of them, or leave it out for {HOST}."
     )
 
 
@@ -169,4 +169,4 @@ def _wait(process: subprocess.Popen[bytes], address: str, port: int) -> None:
             time.sleep(0.1)
     if process.poll() is None:
         raise StudyError(f"the dashboard did not answer on port {port} within {START_SECONDS:.0f} s; try again.")
-    raise StudyError(f"the dashboard could not start on port {port}; its words are above.")
+    raise StudyError(f"the dashboard could not start on port {port}; see its output above.")

@@ -97,10 +97,10 @@ def anatomy_command(model: str, resolution: tuple[int, int] | None, storage: str
     height, width = found.latent
     out().print(
         f"\n{model}: {found.architecture.describe()}; {found.parameters / 1e6:.2f} M parameters, "
-        f"{found.macs / 1e9:.2f} GMACs a sample and evaluation at {height}x{width} latents."
+        f"{found.macs / 1e9:.2f} GMACs per sample and evaluation at {height}x{width} latents."
     )
     if profile:
-        out().print(f"Times are those of {_profile_words(profile)}.")
+        out().print(f"Times are from {_profile_words(profile)}.")
 
 
 def _profile_facts(profile: Any) -> dict[str, Any] | None:
@@ -224,6 +224,6 @@ def strategies_command(
         f"Cache: the features of {batch} guided picture(s) in {str(kind).removeprefix('torch.')}."
     )
     if profile:
-        out().print(f"By time: predicted for the whole loop from {_profile_words(profile)}.")
+        out().print(f"By time: predicted for the complete loop from {_profile_words(profile)}.")
     if measured:
-        out().print("Measured: the features that this profile's extract and inherit step of each strategy held.")
+        out().print("Measured: the memory of the features in this profile's extract and inherit step of each strategy.")

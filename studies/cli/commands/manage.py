@@ -39,7 +39,7 @@ def delete_command(name: str, storage: str, yes: bool, as_json: bool) -> None:
         shared = delete_study(store, study)
         if shared is not None:
             words().print(
-                f"note: its files beside the storage stay, as {shared} has a study with the same files",
+                f"note: its files beside the storage are kept, because {shared} has a study with the same files",
                 markup=False, soft_wrap=True,
             )  # fmt: skip
     if as_json:
@@ -56,7 +56,7 @@ def _existing(storage: str) -> Store:
 
 def _ask(what: str) -> None:
     if not sys.stdin.isatty():
-        raise StudyError(f"deleting {what} cannot be undone; give --yes to delete it without a question.")
+        raise StudyError(f"deleting {what} cannot be undone; give --yes to delete it without confirmation.")
     if not typer.confirm(f"delete {what}? This cannot be undone", err=True):
         words().print("nothing was deleted")
         raise typer.Exit(NOT_DONE)

@@ -63,8 +63,8 @@ def profile_command(
                     store, pipe, model, workload, steps=steps, rounds=rounds, again=again, on_progress=show
                 )
         except KeyboardInterrupt:
-            console.print("\ninterrupted; what was measured is kept, and the same command goes on with it (without "
-                          "--again).", markup=False)  # fmt: skip
+            kept = "interrupted; what was measured is kept. Resume with the same command (without --again)."
+            console.print(f"\n{kept}", markup=False)
             raise
     costs = _costs(pipe, profile)
     if as_json:
@@ -235,8 +235,8 @@ def summary(profile: Profile) -> str:
         f"{profile.model} on {device.kind}: {device.name}, {workload.dtype}, batch {workload.batch} with guidance, "
         f"{height}x{width} px, {mode}: an extract step takes {profile.extract_seconds * 1e3:.2f} ms. Predictions err "
         f"by {steps.median:.1%} in the median and {steps.worst:.1%} at worst over {steps.count} strategies, none of "
-        f"which they were fitted to, and by {loops.median:.1%} and {loops.worst:.1%} over {loops.count} whole loops; "
-        f"the measurements themselves repeat within {profile.noise:.1%}. An inherit step takes "
+        f"which they were fitted to, and by {loops.median:.1%} and {loops.worst:.1%} over {loops.count} complete "
+        f"loops; the measurements themselves repeat within {profile.noise:.1%}. An inherit step takes "
         f"{over_nodes(profile):.2f} times as long as the nodes it runs by the cost model, and "
         f"{over_sampled_nodes(profile):.2f} times as long as those were measured one by one."
     )

@@ -43,8 +43,8 @@ from studies.storage.store import Store, StudyRecord, pictures_folder
 from studies.wording import cut_words, ratio
 
 CALIBRATES = (
-    "this study begins with a calibration, once: it measures what inheriting does to single steps, so that plans are "
-    "predicted before they are scored. Without it: --no-calibrate"
+    "this study is calibrated first: a calibration measures the effect of inheriting at single steps, to predict plans "
+    "before they are scored. To search without it: --no-calibrate"
 )
 
 
@@ -90,7 +90,7 @@ def run_search(config: SearchConfig, *, as_json: bool, started: float | None = N
                     message = _in_many(config, store, study, clock)
         except KeyboardInterrupt:
             console.print(
-                f"\ninterrupted; the study {config.study!r} is whole. Resume with the same command "
+                f"\ninterrupted; the study {config.study!r} is complete. Resume with the same command "
                 f"({command_line('search', '--study', config.study, storage=config.storage)} ...).",
                 soft_wrap=True,
             )
@@ -133,7 +133,7 @@ def run_one_worker(study: str, given: Mapping[str, Any], *, quality_only: bool, 
         elsewhere = store.check_settings(record, session.settings)
         if elsewhere or quality_only:
             why = f"this is not the study's device ({elsewhere})" if elsewhere else "as asked"
-            words().print(f"{why}: scoring quality alone; latency is left to the study's device", markup=False)
+            words().print(f"{why}: scoring only quality; a worker on the study's device measures latency", markup=False)
         if not store.beside_its_file:
             words().print(f"sample pictures go to {store.folder / FOLDER}", markup=False)
         if not elsewhere:  # another device's times say nothing of the latency that the study measures

@@ -43,7 +43,7 @@ def predicted_time(session: Session, store: Store, study: StudyRecord, clock: Cl
     to_calibrate = session.config.calibrate and not calibration.standing(store, study).whole
     first = " (fewer, as the calibration comes first)" if to_calibrate else ""
     return (
-        f"note: by the profile about {fit} of {wanted} baselines will fit in the {duration(left)} left{first}; give a "
+        f"note: by the profile about {fit} of {wanted} baselines fit in the {duration(left)} left{first}; give a "
         f"longer --timeout, or {REMEDY}"
     )
 
@@ -56,7 +56,7 @@ class BaselinePace:
         self.told = False
 
     def words(self, standing: Progress) -> str | None:
-        """The sentence when it can be told and not all will fit, once."""
+        """The message, once, when the pace is known and not all baselines fit."""
         left, gained = self.clock.left, standing.finished - self.at_start
         if self.told or left is None or not tells(gained, standing.seconds, standing.seconds + left):
             return None
@@ -66,8 +66,8 @@ class BaselinePace:
         if fit >= waiting:
             return None
         return (
-            f"note: at the pace so far about {fit} of the {waiting} baselines that wait will fit in the "
-            f"{duration(left)} left; the others wait for the next run."
+            f"note: at the current pace about {fit} of the {waiting} waiting baselines fit in the {duration(left)} "
+            f"left; the others wait for the next run."
         )
 
 
@@ -79,5 +79,5 @@ def unscored(config: SearchConfig, store: Store, study: StudyRecord, at_start: i
     left = min(standing.waiting, config.trials - standing.finished)
     if config.timeout is None or left <= 0:
         return None
-    pace = f"; {gained} fitted, and the others want about {duration(left * seconds / gained)} more" if gained else ""
-    return f"note: {left} baselines are not scored{pace}. Run the same command to go on, or {REMEDY}"
+    pace = f"; {gained} were, and the others need about {duration(left * seconds / gained)} more" if gained else ""
+    return f"note: {left} baselines are not scored{pace}. Run the same command to continue, or {REMEDY}"

@@ -40,5 +40,5 @@ def _lacks(name: str, tools: Tools) -> str:
         command = command_line("calibrate", "--study", tools.study.name)
         return f"needs a calibration; run `{command}` first, or give --calibrate to a new study."
     if name in OF_PLANS and tools.setting is None:
-        return f"needs a space of the explorer's own, and {tools.space.name!r} is none."
+        return f"needs one of the explorer's spaces, and {tools.space.name!r} is not."
     return ""

@@ -1,4 +1,4 @@
-"""What a kind of proposer is: it gives one new plan at a time, and says who it is."""
+"""What a kind of proposer is: it has a name and gives one new plan at a time."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import optuna
 
 from explorer.errors import ExplorerError, StudyError
 from explorer.plans.plan import InheritancePlan
-from search_spaces.space import BaseSpace, Setting
+from search_spaces.space import BaseSpace, Setting, Space
 from studies.proposing.proposers.record import Record
 from studies.queue import samplers
 from studies.queue.optuna_mirror import Mirror
-from studies.scored import Prediction, Space
+from studies.scored import Prediction
 from studies.storage.store import Store, StudyRecord
 
 Predictor = Callable[[InheritancePlan], Prediction]
@@ -41,7 +41,7 @@ class Kind(Protocol):
         """As `--proposals` spells it and the study records it."""
 
     def propose(self) -> Proposal | None:
-        """A plan of the space that does not stand yet; None when it has none to give at this turn."""
+        """A new plan of the space; None if there is none at this turn."""
 
 
 @dataclass
@@ -71,7 +71,7 @@ class Tools:
         return self.space.setting if isinstance(self.space, BaseSpace) else None
 
     def is_new(self, plan: InheritancePlan) -> bool:
-        """Whether the plan can run, does not stand yet, and is worth a measurement."""
+        """Whether the plan can run, is new, and is worth a measurement."""
         try:
             return plan.key(self.evaluations(plan)) not in self.record.keys and self.rejection(plan) is None
         except StudyError:

@@ -1,10 +1,9 @@
-"""Plans that are searched for in predictions: thousands looked at there cost less than one measurement.
+"""Search for plans in predictions: thousands of predictions cost less than one measurement.
 
-Seeds are kept in mind at first, and whatever the study has; then neighbours of those that are expected to stand on the
-front, generation after generation. Predictions are corrected by all that has been measured
-(`studies.proposing.outlook`), anew before every proposal, and the plan from which most hypervolume is expected is
-proposed. (Greedy masks by the predicted error for the time saved and the sampler's suggestions, kept in mind as well,
-were never the best of 60: docs/searching.md.)
+The pool holds seeds and the plans of the study at first, then neighbours of those that are expected on the front,
+generation by generation. Before every proposal all measurements correct the predictions (`studies.proposing.outlook`),
+and the plan with the greatest expected gain in hypervolume is proposed. (Greedy masks by predicted error per saved
+time, and the sampler's suggestions, were never the best of 60.)
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ SEEDS, MOVES = "seeds", "moves"
 FIRST, LATER = 1000, 200
 """Neighbours that are made before the first proposal, and before each later one."""
 GENERATIONS = 5
-"""So many times the pool is looked at anew meanwhile."""
+"""How often the pool is evaluated again meanwhile."""
 KEPT = 4000
 """Plans that stay in mind: those nearest to the expected front."""
 AT_ONCE, CHANCES = (1, 2, 3), (0.6, 0.25, 0.15)
@@ -84,7 +83,7 @@ class Planned:
             self.pool.add(plan, kind, parents)
 
     def _read(self) -> None:
-        """The plans that are new in the study: in mind from now on, whoever proposed them."""
+        """Add the plans that are new in the study to the pool."""
         for id, document in self.tools.record.documents(after=self._last):
             self._last = id
             standing = self.tools.record.plans.get(id)
@@ -121,7 +120,7 @@ class Planned:
         return outlook, np.stack(outlook(open_)[:2], axis=1)
 
     def _breed(self, outlook: Outlook, count: int) -> None:
-        """Neighbours of the plans that are expected to stand on the front."""
+        """Neighbours of the plans that are expected on the front."""
         time, quality, _ = outlook(self.pool.features)
         behind = behind_front(np.stack([time, quality], axis=1), outlook.corner)
         if len(self.pool) > KEPT:

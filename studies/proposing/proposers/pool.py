@@ -45,7 +45,7 @@ class Pool:
         return np.array([each.features for each in self.candidates]).reshape(len(self), len(lengths()))
 
     def add(self, plan: InheritancePlan, kind: str, parents: tuple[int, ...] = ()) -> ProposedPlan | None:
-        """Keep the plan; the candidate that stands for it, None for one that cannot run or be predicted."""
+        """Keep the plan. Returns its candidate; None if it cannot run or be predicted."""
         try:
             key = plan.key(self.predictor.evaluations(plan))
             if key not in self._by_key:

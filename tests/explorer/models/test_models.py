@@ -84,7 +84,7 @@ DAMAGE: dict[str, tuple[Any, str]] = {
         "no safetensors weights",
     ),
     "missing part": (lambda f: shutil.rmtree(f / "vae"), "no safetensors weights"),
-    "no index": (lambda f: (f / "model_index.json").unlink(), "is no pipeline"),
+    "no index": (lambda f: (f / "model_index.json").unlink(), "is not a pipeline"),
     "broken index": (lambda f: (f / "model_index.json").write_text("{"), "cannot be read"),
     "bottomless index": (lambda f: (f / "model_index.json").write_text("[" * 100_000), "cannot be read"),
     "a number for a part": (lambda f: _index(f, unet=5), "gives 5 for unet"),

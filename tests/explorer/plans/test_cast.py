@@ -68,7 +68,7 @@ def test_the_paper_s_first_schedule() -> None:
         (3, "cannot be read"),
         (["base"], "cannot be read"),
         ("a" * 5000, "cannot be read"),
-        ("teacher", "the plan without a cast"),
+        ("teacher", "the same as no cast"),
     ],
 )
 def test_a_cast_that_is_none_is_refused(text: Any, words: str) -> None:

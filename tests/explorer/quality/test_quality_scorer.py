@@ -65,7 +65,7 @@ def test_the_clip_model_can_be_another_than_the_extractors() -> None:
 def test_the_inception_score_needs_a_classifier() -> None:
     assert resolve(["is"], "inception")[0].name == "is"
     assert resolve(["is"], "efficientnet")[0].name == "is_efficientnet"
-    with pytest.raises(ScoreError, match="needs a classifier, and emojiclip is none"):
+    with pytest.raises(ScoreError, match="needs a classifier, and emojiclip is not one"):
         resolve(["is"], "emojiclip")
 
 

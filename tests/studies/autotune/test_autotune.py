@@ -208,7 +208,7 @@ RESULT = AutotuneResult(GOOD, certificate(), FOUND, [], [], 60, 0, 80.0, bounds(
             "-",
         ),
         ({}, ["A larger limit would give more: DC0/P5 was 3.00x at a CLIP loss of 2.5%"], "Only"),
-        ({"certificate": certificate(beats=False)}, ["Nothing beats fewer steps beyond doubt"], "-"),
+        ({"certificate": certificate(beats=False)}, ["Nothing certainly beats fewer steps"], "-"),
         ({"chosen": PLAIN}, ["Nothing beats fewer steps here", "inherits nothing"], "within the limit are"),
         ({"chosen": OTHER}, ["Nothing beats another scheduler alone here"], "fewer steps"),
         ({"certificate": certificate(OPEN)}, ["does not show it yet", "certify about 256 pictures"], "-"),
@@ -221,7 +221,7 @@ RESULT = AutotuneResult(GOOD, certificate(), FOUND, [], [], 60, 0, 80.0, bounds(
         ({"chosen": None, "certificate": None, "aside": Path("mine/earlier")}, ["was moved to mine/earlier"], "Chosen"),
         ({"chosen": None, "certificate": None}, ["Nothing was chosen: none of 60 plans"], "The sentence"),
         ({"chosen": None, "given_up": [GOOD], "untried": [SAFE]}, ["(DC0/P3)", "certify DC0/P2 (1.50x)"], "Chosen"),
-        ({"plans": 12}, ["Only 12 plans were tried"], "-"),
+        ({"plans": 12}, ["Only 12 plans were scored"], "-"),
     ],
 )
 def test_what_is_said(change: dict[str, Any], expected: list[str], absent: str) -> None:

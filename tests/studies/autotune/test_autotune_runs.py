@@ -99,7 +99,7 @@ def test_a_calibration_leaves_time_for_plans_or_is_given_up(tmp_path: Path, monk
             assert (whole is not None) == (budget > 100) == (searched.evaluator.predictor is not None)
             if whole is None:
                 parts = len(calibration.parts(store, study))
-                assert any(f"not whole: {parts} of" in words for words in said)
+                assert any(f"not complete: {parts} of" in words for words in said)
                 assert [row.state for row in trials(store, study) if row.finished] == ["done"]
 
 
@@ -158,7 +158,7 @@ def test_an_autotune_from_beginning_to_end(
     none = json.loads(captured.out)
     assert none["chosen"] is None and none["moved_aside"] == str(out / "earlier")
     assert "holds the export of an earlier run, until this one has chosen" in captured.err
-    assert any(f"it was moved to {out / 'earlier'}" in words for words in none["words"])
+    assert any(f"was moved to {out / 'earlier'}" in words for words in none["words"])
     assert sorted(path.name for path in out.iterdir()) == [".tune", "earlier"]
     assert InheritancePlan.from_pretrained(out / "earlier") == plan
     with pytest.raises(PlanError):

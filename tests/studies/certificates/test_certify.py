@@ -55,7 +55,7 @@ def test_held_out_prompts_and_fresh_seeds() -> None:
 
 def test_an_older_certificate_is_made_again(tmp_path: Path) -> None:
     (tmp_path / "certificate.json").write_text('{"kind": "inheritance-certificate", "schema": 1}')
-    with pytest.raises(StudyError, match="schema 1 and this version reads 2; certify again, which measures nothing"):
+    with pytest.raises(StudyError, match="schema 1 and this version reads 2; certify again; finished measurements"):
         read_certificate(tmp_path)
 
 
@@ -256,7 +256,7 @@ def test_the_command_says_what_is_spoilt(
 
 
 def test_a_page_whose_pictures_are_gone(certified: tuple[Path, dict[str, Any]]) -> None:
-    assert "was not kept" in page_html(certified[1], lambda number, run: None)
+    assert "was not stored" in page_html(certified[1], lambda number, run: None)
 
 
 def test_the_same_command_measures_nothing_again_and_a_larger_count_adds(

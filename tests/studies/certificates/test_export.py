@@ -199,7 +199,7 @@ def test_pictures_that_are_gone_leave_no_strip(store: Store, tmp_path: Path) -> 
         (["small", "--trial", "99"], "has no trial 99 (it has: 0 to 3)"),
         (["small", "--trial", "-1"], "has no trial -1"),
         (["small", "--trial", "1"], "failed (it ran out of memory)"),
-        (["small", "--trial", "0", "--out", "full"], "not empty and no earlier export"),
+        (["small", "--trial", "0", "--out", "full"], "not empty and is not an earlier export"),
         (["small", "--trial", "0", "--out", "file"], "is a file"),
         (["small", "--trial", "0", "--out", "file/deep"], "cannot make the folder file/deep"),
         (["small", "--trial", "0", "--storage", "none.db"], "none.db"),

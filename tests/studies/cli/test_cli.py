@@ -84,7 +84,7 @@ def test_a_search_from_beginning_to_end(capsys: pytest.CaptureFixture[str], tmp_
     capsys.readouterr()
     assert run(["search", "--study", "small", "--trials", "7", *SMALL, "--json"]) == 0
     printed = capsys.readouterr()
-    assert printed.err.count("note: fd_emojiclip of 8 pictures is almost all bias, as its features have ") == 1
+    assert printed.err.count("note: fd_emojiclip of 8 pictures is almost all bias, because its features have ") == 1
     first = json.loads(printed.out)
     assert [trial["state"] for trial in first["trials"]].count("done") == 7
     told = [(trial["networks"], trial["scheduler"], trial["spacing"]) for trial in first["trials"]]
@@ -151,7 +151,7 @@ def test_a_worker_of_another_device_scores_quality_and_the_study_adds_latency(
     finally:
         torch.set_num_threads(threads)
     said = capsys.readouterr().err
-    assert f"threads: the study has {threads}, this run {threads + 1}): scoring quality alone" in said
+    assert f"threads: the study has {threads}, this run {threads + 1}): scoring only quality" in said
     assert "2 wait for their latency on the study's device" in said
     waiting = [trial for trial in document(capsys, "show", "parts")["trials"] if trial["state"] == "untimed"]
     assert len(waiting) == 2 and all("latency" not in trial["scores"] for trial in waiting)
@@ -194,7 +194,7 @@ def test_a_toml_file_with_the_same_names(tmp_path: Path, capsys: pytest.CaptureF
 
 BAD = {
     "no such model": (["--model", "nothing"], "no such model 'nothing'"),
-    "folder that is no pipeline": (["--model", "empty"], "is no pipeline"),
+    "folder that is not a pipeline": (["--model", "empty"], "is no pipeline"),
     "unknown space": (["--space", "cube"], "cube"),
     "unknown metric": (["--objectives", "latency,beauty"], "'beauty' is not a metric"),
     "metric twice": (["--objectives", "latency,fd,fd_emojiclip"], "twice"),
@@ -228,7 +228,7 @@ BAD = {
     "too few prompts for kid": (["--prompt-count", "2", "--objectives", "latency,kid"], "kid_emojiclip needs at least"),
     "bad study name": (["--study", "../up"], "cannot name a study"),
     "no such file": (["none.toml"], "none.toml"),
-    "file of another kind": (["binary.txt"], "is not a TOML file"),
+    "file of another kind": (["binary.txt"], "is not valid TOML"),
     "unknown name in a file": (["odd.toml"], "unknown name 'stpes'"),
     "wrong type in a file": (["typed.toml"], "steps must be a int"),
 }

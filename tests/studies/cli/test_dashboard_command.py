@@ -43,7 +43,7 @@ def test_a_taken_port_names_a_free_one(storage: Path) -> None:
     with socket.socket() as taken:
         taken.bind((HOST, 0))
         taken.listen()
-        with pytest.raises(StudyError, match=r"another dashboard may run there.*--port \d+"):
+        with pytest.raises(StudyError, match=r"another dashboard may use it.*--port \d+"):
             dashboard_command(str(storage), taken.getsockname()[1])
 
 
@@ -71,7 +71,7 @@ def test_another_address_answers_to_every_name_and_the_default_to_its_own() -> N
 
 @pytest.mark.parametrize("host", ["", "no such host", "192.0.2.7", "x" * 5000, "host.invalid", "\ud800"])
 def test_an_address_that_is_not_this_machine_s_is_one_sentence(host: str, storage: Path) -> None:
-    with pytest.raises(StudyError, match=r"is no address of this machine .*0\.0\.0\.0 for all") as caught:
+    with pytest.raises(StudyError, match=r"is not an address of this machine .*0\.0\.0\.0 for all") as caught:
         dashboard_command(str(storage), 8501, host=host)
     assert len(str(caught.value)) < 500
 

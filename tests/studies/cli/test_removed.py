@@ -79,5 +79,5 @@ def test_the_removed_sampler_begins_no_study(
     assert run(["search", "--sampler", SAMPLER, "--storage", str(tmp_path / "new.db")]) == 1
     assert "nsgaii for Optuna's own NSGA-II" in capsys.readouterr().err
     store_file.create_study("s", toy_settings(sampler=SamplerSettings(SAMPLER)))
-    with pytest.raises(StudyError, match="begin a new one with --sampler tpe"):
+    with pytest.raises(StudyError, match="start a new one with --sampler tpe"):
         run_worker(store_file, "s", ToySpace(), ToyEvaluator(), ToyPlan.from_json, total_trials=1)

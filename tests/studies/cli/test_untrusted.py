@@ -68,7 +68,7 @@ def test_a_toml_file_with_a_byte_order_mark_works(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", OTHER_ENCODINGS)
 def test_other_encodings_are_refused_by_name(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "s.toml").write_bytes(content)
-    with pytest.raises(ExplorerError, match="not a TOML file in UTF-8"):
+    with pytest.raises(ExplorerError, match="not valid TOML in UTF-8"):
         make_config({}, tmp_path / "s.toml")
     for name in ("p.txt", "p.jsonl"):
         (tmp_path / name).write_bytes(content)

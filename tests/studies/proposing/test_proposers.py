@@ -204,7 +204,7 @@ def test_predictions_that_fail_for_every_plan_do_not_hold_up_the_search(store_fi
 def test_a_space_of_another_kind_has_the_sampler_alone(store_file: Store, kind: str) -> None:
     store_file.create_study("s", toy_settings())
     how: dict[str, Any] = {"predictor": lambda plan: Prediction(0.1, 0.5), "proposals": kind, "total_trials": 3}
-    with pytest.raises(StudyError, match="needs a space of the explorer's own, and 'toy' is none"):
+    with pytest.raises(StudyError, match="needs one of the explorer's spaces, and 'toy' is not"):
         run_worker(store_file, "s", ToySpace(), ToyEvaluator(), ToyPlan.from_json, **how)
 
 

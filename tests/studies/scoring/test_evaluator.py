@@ -197,7 +197,7 @@ def test_too_little_memory_on_a_gpu_is_said_in_one_sentence() -> None:
             raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has ...")
 
     evaluator = replace(evaluator_of(pipe), loop=Full(embeds, 2.0))
-    with pytest.raises(ExplorerError, match="begin a new study with a smaller --batch"):
+    with pytest.raises(ExplorerError, match="start a new study with a smaller --batch"):
         evaluator.score(strategy("CO6", mode="P2", steps=4, unet=pipe.unet))
 
 

@@ -67,7 +67,7 @@ def test_a_plan_of_the_same_predicted_cost_is_no_slower() -> None:
 def test_a_batch_that_leaves_no_look_is_told_with_one_that_does(count: int, batch: int, advice: int) -> None:
     assert no_look(count, batch) is not None and f"--batch {advice} would" in str(no_look(count, batch))
     assert no_look(count, advice) is None and quarter(count) == advice
-    assert "first looks after 8 prompts" in str(no_look(8, 4))
+    assert "first checks after 8 prompts" in str(no_look(8, 4))
 
 
 def test_what_the_interval_does_not_decide_goes_on() -> None:

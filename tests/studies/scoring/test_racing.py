@@ -299,7 +299,7 @@ def test_a_search_says_where_its_batch_leaves_no_look(
     evaluator = replace(evaluator, maker=replace(evaluator.maker, batch=10))
     _tell_no_look(replace(session, evaluator=evaluator))
     said = " ".join(capsys.readouterr().err.split())
-    assert said.startswith("note: a race looks after whole batches, so with --batch 10 and 10 prompts every plan")
+    assert said.startswith("note: a race checks after complete batches, so with --batch 10 and 10 prompts every plan")
 
 
 @pytest.mark.parametrize(("racing", "prompts", "most"), [("drift", 64, 16), ("drift", 16, 8), ("off", 64, 32)])

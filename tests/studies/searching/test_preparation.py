@@ -148,7 +148,7 @@ def test_a_search_calibrates_by_itself_and_a_standing_study_stays(
             return "calibrated" in record.settings.extra, {row.proposed_by for row in trials(store, record)}
 
     status, said = search("many", 2)
-    assert status == 0 and said.count("begins with a calibration") == 1 and "--no-calibrate" in said
+    assert status == 0 and said.count("this study is calibrated first") == 1 and "--no-calibrate" in said
     assert facts("many")[0]
     status, said = search("many", 2)  # nobody says anything, and it goes on with what it has
     assert status == 0 and "calibrati" not in said

@@ -66,8 +66,8 @@ def test_nothing_is_begun_when_loading_took_the_time(
     assert run(["search", *OPTIONS, "--calibrate", "--trials", "3", "--timeout", "0.01", "--json"]) == 0
     done = capsys.readouterr()
     said = " ".join(done.err.split())
-    assert "the time of 0.01 s is over: the calibration is not whole: 0 of" in said
-    assert "Run the same command to go on." in said and "note: 3 baselines are not scored." in said
+    assert "the time of 0.01 s is over: the calibration is not complete: 0 of" in said
+    assert "Run the same command to continue." in said and "note: 3 baselines are not scored." in said
     assert json.loads(done.out)["trials"] == [] or {row["state"] for row in json.loads(done.out)["trials"]} == {
         "waiting"
     }
@@ -86,8 +86,8 @@ def test_a_time_too_short_for_the_baselines_says_what_fits(loaded: Session, caps
         if standing.done > 1:
             break
     assert standing.waiting > 0 and standing.done > 1
-    assert "note: at the pace so far about" in said and f"the time of {seconds} s is over" in said
-    assert f"note: {standing.waiting} baselines are not scored; {standing.done - 1} fitted" in said
+    assert "note: at the current pace about" in said and f"the time of {seconds} s is over" in said
+    assert f"note: {standing.waiting} baselines are not scored; {standing.done - 1} were" in said
 
 
 def test_a_calibration_keeps_its_parts_and_every_run_gets_on(session: Session, store_file: Store) -> None:
@@ -126,7 +126,7 @@ def test_what_is_left_out_is_said_before_a_calibration_that_ctrl_c_may_end(
     assert run(["search", *OPTIONS, "--calibrate", "--trials", "2"]) == 130
     said = capsys.readouterr().err
     assert -1 < said.index("baselines enqueued") < said.index("note: --trials 2 leaves out") < said.index("calibrating")
-    assert "the study 's' is whole. Resume with the same command (explorer search --study s ...)" in said
+    assert "the study 's' is complete. Resume with the same command (explorer search --study s ...)" in said
     with Store.open("explorer.db") as store:
         assert list(calibration.parts(store, store.study("s"))) == ["moments/0"]
 
@@ -164,7 +164,7 @@ def test_the_pace_is_told_once_and_only_where_not_all_fit(monkeypatch: pytest.Mo
     pace = BaselinePace(SearchConfig(trials=20), Clock(100.0, started=0.0), at_start=2)
     assert pace.words(standing(2, 50)) is None
     said = pace.words(standing(5, 50))
-    assert said is not None and "about 6 of the 15 baselines that wait will fit in the 1 min 00 s left" in said
+    assert said is not None and "about 6 of the 15 waiting baselines fit in the 1 min 00 s left" in said
     assert pace.words(standing(6, 50)) is None
     assert BaselinePace(SearchConfig(), Clock(100.0, started=0.0), 2).words(standing(5, 6)) is None
     assert BaselinePace(SearchConfig(), Clock(None), 2).words(standing(5, 50)) is None

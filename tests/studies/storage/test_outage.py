@@ -282,7 +282,7 @@ def test_a_deleted_file_stops_the_run_with_a_sentence(tmp_path: Path, what: str)
     finally:
         process.kill()
     assert process.returncode == 1 and len(words) == 1
-    assert "has been deleted or moved while it was in use" in words[0]
+    assert "was deleted or moved while it was in use" in words[0]
     assert not (place / "explorer.db").exists()
 
 
