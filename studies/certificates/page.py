@@ -51,7 +51,7 @@ def page_html(document: Mapping[str, Any], picture: ReadPicture) -> str:
 <p class="note">{pictures(document["count"], document["prompts"])} by each run. 95% bootstrap intervals in brackets,
 over the prompts: pictures of one prompt stay together. CLIP change and drift are paired with the un-accelerated picture
 of the same prompt and seed; drift is 1 - SSIM. Cost is the UNet's multiply-accumulates over the full run's.</p>
-{_tries(document)}<h2>Worst prompts</h2>
+{_categories(document)}{_tries(document)}<h2>Worst prompts</h2>
 <p class="note">Left: un-accelerated. Right: this plan. First the largest losses of CLIP score, then the largest
 changes by PSNR.</p>
 <div class="pairs">
@@ -79,9 +79,29 @@ def _runs(document: Mapping[str, Any]) -> str:
             interval(change["drift"]) if change else "",
             *(interval(run["scores"][metric]) for metric in metrics),
         ]
-        rows.append("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in cells) + "</tr>")
+        rows.append(cells)
+    return _table(head, rows)
+
+
+def _categories(document: Mapping[str, Any]) -> str:
+    """What the plan changes by the prompts' category; nothing where they have none."""
+    found = document.get("categories") or {}
+    columns = {"clip": "CLIP score, un-accelerated", "clip_change": "CLIP change", "psnr": "psnr", "drift": "drift"}
+    rows = [
+        [name, str(each["clip"]["n"]), *(interval(each[key], sign=key == "clip_change") for key in columns)]
+        for name, each in found.items()
+    ]
+    return (
+        f"<h2>By category of the prompts</h2>\n{_table(['category', 'pictures', *columns.values()], rows)}\n"
+        if rows
+        else ""
+    )
+
+
+def _table(head: list[str], rows: list[list[str]]) -> str:
     heads = "".join(f"<th>{escape(each)}</th>" for each in head)
-    return f"<table><thead><tr>{heads}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+    body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
+    return f"<table><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table>"
 
 
 def _in_full(plan: Mapping[str, Any]) -> str:

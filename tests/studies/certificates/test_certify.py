@@ -84,8 +84,10 @@ def certified(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str,
         study = fill(store)
         write_export(store, study, find_trial(store, study, 2), folder / "plan")
     prompts = ["<script>alert(1)</script> bee, flat style", "lion & 'house', 3d style", "anchor, noto style"]
-    (folder / "mine.txt").write_text("\n".join(prompts))
-    arguments = ["certify", str(folder / "plan"), "--prompts", str(folder / "mine.txt"), *SMALL, "--max-drift", "0.9"]
+    rows = zip(prompts, ["full", "<i>open", "full"], strict=True)
+    lines = [json.dumps({"prompt": prompt, "category": category}) for prompt, category in rows]
+    (folder / "mine.jsonl").write_text("\n".join(lines))
+    arguments = ["certify", str(folder / "plan"), "--prompts", str(folder / "mine.jsonl"), *SMALL, "--max-drift", "0.9"]
     assert run(arguments) == 0
     document = read_certificate(folder / "plan")
     assert document is not None
@@ -115,6 +117,16 @@ def test_a_certificate_of_an_export(certified: tuple[Path, dict[str, Any]]) -> N
     assert "8 pictures of 3 prompts each, held out" in card and re.search(r"\| \d\.\d\dx \[", card)
 
 
+def test_what_changes_is_told_by_the_prompts_category(certified: tuple[Path, dict[str, Any]]) -> None:
+    folder, document = certified
+    found, change = document["categories"], document["differences"]["plan"][document["clip"]]
+    assert {name: each["clip_change"]["n"] for name, each in found.items()} == {"full": 5, "<i>open": 3}
+    together = sum(each["clip_change"]["n"] * each["clip_change"]["value"] for each in found.values()) / 8
+    assert together == pytest.approx(change["value"])
+    text = (folder / "plan" / "certificate.html").read_text()
+    assert "By category of the prompts" in text and "&lt;i&gt;open" in text and "<i>" not in text
+
+
 def test_the_report_stands_alone_and_texts_stay_texts(certified: tuple[Path, dict[str, Any]]) -> None:
     text = (certified[0] / "plan" / "certificate.html").read_text()
     page = Page(text)
@@ -135,7 +147,7 @@ def test_a_plan_without_a_name_is_titled_by_its_nickname(
     words = replace(plan, name=None).describe()
     replace(plan, name=None).save(folder / "inheritance.json")
     (folder / "metrics.json").write_text(json.dumps(metrics | {"plan": words}))
-    assert run(["certify", str(folder), "--prompts", str(certified[0] / "mine.txt"), *SMALL]) == 0
+    assert run(["certify", str(folder), "--prompts", str(certified[0] / "mine.jsonl"), *SMALL]) == 0
     document = read_certificate(folder)
     assert document is not None and words == "up3.l1.attn= / P3+f2, 4 steps"
     assert (document["plan"]["nickname"], document["plan"]["words"]) == ("DC0/P3+f2@4", words)
@@ -246,7 +258,7 @@ def test_the_command_says_what_is_spoilt(
     shutil.copytree(certified[0] / "plan", tmp_path / "plan")
     (tmp_path / "plan" / name).write_text(content)
     capsys.readouterr()
-    assert run(["certify", str(tmp_path / "plan"), "--prompts", str(certified[0] / "mine.txt"), *SMALL]) == 1
+    assert run(["certify", str(tmp_path / "plan"), "--prompts", str(certified[0] / "mine.jsonl"), *SMALL]) == 1
     lines = [
         line
         for line in capsys.readouterr().err.splitlines()
@@ -263,7 +275,7 @@ def test_the_same_command_measures_nothing_again_and_a_larger_count_adds(
     certified: tuple[Path, dict[str, Any]], capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder, first = certified
-    arguments = ["certify", str(folder / "plan"), "--prompts", str(folder / "mine.txt"), *SMALL[:-2], "--json"]
+    arguments = ["certify", str(folder / "plan"), "--prompts", str(folder / "mine.jsonl"), *SMALL[:-2], "--json"]
     batches = sorted((folder / "plan" / ".certificate").glob("values-*"))
     before = [path.stat().st_mtime_ns for path in batches]
     capsys.readouterr()
