@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from explorer.plans.plan import InheritancePlan
     from explorer.plans.strategies import strategy
     from explorer.runtime.inherit import Inheritance, inherit
+    from explorer.runtime.speed_up import speed_up
     from explorer.timing.anatomy import Anatomy, anatomy
     from explorer.timing.latency import WARMUPS, compare
     from explorer.unet.architecture import Architecture
@@ -40,6 +41,7 @@ _LAZY = {
     "inherit": "explorer.runtime.inherit",
     "load_pipeline": "explorer.models.loading",
     "Student": "explorer.networks.student",
+    "speed_up": "explorer.runtime.speed_up",
     "strategy": "explorer.plans.strategies",
 }
 
@@ -64,6 +66,7 @@ __all__ = [
     "default_guidance",
     "inherit",
     "load_pipeline",
+    "speed_up",
     "strategy",
 ]
 

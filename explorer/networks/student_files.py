@@ -42,13 +42,13 @@ def save_student(student: Student, folder: Path) -> Path:
 
 
 @contextlib.contextmanager
-def writing(folder: Path) -> Iterator[None]:
-    """Turn the OSError of a folder that cannot be written into a ModelError."""
+def writing(folder: Path, what: str = "the student") -> Iterator[None]:
+    """Turn the OSError of a folder that cannot be written into a ModelError about `what`."""
     try:
         yield
     except OSError as error:
         raise ModelError(
-            f"the student cannot be written to {str(folder)!r}: {error.strerror or error}; choose another folder."
+            f"{what} cannot be written to {str(folder)!r}: {error.strerror or error}; choose another folder."
         ) from error
 
 
@@ -120,22 +120,23 @@ def _fields(data: Any, folder: Path) -> dict[str, Any]:
         "removed": Mask.of(removed),
         "teacher": teacher,
         "trained": trained,
-        "tensors": _tensors(folder / WEIGHTS, int(data["tensors"])),
+        "tensors": read_tensors(folder / WEIGHTS, int(data["tensors"])),
         "timesteps": (start, end),
         "experts": None if (given := data.get("experts")) is None else Experts(**given),
     }
 
 
-def _tensors(path: Path, count: int) -> dict[str, torch.Tensor]:
+def read_tensors(path: Path, count: int) -> dict[str, torch.Tensor]:
+    """The tensors of an untrusted file: `count` of them, of finite numbers. Raises ModelError."""
     if not count:
         return {}
     try:
         with safe_open(path, "pt") as opened:
             found = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
-        raise ModelError(f"{path.name} cannot be read ({brief(error)}); save the student again.") from error
+        raise ModelError(f"{path.name} cannot be read ({brief(error)}); save it again.") from error
     if len(found) != count or not all(tensor.is_floating_point() for tensor in found.values()):
-        raise ModelError(f"{path.name} has {len(found)} tensors where {count} were saved; save the student again.")
+        raise ModelError(f"{path.name} has {len(found)} tensors where {count} were saved; save it again.")
     if not all(bool(torch.isfinite(tensor).all()) for tensor in found.values()):
-        raise ModelError(f"{path.name} holds numbers that are not finite; train the student again.")
+        raise ModelError(f"{path.name} holds numbers that are not finite; train it again.")
     return found

@@ -1,0 +1,183 @@
+"""Put a speed-up adapter on a pipeline, and take it off again.
+
+A pipeline at guidance 1 gives its UNet no negative prompt. While an adapter is on, the pipeline's `encode_prompt` gives
+the text states of both prompts one after the other, (B, 2 T, D), and the processor of each cross-attention reads the
+halves apart. Nothing is kept between calls, so threads may share a pipeline as they may without an adapter.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from explorer.errors import ModelError
+from explorer.networks.speedup import NegativeBranch, SpeedUp
+from explorer.plans.schedulers import scheduler_for
+
+_MARK = "_speed_up"
+
+
+def speed_up(pipe: Any, adapter: SpeedUp | str | os.PathLike[str], *, guidance: float | None = None) -> SpeedUpHandle:
+    """Run a pipeline with a speed-up adapter: guidance in one UNet evaluation a step, and few steps.
+
+    The scheduler and the spacing of timesteps that the adapter was trained for are put on the pipeline as well. Call
+    the pipeline with `guidance_scale=1.0`, a negative prompt where one is wanted, and the adapter's number of steps.
+
+    Args:
+        pipe: A Stable Diffusion pipeline.
+        adapter: The adapter, or its folder.
+        guidance: The guidance scale, from 1 to the largest that it was trained for; None for its own.
+
+    Returns:
+        A context manager with `.remove()`, which gives the pipeline its own scheduler and attention back.
+
+    Raises:
+        ModelError: For a UNet of another layout, a pipeline without prompts or with a ControlNet, an adapter that is
+            on already, and a guidance scale that it was not trained for.
+        PlanError: Where the pipeline's scheduler cannot be exchanged for the adapter's.
+    """
+    return SpeedUpHandle(pipe, adapter if isinstance(adapter, SpeedUp) else SpeedUp.load(adapter), guidance)
+
+
+class SpeedUpHandle:
+    """An adapter at work on one pipeline, see `speed_up`.
+
+    Attributes:
+        adapter: The adapter.
+        guidance: The guidance scale of the runs.
+    """
+
+    def __init__(self, pipe: Any, adapter: SpeedUp, guidance: float | None) -> None:
+        unet = getattr(pipe, "unet", None)
+        if unet is None or not callable(getattr(pipe, "encode_prompt", None)):
+            raise ModelError(f"{type(pipe).__name__} takes no prompt for a UNet; give a Stable Diffusion pipeline.")
+        if getattr(unet, _MARK, None) is not None:
+            raise ModelError("a speed-up adapter is on this UNet already; call .remove() on its handle first.")
+        if getattr(pipe, "controlnet", None) is not None:
+            raise ModelError("a ControlNet reads the prompt's text states too; use the adapter without a ControlNet.")
+        use = adapter.use
+        self.guidance = use.guidance if guidance is None else float(guidance)
+        if not 1 <= self.guidance <= use.most:
+            raise ModelError(
+                f"the adapter was trained for guidance scales from 1 to {use.most:g}, got {self.guidance:g}."
+            )
+        self.adapter, self._pipe, self._unet = adapter, pipe, unet
+        attentions = adapter.check_unet(unet)
+        scheduler = scheduler_for(pipe.scheduler, use.scheduler)
+        spaced = type(scheduler).from_config(scheduler.config, timestep_spacing=use.spacing)
+        self._own = (pipe.scheduler, "encode_prompt" in vars(pipe), vars(pipe).get("encode_prompt"))
+        self._processors = [(attention, attention.processor) for attention in attentions.values()]
+        self._hook = unet.register_forward_pre_hook(self._before, with_kwargs=True)
+        for (attention, inner), branch in zip(self._processors, adapter.branches, strict=True):
+            attention.processor = Guided(inner, branch, self)  # type: ignore[arg-type]
+        pipe.scheduler = self._scheduler = spaced
+        pipe.encode_prompt = self._encode = both_prompts(pipe.encode_prompt)
+        setattr(unet, _MARK, self)
+
+    def __enter__(self) -> SpeedUpHandle:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.remove()
+
+    def remove(self) -> None:
+        """Give the pipeline its own back. A second call does nothing; what was exchanged since stays."""
+        if getattr(self._unet, _MARK, None) is not self:
+            return
+        delattr(self._unet, _MARK)
+        self._hook.remove()
+        for attention, inner in self._processors:
+            if isinstance(attention.processor, Guided) and attention.processor.handle is self:
+                attention.processor = inner
+        scheduler, had, encode = self._own
+        if self._pipe.scheduler is self._scheduler:
+            self._pipe.scheduler = scheduler
+        if vars(self._pipe).get("encode_prompt") is self._encode:
+            if had:
+                self._pipe.encode_prompt = encode
+            else:
+                del self._pipe.encode_prompt
+
+    def _before(self, _: nn.Module, arguments: tuple[Any, ...], given: dict[str, Any]) -> None:
+        """Move the adapter to where the UNet computes."""
+        sample: Tensor = arguments[0] if arguments else given["sample"]
+        own = next(self.adapter.parameters())
+        if own.device != sample.device or own.dtype != sample.dtype:
+            self.adapter.to(sample.device, sample.dtype)
+
+
+class Guided:
+    """The processor of a cross-attention with an adapter: the one that it had, then the adapter's branch.
+
+    Args:
+        inner: The processor that it had (an IP-Adapter's, say).
+        branch: The adapter's part at this cross-attention.
+        handle: Whose guidance scale holds.
+    """
+
+    def __init__(self, inner: Callable[..., Tensor], branch: NegativeBranch, handle: SpeedUpHandle) -> None:
+        self.inner, self.branch, self.handle = inner, branch, handle
+
+    def __call__(
+        self,
+        attn: Any,
+        hidden_states: Tensor,
+        encoder_hidden_states: Any = None,
+        attention_mask: Tensor | None = None,
+        temb: Tensor | None = None,
+        *args: Any,
+        **kwargs: Any,
+    ) -> Tensor:
+        """As diffusers calls a processor; `encoder_hidden_states` holds the text states of both prompts, (B, 2 T, D),
+        or with them what an IP-Adapter's processor reads besides."""
+        states, rest = encoder_hidden_states, ()
+        if isinstance(states, tuple):
+            states, *rest = states
+        if states is None or states.shape[1] % 2:
+            raise ModelError(
+                "the UNet has a speed-up adapter and was called without the text states of a negative prompt; call the "
+                "pipeline with guidance_scale=1.0, or give torch.cat([prompt, negative], dim=1)."
+            )
+        if attention_mask is not None:
+            raise ModelError("a speed-up adapter reads text states without a mask; call the UNet without one.")
+        prompt, negative = states.chunk(2, dim=1)
+        read = (prompt, *rest) if rest else prompt
+        out = self.inner(attn, hidden_states, read, attention_mask, temb, *args, **kwargs)
+        return self.branch(attn, hidden_states, negative, out, self.handle.guidance)
+
+
+def both_prompts(encode: Callable[..., Any]) -> Callable[..., Any]:
+    """A pipeline's `encode_prompt` that gives the states of the prompt and of the negative prompt as one tensor.
+
+    Args:
+        encode: The pipeline's own, bound.
+    """
+    signature = inspect.signature(encode)
+
+    def encode_prompt(*args: Any, **kwargs: Any) -> Any:
+        bound = signature.bind(*args, **kwargs)
+        bound.apply_defaults()
+        if bound.arguments["do_classifier_free_guidance"]:
+            raise ModelError(
+                "a speed-up adapter guides by itself, in one evaluation; call the pipeline with guidance_scale=1.0, "
+                "and give the scale to speed_up(..., guidance=...)."
+            )
+        bound.arguments["do_classifier_free_guidance"] = True
+        prompts, unwanted = (bound.arguments.get(name) for name in ("prompt", "negative_prompt"))
+        if isinstance(prompts, list) and isinstance(unwanted, str):
+            bound.arguments["negative_prompt"] = [unwanted] * len(prompts)
+        prompt, negative, *pooled = encode(*bound.args, **bound.kwargs)
+        if prompt.shape != negative.shape:
+            raise ModelError(
+                f"the text states of the prompt and of the negative prompt have the shapes {tuple(prompt.shape)} and "
+                f"{tuple(negative.shape)}; a speed-up adapter needs them alike."
+            )
+        # without guidance a pipeline reads no negative states, pooled ones neither
+        return (torch.cat([prompt, negative], dim=1), None, *([pooled[0], None] if pooled else []))
+
+    return encode_prompt

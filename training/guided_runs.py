@@ -1,0 +1,158 @@
+"""Guided runs of a model over guidance scales and negative prompts, recorded to train a speed-up adapter on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from explorer.errors import TrainingError
+from explorer.models.pictures import run
+from explorer.models.prompts import Prompt
+from training.loop import step_generator
+from training.teacher_data import CHUNK, recorded_calls, under_ddim
+from training.tensors import load_tensors, metadata_of, save_tensors
+
+EMPTY = 0.5
+"""Share of runs with the empty negative prompt, which is what most calls have."""
+
+
+@dataclass(frozen=True)
+class GuidedRuns:
+    """Recorded runs.
+
+    Attributes:
+        states: (F + 1, R, C, h, w) the samples of R runs before each of F evaluations, and after the last.
+        times: (F,) the timesteps of the evaluations.
+        context: (R, T, D) text states of the prompts.
+        negative: (R, T, D) text states of the negative prompts.
+        guidance: (R,) the guidance scales.
+        added: What SDXL's UNet is given besides, by name, (R, ...).
+    """
+
+    states: Tensor
+    times: Tensor
+    context: Tensor
+    negative: Tensor
+    guidance: Tensor
+    added: dict[str, Tensor] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.guidance)
+
+
+def guided_runs(
+    pipe: Any,
+    prompts: Sequence[str],
+    negatives: Sequence[str],
+    count: int,
+    folder: Path,
+    *,
+    steps: int,
+    most: float,
+    spacing: str = "trailing",
+    seed: int = 0,
+    batch: int = 8,
+    progress: Callable[[int, int], None] | None = None,
+) -> GuidedRuns:
+    """Record `count` guided runs of a model under DDIM, or go on with those in `folder`.
+
+    Args:
+        pipe: The pipeline.
+        prompts: Taken in turn, each time with another seed.
+        negatives: Drawn from for the negative prompts that are not empty; those of a run's own prompt are left out.
+        count: Of runs.
+        folder: Where the runs are kept, a file for every `CHUNK`.
+        steps: UNet evaluations of a run.
+        most: The largest guidance scale; they are drawn evenly from just above 1.
+        spacing: Of the timesteps.
+        seed: Of the first run, and of what is drawn.
+        batch: Runs at once, which share a guidance scale.
+        progress: Called with how many runs are done, of how many.
+
+    Raises:
+        TrainingError: For no prompts, and for a folder with runs of another kind.
+    """
+    if not prompts or count < 1 or most <= 1:
+        raise TrainingError(
+            f"an adapter is taught on a prompt, a run and a guidance above 1 at least, got {len(prompts)}, {count} and "
+            f"{most:g}."
+        )
+    model = under_ddim(pipe)
+    model.scheduler = type(model.scheduler).from_config(model.scheduler.config, timestep_spacing=spacing)
+    about = {"of": _about(pipe, prompts, negatives, [steps, most, spacing, seed, batch])}
+    chunks = []
+    for start in range(0, count, CHUNK):
+        path = folder / f"guided-{start:05d}.safetensors"
+        length = min(CHUNK, count - start)
+        if path.exists() and metadata_of(path).get("of") != about["of"]:
+            raise TrainingError(f"{path} holds runs of another model or of other settings; move the folder away.")
+        found = load_tensors(path) if path.exists() else {}
+        if "guidance" not in found or len(found["guidance"]) < length:
+            parts = [
+                _recorded(model, prompts, negatives, range(at, min(at + batch, start + length)), steps, most, seed)
+                for at in range(start, start + length, batch)
+            ]
+            found = _joined(parts)
+            save_tensors(found, path, about)
+        chunks.append(
+            {name: value if name == "times" else _first(name, value, length) for name, value in found.items()}
+        )
+        if progress is not None:
+            progress(start + length, count)
+    joined = _joined(chunks)
+    added = {name.removeprefix("added."): value for name, value in joined.items() if name.startswith("added.")}
+    return GuidedRuns(**{name: value for name, value in joined.items() if "." not in name}, added=added)
+
+
+def _recorded(
+    pipe: Any, prompts: Sequence[str], negatives: Sequence[str], wanted: range, steps: int, most: float, seed: int
+) -> dict[str, Tensor]:
+    drawn = step_generator(seed, wanted.start)
+    guidance = 1 + (most - 1) * float(torch.rand((), generator=drawn).clamp_min(0.05))
+    texts: list[str | Prompt] = []
+    for number in wanted:
+        text = prompts[number % len(prompts)]
+        others = [each for each in negatives if each != text]
+        empty = not others or float(torch.rand((), generator=drawn)) < EMPTY
+        chosen = "" if empty else others[int(torch.randint(len(others), (), generator=drawn))]
+        texts.append(Prompt(text, negative=chosen))
+    with torch.no_grad(), recorded_calls(pipe) as calls:
+        latents = run(pipe, texts, seed=seed + wanted.start, steps=steps, guidance=guidance, output_type="latent")
+    size = len(texts)
+    both = calls[0]["encoder_hidden_states"].half().cpu()
+    found = {
+        "states": torch.stack([*(call["sample"][-size:].half().cpu() for call in calls), latents.half().cpu()]),
+        "times": torch.stack([torch.as_tensor(call["timestep"]).float().cpu().reshape(()) for call in calls]),
+        "negative": both[:size],
+        "context": both[size:],
+        "guidance": torch.full((size,), guidance),
+    }
+    for name, value in (calls[0].get("added_cond_kwargs") or {}).items():
+        found[f"added.{name}"] = value[size:].float().cpu()
+    return found
+
+
+def _first(name: str, value: Tensor, length: int) -> Tensor:
+    return value.narrow(int(name == "states"), 0, length)
+
+
+def _joined(parts: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    return {
+        name: value if name == "times" else torch.cat([part[name] for part in parts], int(name == "states"))
+        for name, value in parts[0].items()
+    }
+
+
+def _about(pipe: Any, prompts: Sequence[str], negatives: Sequence[str], numbers: list[Any]) -> str:
+    """What recorded runs depend on."""
+    from explorer.models.loading import fingerprint
+
+    told = json.dumps([fingerprint(pipe), list(prompts), list(negatives), numbers])
+    return hashlib.sha256(told.encode()).hexdigest()[:16]
