@@ -84,12 +84,12 @@ def adapted(unet: nn.Module, adapter: SpeedUp) -> Iterator[Scale]:
     scale = Scale()
     found = [(attention, attention.processor) for attention in adapter.check_unet(unet).values()]
     for (attention, inner), branch in zip(found, adapter.branches, strict=True):
-        attention.processor = Guided(inner, branch, scale)
+        attention.set_processor(Guided(inner, branch, scale))
     try:
         yield scale
     finally:
         for attention, inner in found:
-            attention.processor = inner
+            attention.set_processor(inner)
 
 
 class Steps:

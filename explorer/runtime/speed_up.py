@@ -74,7 +74,7 @@ class SpeedUpHandle:
         self._processors = [(attention, attention.processor) for attention in attentions.values()]
         self._hook = unet.register_forward_pre_hook(self._before, with_kwargs=True)
         for (attention, inner), branch in zip(self._processors, adapter.branches, strict=True):
-            attention.processor = Guided(inner, branch, self)  # type: ignore[arg-type]
+            attention.set_processor(Guided(inner, branch, self))  # type: ignore[arg-type]
         pipe.scheduler = self._scheduler = spaced
         pipe.encode_prompt = self._encode = both_prompts(pipe.encode_prompt)
         setattr(unet, _MARK, self)
@@ -93,7 +93,7 @@ class SpeedUpHandle:
         self._hook.remove()
         for attention, inner in self._processors:
             if isinstance(attention.processor, Guided) and attention.processor.handle is self:
-                attention.processor = inner
+                attention.set_processor(inner)
         scheduler, had, encode = self._own
         if self._pipe.scheduler is self._scheduler:
             self._pipe.scheduler = scheduler
