@@ -27,7 +27,7 @@ from benchmarks.shared.report import options, write_figure, write_result
 from benchmarks.shared.students import TEACHER, Bench, Judged, has_experts, quick, student_options, with_experts
 from benchmarks.shared.work_folder import Ticker, digest
 from explorer.models.workload import vae_factor
-from explorer.networks.student import Student, block_of
+from explorer.networks.student import Student
 
 NAME = "assembly"
 POINTS = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 3 / 4, 1.0)
@@ -65,8 +65,6 @@ class Assembly:
             student = with_experts(student, row.experts, row.routing)
             further = {"first": row.first}
         source = self._plain(row.source, seed)
-        if row.source != row.student:
-            source = thinned_part(source, student)
         return self.bench.distilled(
             student, name, steps, seed=seed + 1000, freeze=row.freeze, source=source, **further
         ), name  # fmt: skip
@@ -107,14 +105,6 @@ class Assembly:
         if step != steps:
             student = Student.load(self.bench.snapshot(name, step))
         return {"step": step} | _means(self.bench.scores(student, f"{name}-at-{step}"))
-
-
-def thinned_part(source: Student, student: Student) -> Student:
-    """Of a source the weights of the blocks in which `student` lacks something; the others are its teacher's."""
-    architecture = student.architecture
-    blocks = {architecture.by_name[name].block for name in student.removed.forms}
-    tensors = {name: tensor for name, tensor in source.tensors.items() if block_of(name) in blocks}
-    return source.trained_as(tensors, tuple(block for block in source.trained if block in blocks))
 
 
 def measure(arguments: argparse.Namespace, found: Assembly) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:

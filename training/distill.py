@@ -104,15 +104,26 @@ def trained_blocks(student: Student, freeze: str | None) -> tuple[str, ...]:
     return blocks
 
 
+def thinned_part(source: Student, student: Student) -> Student:
+    """Of a source the weights of the blocks in which `student` lacks something; the others are its teacher's."""
+    architecture = student.architecture
+    blocks = {architecture.by_name[name].block for name in student.removed.forms}
+    tensors = {name: tensor for name, tensor in source.tensors.items() if block_of(name) in blocks}
+    return source.trained_as(tensors, tuple(block for block in source.trained if block in blocks))
+
+
 def initial(
     student: Student, unet: nn.Module, blocks: tuple[str, ...], source: Student | None = None,
     first: First = "student", seed: int = 0,
 ) -> Student:  # fmt: skip
     """The student before training: the weights of the blocks to train are its teacher's, or where `source` has them
-    (A-SDM's assembly: a distilled Base) those. Its experts begin as `begin_experts` says, by `first` and `seed`."""
+    those. Of a source that lacks other nodes only the blocks are taken in which the student lacks something, as A-SDM
+    assembles M1 to M3 from a distilled Base and the teacher. Its experts begin as `begin_experts` says, by `first` and
+    `seed`."""
     if source is not None:
         source.check_teacher(unet)
         check_source(student, source)
+        source = source if source.removed == student.removed else thinned_part(source, student)
     given = {} if source is None else source.tensors
     own = dict(unet.named_parameters())
     tensors = {

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from benchmarks import assembly, removal_additivity
-from benchmarks.assembly import LEFT_OUT, thinned_part
+from benchmarks.assembly import LEFT_OUT
 from benchmarks.removal_additivity import SIZES, draw_removals, figures_of, table, verdict
 from benchmarks.shared import assembly_rows
 from benchmarks.shared.assembly_figures import ordering_rows, pooled, tables
@@ -25,6 +25,7 @@ from explorer.unet.architecture import Architecture
 from tests.architectures import SD15
 from tests.explorer.calibration.test_removals import cost_of
 from tests.explorer.tiny_pipelines import sd
+from training.distill import initial
 
 
 class Killed(Exception):
@@ -110,10 +111,12 @@ def test_the_tables_are_the_paper_s() -> None:
 def test_an_assembled_student_takes_its_thinned_blocks_alone() -> None:
     pipe = sd()
     base = Student.named("Base", pipe.unet)
-    tensors = {name: p.detach() for name, p in pipe.unet.named_parameters() if name in base.computed(pipe.unet)}
+    tensors = {name: p.detach() + 1 for name, p in pipe.unet.named_parameters() if name in base.computed(pipe.unet)}
     blocks = tuple(dict.fromkeys(block_of(name) for name in tensors))
-    found = thinned_part(base.trained_as(tensors, blocks), Student.named("M1", pipe.unet))
-    assert {block_of(name) for name in found.tensors} == {*found.trained} == {"dn0", "up3"}
+    found = initial(Student.named("M1", pipe.unet), pipe.unet, blocks, base.trained_as(tensors, blocks))
+    own = dict(pipe.unet.named_parameters())
+    changed = {block_of(name) for name, tensor in found.tensors.items() if not torch.equal(tensor, own[name])}
+    assert changed == {"dn0", "up3"}
 
 
 def test_an_interval_holds_the_pictures_and_the_seeds() -> None:
