@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from explorer import default_guidance
 from explorer.devices import resolve_device
 from explorer.explained import run_explained
 from recipe.data.prepare import CONCEPTS
@@ -51,7 +52,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--workers", type=positive(int), default=1, help="processes that train the UNet on a CPU; 2 made the weights"
     )
-    made.add_argument("--guidance", type=float, default=3.0, help="guidance scale of the evaluation")
+    made.add_argument(
+        "--guidance", type=float, default=default_guidance("emoji"), help="guidance scale of the evaluation"
+    )
     made.add_argument("--machine-only", action="store_true", help="of the evaluation, only what depends on the machine")
     made.add_argument("--count", type=positive(int), default=1000, help="generated pictures of the evaluation")
     return made

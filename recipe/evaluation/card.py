@@ -100,6 +100,7 @@ def tradeoff(found: dict[str, Any]) -> str:
             + ["" if same else " / ".join(f"{r[f'psnr_{kind}']['value']:.1f}" for kind in kinds)]
             + [" / ".join(f"{r[f'clip_score_{kind}']['value']:.1f}" for kind in kinds)]
             + [number(r[f"fd_{name}"], 2) for name in names]
+            + ["" if same else number(r[f"change_of_fd_{name}"], 2) for name in names]
         )
     count, by_kind = found["tradeoff"][0]["psnr"]["n"], " / ".join(kinds)
     columns = [
@@ -110,6 +111,7 @@ def tradeoff(found: dict[str, Any]) -> str:
         f"PSNR: {by_kind}",
         f"CLIP score: {by_kind}",
         *(f"fd_{name}" for name in names),
+        *(f"its paired growth, {name}" for name in names),
     ]
     return table(columns, rows)
 
@@ -186,7 +188,7 @@ def write_card(work: Path, embedded: Path = EMBEDDED, results: Path = RESULTS) -
         f"- Parameters: UNet {parameters['unet'] / 1e6:.1f} M, text encoder {parameters['text_encoder'] / 1e6:.1f} M, "
         f"autoencoder {parameters['vae'] / 1e6:.1f} M. Everything under `embedded`: {size:.1f} MB.",
         f"- Guidance scale to use: {found['guidance']:g}; all figures here are at it.",
-        f"- Steps: PNDM, {found['steps']}, unless a table says otherwise.",
+        f"- Steps: PNDM, {found['steps']}, `linspace` spacing, unless a table says otherwise.",
         f"- One UNet evaluation on two threads of {machine['processor']}: {speed} samples a batch (per sample).",
         f"- Loading: {loading['seconds']:.1f} s, after {loading['seconds_of_imports']:.1f} s of importing diffusers; "
         f"the process takes {loading['peak_mib']:.0f} MiB at most, {loading['library_mib']:.0f} of them pages of the "

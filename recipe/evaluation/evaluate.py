@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from explorer import load_pipeline
+from explorer import default_guidance, load_pipeline
 from explorer.devices import describe
 from explorer.errors import TrainingError
 from explorer.files import write_whole
@@ -32,7 +32,8 @@ RESULTS = Path(__file__).parents[2] / "benchmarks" / "results" / "embedded-model
 GRID = 24
 SEEDS = 8
 """Pictures of one caption in the grid of placings."""
-BATCH = 16
+BATCH = 64
+GUIDANCE = default_guidance("emoji")
 GUIDED = 64
 """Prompts on which guidance scales are compared."""
 
@@ -94,7 +95,7 @@ def evaluate(
     embedded: Path = EMBEDDED,
     results: Path = RESULTS,
     model: str = "emoji",
-    guidance: float = 3.0,
+    guidance: float = GUIDANCE,
     count: int = 1000,
     paired_count: int = 256,
     steps: int = 50,

@@ -22,7 +22,7 @@ EVERY_UNIT = "every unit"
 REUSED = (("DC0", ("P2", "P3", "P5", "P10")), (EVERY_UNIT, ("P2", "P5", "P10")))
 """What inherits, by mode: DeepCache's outermost branch, or the residual of every unit (the most that A-SDM's form can
 skip)."""
-GUIDANCES = (1.5, 2.0, 3.0, 4.0, 6.0)
+GUIDANCES = (1.5, 2.0, 3.0, 3.75, 5.0)
 FEW = 10
 """Steps at which guidances are compared with the most."""
 
@@ -39,7 +39,7 @@ class Solver:
         return f"{self.scheduler.removesuffix('Scheduler')} {self.spacing}"
 
 
-PNDM = Solver("PNDMScheduler", "leading")
+PNDM = Solver("PNDMScheduler", "linspace")
 DDIM = Solver("DDIMScheduler", "leading")
 SOLVERS = (
     PNDM,
@@ -48,7 +48,7 @@ SOLVERS = (
     Solver("DPMSolverMultistepScheduler", "leading"),
     Solver("DPMSolverMultistepScheduler", "trailing"),
 )
-"""`leading` is what Stable Diffusion's configurations say."""
+"""PNDM as it ships; `leading` is what Stable Diffusion's configurations say."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,8 @@ def scores(
     references: dict[str, tuple[Any, Reference]],
     kinds: list[str],
 ) -> dict[str, Any]:
-    """Drift from the baseline of the same seeds, CLIP score, and Frechet distance and KID by each extractor.
+    """Drift from the baseline of the same seeds, CLIP score, and Frechet distance and KID by each extractor, with what
+    the distance has grown by since the baseline, whose interval is over pairs of pictures.
 
     Args:
         pictures: uint8 [N, 3, H, W].
@@ -138,6 +139,9 @@ def scores(
         values = extractor(pictures).values
         found[f"fd_{name}"] = frechet.estimate(values, reference.mean, reference.cov).to_json()
         found[f"kid_{name}"] = kid.estimate(values, reference.features).to_json()
+        before = values if pictures is baseline else extractor(baseline).values
+        change = frechet.difference_estimate(values, before, reference.mean, reference.cov)
+        found[f"change_of_fd_{name}"] = change.to_json()
     return found
 
 

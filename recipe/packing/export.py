@@ -53,6 +53,8 @@ def build_pipeline(work: Path, channels: tuple[int, ...], leg: str) -> Any:
         skip_prk_steps=True,
         set_alpha_to_one=False,
         steps_offset=1,
+        # under guidance PNDM is nearer to its many steps than with `leading`
+        timestep_spacing="linspace",
         prediction_type=prediction,
     )
     # As in SD configs: no argument of PNDM, but DDIM made from this configuration would clip latents without it.
