@@ -83,7 +83,7 @@ def adapted(unet: nn.Module, adapter: SpeedUp) -> Iterator[Scale]:
     """Within it the UNet's cross-attentions have the adapter's branches; the scales are set on what it yields."""
     scale = Scale()
     found = [(attention, attention.processor) for attention in adapter.check_unet(unet).values()]
-    for (attention, inner), branch in zip(found, adapter.branches, strict=True):
+    for (attention, inner), branch in zip(found, adapter.parts, strict=True):
         attention.set_processor(Guided(inner, branch, scale))
     try:
         yield scale

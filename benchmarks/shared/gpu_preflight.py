@@ -45,7 +45,8 @@ def one_run(device: Any, mode: str) -> None:
     from explorer.plans.strategies import strategy
     from explorer.runtime.inherit import inherit
 
-    unet = UNet2DConditionModel(**TINY).eval().to(device)
+    unet: Any = UNet2DConditionModel(**TINY)
+    unet = unet.eval().to(device)
     sample, context = torch.zeros(2, 4, 8, 8, device=device), torch.zeros(2, 7, 16, device=device)
     with inherit(unet, strategy("DC0/P2", steps=2, unet=unet), compile=mode) as handle, torch.no_grad():
         handle.begin(2)

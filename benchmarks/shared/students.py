@@ -11,7 +11,7 @@ import contextlib
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
-from functools import cached_property
+from functools import cached_property, partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -256,7 +256,7 @@ class Bench:
             for number in range(-WARMUPS, rounds):
                 turn = number % len(names)
                 for name in [*names[turn:], *names[:turn]]:
-                    seconds = clock.time(lambda unet=racers[name]: self._call(unet, inputs))
+                    seconds = clock.time(partial(self._call, racers[name], inputs))
                     if number >= 0:
                         taken.setdefault(name, []).append(seconds / self.arguments.calls)
         teacher = np.array(taken[TEACHER])

@@ -16,7 +16,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -140,6 +140,11 @@ class SpeedUp(nn.Module):
             raise ModelError("the UNet has no cross-attention, which a speed-up adapter works at.")
         return cls(branches, use or SpeedUpUse())
 
+    @property
+    def parts(self) -> tuple[NegativeBranch, ...]:
+        """The branches, in the order of `names`."""
+        return tuple(cast("NegativeBranch", branch) for branch in self.branches)
+
     def check_unet(self, unet: nn.Module) -> dict[str, Any]:
         """The cross-attentions of a UNet by name, each of which the adapter fits.
 
@@ -152,12 +157,12 @@ class SpeedUp(nn.Module):
                 f"the speed-up adapter is for a UNet with {len(self.names)} cross-attentions and this one has "
                 f"{len(found)}, or they have other names; give a UNet of the layout that it was trained on."
             )
-        for (name, attention), branch in zip(found.items(), self.branches, strict=True):
-            key = attention.to_k.weight.shape
-            if key != branch.key.weight.shape:  # type: ignore[union-attr]
+        for (name, attention), branch in zip(found.items(), self.parts, strict=True):
+            key, own = tuple(attention.to_k.weight.shape), tuple(branch.key.weight.shape)
+            if key != own:
                 raise ModelError(
-                    f"the speed-up adapter has keys of {tuple(branch.key.weight.shape)} at {name}, "  # type: ignore[union-attr]
-                    f"and this UNet of {tuple(key)}; give a UNet of the layout that it was trained on."
+                    f"the speed-up adapter has keys of {own} at {name}, and this UNet of {key}; give a UNet of the "
+                    "layout that it was trained on."
                 )
             if attention.residual_connection or attention.norm_cross or attention.spatial_norm is not None:
                 raise ModelError(f"{name} is not attention as Stable Diffusion has it, which an adapter extends.")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 import os
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -61,7 +61,7 @@ class SpeedUpHandle:
         if getattr(pipe, "controlnet", None) is not None:
             raise ModelError("a ControlNet reads the prompt's text states too; use the adapter without a ControlNet.")
         use = adapter.use
-        self.guidance = use.guidance if guidance is None else float(guidance)
+        self.guidance: Any = use.guidance if guidance is None else float(guidance)
         if not 1 <= self.guidance <= use.most:
             raise ModelError(
                 f"the adapter was trained for guidance scales from 1 to {use.most:g}, got {self.guidance:g}."
@@ -73,8 +73,8 @@ class SpeedUpHandle:
         self._own = (pipe.scheduler, "encode_prompt" in vars(pipe), vars(pipe).get("encode_prompt"))
         self._processors = [(attention, attention.processor) for attention in attentions.values()]
         self._hook = unet.register_forward_pre_hook(self._before, with_kwargs=True)
-        for (attention, inner), branch in zip(self._processors, adapter.branches, strict=True):
-            attention.set_processor(Guided(inner, branch, self))  # type: ignore[arg-type]
+        for (attention, inner), branch in zip(self._processors, adapter.parts, strict=True):
+            attention.set_processor(Guided(inner, branch, self))
         pipe.scheduler = self._scheduler = spaced
         pipe.encode_prompt = self._encode = both_prompts(pipe.encode_prompt)
         setattr(unet, _MARK, self)
@@ -111,16 +111,22 @@ class SpeedUpHandle:
             self.adapter.to(sample.device, sample.dtype)
 
 
+class Guides(Protocol):
+    """What knows the guidance scale of a run, or of each sample of a batch, (B, 1, 1)."""
+
+    guidance: Any
+
+
 class Guided:
     """The processor of a cross-attention with an adapter: the one that it had, then the adapter's branch.
 
     Args:
         inner: The processor that it had (an IP-Adapter's, say).
         branch: The adapter's part at this cross-attention.
-        handle: Whose guidance scale holds.
+        handle: Has the guidance scale.
     """
 
-    def __init__(self, inner: Callable[..., Tensor], branch: NegativeBranch, handle: SpeedUpHandle) -> None:
+    def __init__(self, inner: Callable[..., Tensor], branch: NegativeBranch, handle: Guides) -> None:
         self.inner, self.branch, self.handle = inner, branch, handle
 
     def __call__(
@@ -135,7 +141,7 @@ class Guided:
     ) -> Tensor:
         """As diffusers calls a processor; `encoder_hidden_states` holds the text states of both prompts, (B, 2 T, D),
         or with them what an IP-Adapter's processor reads besides."""
-        states, rest = encoder_hidden_states, ()
+        states, rest = encoder_hidden_states, []
         if isinstance(states, tuple):
             states, *rest = states
         if states is None or states.shape[1] % 2:

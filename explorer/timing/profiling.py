@@ -31,7 +31,8 @@ from explorer.models.workload import (
     unet_inputs,
     vae_factor,
 )
-from explorer.plans.plan import MAX_MASKS, InheritancePlan
+from explorer.plans.document import MAX_MASKS
+from explorer.plans.plan import InheritancePlan
 from explorer.plans.rules import Rule
 from explorer.plans.schedule import Segments
 from explorer.plans.schedulers import evaluations_of

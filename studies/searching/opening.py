@@ -121,14 +121,14 @@ def load_model(config: SearchConfig, pipe: Any) -> Model:
     return Model(pipe, Architecture.of(pipe.unet), asks, device, describe(device), dtype)
 
 
-def space_of(config: SearchConfig, model: Model) -> Space:
-    """The space that is searched, for the model's steps and what its plans may have beside the pipeline's own."""
+def space_of(config: SearchConfig, model: Model, values: Mapping[str, Mapping[str, Any]]) -> Space:
+    """The space that is searched, for the model's steps and the `values_of` its axes."""
     scheduler = model.pipe.scheduler
     most = int(scheduler.config.num_train_timesteps)
     if config.steps > most:
         raise StudyError(f"--steps must be at most {most} with this model's scheduler, got {config.steps}.")
     evaluations = evaluations_of(scheduler, config.steps)
-    return make_space(config.space, model.architecture, config.steps, evaluations, values=_values(config, model.pipe))
+    return make_space(config.space, model.architecture, config.steps, evaluations, values=values)
 
 
 def load_quality(config: SearchConfig, model: Model, references: Saved | None) -> Quality | None:
@@ -204,7 +204,7 @@ def evaluator_of(
     )
 
 
-def _values(config: SearchConfig, pipe: Any) -> dict[str, dict[str, Any]]:
+def values_of(config: SearchConfig, pipe: Any) -> dict[str, dict[str, Any]]:
     """What plans may have beside the pipeline's own, by the name of the axis (`Setting.values`)."""
     found = {}
     for axis in choices():

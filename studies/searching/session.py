@@ -38,6 +38,7 @@ from studies.searching.opening import (
     load_quality,
     sized_runs,
     space_of,
+    values_of,
 )
 from studies.settings import Objective, SamplerSettings, StudySettings
 from studies.storage.saved import Saved
@@ -119,10 +120,11 @@ def open_session(config: SearchConfig, pipe: Any = None, references: Saved | Non
 def _open(config: SearchConfig, pipe: Any, references: Saved | None) -> Session:
     """The stages of `open_session`."""
     model = load_model(config, pipe)
-    space = space_of(config, model)
+    values = values_of(config, model.pipe)
+    space = space_of(config, model, values)
     quality = load_quality(config, model, references)
     runs = sized_runs(config, model)
-    students = {name: found.student for name, found in space.setting.values.get("cast", {}).items()}
+    students = {name: found.student for name, found in values.get("cast", {}).items()}
     evaluator = evaluator_of(config, model, quality, runs, students)
     settings = _settings(config, model, space, quality, runs)
     session = Session(config, settings, model.architecture, space, evaluator, model.info, Fitter({}))
