@@ -171,7 +171,7 @@ def test_a_study_that_a_living_worker_searches_is_refused_by_name(store: Store, 
     change = (lambda: rename_study(store, study, "new")) if what == "rename" else (lambda: delete_study(store, study))
     worker = Worker.start(store, study)
     before = rows(store)
-    with pytest.raises(StudyError, match=rf"'busy'.*searched by worker 1 \(process {os.getpid()} on .*end the search"):
+    with pytest.raises(StudyError, match=rf"'busy'.*searched by worker 1 \(process {os.getpid()} on .*stop the search first"):
         change()
     assert rows(store) == before and len(pngs(store, study)) == 4
     worker.stop()
@@ -202,7 +202,7 @@ def test_a_process_that_still_has_a_deleted_study_stops_with_a_sentence(store_fi
         lambda: save_part(store_file, study, "plain/25", {}, {}, 1.0),
         lambda: findings.keep(store_file, study, findings.ANATOMY, {}),
     ):
-        with pytest.raises(StudyError, match="'s' has been deleted"):
+        with pytest.raises(StudyError, match="'s' was deleted"):
             use()
     assert contents(store_file, new).plans == 0 and not contents(store_file, new).calibrated
 
