@@ -74,7 +74,7 @@ def has_weights(name: str) -> bool:
 
 
 def default_guidance(name: str) -> float:
-    """The guidance scale that a model is measured at unless the user says otherwise (A-SDM: 7.5)."""
+    """The default guidance scale of a model: 7.5 (A-SDM), or the model's own for `emoji` and `arch:` models."""
     return next((model.guidance for model in MODELS if model.name == name), 7.5)
 
 
@@ -86,17 +86,17 @@ def load_pipeline(
     variant: str | None = None,
     loras: Sequence[str] = (),
 ) -> Any:
-    """A text-to-image pipeline, without a safety checker and with its progress bar off.
+    """Load a text-to-image pipeline, without a safety checker and with its progress bar off.
 
     Weights are read from safetensors files only. A folder that was saved from another pipeline of the same networks,
-    such as an image-to-image or ControlNet one, is loaded as the text-to-image pipeline.
+    such as image-to-image or ControlNet, is loaded as the text-to-image pipeline.
 
     Args:
         name: `emoji`; an `arch:` model (no text encoder: give it `prompt_embeds`); a folder that `from_pretrained`
             reads; a `.safetensors` checkpoint; or a hub id, the only case that downloads weights.
         device: Where the weights are put.
-        dtype: What they are loaded as, such as `float16`.
-        variant: Which weight files to read, such as `non_ema`. By default those of `dtype` where the model has them
+        dtype: Their type, such as `float16`.
+        variant: Which weight files to read, such as `non_ema`. By default those of `dtype` if the model has them
             (`fp16` for `float16`), otherwise the main ones, otherwise those of another precision.
         loras: LoRA files to fuse into the weights, each as `PATH[:SCALE]`.
 
@@ -104,9 +104,9 @@ def load_pipeline(
         A `StableDiffusionPipeline` or `StableDiffusionXLPipeline` on `device`.
 
     Raises:
-        ModelError: no such model, one that the hub does not give, a folder that is no pipeline, networks that make no
-            picture from a text alone, a missing or truncated weight file, or another architecture.
-        DeviceError: when the weights do not fit into the free memory of the device, with what is needed.
+        ModelError: When there is no such model, the hub refuses, the folder is not a text-to-image pipeline, a weight
+            file is missing or truncated, or the architecture is not supported.
+        DeviceError: When the weights do not fit into the free memory of the device.
     """
     from explorer.memory import memory_explained
 
@@ -240,7 +240,7 @@ def unet_config(name: str) -> dict[str, Any]:
 
 
 def pixel_factor(name: str) -> int:
-    """Pixels that a latent's side stands for in a model's autoencoder: 8 for Stable Diffusion and `emoji`.
+    """Pixels per side of a latent in a model's autoencoder: 8 for Stable Diffusion and `emoji`.
 
     Raises:
         ModelError: as `load_pipeline`.
@@ -295,7 +295,7 @@ def _source(name: str) -> Path | SingleFile | str:
     path = Path(name).expanduser()
     if name and path.is_dir():
         if not (path / INDEX).is_file():
-            raise ModelError(f"the folder {name} is no pipeline (no {INDEX}); give a folder that diffusers saved.")
+            raise ModelError(f"the folder {name} is not a pipeline (no {INDEX}); give a folder that diffusers saved.")
         return path
     parts = name.split("/")
     if path.exists() or len(parts) != 2 or name.startswith((".", "~", "/")) or not all(parts):

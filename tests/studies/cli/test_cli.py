@@ -194,7 +194,7 @@ def test_a_toml_file_with_the_same_names(tmp_path: Path, capsys: pytest.CaptureF
 
 BAD = {
     "no such model": (["--model", "nothing"], "no such model 'nothing'"),
-    "folder that is not a pipeline": (["--model", "empty"], "is no pipeline"),
+    "folder that is not a pipeline": (["--model", "empty"], "is not a pipeline"),
     "unknown space": (["--space", "cube"], "cube"),
     "unknown metric": (["--objectives", "latency,beauty"], "'beauty' is not a metric"),
     "metric twice": (["--objectives", "latency,fd,fd_emojiclip"], "twice"),
