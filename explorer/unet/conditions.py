@@ -55,8 +55,15 @@ def read_conditions(
         raise ModelError("GLIGEN is not supported with a plan; remove the plan for this call.")
     if unet.config.center_input_sample:
         sample = 2 * sample - 1.0
-    time = _time(unet, sample, timestep, timestep_cond)
-    emb = (embed or embedding)(unet, sample, timestep, timestep_cond, class_labels, context, added)
+    time: Tensor | None = None
+    if getattr(unet, ROUTED_BY_TIME, False):
+        own = _time_embedding(unet, sample, timestep, timestep_cond)
+        # one row where all samples share a timestep, so that they share a kernel
+        shared = timestep_cond is None and not (isinstance(timestep, Tensor) and timestep.numel() > 1)
+        time = own[:1] if shared else own
+        emb = _further(unet, own, sample, class_labels, context, added)
+    else:
+        emb = (embed or embedding)(unet, sample, timestep, timestep_cond, class_labels, context, added)
     context = unet.process_encoder_hidden_states(encoder_hidden_states=context, added_cond_kwargs=added)
 
     if mid_residual is None and down_residuals is not None and intrablock is None:
@@ -90,16 +97,6 @@ def read_conditions(
     )
 
 
-def _time(unet: Any, sample: Tensor, timestep: Any, timestep_cond: Tensor | None) -> Tensor | None:
-    """The time embedding for convolutions whose experts are chosen by it: one row where all samples share a timestep,
-    so that they share a kernel. None for a UNet without such convolutions."""
-    if not getattr(unet, ROUTED_BY_TIME, False):
-        return None
-    emb: Tensor = unet.time_embedding(unet.get_time_embed(sample=sample, timestep=timestep), timestep_cond)
-    shared = timestep_cond is None and not (isinstance(timestep, Tensor) and timestep.numel() > 1)
-    return emb[:1] if shared else emb
-
-
 def embedding(
     unet: Any,
     sample: Tensor,
@@ -110,7 +107,25 @@ def embedding(
     added: dict[str, Tensor] | None,
 ) -> Tensor:
     """The time embedding (B, E) that every ResUnit reads, with that of classes and sizes: many small operations."""
+    own = _time_embedding(unet, sample, timestep, timestep_cond)
+    return _further(unet, own, sample, class_labels, context, added)
+
+
+def _time_embedding(unet: Any, sample: Tensor, timestep: Any, timestep_cond: Tensor | None) -> Tensor:
+    """The embedding of the timestep alone, (B, E)."""
     emb: Tensor = unet.time_embedding(unet.get_time_embed(sample=sample, timestep=timestep), timestep_cond)
+    return emb
+
+
+def _further(
+    unet: Any,
+    emb: Tensor,
+    sample: Tensor,
+    class_labels: Tensor | None,
+    context: Tensor | None,
+    added: dict[str, Tensor] | None,
+) -> Tensor:
+    """The embedding of the timestep with that of classes and sizes, through the activation where there is one."""
     class_emb = unet.get_class_embed(sample=sample, class_labels=class_labels)
     if class_emb is not None:
         emb = torch.cat([emb, class_emb], dim=-1) if unet.config.class_embeddings_concat else emb + class_emb

@@ -139,9 +139,7 @@ def test_a_failed_plan_says_why(open_app: Open, tmp_path: Path) -> None:
 
 
 def test_where_it_comes_from(open_app: Open, small_storage: Path) -> None:
-    assert plain("A baseline that every study begins with, scored by worker 0") in texts(
-        open_app(small_storage, PLAN, trial="2")
-    )
+    assert plain("A baseline of every study, scored by worker 0") in texts(open_app(small_storage, PLAN, trial="2"))
     assert plain("Proposed by the sampler tpe (seed 0) in the space none") in texts(
         open_app(small_storage, PLAN, trial="5")
     )

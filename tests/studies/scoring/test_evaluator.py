@@ -164,7 +164,7 @@ def test_a_profile_and_a_calibration_reach_a_race_in_any_order() -> None:
     """The race and the drift model predict with what the evaluator has now, whichever it was given first."""
 
     class Profile:
-        def predicted_latency(self, plan: InheritancePlan, evaluations: int) -> Estimate:
+        def predicted_latency(self, plan: InheritancePlan, evaluations: int, students: object = None) -> Estimate:
             return Estimate(evaluations, evaluations, evaluations, 1)
 
     class Model:

@@ -171,7 +171,9 @@ def test_a_study_that_a_living_worker_searches_is_refused_by_name(store: Store, 
     change = (lambda: rename_study(store, study, "new")) if what == "rename" else (lambda: delete_study(store, study))
     worker = Worker.start(store, study)
     before = rows(store)
-    with pytest.raises(StudyError, match=rf"'busy'.*searched by worker 1 \(process {os.getpid()} on .*stop the search first"):
+    with pytest.raises(
+        StudyError, match=rf"'busy'.*searched by worker 1 \(process {os.getpid()} on .*stop the search first"
+    ):
         change()
     assert rows(store) == before and len(pngs(store, study)) == 4
     worker.stop()
