@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from diffusers import DDIMScheduler
@@ -157,5 +158,6 @@ def test_statistics_are_those_of_the_extractor() -> None:
     assert reference.count > 500 and reference.features.shape[1] == 64
     general = Reference.load(EMBEDDED / "statistics" / "efficientnet.safetensors")
     assert general.features.shape == (reference.count, 1280)
-    # half precision moves what was computed from the features by little
-    assert abs(general.features.mean(0) - general.mean).max() < 2e-3
+    # the mean is that of all pictures, of which the features that ship are a random part, in half precision
+    error = np.sqrt(np.diag(general.cov) / reference.count)
+    assert (abs(general.features.mean(0) - general.mean) < 3 * error + 2e-3).all()

@@ -235,7 +235,7 @@ def test_with_a_profile_drift_decides_before_anything_is_timed(
             run=0.0, evaluation=0.0, step_seconds=lambda mask: 1.0, loop_seconds=lambda *_, **__: 1.0
         )
 
-        def predicted_latency(self, plan: InheritancePlan, evaluations: int) -> Estimate:
+        def predicted_latency(self, plan: InheritancePlan, evaluations: int, students: object = None) -> Estimate:
             return Estimate(1.0, 0.9, 1.1, 1)
 
     class Meets(Race):
