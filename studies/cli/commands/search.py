@@ -159,7 +159,7 @@ def _prepared(store: Store, study: StudyRecord, session: Session, clock: Clock) 
     try:
         session = prepared(store, study, session, partial(with_progress, seconds=clock.left), _say)
     except OutOfTime as error:
-        return session, f"{clock.words}: {error}. Run the same command to go on."
+        return session, f"{clock.words}: {error}. Run the same command to continue."
     if not clock.over:
         findings.record(store, study, session)
     return session, clock.words if clock.over else None
