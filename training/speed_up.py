@@ -26,7 +26,8 @@ import torch
 from torch import Tensor, nn
 
 from explorer.errors import TrainingError
-from explorer.networks.speedup import SpeedUp, SpeedUpUse
+from explorer.networks.speedup import SpeedUp
+from explorer.networks.speedup_branch import SpeedUpUse
 from explorer.networks.student import unet_fingerprint
 from explorer.runtime.speed_up import Guided
 from training.distill import relative

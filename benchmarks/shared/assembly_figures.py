@@ -1,4 +1,4 @@
-"""What `benchmarks.assembly` measured, as tables, verdicts on the paper's orderings, and a chart."""
+"""What `benchmarks.students.assembly` measured, as tables, verdicts on the paper's orderings, and a chart."""
 
 from __future__ import annotations
 

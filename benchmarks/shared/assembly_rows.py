@@ -1,4 +1,4 @@
-"""What `benchmarks.assembly` measures: the rows of the paper's Tables I and II, and the orderings that it found."""
+"""What `benchmarks.students.assembly` measures: rows of the paper's Tables I and II, and the orderings it found."""
 
 from __future__ import annotations
 

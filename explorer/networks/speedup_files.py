@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors.torch import save
@@ -12,8 +12,11 @@ from torch import Tensor
 
 from explorer.errors import ExplorerError, ModelError, brief
 from explorer.files import write_whole
-from explorer.networks.speedup import SCALES, NegativeBranch, SpeedUp, SpeedUpUse
+from explorer.networks.speedup_branch import SCALES, NegativeBranch, SpeedUpUse
 from explorer.networks.student_files import MAX_BYTES, read_tensors, writing
+
+if TYPE_CHECKING:
+    from explorer.networks.speedup import SpeedUp
 
 DOCUMENT, WEIGHTS = "speedup.json", "speedup.safetensors"
 FORMAT, SCHEMA = "explorer-speedup", 1
@@ -36,8 +39,8 @@ def save_speed_up(adapter: SpeedUp, folder: Path) -> Path:
     return folder
 
 
-def read_speed_up(folder: Path) -> SpeedUp:
-    """Read an adapter's folder, untrusted.
+def read_speed_up(folder: Path) -> tuple[dict[str, NegativeBranch], SpeedUpUse]:
+    """Read an adapter's folder, untrusted: the arguments of a `SpeedUp`.
 
     Raises:
         ModelError: For a folder without an adapter, a document that is none, and weights that do not fit it.
@@ -62,7 +65,7 @@ def read_speed_up(folder: Path) -> SpeedUp:
         raise ModelError(f"{path} is no speed-up adapter ({brief(repr(error))}); save it again.") from error
 
 
-def _adapter(data: Any, weights: Path) -> SpeedUp:
+def _adapter(data: Any, weights: Path) -> tuple[dict[str, NegativeBranch], SpeedUpUse]:
     if data["format"] != FORMAT:
         raise ModelError("this is no speed-up adapter's document; give a folder that SpeedUp.save wrote.")
     if data["schema"] != SCHEMA:
@@ -80,7 +83,7 @@ def _adapter(data: Any, weights: Path) -> SpeedUp:
     if use["base"] is not None and not (isinstance(use["base"], str) and len(use["base"]) <= 64):
         raise ModelError("the fingerprint of its base is no text.")
     tensors = read_tensors(weights, len(names) * len(PARTS))
-    return SpeedUp({name: _branch(name, tensors) for name in names}, SpeedUpUse(**use))
+    return {name: _branch(name, tensors) for name in names}, SpeedUpUse(**use)
 
 
 def _branch(name: str, tensors: dict[str, Tensor]) -> NegativeBranch:

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from explorer.errors import ModelError
-from explorer.networks.speedup import NegativeBranch, SpeedUp
+from explorer.networks.speedup import SpeedUp
+from explorer.networks.speedup_branch import NegativeBranch
 from explorer.plans.schedulers import scheduler_for
 
 _MARK = "_speed_up"

@@ -29,6 +29,7 @@ from explorer.quality.scorer import Raw, Scorer
 from explorer.timing.anatomy import anatomy
 from explorer.unet.mask import Mask, without
 from search_spaces.nickname import nickname
+from studies.certificates.categories import by_category
 from studies.certificates.data import CertificateData, CertifiedRun
 from studies.certificates.document import (
     ABOVE,
@@ -140,7 +141,7 @@ def certify(
         "clip": clip,
         "runs": {name: _run_document(session, plan, name, run, scores[name]) for name, run in runs.items()},
         "differences": {run: plain_document(each) for run, each in differences.items()},
-        "categories": _by_category(session, raws, clip, prompts),
+        "categories": by_category(category_of(session, full.count), full, raws[PLAN], clip, prompts),
         "worst": _worst_documents(session, raws, clip),
         "settings": shareable(session.settings.to_json()),
         "device": session.info.to_json(),
@@ -155,6 +156,12 @@ def prompt_of(session: Session, count: int) -> NDArray[np.int64]:
     texts = [prompt.text for prompt in session.evaluator.prompts]
     numbers = {text: number for number, text in enumerate(dict.fromkeys(texts))}
     return np.array([numbers[texts[i % len(texts)]] for i in range(count)])
+
+
+def category_of(session: Session, count: int) -> NDArray[np.str_]:
+    """(count,) the category of each picture's prompt."""
+    texts = session.evaluator.prompts
+    return np.array([texts[i % len(texts)].category for i in range(count)])
 
 
 def _latencies(session: Session, plan: InheritancePlan, words: str, data: CertificateData) -> dict[str, CertifiedRun]:
@@ -261,28 +268,6 @@ def _worst(raws: Mapping[str, Raw], clip: str) -> list[int]:
 def _scores(scorer: Scorer, raws: Mapping[str, Raw], prompts: NDArray[np.int64]) -> dict[str, dict[str, Estimate]]:
     reference = scorer.reference_of(raws[FULL].features)
     return {name: dict(scorer.estimates(raw, reference, prompts)) for name, raw in raws.items()}
-
-
-def _by_category(
-    session: Session, raws: Mapping[str, Raw], clip: str, prompts: NDArray[np.int64]
-) -> dict[str, dict[str, Any]]:
-    """What the plan changes on the prompts of each category; empty where the set names fewer than two."""
-    texts = session.evaluator.prompts
-    category = np.array([texts[i % len(texts)].category for i in range(len(prompts))])
-    full, plan = raws[FULL].each, raws[PLAN].each
-    values = {
-        "clip": full[clip],
-        "clip_change": plan[clip] - full[clip],
-        "psnr": plan["psnr"],
-        "drift": 1 - plan["ssim"],
-    }
-    rows = {name: category == name for name in sorted({*category.tolist()} - {""})}
-    if len(rows) < 2:
-        return {}
-    return {
-        name: plain_document({each: mean_estimate(found[at], groups=prompts[at]) for each, found in values.items()})
-        for name, at in rows.items()
-    }
 
 
 def _rival(name: str, ours: Raw, theirs: Raw, full: Raw, clip: str, prompts: NDArray[np.int64]) -> PlainRival:

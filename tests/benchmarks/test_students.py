@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks import assembly, removal_additivity
-from benchmarks.assembly import LEFT_OUT
-from benchmarks.removal_additivity import SIZES, draw_removals, figures_of, table, verdict
 from benchmarks.shared import assembly_rows
 from benchmarks.shared.assembly_figures import ordering_rows, pooled, tables
 from benchmarks.shared.assembly_rows import ORDERINGS, TABLES, TEACHER_LABEL, rows_of, tables_of
 from benchmarks.shared.students import has_experts
+from benchmarks.students import assembly, removal_additivity
+from benchmarks.students.assembly import LEFT_OUT
+from benchmarks.students.removal_additivity import SIZES, draw_removals, figures_of, table, verdict
 from explorer import Student
 from explorer.errors import StudyError
 from explorer.networks.student import block_of

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from explorer.errors import TrainingError
-from explorer.networks.speedup import SpeedUp, SpeedUpUse
+from explorer.networks.speedup import SpeedUp
+from explorer.networks.speedup_branch import SpeedUpUse
 from explorer.networks.student import unet_fingerprint
 from tests.explorer.tiny_pipelines import sd, sdxl
 from training.guided_runs import GuidedRuns, guided_runs

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from explorer.errors import ModelError
-from explorer.networks.speedup import SpeedUp, SpeedUpUse, cross_attentions
+from explorer.networks.speedup import SpeedUp, cross_attentions
+from explorer.networks.speedup_branch import SpeedUpUse
 from tests.conftest import make_unet
 
 

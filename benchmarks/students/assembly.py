@@ -6,7 +6,7 @@ lacks something, and the others from the teacher. Scores are of held-out prompts
 are of UNet evaluations in turn with the teacher's. The paper's orderings are tested by the differences on the same
 prompts and seeds.
 
-    python -m benchmarks.assembly --seeds 3 --work build/assembly
+    python -m benchmarks.students.assembly --seeds 3 --work build/assembly
 
 Everything is kept in --work, and the result is written after each step: the same command resumes.
 """

@@ -5,7 +5,7 @@ final latents from the teacher's on other prompts, and the paired drift of the p
 Then what `explorer students --choose` chooses at the time of each named student is distilled like that one, and the two
 are compared on the same prompts and seeds.
 
-    python -m benchmarks.removal_additivity --work build/removals
+    python -m benchmarks.students.removal_additivity --work build/removals
 
 Everything is kept in --work, and the result is written after each removal and each student: the same command resumes.
 """

@@ -1,0 +1,1 @@
+"""Students: what to remove, assembly and distillation, measured."""
