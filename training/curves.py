@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from explorer.files import write_whole
-from explorer.networks.student_files import writing
+from explorer.networks.network_files import writing
 
 CURVES = "curves.html"
 # Okabe and Ito's palette, which colour-blind people can tell apart.

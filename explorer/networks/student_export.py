@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from explorer.errors import ModelError
-from explorer.networks.student_files import writing
+from explorer.networks.network_files import writing
 from explorer.unet.architecture import Architecture
 from explorer.unet.counterparts import counterparts
 
