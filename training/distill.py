@@ -25,7 +25,7 @@ from explorer.unet.program import Conditions, Program
 from explorer.unet.variant import Variant
 from training.curves import draw_curves
 from training.experts import First, begin_experts, check_source
-from training.loop import Average, Budget, Training, normal, step_generator
+from training.loop import Average, Budget, Training, check_step, normal, step_generator
 from training.muon import Muon
 from training.teacher_data import Examples
 from training.team import Loss
@@ -63,10 +63,7 @@ class Settings:
     features: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.batch < 1 or not 0 < self.rate < 1:
-            raise TrainingError(
-                f"a batch of 1 or more and a rate from 0 to 1 are needed, got {self.batch}, {self.rate}."
-            )
+        check_step(self.batch, self.rate)
 
 
 def trained_blocks(student: Student, freeze: str | None) -> tuple[str, ...]:

@@ -38,6 +38,14 @@ class Budget:
 
 
 CHECKPOINT = "checkpoint.safetensors"
+
+
+def check_step(batch: int, rate: float) -> None:
+    """Refuse a batch and a learning rate of which no training step can be made. Raises TrainingError."""
+    if batch < 1 or not 0 < rate < 1:
+        raise TrainingError(f"a batch of 1 or more and a rate from 0 to 1 are needed, got {batch}, {rate}.")
+
+
 DECAY = 0.3
 """The last share of a budget, over which the learning rate falls."""
 

@@ -29,16 +29,13 @@ from explorer.errors import TrainingError
 from explorer.networks.speedup import SpeedUp
 from explorer.networks.speedup_branch import SpeedUpUse
 from explorer.networks.student import unet_fingerprint
-from explorer.runtime.speed_up import Guided
-from training.distill import relative
+from explorer.runtime.speed_up import put_on
+from training.distill import DECAY, WARM_UP, relative
 from training.guided_runs import GuidedRuns
-from training.loop import Average, Budget, Training, step_generator
+from training.loop import Average, Budget, Training, check_step, step_generator
 from training.muon import Muon
+from training.teacher_data import under_ddim
 from training.team import Loss
-
-WARM_UP = 50
-DECAY = 0.998
-"""Of the average of the weights, which is what is saved."""
 
 
 @dataclass(frozen=True)
@@ -63,11 +60,9 @@ class SpeedUpSettings:
     own: float = 0.5
 
     def __post_init__(self) -> None:
-        if self.batch < 1 or not 0 < self.rate < 1 or self.anchors < 1:
-            raise TrainingError(
-                "a batch of 1 or more, a rate from 0 to 1 and an anchor or more are needed, got "
-                f"{self.batch}, {self.rate} and {self.anchors}."
-            )
+        check_step(self.batch, self.rate)
+        if self.anchors < 1:
+            raise TrainingError(f"an anchor or more is needed, got {self.anchors}.")
         if not (0 <= self.guidance <= 1 and 0 <= self.own <= 1):
             raise TrainingError(f"shares of samples and steps are from 0 to 1, got {self.guidance} and {self.own}.")
 
@@ -83,14 +78,11 @@ class Scale:
 def adapted(unet: nn.Module, adapter: SpeedUp) -> Iterator[Scale]:
     """Within it the UNet's cross-attentions have the adapter's branches; the scales are set on what it yields."""
     scale = Scale()
-    found = [(attention, attention.processor) for attention in adapter.check_unet(unet).values()]
-    for (attention, inner), branch in zip(found, adapter.parts, strict=True):
-        attention.set_processor(Guided(inner, branch, scale))
+    take_off = put_on(unet, adapter, scale)
     try:
         yield scale
     finally:
-        for attention, inner in found:
-            attention.set_processor(inner)
+        take_off()
 
 
 class Steps:
@@ -236,8 +228,6 @@ def train_speed_up(
         TrainingError: For a checkpoint of another base or of other settings.
         ModelError: For a UNet without cross-attention.
     """
-    from training.teacher_data import under_ddim
-
     unet = pipe.unet
     unet.requires_grad_(False)
     adapter = SpeedUp.untrained(unet, replace(use, base=unet_fingerprint(unet))).to(unet.device)

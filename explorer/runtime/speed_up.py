@@ -68,14 +68,10 @@ class SpeedUpHandle:
                 f"the adapter was trained for guidance scales from 1 to {use.most:g}, got {self.guidance:g}."
             )
         self.adapter, self._pipe, self._unet = adapter, pipe, unet
-        attentions = adapter.check_unet(unet)
-        scheduler = scheduler_for(pipe.scheduler, use.scheduler)
-        spaced = type(scheduler).from_config(scheduler.config, timestep_spacing=use.spacing)
+        spaced = scheduler_for(pipe.scheduler, use.scheduler, use.spacing)
+        self._take_off = put_on(unet, adapter, self)
         self._own = (pipe.scheduler, "encode_prompt" in vars(pipe), vars(pipe).get("encode_prompt"))
-        self._processors = [(attention, attention.processor) for attention in attentions.values()]
         self._hook = unet.register_forward_pre_hook(self._before, with_kwargs=True)
-        for (attention, inner), branch in zip(self._processors, adapter.parts, strict=True):
-            attention.set_processor(Guided(inner, branch, self))
         pipe.scheduler = self._scheduler = spaced
         pipe.encode_prompt = self._encode = both_prompts(pipe.encode_prompt)
         setattr(unet, _MARK, self)
@@ -92,9 +88,7 @@ class SpeedUpHandle:
             return
         delattr(self._unet, _MARK)
         self._hook.remove()
-        for attention, inner in self._processors:
-            if isinstance(attention.processor, Guided) and attention.processor.handle is self:
-                attention.set_processor(inner)
+        self._take_off()
         scheduler, had, encode = self._own
         if self._pipe.scheduler is self._scheduler:
             self._pipe.scheduler = scheduler
@@ -156,6 +150,32 @@ class Guided:
         read = (prompt, *rest) if rest else prompt
         out = self.inner(attn, hidden_states, read, attention_mask, temb, *args, **kwargs)
         return self.branch(attn, hidden_states, negative, out, self.handle.guidance)
+
+
+def put_on(unet: nn.Module, adapter: SpeedUp, handle: Guides) -> Callable[[], None]:
+    """Put an adapter's branches on a UNet's cross-attentions.
+
+    Args:
+        unet: Of the adapter's layout.
+        adapter: The adapter.
+        handle: Has the guidance scale.
+
+    Returns:
+        What takes them off again, but where a processor was exchanged since.
+
+    Raises:
+        ModelError: For a UNet of another layout.
+    """
+    before = [(attention, attention.processor) for attention in adapter.check_unet(unet).values()]
+    for (attention, inner), branch in zip(before, adapter.parts, strict=True):
+        attention.set_processor(Guided(inner, branch, handle))
+
+    def take_off() -> None:
+        for attention, inner in before:
+            if isinstance(attention.processor, Guided) and attention.processor.handle is handle:
+                attention.set_processor(inner)
+
+    return take_off
 
 
 def both_prompts(encode: Callable[..., Any]) -> Callable[..., Any]:
