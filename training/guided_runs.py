@@ -15,9 +15,9 @@ from torch import Tensor
 from explorer.errors import TrainingError
 from explorer.models.pictures import run
 from explorer.models.prompts import Prompt
+from explorer.plans.schedulers import scheduler_for
 from training.loop import step_generator
-from training.teacher_data import CHUNK, recorded_calls, under_ddim
-from training.tensors import load_tensors, metadata_of, save_tensors
+from training.teacher_data import recorded_calls, recorded_runs, trajectory, under, under_ddim
 
 EMPTY = 0.5
 """Share of runs with the empty negative prompt, which is what most calls have."""
@@ -68,7 +68,7 @@ def guided_runs(
         prompts: Taken in turn, each time with another seed.
         negatives: Drawn from for the negative prompts that are not empty; those of a run's own prompt are left out.
         count: Of runs.
-        folder: Where the runs are kept, a file for every `CHUNK`.
+        folder: Where the runs are kept, see `recorded_runs`.
         steps: UNet evaluations of a run.
         most: The largest guidance scale; they are drawn evenly from just above 1.
         spacing: Of the timesteps.
@@ -85,30 +85,17 @@ def guided_runs(
             f"{most:g}."
         )
     model = under_ddim(pipe)
-    model.scheduler = type(model.scheduler).from_config(model.scheduler.config, timestep_spacing=spacing)
-    about = {"of": _about(pipe, prompts, negatives, [steps, most, spacing, seed, batch])}
-    chunks = []
-    for start in range(0, count, CHUNK):
-        path = folder / f"guided-{start:05d}.safetensors"
-        length = min(CHUNK, count - start)
-        if path.exists() and metadata_of(path).get("of") != about["of"]:
-            raise TrainingError(f"{path} holds runs of another model or of other settings; move the folder away.")
-        found = load_tensors(path) if path.exists() else {}
-        if "guidance" not in found or len(found["guidance"]) < length:
-            parts = [
-                _recorded(model, prompts, negatives, range(at, min(at + batch, start + length)), steps, most, seed)
-                for at in range(start, start + length, batch)
-            ]
-            found = _joined(parts)
-            save_tensors(found, path, about)
-        chunks.append(
-            {name: value if name == "times" else _first(name, value, length) for name, value in found.items()}
-        )
-        if progress is not None:
-            progress(start + length, count)
-    joined = _joined(chunks)
-    added = {name.removeprefix("added."): value for name, value in joined.items() if name.startswith("added.")}
-    return GuidedRuns(**{name: value for name, value in joined.items() if "." not in name}, added=added)
+    model.scheduler = scheduler_for(model.scheduler, None, spacing)
+
+    def record(wanted: range) -> dict[str, Tensor]:
+        return _recorded(model, prompts, negatives, wanted, steps, most, seed)
+
+    found = recorded_runs(
+        folder / "guided", count, record, of=_about(pipe, prompts, negatives, [steps, most, spacing, seed, batch]),
+        other="another model or of other settings", batch=batch, progress=progress,
+    )  # fmt: skip
+    plain = {name: value for name, value in found.items() if "." not in name}
+    return GuidedRuns(**plain, added=under("added.", found))
 
 
 def _recorded(
@@ -126,10 +113,10 @@ def _recorded(
     with torch.no_grad(), recorded_calls(pipe) as calls:
         latents = run(pipe, texts, seed=seed + wanted.start, steps=steps, guidance=guidance, output_type="latent")
     size = len(texts)
-    both = calls[0]["encoder_hidden_states"].half().cpu()
+    both, seen = calls[0]["encoder_hidden_states"].half().cpu(), trajectory(calls, size)
     found = {
-        "states": torch.stack([*(call["sample"][-size:].half().cpu() for call in calls), latents.half().cpu()]),
-        "times": torch.stack([torch.as_tensor(call["timestep"]).float().cpu().reshape(()) for call in calls]),
+        "states": torch.cat([seen["states"], latents.half().cpu()[None]]),
+        "times": seen["times"],
         "negative": both[:size],
         "context": both[size:],
         "guidance": torch.full((size,), guidance),
@@ -137,17 +124,6 @@ def _recorded(
     for name, value in (calls[0].get("added_cond_kwargs") or {}).items():
         found[f"added.{name}"] = value[size:].float().cpu()
     return found
-
-
-def _first(name: str, value: Tensor, length: int) -> Tensor:
-    return value.narrow(int(name == "states"), 0, length)
-
-
-def _joined(parts: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-    return {
-        name: value if name == "times" else torch.cat([part[name] for part in parts], int(name == "states"))
-        for name, value in parts[0].items()
-    }
 
 
 def _about(pipe: Any, prompts: Sequence[str], negatives: Sequence[str], numbers: list[Any]) -> str:

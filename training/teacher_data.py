@@ -83,28 +83,58 @@ def teacher_runs(
     if not prompts or count < 1:
         raise TrainingError(f"the teacher needs a prompt and a run, got {len(prompts)} and {count}.")
     teacher = under_ddim(pipe)
-    about = {"of": _about(pipe, prompts, guidance, seed)}
+    of = _about(pipe, prompts, guidance, seed)
+
+    def record(wanted: range) -> dict[str, Tensor]:
+        return _recorded(teacher, prompts, wanted, guidance=guidance, seed=seed)
+
+    other = "another teacher, other prompts or another guidance"
+    return _examples(recorded_runs(folder / "runs", count, record, of=of, other=other, batch=batch, progress=progress))
+
+
+def recorded_runs(
+    stem: Path,
+    count: int,
+    record: Callable[[range], dict[str, Tensor]],
+    *,
+    of: str,
+    other: str,
+    batch: int,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, Tensor]:
+    """Record `count` runs in files of `CHUNK`, or go on with those that exist.
+
+    Args:
+        stem: Of the files: their folder, and what their names begin with.
+        count: Of runs.
+        record: Runs those of a range, and gives what is recorded of them by name; `context` has a row for each.
+        of: What the runs depend on. Files of others are refused.
+        other: What differs then, for the message.
+        batch: Runs at once.
+        progress: Called with how many runs are done, of how many.
+
+    Raises:
+        TrainingError: For a folder with runs of another kind.
+    """
     chunks = []
     for start in range(0, count, CHUNK):
-        path = folder / f"runs-{start:05d}.safetensors"
-        wanted = range(start, min(start + CHUNK, count))
-        if path.exists() and metadata_of(path).get("of") != about["of"]:
-            raise TrainingError(
-                f"{path} holds runs of another teacher, other prompts or another guidance; move the folder away."
-            )
+        path = stem.with_name(f"{stem.name}-{start:05d}.safetensors")
+        stop = min(start + CHUNK, count)
+        if path.exists() and metadata_of(path).get("of") != of:
+            raise TrainingError(f"{path} holds runs of {other}; move the folder away.")
         found = load_tensors(path) if path.exists() else {}
-        if "latents" not in found or len(found["latents"]) < len(wanted):
-            found = _recorded(teacher, prompts, wanted, guidance=guidance, seed=seed, batch=batch)
-            save_tensors(found, path, about)
+        if len(found.get("context", ())) < stop - start:
+            found = _joined([record(range(at, min(at + batch, stop))) for at in range(start, stop, batch)])
+            save_tensors(found, path, {"of": of})
         chunks.append(
             {
-                name: value if _shared(name) else value.narrow(_axis(name), 0, len(wanted))
+                name: value if _shared(name) else value.narrow(_axis(name), 0, stop - start)
                 for name, value in found.items()
             }
         )
         if progress is not None:
-            progress(wanted.stop, count)
-    return _examples(_joined(chunks))
+            progress(stop, count)
+    return _joined(chunks)
 
 
 def captioned_pictures(pipe: Any, folder: Path, *, batch: int = 8) -> Examples:
@@ -174,19 +204,19 @@ def under_ddim(pipe: Any) -> Any:
     return other
 
 
-def _recorded(
-    pipe: Any, prompts: Sequence[str], wanted: range, *, guidance: float, seed: int, batch: int
-) -> dict[str, Tensor]:
-    parts = []
-    for start in range(wanted.start, wanted.stop, batch):
-        numbers = range(start, min(start + batch, wanted.stop))
-        texts = [prompts[number % len(prompts)] for number in numbers]
-        with torch.no_grad(), recorded_calls(pipe) as calls:
-            latents = run(pipe, texts, seed=seed + start, steps=STEPS, guidance=guidance, output_type="latent")
-        states = torch.stack([call["sample"][-len(texts) :].half().cpu() for call in calls])
-        times = torch.stack([torch.as_tensor(call["timestep"]).float().cpu().reshape(()) for call in calls])
-        parts.append(_texts_of(calls, len(texts)) | {"states": states, "times": times, "latents": latents.half().cpu()})
-    return _joined(parts)
+def _recorded(pipe: Any, prompts: Sequence[str], wanted: range, *, guidance: float, seed: int) -> dict[str, Tensor]:
+    texts = [prompts[number % len(prompts)] for number in wanted]
+    with torch.no_grad(), recorded_calls(pipe) as calls:
+        latents = run(pipe, texts, seed=seed + wanted.start, steps=STEPS, guidance=guidance, output_type="latent")
+    return _texts_of(calls, len(texts)) | trajectory(calls, len(texts)) | {"latents": latents.half().cpu()}
+
+
+def trajectory(calls: list[dict[str, Any]], count: int) -> dict[str, Tensor]:
+    """The samples of `count` runs at each call, `states` (S, count, C, h, w), and its timesteps, `times` (S,)."""
+    return {
+        "states": torch.stack([call["sample"][-count:].half().cpu() for call in calls]),
+        "times": torch.stack([torch.as_tensor(call["timestep"]).float().cpu().reshape(()) for call in calls]),
+    }
 
 
 def _texts_of(calls: list[dict[str, Any]], count: int) -> dict[str, Tensor]:
@@ -221,11 +251,13 @@ def _joined(parts: list[dict[str, Tensor]]) -> dict[str, Tensor]:
 
 
 def _examples(recorded: dict[str, Tensor]) -> Examples:
-    def under(prefix: str) -> dict[str, Tensor]:
-        return {name.removeprefix(prefix): value for name, value in recorded.items() if name.startswith(prefix)}
-
     plain = {name: value for name, value in recorded.items() if "." not in name}
-    return Examples(**plain, added=under("added."), empty_added=under("empty."))
+    return Examples(**plain, added=under("added.", recorded), empty_added=under("empty.", recorded))
+
+
+def under(prefix: str, recorded: dict[str, Tensor]) -> dict[str, Tensor]:
+    """What is recorded under a prefix, by what follows it."""
+    return {name.removeprefix(prefix): value for name, value in recorded.items() if name.startswith(prefix)}
 
 
 def _about(pipe: Any, prompts: Sequence[str], guidance: float, seed: int) -> str:

@@ -36,7 +36,7 @@ def test_the_panels_are_what_was_logged() -> None:
 
 
 def measured(steps: int, step: float, look: float) -> list[float]:
-    """The progress at which a training of `steps` is measured, where a step and a measurement take so many seconds."""
+    """The progress at which a training of `steps` is measured, from the seconds of a step and of a measurement."""
     looks, seconds, found = Looks(), 0.0, []
     looks.took(0.0, look)  # before the training
     for number in range(1, steps + 1):

@@ -98,8 +98,8 @@ def test_routers_and_experts_learn_and_a_kill_changes_nothing(
     unbroken = run(tmp_path / "a")
     begun = initial(student, pipe.unet, BLOCKS)
     assert student.expert_tensors(BLOCKS).keys() < unbroken.tensors.keys() == begun.tensors.keys()
-    learnt = [*student.expert_tensors(BLOCKS), *(f"{conv}.weight" for conv in student.conditional(BLOCKS))]
-    assert [name for name in learnt if torch.equal(begun.tensors[name], unbroken.tensors[name])] == []
+    learned = [*student.expert_tensors(BLOCKS), *(f"{conv}.weight" for conv in student.conditional(BLOCKS))]
+    assert [name for name in learned if torch.equal(begun.tensors[name], unbroken.tensors[name])] == []
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path / "b", stop=1)
     resumed = run(tmp_path / "b")
