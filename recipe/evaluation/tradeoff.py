@@ -117,6 +117,7 @@ def scores(
     shown: Any,
     references: dict[str, tuple[Any, Reference]],
     kinds: list[str],
+    features: dict[str, Any],
 ) -> dict[str, Any]:
     """Drift from the baseline of the same seeds, CLIP score, and Frechet distance and KID by each extractor, with what
     the distance has grown by since the baseline, whose interval is over pairs of pictures.
@@ -127,6 +128,7 @@ def scores(
         shown: [N]: how well each picture shows its caption (`cosines`).
         references: By extractor, real pictures' statistics.
         kinds: The kind of each caption; drift and CLIP score are also given by kind.
+        features: Of the baseline by extractor; filled in where it is the pictures themselves.
     """
     drifts = {"psnr": paired.psnr(pictures, baseline), "ssim": paired.ssim(pictures, baseline)}
     found: dict[str, Any] = {name: mean_estimate(values).to_json() for name, values in drifts.items()}
@@ -139,8 +141,9 @@ def scores(
         values = extractor(pictures).values
         found[f"fd_{name}"] = frechet.estimate(values, reference.mean, reference.cov).to_json()
         found[f"kid_{name}"] = kid.estimate(values, reference.features).to_json()
-        before = values if pictures is baseline else extractor(baseline).values
-        change = frechet.difference_estimate(values, before, reference.mean, reference.cov)
+        if pictures is baseline:
+            features[name] = values
+        change = frechet.difference_estimate(values, features[name], reference.mean, reference.cov)
         found[f"change_of_fd_{name}"] = change.to_json()
     return found
 
@@ -157,12 +160,12 @@ def measure(
     `steps`."""
     read = clip.encode_prompts(captions)
     rows: list[dict[str, Any]] = []
-    most: dict[Solver, tuple[torch.Tensor, Any]] = {}
+    most: dict[Solver, tuple[torch.Tensor, Any, dict[str, Any]]] = {}
     for each in candidates(steps):
         made = draw_candidate(draw, each, captions)
         shown = np.asarray(cosines(clip.encode_pictures(made), read))
-        baseline, before = most.setdefault(each.solver, (made, shown))
-        found = scores(made, baseline, shown, references, kinds)
+        baseline, before, features = most.setdefault(each.solver, (made, shown, {}))
+        found = scores(made, baseline, shown, references, kinds, features)
         about = {"name": each.name, **asdict(each.solver), **asdict(each)}
         about.pop("solver")
         rows.append({**about, **found, "clip_gain": mean_estimate(shown - before).to_json()})
@@ -184,8 +187,8 @@ def guidances(
     for guidance in GUIDANCES:
         full = draw_candidate(draw, Candidate(PNDM, steps), captions, guidance)
         few = draw_candidate(draw, Candidate(PNDM, min(FEW, steps)), captions, guidance)
-        found = scores(few, full, cosines(clip.encode_pictures(few), read), {}, kinds)
-        complete = scores(full, full, cosines(clip.encode_pictures(full), read), references, kinds)
+        found = scores(few, full, cosines(clip.encode_pictures(few), read), {}, kinds, {})
+        complete = scores(full, full, cosines(clip.encode_pictures(full), read), references, kinds, {})
         kept = {name: value for name, value in complete.items() if name == "clip_score" or name.startswith("fd_")}
         rows.append({"guidance": guidance, **kept, "psnr_few": found["psnr"], "clip_score_few": found["clip_score"]})
     return rows
