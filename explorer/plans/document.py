@@ -24,7 +24,9 @@ MAX_MASKS = 64
 MAX_NAME = 200
 KIND = "inheritance-plan"
 _NEEDED = ("steps", "architecture", "masks", "schedule", "rule")
-_FIELDS = {"schema", "kind", "name", "made_for", "scheduler", "spacing", "cast", "speedup", *_NEEDED}
+_NOTES = ("evaluations",)
+"""What a study keeps beside a plan that changes nothing of it: the UNet evaluations of the run that its key is of."""
+_FIELDS = {"schema", "kind", "name", "made_for", "scheduler", "spacing", "cast", "speedup", *_NEEDED, *_NOTES}
 
 
 def schema_of(plan: InheritancePlan) -> int:

@@ -281,9 +281,10 @@ def finish(tuning: Tuning, session: Session, store: Store, study: StudyRecord) -
     given_up: list[ScoredPlan] = []
     best: tuple[ScoredPlan, dict[str, Any]] | None = None
     while left := eligible(found, bounds, given_up):
-        if best is not None and tuning.left < tuning.split.least_certificate:
-            break
         choice = left[0]
+        stands = choice.row.key in tuning.tried  # by an earlier run, and read from its folder
+        if best is not None and tuning.left < tuning.split.least_certificate and not stands:
+            break
         document = _certificate(tuning, certified, store, study, choice, found)
         if document["claim"]["verdict"] == HOLDS:
             best = choice, document

@@ -94,6 +94,13 @@ def test_a_bad_or_unknown_field_of_schema_4_is_refused(change: dict[str, Any], w
         InheritancePlan.from_json(InheritancePlan(SD15, 20).to_json() | {"schema": 4} | change)
 
 
+@pytest.mark.parametrize("cast", [None, "base@0.4, teacher"])
+def test_a_plan_is_read_with_what_a_study_keeps_beside_it(cast: str | None) -> None:
+    plan = InheritancePlan(SD15, 20)
+    plan = plan if cast is None else plan.with_cast(cast)
+    assert InheritancePlan.from_json(plan.to_json() | {"evaluations": 20}) == plan
+
+
 def test_earlier_schemas_pass_unknown_fields_over() -> None:
     plan = strategy("DC0/P3", steps=20, unet=SD15)
     assert InheritancePlan.from_json(plan.to_json() | {"later": 1, "cast": None, "spacing": None}) == plan

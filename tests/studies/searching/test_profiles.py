@@ -188,7 +188,7 @@ def test_strategies_and_anatomy_show_times_where_a_profile_stands(
         expected = {node["name"]: node["seconds"] if stands else None for node in small_profile["nodes"]}
         assert seconds == expected and (found["profile"] is not None) == stands
         assert run(["anatomy", "--model", MODEL, "--storage", storage]) == 0
-        assert ("Times are those of the profile" in capsys.readouterr().out) == stands
+        assert ("Times are from the profile" in capsys.readouterr().out) == stands
     assert not (folder / "none.db").exists()
 
 
