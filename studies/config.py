@@ -23,7 +23,7 @@ from studies.names import check_study_name
 from studies.option import LARGEST, POSITIVE, Group, declared, option
 
 STORAGE_VARIABLE = "EXPLORER_STORAGE"  # a URL with a password is better there than where `ps` shows it
-BASELINES = ("all", "short", "none")
+BASELINES = ("all", "short", "few", "none")
 SAMPLERS = ("tpe", "nsgaii", "random")
 PROPOSALS = ("planned", "seeds", "sampler")
 RACING = ("drift", "off")
@@ -212,7 +212,7 @@ class SearchConfig:
     )  # fmt: skip
     baselines: str = option(
         "all", RUNS, "Baselines to score first: all (69 rows of Table V, DeepCache, encoder propagation and "
-        "controls), short (one mode of the 23) or none.", choices=BASELINES,
+        "controls), short (one mode of the 23), few (one of each family) or none.", choices=BASELINES,
     )  # fmt: skip
     calibrate: bool | None = option(None, RUNS, "Calibrate first, which adds the rule fitted.", unset="where it pays")
     proposals: str = option(

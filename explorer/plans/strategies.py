@@ -147,6 +147,8 @@ CASTS = {
 }
 """The strategies of which the network alone changes in the run, for a model that has the student `BASE`."""
 PAPER_STRATEGIES = tuple(s.name for s in _ALL if s.source.startswith(_PAPER))
+LAST_OF_FAMILIES = tuple({s.family: s.name for s in _ALL if s.source.startswith(_PAPER)}.values())
+"""One strategy of each family of the paper: LI3, AI, RI, IN3, EX3, EN3, DE3, CO6."""
 PAPER_MODES = ("P5†", "P2†", "P5")
 DEEPCACHE_MODES = ("P2", "P3", "P5", "P8", "N")
 PLAIN_STEPS = (50, 25, 20, 15, 10)
@@ -223,13 +225,17 @@ def plain_controls(architecture: Architecture, steps: int) -> Iterator[Inheritan
 
 def baselines(
     architecture: Architecture, steps: int, *, modes: Iterable[str] = PAPER_MODES, complete: bool = True,
-    controls: Iterable[InheritancePlan] | None = None,
+    controls: Iterable[InheritancePlan] | None = None, strategies: Iterable[str] = PAPER_STRATEGIES,
 ) -> Iterator[InheritancePlan]:  # fmt: skip
-    """Every baseline of a study, controls first: plain@n, DeepCache by copy and forecast, EP, the 23 strategies.
+    """Yield every baseline of a study, controls first: plain@n, DeepCache by copy and forecast, EP, the strategies.
 
-    modes: sampling modes of the 23 strategies; the three of Table V give its 69 rows.
-    complete: every DeepCache branch, mode and rule; otherwise the few of each that a short demonstration runs.
-    controls: those of a study with further axes; by default plain@n.
+    Args:
+        architecture: The model's.
+        steps: Of the study.
+        modes: Sampling modes of the strategies; the three of Table V give its 69 rows.
+        complete: Every DeepCache branch, mode and rule; otherwise a few of them.
+        controls: Those of a study with further axes; by default plain@n.
+        strategies: Names of the paper's strategies.
     """
     yield from plain_controls(architecture, steps) if controls is None else controls
     if complete:
@@ -241,5 +247,5 @@ def baselines(
     for name, mode, rule in [*deepcache, *propagation]:
         yield strategy(name, mode=mode, steps=steps, unet=architecture, rule=rule)
     for mode in modes:
-        for name in PAPER_STRATEGIES:
+        for name in strategies:
             yield strategy(name, mode=mode, steps=steps, unet=architecture)

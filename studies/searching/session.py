@@ -17,7 +17,7 @@ from explorer.memory import is_out_of_memory, out_of_memory
 from explorer.models.loading import fingerprint
 from explorer.models.workload import vae_factor
 from explorer.plans.plan import InheritancePlan
-from explorer.plans.strategies import PAPER_MODES, baselines
+from explorer.plans.strategies import LAST_OF_FAMILIES, PAPER_MODES, PAPER_STRATEGIES, baselines
 from explorer.quality.scorer import Scorer
 from explorer.timing.anatomy import anatomy
 from explorer.unet.architecture import Architecture
@@ -90,8 +90,10 @@ class Session:
             return
         complete = self.config.baselines == "all"
         modes = PAPER_MODES if complete else PAPER_MODES[:1]
-        first = controls(self.space.setting)
-        yield from baselines(self.architecture, self.config.steps, modes=modes, complete=complete, controls=first)
+        yield from baselines(
+            self.architecture, self.config.steps, modes=modes, complete=complete, controls=controls(self.space.setting),
+            strategies=LAST_OF_FAMILIES if self.config.baselines == "few" else PAPER_STRATEGIES,
+        )  # fmt: skip
 
 
 def open_session(config: SearchConfig, pipe: Any = None, references: Saved | None = None) -> Session:

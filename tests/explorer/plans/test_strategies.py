@@ -8,7 +8,15 @@ from explorer.errors import PlanError
 from explorer.plans.plan import InheritancePlan
 from explorer.plans.rules import Rule
 from explorer.plans.schedule import Periodic
-from explorer.plans.strategies import PAPER_MODES, PAPER_STRATEGIES, STRATEGIES, baselines, deepcache_curve, strategy
+from explorer.plans.strategies import (
+    LAST_OF_FAMILIES,
+    PAPER_MODES,
+    PAPER_STRATEGIES,
+    STRATEGIES,
+    baselines,
+    deepcache_curve,
+    strategy,
+)
 from explorer.unet.architecture import Architecture
 from explorer.unet.mask import Mask
 from tests.architectures import ARCHITECTURES, SD15, SDXL, sd15_anatomy
@@ -89,6 +97,13 @@ def test_a_short_list_of_baselines_keeps_the_controls() -> None:
     names = {plan.name for plan in baselines(SD15, 20, modes=("P3",), complete=False)}
     assert {"plain@20", "plain@10", "plain@4", "DC0/P3", "DC0/P3+f2", "EP/P2"} <= names
     assert len([name for name in names if name and name.split("/")[0] in TABLE]) == 23
+
+
+def test_a_few_baselines_have_one_strategy_of_each_family() -> None:
+    names = [plan.name for plan in baselines(SD15, 20, modes=("P3",), complete=False, strategies=LAST_OF_FAMILIES)]
+    chosen = [name.split("/")[0] for name in names if name and name.split("/")[0] in TABLE]
+    assert {STRATEGIES[name].family for name in chosen} == {STRATEGIES[name].family for name in TABLE}
+    assert len(chosen) == len({STRATEGIES[name].family for name in chosen})
 
 
 @pytest.mark.parametrize("shape", ARCHITECTURES)
