@@ -64,7 +64,7 @@ ROOMS: dict[str, Room] = {
         },
     ),
     "dashboard": Room("the Streamlit app", imports=("studies", "search_spaces", "explorer")),
-    "recipe": Room("how the embedded model was trained", imports=("training", "explorer")),
+    "recipe": Room("how the embedded model was trained", imports=("studies", "training", "explorer")),
     "benchmarks": Room(
         "figures of the docs", imports=("recipe", "training", "dashboard", "studies", "search_spaces", "explorer")
     ),

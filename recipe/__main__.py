@@ -27,6 +27,8 @@ STAGES = {
     "train-clip": "the judge, an open_clip model",
     "export": "what was trained, to explorer/embedded; with the prompt sets",
     "statistics": "features of the real pictures",
+    "train-students": "smaller networks from the exported UNet, by `explorer distill`",
+    "export-students": "the students, to the exported model's folder",
     "evaluate": "measure what was exported",
     "card": "write the model card from the measurements",
 }
@@ -82,7 +84,17 @@ def run(options: argparse.Namespace) -> None:
     """One stage."""
     preset, work, stage = PRESETS[options.preset], options.work, options.stage
     device = str(resolve_device(options.device))
-    if stage.startswith("train-"):
+    if stage == "train-students":
+        from recipe.networks.students import train_students
+
+        with alone(work, stage):
+            train_students(work, "emoji", preset.student_steps, preset.student_batch, device)
+    elif stage == "export-students":
+        from recipe.networks.students import export_students
+        from recipe.packing.export import EMBEDDED
+
+        export_students(work, EMBEDDED / "emoji", EMBEDDED / "card")
+    elif stage.startswith("train-"):
         from recipe.data.prepare import check_prepared
         from recipe.evaluation.machine import note_device
 

@@ -12,9 +12,16 @@ from explorer.errors import TrainingError
 from explorer.files import locked
 
 
-def digest(folder: Path) -> str:
-    """A short name for all that a folder holds: weights, configurations, a tokenizer's numbers."""
+def digest(folder: Path, without: str | None = None) -> str:
+    """Return a short name for all that a folder holds: weights, configurations, a tokenizer's numbers.
+
+    Args:
+        folder: What is named.
+        without: A folder in it that does not count.
+    """
     parts = sorted(path for path in folder.rglob("*") if path.is_file())
+    if without is not None:
+        parts = [path for path in parts if path.relative_to(folder).parts[0] != without]
     return hashlib.sha256(b"".join(hashlib.sha256(path.read_bytes()).digest() for path in parts)).hexdigest()[:12]
 
 

@@ -330,7 +330,7 @@ def features_read(plan: InheritancePlan) -> frozenset[Feature]:
 def resolve_run(plan: InheritancePlan, evaluations: int, start: int = 0) -> Run:
     """Resolve `plan` for a run of `evaluations` without the first `start` (img2img runs the tail)."""
     asked, networks = plan.resolve(evaluations, start), plan.networks(evaluations)[start:]
-    live = {choice: liveness(plan.architecture, plan.mask(choice)) for choice in set(asked)}
+    live = {choice: liveness(plan.architecture, plan.mask(choice)) for choice in {0, *asked}}
     # An empty mask extracts.
     choices = tuple(choice if live[choice].reads or live[choice].removed else 0 for choice in asked)
     stores: list[set[Feature]] = [set() for _ in choices]

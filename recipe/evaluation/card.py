@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from explorer.errors import TrainingError
+from explorer.networks.found import BESIDE
 from recipe.data.items import Item
 from recipe.data.prepare import load_dataset
 from recipe.evaluation.card_text import CHOICES, DATA, DISTANCE, HEARTS, HISTORY, INTRODUCTION, LIMITS, PATHS, SOLVERS
@@ -165,7 +166,7 @@ def measured(embedded: Path, results: Path) -> dict[str, Any]:
     found = json.loads(results.read_text(encoding="utf-8")) if results.exists() else {}
     # the judge is always the package's own, see `evaluate`
     shipped = {"weights": embedded / "emoji", "judge": EMBEDDED / "emojiclip", "statistics": embedded / "statistics"}
-    other = [folder.name for name, folder in shipped.items() if found.get(name) != digest(folder)]
+    other = [folder.name for name, folder in shipped.items() if found.get(name) != digest(folder, BESIDE)]
     missing = [part for part in ("machine", "grids", "distance", "guidances") if part not in found]
     if other or missing:
         what = f"not of what ships in {', '.join(other)}" if other else f"without {', '.join(missing)}"

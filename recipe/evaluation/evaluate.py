@@ -15,6 +15,7 @@ from explorer.devices import describe
 from explorer.errors import TrainingError
 from explorer.files import write_whole
 from explorer.models.pictures import generate
+from explorer.networks.found import BESIDE
 from explorer.quality import Reference, frechet, kid, load_clip, load_extractor
 from recipe.data.captions import captions_of
 from recipe.data.items import Dataset, Item
@@ -125,7 +126,7 @@ def evaluate(
         name: (load_extractor(name, where), Reference.load(embedded / "statistics" / f"{name}.safetensors"))
         for name in extractors
     }
-    weights = digest(Path(model) if model != "emoji" else EMBEDDED / "emoji")
+    weights = digest(Path(model) if model != "emoji" else EMBEDDED / "emoji", BESIDE)
     found: dict[str, Any] = {"model": Path(model).name, "weights": weights, "guidance": guidance, "steps": steps}
     found |= {"judge": digest(EMBEDDED / "emojiclip"), "statistics": digest(embedded / "statistics")}
     found |= {"count": count, "paired_count": paired_count, "placed": placed}

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from explorer.networks.found import BESIDE
 from recipe.evaluation.evaluate import RESULTS, SEEDS
 from recipe.networks.presets import PRESETS
 from recipe.packing.export import EMBEDDED, TRAININGS
@@ -32,7 +33,7 @@ def rows(found: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 @pytest.mark.parametrize("part", ["emoji", "emojiclip", "statistics"])
 def test_the_figures_are_of_the_weights_that_ship(part: str, found: dict[str, Any]) -> None:
-    assert found[{"emoji": "weights", "emojiclip": "judge"}.get(part, part)] == digest(EMBEDDED / part)
+    assert found[{"emoji": "weights", "emojiclip": "judge"}.get(part, part)] == digest(EMBEDDED / part, BESIDE)
 
 
 @pytest.mark.parametrize("name", TRAININGS)

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from explorer.errors import PlanError
-from explorer.plans.plan import InheritancePlan
+from explorer.plans.plan import InheritancePlan, resolve_run
 from explorer.plans.schedule import Curve, Every, Periodic, Schedule, Segments, parse_mode, schedule_from_json
 from explorer.unet.mask import Mask
 from tests.architectures import TINY
@@ -187,3 +187,8 @@ def test_the_curve_is_that_of_deepcache(steps: int, fraction: int, centre: float
 def test_the_released_setting_of_sd15(count: int, expected: list[int]) -> None:
     """50 steps, centre 15, power 1.4."""
     assert extracts(Curve(count, 0.3, 1.4), 50) == expected
+
+
+def test_a_mask_of_nothing_at_every_step_extracts() -> None:
+    plan = InheritancePlan(TINY, 3, (Mask(),), Every())
+    assert resolve_run(plan, 3).choices == (0, 0, 0)
