@@ -12,12 +12,13 @@ from studies.cli.options import Json, Storage, with_options
 from studies.config import BENCHED, CERTIFIED, SearchConfig
 
 commands = typer.Typer()
+TRIAL = "A trial's number, as `explorer show` gives it, or best: the fastest without a measurable loss."
 
 
 @commands.command()
 def export(
     study: Annotated[str, typer.Argument(help="The study's name.")],
-    trial: Annotated[int, typer.Option(help="The trial's number, as `explorer show` gives it.")],
+    trial: Annotated[str, typer.Option(help=TRIAL)],
     out: Annotated[Path, typer.Option(help="Folder: new, empty or an earlier export.")],
     storage: Storage = SearchConfig.storage,
     force: Annotated[bool, typer.Option("--force", help="Write into a folder that holds other files.")] = False,
@@ -34,7 +35,7 @@ def export(
 def certify(
     given: dict[str, Any],
     target: Annotated[str, typer.Argument(help="A study's name (with --trial), or the folder of an export.")],
-    trial: Annotated[int | None, typer.Option(help="The trial's number, as `explorer show` gives it.")] = None,
+    trial: Annotated[str | None, typer.Option(help=TRIAL)] = None,
     storage: Storage = SearchConfig.storage,
     out: Annotated[
         Path | None, typer.Option(help="Folder of the certificate [the export, or beside the storage].")

@@ -11,9 +11,10 @@ from explorer.models.prompts import texts
 from explorer.plans.cast import Cast
 from explorer.plans.plan import InheritancePlan
 from explorer.quality.registry import LEAST
+from studies.certificates.asked import asked_trial
 from studies.certificates.certify import certify
 from studies.certificates.document import CERTIFICATE, PAGE, certificate_folder
-from studies.certificates.export import exported_plan, find_trial, read_export, write_card
+from studies.certificates.export import exported_plan, read_export, write_card
 from studies.certificates.held_out import check_held_out, held_out
 from studies.choosing.judgement import QualityLimits
 from studies.cli.commands.output import counted, out, print_json, words
@@ -40,7 +41,7 @@ class Subject:
 
 def certify_command(
     target: str,
-    trial: int | None,
+    trial: str | None,
     storage: str,
     folder: Path | None,
     count: int | None,
@@ -83,12 +84,12 @@ def certify_command(
     out().print(f"\nreport:  {subject.folder / PAGE}\ndata:    {subject.folder / CERTIFICATE}", markup=False)
 
 
-def _subject(target: str, trial: int | None, storage: str, folder: Path | None, given: dict[str, Any]) -> Subject:
+def _subject(target: str, trial: str | None, storage: str, folder: Path | None, given: dict[str, Any]) -> Subject:
     if trial is None:
         return _of_export(Path(target), folder, given)
     with Store.open(storage, read_only=True) as store:
         study = store.study(target)
-        row = find_trial(store, study, trial)
+        row = asked_trial(store, study, trial)
         place = folder or certificate_folder(store, study, row.key)
     plan = exported_plan(study, row)
     config = certificate_config(study.settings, study.name, given, plan.cast)
