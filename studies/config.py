@@ -268,11 +268,13 @@ OPTIONS = declared(SearchConfig)
 """Every option by its name, in the order of the help."""
 WORKER = tuple(name for name, of in OPTIONS.items() if of.option.worker)
 """The options that each process of a search gets."""
-BENCHED = ("model", "lora", "device", "dtype", "variant", "pairs", "steps", "guidance", "resolution", "compile")
+BENCHED = (
+    "model", "lora", "students", "device", "dtype", "variant", "pairs", "steps", "guidance", "resolution", "compile",
+)  # fmt: skip
 """What `explorer bench` takes, and an export's script gives it."""
 CERTIFIED = (
-    "prompts", "negative_prompt", "model", "lora", "device", "dtype", "variant", "guidance", "resolution", "clip_model",
-    "reference", "batch", "pairs", "compile",
+    "prompts", "negative_prompt", "model", "lora", "students", "device", "dtype", "variant", "guidance", "resolution",
+    "clip_model", "reference", "batch", "pairs", "compile",
 )  # fmt: skip
 """What `explorer certify` takes."""
 
