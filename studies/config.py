@@ -220,7 +220,7 @@ class SearchConfig:
         "calibrated study, otherwise seeds.", choices=(AUTO, *PROPOSALS), worker=True,
     )  # fmt: skip
     max_cache_mib: float | None = option(
-        None, SAMPLES, "Maximum MiB that the cached features of a plan, and the weights of its students, take at once.",
+        None, SAMPLES, "Maximum MiB that the cached features of a plan, and its students' own weights, take at once.",
         bounds=POSITIVE, kept="max cache MiB",
     )  # fmt: skip
     max_variants: int | None = option(

@@ -209,6 +209,11 @@ class Inheritance:
         """The most bytes of features that the last run held at once, including those combined for a step."""
         return self._peak
 
+    @property
+    def student_bytes(self) -> int:
+        """Bytes of the weights that the students of the plan's cast do not share with the UNet."""
+        return sum(p.nbytes for network in self._networks.values() for p, _ in network.own)
+
     def __reduce_ex__(self, _: Any) -> Any:
         raise PlanError(
             "a UNet with a plan cannot be copied or pickled, as the copy would run the original's weights; call "
