@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from explorer.compile_modes import CompileMode, compile_mode, uses_compiler, uses_graphs
 from explorer.errors import CaptureError, CompileError, ExplorerError, PlanError
+from explorer.networks.found import students_beside
 from explorer.plans.cast import TEACHER
 from explorer.plans.plan import InheritancePlan, resolve_run
 from explorer.plans.schedulers import scheduler_for
@@ -58,7 +59,8 @@ def inherit(
             captured as a CUDA graph over static buffers) or `cudagraphs-eager` (captured, not compiled).
         fallback: Warn and run eager where that mode is not available (no GPU, offloading, no compiler ...).
         transfer: Map a plan of another architecture to this one, with a warning that names what was dropped.
-        students: The networks of the plan's cast by name, each a `Student` or its folder.
+        students: The networks of the plan's cast by name, each a `Student` or its folder. An export's folder and a hub
+            id bring their own.
 
     Returns:
         A context manager. Its `.remove()` restores the target exactly.
@@ -71,7 +73,12 @@ def inherit(
             layout, or a student has another teacher.
     """
     mode = compile_mode(compile)
-    chosen = plan if isinstance(plan, InheritancePlan) else InheritancePlan.from_pretrained(plan)
+    if isinstance(plan, InheritancePlan):
+        chosen = plan
+    else:
+        chosen = InheritancePlan.from_pretrained(plan)
+        missing = {*(chosen.cast.students if chosen.cast else ())} - {*(students or ())}
+        students = students_beside(plan, missing) | dict(students or {})
     if transfer:
         chosen = chosen.transfer(Architecture.of(getattr(target, "unet", target)))
     return Inheritance(target, chosen, scheduler=scheduler, compile=mode, fallback=fallback, students=students)
@@ -201,6 +208,11 @@ class Inheritance:
     def peak_cache_bytes(self) -> int:
         """The most bytes of features that the last run held at once, including those combined for a step."""
         return self._peak
+
+    @property
+    def student_bytes(self) -> int:
+        """Bytes of the weights that the students of the plan's cast do not share with the UNet."""
+        return sum(p.nbytes for network in self._networks.values() for p, _ in network.own)
 
     def __reduce_ex__(self, _: Any) -> Any:
         raise PlanError(

@@ -10,8 +10,10 @@ from explorer.errors import ExplorerError, StudyError
 from explorer.models.prompts import texts
 from explorer.plans.cast import Cast
 from explorer.plans.plan import InheritancePlan
+from explorer.plans.plan_files import PLAN_FILE
 from explorer.quality.registry import LEAST
 from studies.certificates.asked import asked_trial
+from studies.certificates.carried import students_option
 from studies.certificates.certify import certify
 from studies.certificates.document import CERTIFICATE, PAGE, certificate_folder
 from studies.certificates.export import exported_plan, read_export, write_card
@@ -97,11 +99,17 @@ def _subject(target: str, trial: str | None, storage: str, folder: Path | None, 
 
 
 def _of_export(export: Path, folder: Path | None, given: dict[str, Any]) -> Subject:
-    if not export.is_dir():
+    if not export.exists():
         raise StudyError(
-            f"there is no folder {export}; give the folder of an `explorer export`, or a study's name and --trial."
+            f"there is no folder {export}; give the folder of an `explorer export`, a plan's file, or a study's name "
+            "and --trial."
         )
     plan, metrics = read_export(export)
+    given = given | {"students": students_option(export, plan, given.get("students", ()))}
+    if export.name == PLAN_FILE:
+        export = export.parent
+    if export.is_file() and folder is None:
+        raise StudyError(f"{export} is a plan's file; say with --out in which folder its certificate is to be.")
     settings = export_settings(export, metrics)
     name = metrics["plan"] if metrics else plan.describe()
     if settings is None:
