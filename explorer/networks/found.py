@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import os
+import warnings
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from explorer.errors import ModelError
+from explorer.errors import ExplorerError, ModelError
 from explorer.networks.student import Student
 from explorer.networks.student_files import DOCUMENT, WEIGHTS
+from explorer.plans.cast import check_label
 from explorer.plans.plan_files import BESIDE as BESIDE  # also for a model's own
 from explorer.plans.plan_files import fetch_folder, find_plan
 from explorer.unet.mask import Mask
@@ -61,6 +63,21 @@ def find_student(name: str, folder: str | None, pipe: Any) -> FoundStudent:
     found = read_found(place)
     found.student.check_teacher(pipe.unet)
     return found
+
+
+def students_of_model(pipe: Any) -> tuple[str, ...]:
+    """The names of the students that stand beside a pipeline's model and are its own. Others, such as those of a model
+    that a LoRA has changed since, are left out with a warning."""
+    model = getattr(pipe, "name_or_path", None)
+    found, left_out = [], []
+    for path in sorted((Path(model) / BESIDE).glob(f"*/{DOCUMENT}")) if model else ():
+        try:
+            found.append(find_student(check_label(path.parent.name, "a student"), None, pipe).folder.name)
+        except ExplorerError as error:
+            left_out.append(str(error))
+    if left_out:
+        warnings.warn(f"a student beside the model is left out: {' '.join(left_out)}", stacklevel=2)
+    return tuple(found)
 
 
 def read_found(folder: Path) -> FoundStudent:
