@@ -31,7 +31,7 @@ def speed_up(pipe: Any, adapter: SpeedUp | str | os.PathLike[str], *, guidance: 
 
     Args:
         pipe: A Stable Diffusion pipeline.
-        adapter: The adapter, or its folder.
+        adapter: The adapter, or its folder; `emoji` for that of the embedded model.
         guidance: The guidance scale, from 1 to the largest that it was trained for; None for its own.
 
     Returns:
