@@ -28,6 +28,7 @@ from explorer.runtime.networks import Students, networks_of
 from explorer.runtime.patching import Patch, clear
 from explorer.runtime.replay import Recording
 from explorer.runtime.runs import Everywhere, Running, ThreadRuns
+from explorer.runtime.speed_up import SpeedUpHandle, SpeedUps, speed_up_of_plan
 from explorer.runtime.targets import check_compilable, check_scheduler, check_target, check_untouched
 from explorer.runtime.timesteps import Timesteps, Walk
 from explorer.unet.architecture import Architecture
@@ -47,6 +48,7 @@ def inherit(
     fallback: bool = False,
     transfer: bool = False,
     students: Students | None = None,
+    speedups: SpeedUps | None = None,
 ) -> Inheritance:
     """Run a pipeline or a `UNet2DConditionModel` by a plan.
 
@@ -59,6 +61,8 @@ def inherit(
         fallback: Warn and run eager where that mode is not available (no GPU, offloading, no compiler ...).
         transfer: Map a plan of another architecture to this one, with a warning that names what was dropped.
         students: The networks of the plan's cast by name, each a `Student` or its folder.
+        speedups: Speed-up adapters by name, each a `SpeedUp` or its folder. The pipeline gets the one that the plan
+            names, at the adapter's own guidance; call it with `guidance_scale=1.0`.
 
     Returns:
         A context manager. Its `.remove()` restores the target exactly.
@@ -66,7 +70,7 @@ def inherit(
     Raises:
         DeviceError: When the compiler's backend is missing. If it fails at a step, that step raises CompileError.
         PlanError: When the plan is for another architecture or for a scheduler that the pipeline cannot get, needs a
-            student that is not given, or when the UNet already has a plan.
+            student or an adapter that is not given, or when the UNet already has a plan.
         ModelError: When the UNet is not supported or is patched by another tool, its ControlNet or LoRA is for another
             layout, or a student has another teacher.
     """
@@ -74,7 +78,15 @@ def inherit(
     chosen = plan if isinstance(plan, InheritancePlan) else InheritancePlan.from_pretrained(plan)
     if transfer:
         chosen = chosen.transfer(Architecture.of(getattr(target, "unet", target)))
-    return Inheritance(target, chosen, scheduler=scheduler, compile=mode, fallback=fallback, students=students)
+    put = speed_up_of_plan(target, chosen, speedups or {})
+    try:
+        return Inheritance(
+            target, chosen, scheduler=scheduler, compile=mode, fallback=fallback, students=students, adapter=put
+        )
+    except BaseException:
+        if put is not None:
+            put.remove()
+        raise
 
 
 class Inheritance:
@@ -82,7 +94,7 @@ class Inheritance:
 
     def __init__(
         self, target: Any, plan: InheritancePlan, *, scheduler: Any, compile: CompileMode, fallback: bool,
-        students: Students | None = None, channels_last: bool = CHANNELS_LAST,
+        students: Students | None = None, adapter: SpeedUpHandle | None = None, channels_last: bool = CHANNELS_LAST,
     ) -> None:  # fmt: skip
         pipe = target if hasattr(target, "unet") else None
         self.plan, unet = plan, target if pipe is None else target.unet
@@ -94,7 +106,8 @@ class Inheritance:
             )
         if isinstance(unet, nn.Module):
             clear(unet)
-        check_target(unet, plan, students or ())
+        self._adapter = adapter
+        check_target(unet, plan, students or (), (plan.speedup,) if adapter is not None and plan.speedup else ())
         check_control_networks(pipe, plan.architecture)
         self._walk = ModuleWalk(unet)
         check_untouched(self._walk)
@@ -141,6 +154,8 @@ class Inheritance:
             if pipe.scheduler is put:  # otherwise the user has chosen another one since
                 pipe.scheduler = own
         self._exchanged.clear()
+        if self._adapter is not None:
+            self._adapter.remove()
         self._everywhere = Everywhere()
         self._runs = ThreadRuns(self._everywhere)
         self._eager = EagerSteps(self._networks, self.plan)
@@ -180,6 +195,8 @@ class Inheritance:
         if getattr(other, "unet", self.unet) is not self.unet:
             raise PlanError(f"this {type(other).__name__} has another UNet; apply a plan to it with inherit().")
         if hasattr(other, "unet"):
+            if self._adapter is not None:
+                raise PlanError("a plan with a speed-up adapter runs the pipeline alone that it was put on.")
             check_control_networks(other, self.plan.architecture)
             self._put_scheduler(other)
         else:
