@@ -220,7 +220,7 @@ class SearchConfig:
         "calibrated study, otherwise seeds.", choices=(AUTO, *PROPOSALS), worker=True,
     )  # fmt: skip
     max_cache_mib: float | None = option(
-        None, SAMPLES, "Maximum MiB that the cached features of a plan, and the weights of its students, take at once.",
+        None, SAMPLES, "Maximum MiB that the cached features of a plan, and its students' own weights, take at once.",
         bounds=POSITIVE, kept="max cache MiB",
     )  # fmt: skip
     max_variants: int | None = option(
@@ -268,11 +268,13 @@ OPTIONS = declared(SearchConfig)
 """Every option by its name, in the order of the help."""
 WORKER = tuple(name for name, of in OPTIONS.items() if of.option.worker)
 """The options that each process of a search gets."""
-BENCHED = ("model", "lora", "device", "dtype", "variant", "pairs", "steps", "guidance", "resolution", "compile")
+BENCHED = (
+    "model", "lora", "students", "device", "dtype", "variant", "pairs", "steps", "guidance", "resolution", "compile",
+)  # fmt: skip
 """What `explorer bench` takes, and an export's script gives it."""
 CERTIFIED = (
-    "prompts", "negative_prompt", "model", "lora", "device", "dtype", "variant", "guidance", "resolution", "clip_model",
-    "reference", "batch", "pairs", "compile",
+    "prompts", "negative_prompt", "model", "lora", "students", "device", "dtype", "variant", "guidance", "resolution",
+    "clip_model", "reference", "batch", "pairs", "compile",
 )  # fmt: skip
 """What `explorer certify` takes."""
 

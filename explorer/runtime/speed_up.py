@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import torch
@@ -165,8 +166,9 @@ def has_speed_up(unet: Any) -> bool:
     return getattr(unet, _MARK, None) is not None
 
 
-def speed_up_of_plan(target: Any, plan: InheritancePlan, speedups: SpeedUps) -> SpeedUpHandle | None:
-    """Put on the adapter that a plan names; None where it names none.
+@contextmanager
+def speed_up_of_plan(target: Any, plan: InheritancePlan, speedups: SpeedUps) -> Iterator[SpeedUpHandle | None]:
+    """Put on the adapter that a plan names, None where it names none. An error within the context takes it off.
 
     Args:
         target: The pipeline.
@@ -178,14 +180,26 @@ def speed_up_of_plan(target: Any, plan: InheritancePlan, speedups: SpeedUps) -> 
         ModelError: See `speed_up`.
     """
     if plan.speedup is None:
-        return None
+        yield None
+        return
     plan.check_runnable(plan.cast.students if plan.cast else (), speedups)
     if not hasattr(target, "unet"):
         raise PlanError(
             f"the plan's speed-up adapter {plan.speedup!r} reads the negative prompt from a pipeline; give the "
             "pipeline, not its UNet."
         )
-    return speed_up(target, speedups[plan.speedup])
+    handle = speed_up(target, speedups[plan.speedup])
+    try:
+        yield handle
+    except BaseException:
+        handle.remove()
+        raise
+
+
+def check_alone(adapter: SpeedUpHandle | None) -> None:
+    """Refuse a second pipeline for a plan with an adapter. Raises PlanError."""
+    if adapter is not None:
+        raise PlanError("a plan with a speed-up adapter runs the pipeline alone that it was put on.")
 
 
 def put_on(unet: nn.Module, adapter: SpeedUp, handle: Guides) -> Callable[[], None]:

@@ -53,6 +53,11 @@ def test_a_cast_is_timed_and_a_missing_student_named(pipe: Any, base: Student) -
     plan = strategy("S1", steps=4, unet=pipe.unet)
     scored = evaluator_of(pipe, base=base).score(plan)
     assert next(iter(scored.estimates.values())).value > 0 and len(next(iter(scored.samples.values()))) == 3
+    held = scored.estimates["cache_mib"].value
+    assert held == own_bytes(base, 4) / 2**20 > 0, "nothing is inherited: only the student's own weights are held"
+    inheriting = evaluator_of(pipe, base=base).score(strategy("base@0.5+DC0/P2", steps=4, unet=pipe.unet))
+    assert inheriting.estimates["cache_mib"].value > held
+    assert evaluator_of(pipe).score(strategy("plain@4", unet=pipe.unet)).estimates["cache_mib"].value == 0
     with pytest.raises(PlanError, match="needs the student 'base'"):
         evaluator_of(pipe).score(plan)
 
