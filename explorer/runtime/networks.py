@@ -13,6 +13,7 @@ from explorer.errors import PlanError
 from explorer.networks.student import Student
 from explorer.plans.cast import TEACHER
 from explorer.plans.plan import InheritancePlan
+from explorer.runtime.speed_up import has_speed_up
 from explorer.unet.mask import Mask, without
 from explorer.unet.program import Program
 
@@ -83,6 +84,11 @@ def _own(made: nn.Module, unet: nn.Module) -> tuple[tuple[nn.Parameter, nn.Param
 
 
 def _check_unet(unet: Any) -> None:
+    if has_speed_up(unet):
+        raise PlanError(
+            "the UNet has a speed-up adapter, which its students' attention does not have; take the adapter off, or "
+            "take a plan without students."
+        )
     if getattr(unet, "peft_config", None):
         raise PlanError(
             f"the UNet has the LoRA {next(iter(unet.peft_config))!r}, which a student cannot share; unload it, or take "
