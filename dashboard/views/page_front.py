@@ -22,7 +22,7 @@ from dashboard.context import (
 from dashboard.palette import CONFIG
 from dashboard.parts.front_filters import filters
 from dashboard.parts.front_wish import wish
-from dashboard.pictures.front_chart import Drawn, View, front_chart
+from dashboard.pictures.front_chart import TAKE, Drawn, View, front_chart
 from dashboard.wording import axis_words, metric_words, number, plain, say
 from search_spaces.axes import choices
 from studies.choosing.choice import Choice
@@ -108,7 +108,7 @@ def _view(board: Board, found: Choice | None, study: int) -> View:
     if opened is not None:
         rings.append((int(opened), "opened last"))
     if found is not None and found.plan is not None and found.plan.number is not None:
-        rings.append((found.plan.number, "the plan to take"))
+        rings.append((found.plan.number, TAKE))
     return View(x, y, None if colour == SERIES_COLOUR else colour, with_bars, tuple(rings))
 
 
@@ -132,8 +132,9 @@ def chart_words(drawn: Drawn, shown: int, view: View) -> str:
     words.append(
         "The dotted line is the front of the shown plans in these two metrics; speeds count with the worse end of "
         "their interval. Full points are on the study's front in all objectives, faint ones are not. Rings: plans off "
-        "the front, but within its intervals. Diamonds: the un-accelerated pipeline with fewer plain steps (their "
-        "number is shown), which inheritance must beat."
+        "the front, but within its intervals. Diamonds: the un-accelerated pipeline with fewer plain steps, which "
+        "inheritance must beat. Named are the plan to take and the baselines on the line (plain steps by "
+        "their number); point at another to read its name."
     )
     if drawn.points < shown:
         words.append(
