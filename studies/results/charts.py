@@ -18,6 +18,7 @@ from studies.results.labels import Label, annotations, padded
 from studies.results.rows import TrialRow
 from studies.results.summary import scored_rows
 from studies.settings import Objective
+from studies.storage.facts import NONE
 from studies.storage.judged import judged
 
 PICTURE_FORMATS = ("png", "jpg", "jpeg", "webp", "svg", "pdf")
@@ -54,6 +55,23 @@ def group_of(row: TrialRow) -> str:
     if name.startswith("DC"):
         return "DeepCache"
     return "encoder propagation" if name.startswith("EP") else f"A-SDM {_PAPER.get(name[:2], 'block')}"
+
+
+FAMILIES = ("fewer steps", "solver", "DeepCache", "encoder propagation", "A-SDM", "students", "cast", "joint")
+
+
+def family_of(row: TrialRow) -> str:
+    """Which way of being faster a plan takes, of `FAMILIES`: one way alone, or several and freely chosen masks
+    (joint). By what it does, whoever proposed it."""
+    facts = row.facts
+    if facts.plain:
+        return "fewer steps" if facts.scheduler is None and facts.spacing is None else "solver"
+    if facts.mode == NONE:
+        return "students" if len(facts.networks) == 1 else "cast"
+    group = group_of(row)
+    if group in ("students", "casts"):  # of a baseline, which is one of Table III
+        return "cast" if group == "casts" else group
+    return "joint" if group == "searched" else "A-SDM" if group.startswith("A-SDM") else group
 
 
 def front_figure(rows: list[TrialRow], objectives: tuple[Objective, ...], title: str) -> go.Figure:
