@@ -129,6 +129,12 @@ def runs_of(networks: Sequence[str]) -> list[NetworkRun]:
     return found
 
 
+def removed_steps(architecture: Architecture, removed: Mask) -> Steps:
+    """One evaluation of a network that lacks nodes and computes all others."""
+    nodes = tuple(node.name for node in architecture.nodes if node.kind in SHOWN)
+    return Steps(nodes, np.array([_column(architecture, removed, nodes)], dtype=np.int8).T)
+
+
 def _column(architecture: Architecture, mask: Mask, nodes: tuple[str, ...]) -> list[int]:
     alive = liveness(architecture, mask)
     states = dict.fromkeys(alive.run, COMPUTED)
