@@ -105,8 +105,8 @@ def test_names_of_a_database_are_text_in_the_chart() -> None:
     assert not any("<img" in text for text in texts)
 
 
-def test_students_are_a_series_of_their_own() -> None:
-    for name, networks, series in (("S1", ("base", "teacher"), "students"), ("m2+plain@20", ("m2",), "students"),
+def test_students_and_casts_are_series_of_their_own() -> None:
+    for name, networks, series in (("S1", ("base", "teacher"), "casts"), ("m2+plain@20", ("m2",), "students"),
                                    ("IN1/P5", ("teacher",), "A-SDM block")):  # fmt: skip
         facts = PlanFacts("P2", networks=networks)
         assert group_of(row(1, name, 1.0, 2.0, 3.0, origin="baseline", facts=facts)) == series
