@@ -1,4 +1,4 @@
-"""Students: the smaller networks of a study: what each lacks, what it costs, how it was trained, and what it is worth."""
+"""Students, the smaller networks of a study: what each lacks and costs, how it was trained, what it is worth."""
 
 from __future__ import annotations
 
