@@ -1,4 +1,4 @@
-"""Students: the smaller networks of a study: what each lacks, what it costs, how it was trained, and what it is worth."""
+"""Students: the smaller networks of a study, what each lacks and costs, how it was trained and what it is worth."""
 
 from __future__ import annotations
 
@@ -55,9 +55,7 @@ def page() -> None:
             unet_figure(student.architecture, removed_steps(student.architecture, student.removed)),
             key=f"unet-{name}", config=CONFIG, alt=f"The UNet of the student {name}: what it lacks is orange",
         )  # fmt: skip
-        st.caption(
-            f"Orange or grey: not in this network. Blue: computed. Removed: {plain(', '.join(student.removed.forms))}."
-        )
+        st.caption(f"Orange: not in this network. Blue: computed. Removed: {plain(', '.join(student.removed.forms))}.")
         _curves(name, folder)
         _plans(name, board)
 
