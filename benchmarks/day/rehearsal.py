@@ -55,9 +55,9 @@ def stand_ins() -> None:
         "arch:rehearsed-sd15": (SD15, "epsilon"), "arch:rehearsed-sdxl": (SDXL, "epsilon"),
     }  # fmt: skip
     true_architectures.true_vae = loading.true_vae = tiny_vae
-    compile_modes.check_mode = lambda *_: None  # type: ignore[assignment]
-    targets.why_not = lambda *_: None  # type: ignore[assignment]
-    graphs.capture_graph = uncaptured
+    compile_modes.check_mode = lambda *_: None
+    targets.why_not = lambda *_: None
+    graphs.capture_graph = uncaptured  # type: ignore[assignment]
     torch.compile = lambda function, **_: function  # type: ignore[assignment]
 
     from benchmarks import node_times
