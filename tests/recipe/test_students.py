@@ -10,6 +10,7 @@ import pytest
 from explorer import inherit, load_pipeline, strategy
 from explorer.errors import TrainingError
 from explorer.networks.found import find_student
+from recipe.evaluation.students import students_section
 from recipe.networks.students import STUDENTS, Recipe, export_students, train_students
 from tests.recipe.conftest import Made
 
