@@ -38,14 +38,14 @@ def statements(tree: ast.AST, late: bool) -> Iterator[ast.AST]:
 
 
 @functools.cache
-def imports_of(path: Path, late: bool) -> set[str]:
+def imports_of(path: Path, late: bool) -> frozenset[str]:
     names: set[str] = set()
     for node in statements(ast.parse(path.read_text(encoding="utf-8")), late):
         if isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
             names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
         elif isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
-    return names
+    return frozenset(names)
 
 
 def foreign(module: str, root: Path = ROOT) -> set[str]:
@@ -64,7 +64,8 @@ def foreign(module: str, root: Path = ROOT) -> set[str]:
             continue
         imports = imports_of(known[name], late=False)
         if parts[0] in LATE:
-            imports |= {each for each in imports_of(known[name], late=True) if not AT_HOME & {each, each.split(".")[0]}}
+            late = imports_of(known[name], late=True)
+            imports = imports | {each for each in late if not AT_HOME & {each, each.split(".")[0]}}
         for each in imports:
             if each in known:
                 waiting.append(each)

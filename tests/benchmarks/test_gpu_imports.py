@@ -35,8 +35,9 @@ def test_an_import_through_another_module_is_found(tmp_path: Path) -> None:
         studies__a="import optuna\n\n\ndef late():\n    import sqlalchemy\n",
     )
     assert foreign("benchmarks.some", tmp_path) == {"optuna"}
-    write(tmp_path, benchmarks__some="import plotly.graph_objects as go\n")
-    assert foreign("benchmarks.some", tmp_path) == {"plotly"}
+    other = tmp_path / "other"
+    write(other, benchmarks__some="import plotly.graph_objects as go\n")
+    assert foreign("benchmarks.some", other) == {"plotly"}
 
 
 def test_the_modules_are_those_of_the_house() -> None:
