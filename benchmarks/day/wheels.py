@@ -117,9 +117,8 @@ def main() -> None:
     if subprocess.run(fetching(names, arguments.out)).returncode:
         raise StudyError("pip could not fetch the wheels, see above; what it fetched is kept.")
     total = check_size(arguments.out)
-    print(
-        f"{len(names)} wheels in {arguments.out}: {total / 2**20:.1f} of the {MOST_CARRIED // 2**20} MiB that may travel"
-    )
+    most = MOST_CARRIED // 2**20
+    print(f"{len(names)} wheels in {arguments.out}: {total / 2**20:.1f} of the {most} MiB that may travel")
 
 
 if __name__ == "__main__":
