@@ -35,7 +35,6 @@ from search_spaces.axes import (
     controls,
     keys,
     names_nothing,
-    uncalibrated,
     values_of,
 )
 from search_spaces.neighbour import moves, neighbour
@@ -209,13 +208,15 @@ def test_every_part_of_a_plans_key_is_of_an_axis() -> None:
     assert set(changed.canonical(STEPS + 1)) == {"architecture"} | parts
     assert keys(plan, STEPS + 1) != keys(changed, STEPS + 1)
     assert names_nothing(plan) and not names_nothing(changed)
-    assert not uncalibrated(plan) and uncalibrated(changed) == "runs of HeunDiscreteScheduler were not calibrated"
+    model = tiny_drift_model()
+    spoken = "runs of HeunDiscreteScheduler with trailing timesteps were not calibrated"
+    assert not model.unknown(plan) and model.unknown(changed) == spoken
     assert alone([]) == []
 
 
 def test_the_surrogate_is_told_as_many_lengths_as_numbers() -> None:
     model = tiny_drift_model()
-    assert len(describe(strategy("CO6/P3", steps=STEPS, unet=TINY), model)) == len(lengths()) == 17
+    assert len(describe(strategy("CO6/P3", steps=STEPS, unet=TINY), model)) == len(lengths()) == 32
 
 
 def test_columns_and_filters_are_of_one_axis_each() -> None:
@@ -231,6 +232,7 @@ OWN_BUSINESS = {
     "search_spaces/axes/spacing.py": "a scheduler takes a spacing or does not",
     "search_spaces/axes/steps.py": "a plan of other steps keeps its scheduler",
     "search_spaces/space.py": "how many evaluations a run has",
+    "studies/predicting/drift_model.py": "what was measured under each scheduler and spacing",
     "studies/cli/commands/browse.py": "a column in the document of `show --json`",
 }
 
