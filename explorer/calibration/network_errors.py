@@ -98,11 +98,12 @@ class _Beside(Probe):
         guidance: float,
         done: Callable[[int], None],
     ) -> None:
+        # Before the probe is on the UNet: a student that is refused must leave nothing behind.
+        networks = networks_of(pipe.unet, plan, students)
         super().__init__(pipe, lambda evaluation, sample, at: sample)
         self.guidance, self.done = guidance, done
         self.errors: list[float] = []
         self.seconds: dict[str, list[float]] = {TEACHER: [], _NAME: []}
-        networks = networks_of(pipe.unet, plan, students)
         self.student = networks[_NAME]
         self.variants = {name: Variant(networks[name].program, networks[name].masks[0]) for name in self.seconds}
 
