@@ -22,9 +22,12 @@ demo: install
 	mkdir -p demo
 	$(BIN)/explorer search studies/presets/demo.toml --storage demo/explorer.db
 	$(BIN)/explorer show demo --storage demo/explorer.db --html demo/front.html > /dev/null
+	$(BIN)/explorer export demo --trial best --out demo/fast --storage demo/explorer.db
+	$(BIN)/explorer certify demo/fast --count 48
 	@echo
 	@echo "chart:      demo/front.html"
 	@echo "pictures:   demo/explorer-pictures/"
+	@echo "plan:       inherit(pipe, \"demo/fast\")"
 	@echo "dashboard:  $(BIN)/explorer dashboard --storage demo/explorer.db"
 
 test: $(VENV)/installed-test

@@ -36,6 +36,7 @@ from benchmarks.shared.report import options, write_figure, write_result
 from benchmarks.shared.rescoring import Rescoring
 from benchmarks.shared.work_folder import Ticker, WorkFolder, digest
 from explorer.errors import ExplorerError, PlanError, StudyError
+from explorer.plans.cast import TEACHER
 from explorer.plans.plan import InheritancePlan
 from explorer.plans.strategies import PAPER_STRATEGIES, baselines
 from explorer.timing.latency import Latency
@@ -239,7 +240,7 @@ def measure(arguments: Any) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         study=STUDY, model=arguments.model, steps=arguments.steps, prompts=arguments.prompts,
         prompt_count=arguments.count, device=arguments.device, dtype=arguments.dtype, resolution=arguments.resolution,
         compile=arguments.compile, batch=arguments.pictures_batch, pairs=arguments.pairs, reference="baseline",
-        objectives=("latency", "fd", "kid", "clip"), baselines="short",
+        objectives=("latency", "fd", "kid", "clip"), baselines="short", students=(TEACHER,),
     )  # fmt: skip
     bare = open_session(without_savings(config))
     facts = {name: value for name, value in bare.settings.to_json().items() if name != "sampler"}

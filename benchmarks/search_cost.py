@@ -19,6 +19,7 @@ from typing import Any
 from benchmarks.shared.measure import run as explained
 from benchmarks.shared.report import options, write_figure, write_result
 from explorer.errors import StudyError
+from explorer.plans.cast import TEACHER
 
 
 def main() -> None:
@@ -68,7 +69,7 @@ def measure(arguments: Any) -> None:
         model=arguments.model, steps=arguments.steps, prompts=arguments.prompts, prompt_count=arguments.count,
         device=arguments.device, dtype=arguments.dtype, resolution=arguments.resolution, compile=arguments.compile,
         latency_batch=arguments.batch, batch=max(arguments.count, 1), reference="baseline",
-        baselines=arguments.baselines,
+        baselines=arguments.baselines, students=(TEACHER,),
     )  # fmt: skip
     bench = open_bench(config, arguments.work, arguments.rounds, arguments.points)
     with interruptible():

@@ -16,6 +16,7 @@ from dashboard.context import (
     FRONT,
     PLAN,
     PROGRESS,
+    STUDENTS,
     STUDIES,
     choose_study,
     enter,
@@ -36,6 +37,7 @@ PAGES = {
     PLAN: ("Plan", ":material/grid_on:", "plan"),
     COMPARE: ("Compare", ":material/compare:", "compare"),
     ANATOMY: ("Anatomy", ":material/account_tree:", "anatomy"),
+    STUDENTS: ("Students", ":material/school:", "students"),
     CALIBRATION: ("Calibration", ":material/thermostat:", "calibration"),
     PROGRESS: ("Progress", ":material/trending_up:", "progress"),
 }

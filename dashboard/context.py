@@ -24,6 +24,7 @@ STUDIES, FRONT, PLAN, COMPARE = (
     "views/page_compare.py",
 )
 ANATOMY, CALIBRATION, PROGRESS = "views/page_anatomy.py", "views/page_calibration.py", "views/page_progress.py"
+STUDENTS = "views/page_students.py"
 COMPARED = 4  # plans that are set side by side at most
 DIGITS = 9  # of the largest trial number that an address may name
 

@@ -8,7 +8,7 @@ from typing import Any
 import plotly.graph_objects as go
 import streamlit as st
 
-from studies.results.charts import SERIES
+from studies.results.charts import LEGEND, SERIES
 
 # Okabe and Ito 2008: colour-blind people can tell these apart.
 OKABE_ITO = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#F0E442", "#000000")
@@ -61,11 +61,10 @@ def style(figure: go.Figure, height: int, **layout: Any) -> go.Figure:
     """
     shown = palette()
     axis = {"gridcolor": shown.grid, "zeroline": False, "automargin": True, "title_standoff": 10}
-    legend = {"orientation": "h", "y": -0.18, "yanchor": "top", "x": 0, "xanchor": "left"}  # the buttons are above
     figure.update_xaxes(**axis)
     figure.update_yaxes(**axis | {"title_standoff": 16})  # at 10 it touches the widest of the numbers
     figure.update_layout(
-        height=height, margin={"t": 16, "b": 48, "l": 8, "r": 8}, legend=legend, uirevision="kept",
+        height=height, margin={"t": 16, "b": 48, "l": 8, "r": 8}, legend=LEGEND, uirevision="kept",
         hoverlabel={"align": "left", "font_size": 13}, paper_bgcolor=shown.paper, plot_bgcolor=shown.paper,
     )  # fmt: skip
     return figure.update_layout(**layout)

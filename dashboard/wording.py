@@ -25,6 +25,12 @@ def plain(text: Any) -> str:
     return _PUNCTUATION.sub(r"\\\1", _FOUND_LATER.sub("\\g<0>\u2060", words))
 
 
+def headed(title: str, question: str) -> None:
+    """The head of a page: its name, and the question that it answers."""
+    st.title(title)
+    st.markdown(question)
+
+
 def say(text: Any) -> None:
     """One sentence about something that is missing or went wrong."""
     st.info(plain(text), icon=":material/info:")

@@ -127,7 +127,7 @@ def _sampler(name: Any) -> Any:
 @dataclass(frozen=True)
 class SearchConfig:
     """The options of a search. None: chosen by the model (prompts, guidance, extractor, reference, resolution), by
-    what fits (batch), by whether it pays (calibrate), or open (timeout)."""
+    what fits (batch), by whether it pays (calibrate), by what is there (students), or open (timeout)."""
 
     study: str = option("search", RUNS, "Name of the study. The same name resumes it.", check=check_study_name)
     model: str = option(
@@ -220,7 +220,7 @@ class SearchConfig:
         "calibrated study, otherwise seeds.", choices=(AUTO, *PROPOSALS), worker=True,
     )  # fmt: skip
     max_cache_mib: float | None = option(
-        None, SAMPLES, "Maximum MiB that the cached features of a plan, and the weights of its students, take at once.",
+        None, SAMPLES, "Maximum MiB that the cached features of a plan, and its students' own weights, take at once.",
         bounds=POSITIVE, kept="max cache MiB",
     )  # fmt: skip
     max_variants: int | None = option(
@@ -241,10 +241,11 @@ class SearchConfig:
         f"scheduler's), {', '.join(SPACINGS)}.", read=_names("spacings", "own,trailing"),
         check=own_first("--spacings", check_spacing), write=",".join,
     )  # fmt: skip
-    students: tuple[str, ...] = option(
-        (TEACHER,), SAMPLES, "Smaller networks that a plan of the space joint may run, comma-separated: NAME=DIR as "
-        "`explorer distill` writes one, or NAME of one in the folder students of the model.",
-        read=_names("students", "base,m2=DIR"), check=teacher_first, write=",".join, worker=True,
+    students: tuple[str, ...] | None = option(
+        None, SAMPLES, "Smaller networks that a plan of the space joint may run, comma-separated: NAME=DIR as "
+        f"`explorer distill` writes one, NAME of one in the folder students of the model, or {TEACHER} for none.",
+        unset="those in that folder", read=_names("students", "base,m2=DIR"), check=teacher_first, write=",".join,
+        worker=True,
     )  # fmt: skip
     racing: str = option(
         "drift", RUNS, "drift: measure a plan on few prompts first, and on more if it may be on the front; or off.",
@@ -268,11 +269,13 @@ OPTIONS = declared(SearchConfig)
 """Every option by its name, in the order of the help."""
 WORKER = tuple(name for name, of in OPTIONS.items() if of.option.worker)
 """The options that each process of a search gets."""
-BENCHED = ("model", "lora", "device", "dtype", "variant", "pairs", "steps", "guidance", "resolution", "compile")
+BENCHED = (
+    "model", "lora", "students", "device", "dtype", "variant", "pairs", "steps", "guidance", "resolution", "compile",
+)  # fmt: skip
 """What `explorer bench` takes, and an export's script gives it."""
 CERTIFIED = (
-    "prompts", "negative_prompt", "model", "lora", "device", "dtype", "variant", "guidance", "resolution", "clip_model",
-    "reference", "batch", "pairs", "compile",
+    "prompts", "negative_prompt", "model", "lora", "students", "device", "dtype", "variant", "guidance", "resolution",
+    "clip_model", "reference", "batch", "pairs", "compile",
 )  # fmt: skip
 """What `explorer certify` takes."""
 

@@ -34,8 +34,8 @@ SPEEDS = {
 AUXILIARY = {
     metric.name: metric
     for metric in (
-        Metric(CACHE, "memory of the cached features", "minimize", frozenset({"plan"}),
-               unit="MiB", title="features kept"),
+        Metric(CACHE, "memory of the cached features and of the students' own weights", "minimize",
+               frozenset({"plan"}), unit="MiB", title="features kept"),
         Metric(PREDICTED_LATENCY, "latency by the profile", "minimize", frozenset({"plan"}),
                unit="s per picture", title="predicted latency"),
         Metric(PREDICTED, "drift of the latents by the calibration", "minimize", frozenset({"plan"}),

@@ -1,4 +1,4 @@
-"""`curves.html`: the losses of a distillation and its drift on held-out prompts, by the step."""
+"""`curves.html`: the losses of a distillation and its paired drift on held-out prompts, by the step."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from explorer.networks.network_files import writing
 
 CURVES = "curves.html"
 # Okabe and Ito's palette, which colour-blind people can tell apart.
-COLOURS = {"loss": "#000000", "task": "#E69F00", "out": "#0072B2", "features": "#009E73"}
+COLOURS = {
+    "loss": "#000000", "task": "#E69F00", "out": "#0072B2", "features": "#009E73",
+    "guidance": "#E69F00", "consistency": "#0072B2",  # of a speed-up adapter, which has no others
+}  # fmt: skip
 
 
 def draw_curves(folder: Path) -> None:

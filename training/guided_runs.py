@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +20,8 @@ from explorer.plans.schedulers import scheduler_for
 from training.loop import step_generator
 from training.teacher_data import recorded_calls, recorded_runs, trajectory, under, under_ddim
 
+USUAL = ("blurry", "low quality", "deformed", "text, watermark")
+"""Negative prompts that people write."""
 EMPTY = 0.5
 """Share of runs with the empty negative prompt, which is what most calls have."""
 
@@ -45,6 +48,20 @@ class GuidedRuns:
 
     def __len__(self) -> int:
         return len(self.guidance)
+
+
+def negative_prompts(prompts: Sequence[str]) -> list[str]:
+    """What to draw negative prompts from: the styles that several prompts end with (`flat style`), the usual ones, and
+    the prompts themselves. As many draws are of a style or a usual one as of a prompt.
+
+    Args:
+        prompts: Of the recorded runs.
+    """
+    ends = Counter(text.rpartition(",")[2].strip() for text in dict.fromkeys(prompts) if "," in text)
+    short = [end for end, number in ends.items() if number > 1 and end]
+    short += USUAL if not short else ()
+    captions = list(dict.fromkeys(prompts))
+    return captions + short * max(1, len(captions) // len(short))
 
 
 def guided_runs(

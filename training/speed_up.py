@@ -16,6 +16,7 @@ x_j.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -30,6 +31,7 @@ from explorer.networks.speedup import SpeedUp
 from explorer.networks.speedup_branch import SpeedUpUse
 from explorer.networks.student import unet_fingerprint
 from explorer.runtime.speed_up import put_on
+from training.curves import draw_curves
 from training.distill import DECAY, WARM_UP, relative
 from training.guided_runs import GuidedRuns
 from training.loop import Average, Budget, Training, check_step, step_generator
@@ -75,9 +77,10 @@ class Scale:
 
 
 @contextmanager
-def adapted(unet: nn.Module, adapter: SpeedUp) -> Iterator[Scale]:
-    """Within it the UNet's cross-attentions have the adapter's branches; the scales are set on what it yields."""
-    scale = Scale()
+def adapted(unet: nn.Module, adapter: SpeedUp, scale: Scale | None = None) -> Iterator[Scale]:
+    """Within it the UNet's cross-attentions have the adapter's branches; the scales are set on what it yields, which is
+    `scale` where one is given."""
+    scale = scale or Scale()
     take_off = put_on(unet, adapter, scale)
     try:
         yield scale
@@ -219,7 +222,7 @@ def train_speed_up(
         use: What it is trained for; the fingerprint of the base is filled in.
         workers: Processes on a CPU, of one thread each.
         accelerator: Of the processes that `accelerate launch` has started, instead of workers.
-        on_step: Called after each step.
+        on_step: Called after each step, with the base as it was; `averaged` gives the adapter so far.
 
     Returns:
         The adapter with the averaged weights.
@@ -235,17 +238,34 @@ def train_speed_up(
     about = {"base": str(adapter.use.base), "settings": repr(settings), "runs": f"{len(runs)} of {len(runs.times)}"}
     training = Training(
         folder / "checkpoint", parameters, Muon(parameters.values(), settings.rate, decay=0.0),
-        Average(parameters, DECAY), budget, log_every=20, about=about,
+        Average(parameters, DECAY), budget, log_every=20, about=about, on_save=lambda: draw_curves(folder),
     )  # fmt: skip
     training.resume()
-    with adapted(unet, adapter) as scale:
-        loss = make_loss(unet, scale, runs, under_ddim(pipe).scheduler, settings)
-        for _ in training.run(loss, settings.rate, WARM_UP, workers, accelerator):
-            if on_step is not None:
-                on_step(training)
-    with torch.no_grad():
-        for name, p in parameters.items():
-            p.copy_(training.average.values[name])
+    scale = Scale()
+    loss_of = make_loss(unet, scale, runs, under_ddim(pipe).scheduler, settings)
+
+    def loss(step: int, share: slice) -> dict[str, Tensor]:
+        with adapted(unet, adapter, scale):
+            return loss_of(step, share)
+
+    for _ in training.run(loss, settings.rate, WARM_UP, workers, accelerator):
+        if on_step is not None:
+            on_step(training)
+    made = averaged(training, adapter)
     if training.writes:
-        adapter.save(folder)
-    return adapter
+        made.save(folder)
+    return made
+
+
+@torch.no_grad()
+def averaged(training: Training, adapter: SpeedUp) -> SpeedUp:
+    """A copy of an adapter with the averaged weights of its training.
+
+    Args:
+        training: Of such an adapter.
+        adapter: For the shapes and the use.
+    """
+    made = copy.deepcopy(adapter)
+    for name, p in made.named_parameters():
+        p.copy_(training.average.values[name])
+    return made

@@ -12,7 +12,7 @@ import streamlit as st
 from dashboard.wording import axis_words, plain
 from search_spaces.axes import AXES, Axis, Choice
 from studies.results.board import Board, Flags, Labels
-from studies.results.charts import SERIES
+from studies.results.charts import FAMILIES, SERIES
 
 
 def in_order(labels: Iterable[str]) -> list[str]:
@@ -33,6 +33,7 @@ def filters(board: Board, metrics: list[str], view: tuple[str, str], study: int)
             "Series", families, selection_mode="multi", default=families, key=f"series-{study}", persist_state="session"
         )
         shown &= np.isin(board.series, chosen)
+        shown &= _by_family(board, study)
         labelled = [axis for axis in AXES if axis.name in board.axes and has_choice(axis, board.axes[axis.name])]
         for place, axis in zip(st.columns(len(labelled)), labelled, strict=True):
             with place:
@@ -48,6 +49,19 @@ def filters(board: Board, metrics: list[str], view: tuple[str, str], study: int)
             ):  # fmt: skip
                 shown &= board.whole
     return shown
+
+
+def _by_family(board: Board, study: int) -> Flags:
+    """Where a study has more than one way of being faster, those that are ticked; all while none is."""
+    found = set(board.families.tolist())
+    if len(found) < 2:
+        return np.ones(len(board), dtype=bool)
+    chosen = st.pills(
+        "Family", [name for name in FAMILIES if name in found], selection_mode="multi", key=f"family-{study}",
+        help="The way in which a plan is faster; joint: several of them, or masks that the search chose freely.",
+        persist_state="session",
+    )  # fmt: skip
+    return np.isin(board.families, chosen) if chosen else np.ones(len(board), dtype=bool)
 
 
 def _columns(count: int) -> list[st.delta_generator.DeltaGenerator]:

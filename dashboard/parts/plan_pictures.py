@@ -35,6 +35,18 @@ def show_pictures(store: Store, study: StudyRecord, row: TrialRow, control: Tria
     st.caption(_words(view, gain))
 
 
+def show_few(store: Store, study: StudyRecord, row: TrialRow, control: TrialRow | None) -> None:
+    """Three pairs, spread over the prompts from the most changed to the least; nothing where no pictures were kept."""
+    found = pairs(store, study, row, control)
+    chosen = [found[i] for i in sorted({0, len(found) // 2, len(found) - 1})] if found else []
+    if not chosen:
+        return
+    alone = control is None or control.key == row.key
+    _grid(store, chosen, SIDE, 1, alone=alone)
+    if not alone:
+        st.caption("Left: this plan. Right: stock, with the same prompt and seed. The most changed pair comes first.")
+
+
 def _boxes() -> tuple[str, int, bool]:
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         view = st.segmented_control("View", VIEWS, default=DIFFERENCE, key="view", required=True)

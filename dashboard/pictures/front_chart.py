@@ -17,6 +17,7 @@ from studies.metrics import direction_of
 from studies.pareto.front import non_dominated
 from studies.results.board import Board, Flags
 from studies.results.charts import SERIES
+from studies.results.labels import Label, Range, annotations, padded
 from studies.storage.judged import judged
 
 # Maximum number of points; with more plans one point represents those next to it. They are SVG, which every browser
@@ -24,7 +25,8 @@ from studies.storage.judged import judged
 MOST = 2000
 BARS = 250  # up to this many points, all intervals are drawn; beyond, those of the front and the baselines
 GRID = (220, 140)
-LABELLED = ("plain steps", "DeepCache", "encoder propagation")
+TAKE = "the plan to take"
+"""The words of the ring whose plan is also named."""
 
 
 @dataclass(frozen=True)
@@ -108,10 +110,11 @@ def front_chart(board: Board, shown: Flags, view: View) -> Drawn:
                 hue, symbol = colours.series(name)
                 figure.add_trace(_bars_alone(board, bars, view, colours.faint if view.colour else hue, symbol, name))
             whole = view.bars and len(bars) == len(members)
-            figure.add_trace(_points(board, members, view, name, colours, whole, set(line)))
+            figure.add_trace(_points(board, members, view, name, colours, whole))
     if view.colour:
         low, high = _range(board.columns[view.colour].value[drawn])
-        bar = {"title": {"text": escape(axis_words(view.colour)), "side": "right"}, "thickness": 12, "outlinewidth": 0}
+        bar = {"title": {"text": escape(axis_words(view.colour)), "side": "top"}, "thickness": 8, "outlinewidth": 0}
+        bar |= {"orientation": "h", "y": 1, "yanchor": "bottom", "len": 0.6, "x": 0, "xanchor": "left"}
         figure.update_layout(coloraxis={"colorscale": SEQUENTIAL, "cmin": low, "cmax": high, "colorbar": bar})
     ties = np.flatnonzero(drawn & board.tied)
     if len(ties):
@@ -122,19 +125,42 @@ def front_chart(board: Board, shown: Flags, view: View) -> Drawn:
         if trial in board.by_number and drawn[board.by_number[trial]]:
             at = [board.by_number[trial]]
             figure.add_trace(_rings(board, at, view, colours.warning, 19, 2.5, words))
-    figure.update_xaxes(title_text=escape(axis_words(view.x)), ticksuffix="x" if view.x == "speedup" else "")
-    figure.update_yaxes(title_text=f"{escape(axis_words(view.y))}, {better(view.y, board)} is better")
+    ranges = _range_of(board, drawn, view.x, view.bars), _range_of(board, drawn, view.y, view.bars)
+    points = np.stack([board.columns[metric].value[drawn] for metric in (view.x, view.y)], axis=1)
+    for note in annotations(_labels(board, line, drawn, view, colours), points, ranges, (colours.text, colours.paper)):
+        figure.add_annotation(note)
+    suffix = "x" if view.x == "speedup" else ""
+    figure.update_xaxes(title_text=escape(axis_words(view.x)), ticksuffix=suffix, range=ranges[0])
+    figure.update_yaxes(range=ranges[1], title_text=f"{escape(axis_words(view.y))}, {better(view.y, board)} is better")
     style(figure, 560, clickmode="event+select", hovermode="closest", dragmode="zoom")
     return Drawn(figure, count, all_bars)
+
+
+def _labels(board: Board, line: list[int], drawn: Flags, view: View, colours: Palette) -> list[Label]:
+    """Of the plan to take, then of the baselines on the line; the others are named when somebody points at them."""
+    taken = [board.by_number[trial] for trial, words in view.chosen if words == TAKE and trial in board.by_number]
+    marked = [(i, colours.warning) for i in taken if drawn[i]]
+    baselines = [i for i in line if board.series[i] != "searched" and i not in taken]
+    marked += [(i, colours.series(board.series[i])[0]) for i in baselines]
+    x, y = board.columns[view.x].value, board.columns[view.y].value
+    return [Label(float(x[i]), float(y[i]), board.measured[i].nickname, colour) for i, colour in marked]
+
+
+def _range_of(board: Board, drawn: Flags, metric: str, bars: bool) -> Range:
+    """Of an axis: the ends of all intervals, where they are drawn and do not squeeze the points into half of it."""
+    column = board.columns[metric]
+    inner, outer = padded(column.value[drawn]), padded(np.concatenate([column.low[drawn], column.high[drawn]]))
+    if not bars:
+        return inner
+    room = (inner[1] - inner[0]) / 2
+    return max(outer[0], inner[0] - room), min(outer[1], inner[1] + room)
 
 
 def _values(board: Board, metric: str, members: Any) -> list[float]:
     return [float(f"{value:.6g}") for value in board.columns[metric].value[members]]  # a third of the page's bytes
 
 
-def _points(
-    board: Board, members: Any, view: View, name: str, colours: Palette, with_bars: bool, line: set[int]
-) -> go.Scatter:
+def _points(board: Board, members: Any, view: View, name: str, colours: Palette, with_bars: bool) -> go.Scatter:
     colour, symbol = colours.series(name)
     on_front = board.on_front[members]
     marker: dict[str, Any] = {
@@ -146,22 +172,13 @@ def _points(
         # The scale's dark end would vanish on a dark page without an edge.
         edge = {"width": 0.8, "color": colours.faint}
         marker |= {"color": [None if np.isnan(v) else v for v in values], "coloraxis": "coloraxis", "line": edge}
-    # Plain steps always; of the others those on the line, as names that lie on each other cannot be read.
-    labels = [_label(board.measured[i].name) if name == "plain steps" or i in line else "" for i in members]
-    labelled = name in LABELLED and len(members) <= 24 and any(labels)
     bars = {} if not with_bars else _bars(board, members, view, colours.faint if view.colour else colour)
     return go.Scatter(
         x=_values(board, view.x, members), y=_values(board, view.y, members), name=name, legendgroup=name,
-        mode="markers+text" if labelled else "markers", marker=marker,
-        text=labels if labelled else None,
-        textposition="top center", textfont={"size": 10, "color": colour},
+        mode="markers", marker=marker,
         customdata=[board.measured[i].number for i in members],
         hovertext=[_hover(board, i, view) for i in members], hoverinfo="text", **bars,
     )  # fmt: skip
-
-
-def _label(name: str | None) -> str:
-    return escape((name or "").removeprefix("plain@"))
 
 
 def _bars(board: Board, members: Any, view: View, colour: str) -> dict[str, Any]:

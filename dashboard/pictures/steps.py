@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from html import escape
+from itertools import groupby
 
 import numpy as np
 import plotly.graph_objects as go
@@ -14,7 +17,7 @@ from dashboard.step_costs import StepCosts
 from explorer.plans.plan import InheritancePlan
 from explorer.plans.schedule import Segments
 from explorer.unet.architecture import Architecture
-from explorer.unet.mask import Mask, liveness
+from explorer.unet.mask import Mask, liveness, without
 
 COMPUTED, RESIDUAL, OUTPUT, REMOVED, NOT_RUN = range(5)
 # Of Okabe and Ito's palette, with a faint grey for what does not run: apart for colour-blind people, in grey print, and
@@ -28,16 +31,18 @@ LEGEND = (
 )
 SHOWN = ("res", "attn", "down", "up")
 WHOLE = 12  # evaluations up to which each has its number
-ROW, BARS, EDGES = 13, 110, 120  # pixels: a node's row, the bars above, titles and margins
+ROW, BARS, BAND, EDGES = 13, 110, 24, 120  # pixels: a node's row, bars and networks above, titles and margins
+BAND_COLOURS = ("#56B4E9", "#F0E442", "#CC79A7", "#E69F00")  # light enough for black letters, in both themes
 
 
 @dataclass(frozen=True)
 class Steps:
     """states: (nodes, evaluations), each COMPUTED, RESIDUAL, OUTPUT, REMOVED or NOT_RUN; nodes in the order they
-    run."""
+    run. networks: of each evaluation."""
 
     nodes: tuple[str, ...]
     states: NDArray[np.int8]
+    networks: tuple[str, ...] = ()
 
     @property
     def evaluations(self) -> int:
@@ -74,13 +79,60 @@ def evaluations_of(plan: InheritancePlan, key: str) -> int | None:
     return next((count for count in dict.fromkeys([*likely, *wide]) if plan.key(count) == key), None)
 
 
-def steps_of(plan: InheritancePlan, evaluations: int) -> Steps:
-    """The picture of a run of this many evaluations. Raises PlanError when the plan's schedule does not fit it."""
-    architecture = plan.architecture
+def steps_of(plan: InheritancePlan, evaluations: int, lacks: Mapping[str, Mask] | None = None) -> Steps:
+    """The picture of a run of this many evaluations.
+
+    Args:
+        plan: The plan.
+        evaluations: UNet evaluations of the run.
+        lacks: What each student lacks, by its name; a student that is not among them is drawn whole.
+
+    Raises:
+        PlanError: when the plan's schedule does not fit so many.
+    """
+    architecture, gone = plan.architecture, lacks or {}
     nodes = tuple(node.name for node in architecture.nodes if node.kind in SHOWN)
-    choices = plan.resolve(evaluations)
-    columns = {choice: _column(architecture, plan.mask(choice), nodes) for choice in set(choices)}
-    return Steps(nodes, np.array([columns[choice] for choice in choices], dtype=np.int8).T)
+    networks = plan.networks(evaluations)
+    each = list(zip(plan.resolve(evaluations), networks, strict=True))
+    masks = {(choice, name): without(plan.mask(choice), gone.get(name, Mask())) for choice, name in set(each)}
+    columns = {kind: _column(architecture, mask, nodes) for kind, mask in masks.items()}
+    return Steps(nodes, np.array([columns[kind] for kind in each], dtype=np.int8).T, networks)
+
+
+def network_words(networks: Sequence[str]) -> str:
+    """`base in evaluations 0 to 7, teacher in 8 to 19`."""
+    words = [
+        f"{run.name} in {'' if i else 'evaluations '}{run.first} to {run.last}"
+        if run.last > run.first
+        else f"{run.name} in {'' if i else 'evaluation '}{run.first}"
+        for i, run in enumerate(runs_of(networks))
+    ]
+    return ", ".join(words)
+
+
+@dataclass(frozen=True)
+class NetworkRun:
+    """Evaluations in turn of one network, the first and the last of them."""
+
+    name: str
+    first: int
+    last: int
+
+
+def runs_of(networks: Sequence[str]) -> list[NetworkRun]:
+    """The networks of a run, in turn."""
+    found, at = [], 0
+    for name, members in groupby(networks):
+        count = len(list(members))
+        found.append(NetworkRun(name, at, at + count - 1))
+        at += count
+    return found
+
+
+def removed_steps(architecture: Architecture, removed: Mask) -> Steps:
+    """One evaluation of a network that lacks nodes and computes all others."""
+    nodes = tuple(node.name for node in architecture.nodes if node.kind in SHOWN)
+    return Steps(nodes, np.array([_column(architecture, removed, nodes)], dtype=np.int8).T)
 
 
 def _column(architecture: Architecture, mask: Mask, nodes: tuple[str, ...]) -> list[int]:
@@ -94,27 +146,52 @@ def _column(architecture: Architecture, mask: Mask, nodes: tuple[str, ...]) -> l
 def steps_figure(steps: Steps, costs: StepCosts | None = None) -> go.Figure:
     """The heat map: a column an evaluation, a row a node, input at the top; above each column what it costs."""
     inner = ROW * len(steps.nodes)
-    share = BARS / (BARS + inner)
+    above = [height for height, needed in ((BARS, costs is not None), (BAND, len({*steps.networks}) > 1)) if needed]
+    parts = [*above, inner]
+    whole = sum(parts)
     figure = make_subplots(
-        rows=2, cols=1, shared_xaxes=True, row_heights=[share, 1 - share], vertical_spacing=24 / (BARS + inner)
-    ) if costs is not None else make_subplots(rows=1, cols=1)  # fmt: skip
+        rows=len(parts), cols=1, shared_xaxes=True, row_heights=[part / whole for part in parts],
+        vertical_spacing=24 / whole if above else None,
+    )  # fmt: skip
     if costs is not None:
         figure.add_trace(_bars(costs), row=1, col=1)
         figure.update_yaxes(title_text=costs.unit, rangemode="tozero", nticks=4, row=1, col=1)
-    last = 2 if costs is not None else 1
+    last = len(parts)
+    if BAND in above:
+        _band(figure, steps, last - 1)
     figure.add_trace(_cells(steps.nodes, steps.states), row=last, col=1)
     for state, (name, colour) in enumerate(LEGEND):
         if state == REMOVED and not steps.removes:
             continue
         marker = {"symbol": "square", "size": 12, "color": colour}
         figure.add_trace(go.Scatter(x=[None], y=[None], mode="markers", marker=marker, name=name), row=last, col=1)
-    style(figure, (BARS if costs is not None else 0) + EDGES + inner, bargap=0.15)
+    style(figure, sum(above) + EDGES + inner, bargap=0.15, barmode="overlay")
     figure.update_xaxes(showgrid=False, range=[-0.5, steps.evaluations - 0.5])
     if steps.evaluations <= WHOLE:
         figure.update_xaxes(dtick=1)  # there is no evaluation at 0.5
     figure.update_xaxes(title_text="UNet evaluation of the run", row=last, col=1)
     figure.update_yaxes(row=last, col=1, **row_axis(steps.nodes))
     return figure
+
+
+def _band(figure: go.Figure, steps: Steps, row: int) -> None:
+    """Which network runs when: a bar each, with its name where it has room, told in full to who points at it."""
+    names = list(dict.fromkeys(steps.networks))
+    for run in runs_of(steps.networks):
+        colour = BAND_COLOURS[names.index(run.name) % len(BAND_COLOURS)]
+        span = run.last - run.first + 1
+        room = 30 * span / steps.evaluations  # letters, on a phone
+        figure.add_trace(
+            go.Bar(
+                x=[span], base=[run.first - 0.5], y=["network"], orientation="h", width=0.9, showlegend=False,
+                marker={"color": colour, "line": {"width": 0}}, textangle=0, insidetextanchor="middle",
+                text=escape(run.name) if len(run.name) <= room else "", textposition="inside",
+                textfont={"color": "#000000", "size": 11}, constraintext="none", cliponaxis=True,
+                hovertemplate=f"{escape(run.name)}: evaluations {run.first} to {run.last}<extra></extra>",
+            ),
+            row=row, col=1,
+        )  # fmt: skip
+    figure.update_yaxes(showgrid=False, tickfont={"size": 9}, row=row, col=1)
 
 
 def row_axis(nodes: tuple[str, ...]) -> dict[str, object]:

@@ -11,7 +11,7 @@ from dashboard.costs import anatomy_of, timing_of
 from dashboard.palette import CONFIG
 from dashboard.pictures.anatomy import sensitivity_figure, steady, trade_figure, treemap
 from dashboard.step_costs import Timing
-from dashboard.wording import plain, say
+from dashboard.wording import headed, plain, say
 from explorer.errors import ModelError
 from explorer.timing.anatomy import Anatomy
 from studies.searching import findings
@@ -29,7 +29,7 @@ class Measure:
 
 
 def page() -> None:
-    st.title("Anatomy")
+    headed("Anatomy", "**Where does the time of the UNet go, and which parts of it hardly change?**")
     with open_store() as store:
         study = chosen_study(store)
         try:

@@ -10,7 +10,7 @@ from dashboard.palette import CONFIG
 from dashboard.pictures.calibration import bars, effects_line, ends_of, error_map, node_map, percent, prediction_chart
 from dashboard.views.page_front import clicked
 from dashboard.views.page_progress import duration
-from dashboard.wording import axis_words, plain, say
+from dashboard.wording import axis_words, headed, plain, say
 from explorer.errors import PlanError
 from explorer.plans.rules import rule_type
 from studies.predicting import calibration
@@ -26,7 +26,7 @@ OVER_MASKS, OVER_RULES = "Every mask, one rule", "One mask, every rule"
 
 
 def page() -> None:
-    st.title("Calibration")
+    headed("Calibration", "**How well can a plan be judged without running it?**")
     with open_store() as store:
         study = chosen_study(store)
         so_far = calibration.standing(store, study)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import streamlit as st
 
 from dashboard.context import (
@@ -21,10 +23,13 @@ from dashboard.parts.compare_pictures import show_grid
 from dashboard.parts.compare_scores import Differences, compare_table, difference_figure, metrics_of
 from dashboard.parts.rivals import rival
 from dashboard.pictures.overlay import LETTERS, overlay, overlay_figure
-from dashboard.pictures.steps import Steps, evaluations_of, steps_of
-from dashboard.wording import plain, say
+from dashboard.pictures.steps import Steps, evaluations_of, network_words, steps_of
+from dashboard.students import held_students
+from dashboard.wording import headed, plain, say
 from explorer.errors import PlanError
+from explorer.plans.cast import TEACHER
 from explorer.plans.plan import InheritancePlan
+from explorer.unet.mask import Mask
 from studies.choosing.paired import difference
 from studies.results.board import Board
 from studies.results.rows import TrialRow, trial
@@ -32,7 +37,7 @@ from studies.storage.store import Store, StudyRecord
 
 
 def page() -> None:
-    st.title("Compare")
+    headed("Compare", "**Which of these plans is better, and by how much?** The same prompts and seeds, side by side.")
     with open_store() as store:
         study = chosen_study(store)
         board = board_of(store, study)
@@ -46,7 +51,7 @@ def page() -> None:
         _heads(named)
         _scores(store, study, named)
         show_grid(store, study, named, board.control)
-        _masks(named)
+        _masks(named, held_students(study.settings).lacks if _runs_students(named) else {})
 
 
 def _choose(board: Board) -> list[int]:
@@ -126,13 +131,25 @@ def _scores(store: Store, study: StudyRecord, named: dict[str, TrialRow]) -> Non
     )
 
 
-def _masks(named: dict[str, TrialRow]) -> None:
+def _networks(each: dict[str, Steps]) -> str:
+    """Which networks run when, where it is not the model's own UNet alone."""
+    if all({*steps.networks} <= {TEACHER} for steps in each.values()):
+        return ""
+    words = "; ".join(f"{letter}: {network_words(steps.networks)}" for letter, steps in each.items())
+    return f"{plain(words)}. "
+
+
+def _runs_students(named: dict[str, TrialRow]) -> bool:
+    return any(row.facts.networks != (TEACHER,) for row in named.values())
+
+
+def _masks(named: dict[str, TrialRow], lacks: Mapping[str, Mask]) -> None:
     st.subheader("What they compute", anchor=False)
     each: dict[str, Steps] = {}
     for letter, row in named.items():
         try:
             plan = InheritancePlan.from_json(row.plan)
-            each[letter] = steps_of(plan, row.evaluations or evaluations_of(plan, row.key) or plan.steps)
+            each[letter] = steps_of(plan, row.evaluations or evaluations_of(plan, row.key) or plan.steps, lacks)
         except PlanError as error:
             say(f"the plan of {letter} cannot be drawn: {error}")
             return
@@ -150,8 +167,8 @@ def _masks(named: dict[str, TrialRow]) -> None:
     )
     st.caption(
         "Each column is one evaluation of the UNet, each row one of its units or samplers, from the input at the top. "
-        f"The plans do the same in {shown.agree:.0%} of the cells. Nodes that are not computed are inherited or not "
-        f"run.{stretched}"
+        f"{_networks(each)}The plans do the same in {shown.agree:.0%} of the cells. Nodes that are not "
+        f"computed are inherited or not run.{stretched}"
     )
 
 

@@ -22,13 +22,15 @@ from dashboard.context import (
 from dashboard.palette import CONFIG
 from dashboard.parts.front_filters import filters
 from dashboard.parts.front_wish import wish
-from dashboard.pictures.front_chart import Drawn, View, front_chart
-from dashboard.wording import axis_words, metric_words, number, plain, say
+from dashboard.parts.plan_pictures import show_few
+from dashboard.pictures.front_chart import TAKE, Drawn, View, front_chart
+from dashboard.wording import axis_words, headed, metric_words, number, plain, say
 from search_spaces.axes import choices
 from studies.choosing.choice import Choice
 from studies.choosing.paired import against
 from studies.metrics import of_pictures
 from studies.results.board import Board, Flags
+from studies.results.rows import TrialRow
 from studies.settings import scheduler_words
 from studies.storage.store import StudyRecord
 from studies.storage.tables import UNSTEADY
@@ -44,14 +46,19 @@ NICKNAMES = (
 
 
 def page() -> None:
-    st.title("Front")
+    headed("Front", "**Which plan do I take?** How fast the plans of this study are, and what each costs in quality.")
     with open_store() as store:
         study = chosen_study(store)
         board = board_of(store, study)
         if not len(board):
             raise nothing_scored(study, board.rows)
+        answer = st.container()
         st.markdown(summary(study, board))
         found = wish(board, study.id, None if board.control is None else against(store, study, board.control))
+        if found is not None and found.plan is not None:
+            with answer:
+                st.markdown(taken(found.plan, board))
+                show_few(store, study, found.plan, board.control)
     view = _view(board, found, study.id)
     shown = filters(board, _ranged(board), (view.x, view.y), study.id)
     if shown.any():
@@ -59,6 +66,17 @@ def page() -> None:
     else:
         say("no plan passes the filters; widen them above.")
     _table(board)
+
+
+def taken(row: TrialRow, board: Board) -> str:
+    """The answer in a line, as Markdown."""
+    parts = []
+    for metric in [name for name in _quality(board) if name in row.scores][:2]:
+        stock = None if board.control is None else board.control.scores.get(metric)
+        held = "" if stock is None else f" (stock: {number(stock.value)})"
+        parts.append(f"{metric} {number(row.scores[metric].value)}{held}")
+    at = f", at {', '.join(parts)}" if parts else ""
+    return f"### Take this plan: {plain(row.title)}, {row.speedup or 0:.2f} times as fast{plain(at)}."
 
 
 def summary(study: StudyRecord, board: Board) -> str:
@@ -108,7 +126,7 @@ def _view(board: Board, found: Choice | None, study: int) -> View:
     if opened is not None:
         rings.append((int(opened), "opened last"))
     if found is not None and found.plan is not None and found.plan.number is not None:
-        rings.append((found.plan.number, "the plan to take"))
+        rings.append((found.plan.number, TAKE))
     return View(x, y, None if colour == SERIES_COLOUR else colour, with_bars, tuple(rings))
 
 
@@ -132,8 +150,9 @@ def chart_words(drawn: Drawn, shown: int, view: View) -> str:
     words.append(
         "The dotted line is the front of the shown plans in these two metrics; speeds count with the worse end of "
         "their interval. Full points are on the study's front in all objectives, faint ones are not. Rings: plans off "
-        "the front, but within its intervals. Diamonds: the un-accelerated pipeline with fewer plain steps (their "
-        "number is shown), which inheritance must beat."
+        "the front, but within its intervals. Diamonds: the un-accelerated pipeline with fewer plain steps, which "
+        "inheritance must beat. Named are the plan to take and the baselines on the line (plain steps by "
+        "their number); point at another to read its name."
     )
     if drawn.points < shown:
         words.append(

@@ -20,10 +20,11 @@ from dashboard.parts.plan_pictures import show_pictures
 from dashboard.parts.plan_scores import show_lineage, show_metrics, show_scores
 from dashboard.parts.rivals import rival
 from dashboard.parts.take_home import take_home
-from dashboard.pictures.steps import evaluations_of, steps_figure, steps_of
+from dashboard.pictures.steps import evaluations_of, network_words, steps_figure, steps_of
 from dashboard.pictures.unet import unet_figure
-from dashboard.step_costs import StepCosts, counted, timed
-from dashboard.wording import plain, say
+from dashboard.step_costs import Lacks, StepCosts, counted, timed
+from dashboard.students import HeldStudents, held_students
+from dashboard.wording import headed, plain, say
 from explorer.errors import ModelError, PlanError, StudyError
 from explorer.plans.plan import InheritancePlan
 from search_spaces.axes import choices
@@ -37,7 +38,7 @@ REMOVED_WORDS = "Removed: neither computed nor inherited; its input passes on, w
 
 
 def page() -> None:
-    st.title("Plan")
+    headed("Plan", "**What does this plan do to my pictures, and how do I take it home?**")
     with open_store() as store:
         study = chosen_study(store)
         board = board_of(store, study)
@@ -122,8 +123,9 @@ def _computed(store: Store, study: StudyRecord, plan: InheritancePlan, row: Tria
     st.subheader("What is computed, and when", anchor=False)
     known = row.evaluations or evaluations_of(plan, row.key)
     count = known or plan.steps
-    steps = steps_of(plan, count)
-    costs = _costs(store, study, plan, count)
+    held = held_students(study.settings) if plan.cast is not None else HeldStudents()
+    steps = steps_of(plan, count, held.lacks)
+    costs = _costs(store, study, plan, count, held.lacks)
     drawn, facts = st.columns([5, 2], vertical_alignment="center")
     with drawn:
         st.plotly_chart(
@@ -147,6 +149,11 @@ def _computed(store: Store, study: StudyRecord, plan: InheritancePlan, row: Tria
         steps_figure(steps, costs), key="steps", config=CONFIG,
         alt="What each node of the UNet does at each evaluation, and what each evaluation costs",
     )  # fmt: skip
+    if plan.cast is not None:
+        words = f"Networks: {network_words(steps.networks)}."
+        if whole := [name for name in plan.cast.students if name not in held.lacks]:
+            words += f" What {', '.join(whole)} lacks is not drawn, as the student is not on this machine."
+        st.caption(plain(words))
     doubt = "" if known else " (assuming one for each step, as the scheduler's number is not known)"
     st.caption(
         f"Each column is one evaluation of the UNet{doubt}, each row one of its units or samplers, from the input "
@@ -157,10 +164,10 @@ def _computed(store: Store, study: StudyRecord, plan: InheritancePlan, row: Tria
     )
 
 
-def _costs(store: Store, study: StudyRecord, plan: InheritancePlan, count: int) -> StepCosts | None:
+def _costs(store: Store, study: StudyRecord, plan: InheritancePlan, count: int, lacks: Lacks) -> StepCosts | None:
     timing = timing_of(store, study)
     try:
-        return timed(plan, count, timing) if timing else counted(plan, count, anatomy_of(store, study))
+        return timed(plan, count, timing, lacks) if timing else counted(plan, count, anatomy_of(store, study), lacks)
     except ModelError as error:
         say(error)
         return None

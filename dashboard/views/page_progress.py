@@ -15,7 +15,7 @@ from dashboard.palette import CONFIG
 from dashboard.parts.proposed import proposal_table
 from dashboard.pictures.progress_charts import Line, effects_chart, growth_chart
 from dashboard.views.page_studies import ago, workers_alive
-from dashboard.wording import axis_words, plain, say
+from dashboard.wording import axis_words, headed, plain, say
 from studies.metrics import direction_of, metric_of
 from studies.queue.heartbeats import ALIVE
 from studies.results.board import Board
@@ -33,7 +33,7 @@ SAMPLE = 1500  # plans that the importances are found from
 
 
 def page() -> None:
-    st.title("Progress")
+    headed("Progress", "**Is it worth searching on?** How the front grew, what failed, and who is working.")
     with open_store() as store:
         study = chosen_study(store)
         board = board_of(store, study)

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import streamlit as st
 
 from dashboard.context import FRONT, PROGRESS, board_of, go, open_store, set_study
-from dashboard.wording import plain
+from dashboard.wording import headed, plain
 from studies.metrics import SPEEDS
 from studies.queue.heartbeats import ALIVE, STALE_SECONDS
 from studies.queue.queue import Counts, counts
@@ -59,7 +59,7 @@ def ago(seconds: float) -> str:
 
 
 def page() -> None:
-    st.title("Studies")
+    headed("Studies", "**What was searched, and what is the best of it?**")
     with open_store() as store:
         overviews = [overview(store, study) for study in reversed(store.studies())]
     names = [shown.study.name for shown in overviews]

@@ -100,10 +100,11 @@ class SpeedUp(nn.Module):
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> SpeedUp:
-        """Read a folder that `save` wrote; it is validated, and no code is run. Raises ModelError."""
-        from explorer.networks.speedup_files import read_speed_up
+        """Read a folder that `save` wrote, or for `emoji` the adapter of the embedded model; it is validated, and no
+        code is run. Raises ModelError."""
+        from explorer.networks.speedup_files import read_speed_up, speed_up_folder
 
-        return cls(*read_speed_up(Path(folder)))
+        return cls(*read_speed_up(speed_up_folder(folder)))
 
     def to_json(self) -> dict[str, Any]:
         """What `speedup.json` says besides its format."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,8 @@ FILES = NetworkFolder(
     "speed-up adapter", "speedup.json", "speedup.safetensors", "explorer-speedup", 1, "explorer distill --speedup",
     "SpeedUp.save",
 )  # fmt: skip
+SHIPPED = "speedup"
+"""The folder of an embedded model's adapter in the model's own."""
 MAX_NAMES = 1000
 PARTS = ("key.weight", "value.weight", "value.bias", *SCALES)
 
@@ -31,6 +34,16 @@ def save_speed_up(adapter: SpeedUp, folder: Path) -> Path:
         for part, tensor in branch.named_parameters()
     }
     return FILES.write(folder, tensors, adapter.to_json())
+
+
+def speed_up_folder(name: str | os.PathLike[str]) -> Path:
+    """An adapter's folder by its path, or by the name of the embedded model for the one that ships with it."""
+    from explorer.models.loading import EMBEDDED, EMOJI
+
+    folder = Path(name)
+    if name == EMOJI and not (folder / FILES.document).exists():
+        return EMBEDDED / EMOJI / SHIPPED
+    return folder
 
 
 def read_speed_up(folder: Path) -> tuple[dict[str, NegativeBranch], SpeedUpUse]:

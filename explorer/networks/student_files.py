@@ -10,12 +10,13 @@ from explorer.errors import ModelError
 from explorer.networks.experts import Experts
 from explorer.networks.network_files import NetworkFolder, read_tensors
 from explorer.plans.cast import check_label
+from explorer.plans.plan_files import STUDENT_FILES
 from explorer.unet.mask import Form, Mask
 
 if TYPE_CHECKING:
     from explorer.networks.student import Student
 
-DOCUMENT, WEIGHTS = "student.json", "student.safetensors"
+DOCUMENT, WEIGHTS = STUDENT_FILES
 FILES = NetworkFolder("student", DOCUMENT, WEIGHTS, "explorer-student", 1, "explorer distill", "Student.save")
 
 

@@ -130,23 +130,22 @@ class InheritancePlan:
         """Whether any step of the plan may have a mask that is not empty."""
         return self.masks_wanted > 0 and any(self.masks)
 
-    def check_runnable(self, students: Collection[str] = ()) -> None:
+    def check_runnable(self, students: Collection[str] = (), speedups: Collection[str] = ()) -> None:
         """Refuse a plan that this version can read but cannot run.
 
         Args:
             students: Names of the students that are given.
+            speedups: Names of the speed-up adapters that are given.
 
         Raises:
-            PlanError: For a student that is not given, a spacing, or a speed-up adapter.
+            PlanError: For a student or a speed-up adapter that is not given.
         """
         for student in () if self.cast is None else self.cast.students:
             if student not in students:
                 raise PlanError(f"the plan needs the student {student!r}; give it with students={{{student!r}: ...}}.")
-        if self.speedup is not None:
-            raise PlanError(
-                f"the plan needs the speed-up adapter {self.speedup!r}, which this version cannot run; take a plan "
-                "without one, or upgrade the explorer."
-            )
+        if self.speedup is not None and self.speedup not in speedups:
+            name = repr(self.speedup)
+            raise PlanError(f"the plan needs the speed-up adapter {name}; give it with speedups={{{name}: ...}}.")
 
     def canonical(self, evaluations: int) -> dict[str, Any]:
         """What is computed at each evaluation, as JSON, without names: equal for plans that do the same."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
     from explorer.plans.plan import InheritancePlan
 
 PLAN_FILE = "inheritance.json"
+BESIDE = "students"
+"""The folder beside a plan, or in a model's own one, that holds students, each in a folder of its name."""
+STUDENT_FILES = ("student.json", "student.safetensors")
 MAX_FILE_BYTES = 4_000_000
 HUB_PATTERNS = [
     PLAN_FILE, "README.md", "pictures.png", "metrics.json", "certificate.json", "certificate.html", "reproduce.sh",
@@ -93,6 +97,19 @@ def _download(repository: str, revision: str | None, token: str | None) -> Path:
         ) from error
 
 
+def fetch_folder(repository: str, files: Sequence[str]) -> Path:
+    """The folder of a hub repository's copy here, with those of `files` that it has. Raises PlanError."""
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(repository, allow_patterns=[*files]))
+    except Exception as error:
+        raise PlanError(
+            f"the hub did not give what stands beside the plan of {repository!r} ({_first_line(error)}); check the "
+            "connection."
+        ) from error
+
+
 def push(
     plan: InheritancePlan,
     repository: str,
@@ -132,9 +149,12 @@ def push(
             content = (json.dumps(plan.to_json(), ensure_ascii=False, indent=1) + "\n").encode()
             api.upload_file(path_or_fileobj=content, path_in_repo=PLAN_FILE, repo_id=repository, commit_message=message)
         else:
+            names = () if plan.cast is None else plan.cast.students
+            students = [f"{BESIDE}/{name}/{file}" for name in names for file in STUDENT_FILES]
             api.upload_folder(
-                repo_id=repository, folder_path=os.fspath(folder), allow_patterns=HUB_PATTERNS, commit_message=message
-            )
+                repo_id=repository, folder_path=os.fspath(folder), allow_patterns=HUB_PATTERNS + students,
+                commit_message=message,
+            )  # fmt: skip
     except Exception as error:
         raise PlanError(f"the hub refused the plan for {repository} ({_first_line(error)}); log in.") from error
     return str(address)

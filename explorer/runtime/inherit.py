@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from explorer.compile_modes import CompileMode, compile_mode, uses_compiler, uses_graphs
 from explorer.errors import CaptureError, CompileError, ExplorerError, PlanError
+from explorer.networks.found import students_beside
 from explorer.plans.cast import TEACHER
 from explorer.plans.plan import InheritancePlan, resolve_run
 from explorer.plans.schedulers import scheduler_for
@@ -28,6 +29,7 @@ from explorer.runtime.networks import Students, networks_of
 from explorer.runtime.patching import Patch, clear
 from explorer.runtime.replay import Recording
 from explorer.runtime.runs import Everywhere, Running, ThreadRuns
+from explorer.runtime.speed_up import SpeedUpHandle, SpeedUps, check_alone, speed_up_of_plan
 from explorer.runtime.targets import check_compilable, check_scheduler, check_target, check_untouched
 from explorer.runtime.timesteps import Timesteps, Walk
 from explorer.unet.architecture import Architecture
@@ -47,6 +49,7 @@ def inherit(
     fallback: bool = False,
     transfer: bool = False,
     students: Students | None = None,
+    speedups: SpeedUps | None = None,
 ) -> Inheritance:
     """Run a pipeline or a `UNet2DConditionModel` by a plan.
 
@@ -58,7 +61,10 @@ def inherit(
             captured as a CUDA graph over static buffers) or `cudagraphs-eager` (captured, not compiled).
         fallback: Warn and run eager where that mode is not available (no GPU, offloading, no compiler ...).
         transfer: Map a plan of another architecture to this one, with a warning that names what was dropped.
-        students: The networks of the plan's cast by name, each a `Student` or its folder.
+        students: The networks of the plan's cast by name, each a `Student` or its folder. An export's folder and a hub
+            id bring their own.
+        speedups: Speed-up adapters by name, each a `SpeedUp` or its folder. The pipeline gets the one that the plan
+            names, at the adapter's own guidance; call it with `guidance_scale=1.0`.
 
     Returns:
         A context manager. Its `.remove()` restores the target exactly.
@@ -66,15 +72,22 @@ def inherit(
     Raises:
         DeviceError: When the compiler's backend is missing. If it fails at a step, that step raises CompileError.
         PlanError: When the plan is for another architecture or for a scheduler that the pipeline cannot get, needs a
-            student that is not given, or when the UNet already has a plan.
+            student or an adapter that is not given, or when the UNet already has a plan.
         ModelError: When the UNet is not supported or is patched by another tool, its ControlNet or LoRA is for another
             layout, or a student has another teacher.
     """
     mode = compile_mode(compile)
-    chosen = plan if isinstance(plan, InheritancePlan) else InheritancePlan.from_pretrained(plan)
+    if isinstance(plan, InheritancePlan):
+        chosen = plan
+    else:
+        chosen = InheritancePlan.from_pretrained(plan)
+        missing = {*(chosen.cast.students if chosen.cast else ())} - {*(students or ())}
+        students = students_beside(plan, missing) | dict(students or {})
     if transfer:
         chosen = chosen.transfer(Architecture.of(getattr(target, "unet", target)))
-    return Inheritance(target, chosen, scheduler=scheduler, compile=mode, fallback=fallback, students=students)
+    with speed_up_of_plan(target, chosen, speedups or {}) as put:
+        how: Any = {"scheduler": scheduler, "compile": mode, "fallback": fallback, "students": students}
+        return Inheritance(target, chosen, **how, adapter=put)
 
 
 class Inheritance:
@@ -82,7 +95,7 @@ class Inheritance:
 
     def __init__(
         self, target: Any, plan: InheritancePlan, *, scheduler: Any, compile: CompileMode, fallback: bool,
-        students: Students | None = None, channels_last: bool = CHANNELS_LAST,
+        students: Students | None = None, adapter: SpeedUpHandle | None = None, channels_last: bool = CHANNELS_LAST,
     ) -> None:  # fmt: skip
         pipe = target if hasattr(target, "unet") else None
         self.plan, unet = plan, target if pipe is None else target.unet
@@ -94,7 +107,8 @@ class Inheritance:
             )
         if isinstance(unet, nn.Module):
             clear(unet)
-        check_target(unet, plan, students or ())
+        self._adapter = adapter
+        check_target(unet, plan, students or (), (plan.speedup,) if adapter is not None and plan.speedup else ())
         check_control_networks(pipe, plan.architecture)
         self._walk = ModuleWalk(unet)
         check_untouched(self._walk)
@@ -141,6 +155,8 @@ class Inheritance:
             if pipe.scheduler is put:  # otherwise the user has chosen another one since
                 pipe.scheduler = own
         self._exchanged.clear()
+        if self._adapter is not None:
+            self._adapter.remove()
         self._everywhere = Everywhere()
         self._runs = ThreadRuns(self._everywhere)
         self._eager = EagerSteps(self._networks, self.plan)
@@ -180,6 +196,7 @@ class Inheritance:
         if getattr(other, "unet", self.unet) is not self.unet:
             raise PlanError(f"this {type(other).__name__} has another UNet; apply a plan to it with inherit().")
         if hasattr(other, "unet"):
+            check_alone(self._adapter)
             check_control_networks(other, self.plan.architecture)
             self._put_scheduler(other)
         else:
@@ -201,6 +218,11 @@ class Inheritance:
     def peak_cache_bytes(self) -> int:
         """The most bytes of features that the last run held at once, including those combined for a step."""
         return self._peak
+
+    @property
+    def student_bytes(self) -> int:
+        """Bytes of the weights that the students of the plan's cast do not share with the UNet."""
+        return sum(p.nbytes for network in self._networks.values() for p, _ in network.own)
 
     def __reduce_ex__(self, _: Any) -> Any:
         raise PlanError(

@@ -13,6 +13,7 @@ from explorer.errors import PlanError
 from explorer.networks.student import Student
 from explorer.plans.cast import TEACHER
 from explorer.plans.plan import InheritancePlan
+from explorer.runtime.speed_up import has_speed_up
 from explorer.unet.mask import Mask, without
 from explorer.unet.program import Program
 
@@ -27,15 +28,20 @@ class Network:
     Attributes:
         program: Of its UNet.
         masks: The mask of each choice of the schedule, the extract step's first; a student's lack its nodes too.
+        own: The weights that are not the teacher's, each with one of the teacher's that it goes along with.
     """
 
     program: Program
     masks: tuple[Mask, ...]
+    own: tuple[tuple[nn.Parameter, nn.Parameter], ...] = ()
 
     def follow(self, sample: Tensor) -> None:
-        """Move to the device of `sample`: a pipeline moves its own UNet alone."""
-        if next(self.program.unet.parameters()).device != sample.device:
-            self.program.unet.to(sample.device)
+        """Move to the device of `sample` and to the teacher's precision: a pipeline moves its own UNet alone."""
+        if all(p.device == sample.device and p.dtype == like.dtype for p, like in self.own[:1]):
+            return  # they are moved together
+        self.program.unet.to(sample.device)
+        for p, like in self.own:
+            p.data = p.data.to(like.dtype)
 
 
 def networks_of(unet: nn.Module, plan: InheritancePlan, students: Students) -> dict[str, Network]:
@@ -65,11 +71,24 @@ def networks_of(unet: nn.Module, plan: InheritancePlan, students: Students) -> d
                 mask.check(plan.architecture)
             except PlanError as error:
                 raise PlanError(f"the plan's masks do not fit its student {name!r}: {error}") from error
-        found[name] = Network(Program(student.network(unet)), masks)
+        made = student.network(unet)
+        found[name] = Network(Program(made), masks, _own(made, unet))
     return found
 
 
+def _own(made: nn.Module, unet: nn.Module) -> tuple[tuple[nn.Parameter, nn.Parameter], ...]:
+    """The parameters of a student that it does not share, each with the teacher's of that name, or its first."""
+    teacher = dict(unet.named_parameters())
+    first = next(iter(teacher.values()))
+    return tuple((p, teacher.get(name, first)) for name, p in made.named_parameters() if p is not teacher.get(name))
+
+
 def _check_unet(unet: Any) -> None:
+    if has_speed_up(unet):
+        raise PlanError(
+            "the UNet has a speed-up adapter, which its students' attention does not have; take the adapter off, or "
+            "take a plan without students."
+        )
     if getattr(unet, "peft_config", None):
         raise PlanError(
             f"the UNet has the LoRA {next(iter(unet.peft_config))!r}, which a student cannot share; unload it, or take "

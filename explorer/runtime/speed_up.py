@@ -9,17 +9,21 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from explorer.errors import ModelError
+from explorer.errors import ModelError, PlanError
 from explorer.networks.speedup import SpeedUp
 from explorer.networks.speedup_branch import NegativeBranch
+from explorer.plans.plan import InheritancePlan
 from explorer.plans.schedulers import scheduler_for
 
+SpeedUps = Mapping[str, "SpeedUp | str | os.PathLike[str]"]
+"""Adapters, or their folders, by the names that plans give them."""
 _MARK = "_speed_up"
 
 
@@ -31,7 +35,7 @@ def speed_up(pipe: Any, adapter: SpeedUp | str | os.PathLike[str], *, guidance: 
 
     Args:
         pipe: A Stable Diffusion pipeline.
-        adapter: The adapter, or its folder.
+        adapter: The adapter, or its folder; `emoji` for that of the embedded model.
         guidance: The guidance scale, from 1 to the largest that it was trained for; None for its own.
 
     Returns:
@@ -57,8 +61,13 @@ class SpeedUpHandle:
         unet = getattr(pipe, "unet", None)
         if unet is None or not callable(getattr(pipe, "encode_prompt", None)):
             raise ModelError(f"{type(pipe).__name__} takes no prompt for a UNet; give a Stable Diffusion pipeline.")
-        if getattr(unet, _MARK, None) is not None:
+        if has_speed_up(unet):
             raise ModelError("a speed-up adapter is on this UNet already; call .remove() on its handle first.")
+        if getattr(getattr(getattr(unet, "_inheritance", None), "plan", None), "cast", None) is not None:
+            raise ModelError(
+                "the plan on this UNet has students, whose attention an adapter is not on; take the plan off, or take "
+                "one without students."
+            )
         if getattr(pipe, "controlnet", None) is not None:
             raise ModelError("a ControlNet reads the prompt's text states too; use the adapter without a ControlNet.")
         use = adapter.use
@@ -150,6 +159,47 @@ class Guided:
         read = (prompt, *rest) if rest else prompt
         out = self.inner(attn, hidden_states, read, attention_mask, temb, *args, **kwargs)
         return self.branch(attn, hidden_states, negative, out, self.handle.guidance)
+
+
+def has_speed_up(unet: Any) -> bool:
+    """Whether an adapter is on a UNet."""
+    return getattr(unet, _MARK, None) is not None
+
+
+@contextmanager
+def speed_up_of_plan(target: Any, plan: InheritancePlan, speedups: SpeedUps) -> Iterator[SpeedUpHandle | None]:
+    """Put on the adapter that a plan names, None where it names none. An error within the context takes it off.
+
+    Args:
+        target: The pipeline.
+        plan: The plan.
+        speedups: Those given by the user.
+
+    Raises:
+        PlanError: For an adapter that is not given, and for a bare UNet.
+        ModelError: See `speed_up`.
+    """
+    if plan.speedup is None:
+        yield None
+        return
+    plan.check_runnable(plan.cast.students if plan.cast else (), speedups)
+    if not hasattr(target, "unet"):
+        raise PlanError(
+            f"the plan's speed-up adapter {plan.speedup!r} reads the negative prompt from a pipeline; give the "
+            "pipeline, not its UNet."
+        )
+    handle = speed_up(target, speedups[plan.speedup])
+    try:
+        yield handle
+    except BaseException:
+        handle.remove()
+        raise
+
+
+def check_alone(adapter: SpeedUpHandle | None) -> None:
+    """Refuse a second pipeline for a plan with an adapter. Raises PlanError."""
+    if adapter is not None:
+        raise PlanError("a plan with a speed-up adapter runs the pipeline alone that it was put on.")
 
 
 def put_on(unet: nn.Module, adapter: SpeedUp, handle: Guides) -> Callable[[], None]:

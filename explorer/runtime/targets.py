@@ -19,8 +19,11 @@ from explorer.unet.module_walk import ModuleWalk
 from explorer.unet.own_forward import is_own, is_replaced
 
 
-def check_target(unet: Any, plan: InheritancePlan, students: Collection[str] = ()) -> None:
-    """Refuse what is no supported UNet, or another one than the plan's, and a plan that cannot be run with `students`.
+def check_target(
+    unet: Any, plan: InheritancePlan, students: Collection[str] = (), speedups: Collection[str] = ()
+) -> None:
+    """Refuse what is no supported UNet, or another one than the plan's, and a plan that cannot be run with what
+    is given.
 
     Raises:
         PlanError: when the plan was made for another architecture, or `InheritancePlan.check_runnable` refuses it.
@@ -45,7 +48,7 @@ def check_target(unet: Any, plan: InheritancePlan, students: Collection[str] = (
             f"{type(unet).__name__} is not a UNet2DConditionModel of diffusers; give a Stable Diffusion UNet."
         )
     _check_forward("the UNet", unet)
-    plan.check_runnable(students)
+    plan.check_runnable(students, speedups)
 
 
 def check_compilable(mode: CompileMode, walk: ModuleWalk, plan: InheritancePlan) -> None:

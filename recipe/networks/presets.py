@@ -40,7 +40,7 @@ PRESETS = {
     "cpu": Preset(
         channels=(48, 96, 128, 128), autoencoder=(16, 32, 64, 128), latents=12, legs=(1000, 5000), autoencoder_batch=4,
         unet_steps=7200, unet_batch=64, clip_steps=2000, clip_batch=128, learns="core", prediction="v_prediction",
-        student_steps=2000, student_batch=64, placings=(8, 16, 128), decay=0.999,
+        student_steps=1500, student_batch=64, placings=(8, 16, 128), decay=0.999,
     ),
     # 16x16 latents at 32 to 160 channels: as many parameters as the other UNet, for an evaluation of twice its time
     "gpu": Preset(

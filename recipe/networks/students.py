@@ -33,7 +33,7 @@ class Recipe:
     share: float = 1.0
 
 
-STUDENTS = {"base": Recipe("Base"), "m2": Recipe("M2", "base", 0.5), "chosen": Recipe(None)}
+STUDENTS = {"base": Recipe("Base"), "m2": Recipe("M2", "base", 0.5), "chosen": Recipe(None, share=0.5)}
 """Students by the names that plans call them, in the order in which they are made."""
 
 

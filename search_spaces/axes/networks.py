@@ -212,8 +212,7 @@ class Networks(Choice):
 
     @classmethod
     def applied(cls, value: Any) -> str:
-        named = ", ".join(f"{name!r}: ..." for name in value.students)
-        return f"It runs `{value}`: give `inherit` its students, `students={{{named}}}`."
+        return f"It runs `{value}`; the folder holds its students."
 
     @classmethod
     def suffix(cls, value: Any) -> str:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 from explorer.plans.plan import InheritancePlan, features_read
 from explorer.plans.plan_files import is_hub_id
 from search_spaces.nickname import nickname
+from studies.certificates.carried import BESIDE, cast_of, student_words
 from studies.wording import interval, others_words, pictures, speed_of, speed_words
 
 STRIP = "pictures.png"
@@ -35,8 +36,10 @@ def card_text(
             f"![Pictures of the un-accelerated pipeline above those of this plan, same prompts and seeds]({STRIP})\n"
         )
     parts.append(_use(plan, metrics))
+    if students := students_of(plan, metrics):
+        parts.append(_students(students))
     parts.append(_certified(certificate) if certificate else _searched(metrics))
-    parts.append(_files(certificate is not None))
+    parts.append(_files(certificate is not None, students))
     return "\n".join(parts)
 
 
@@ -92,7 +95,7 @@ def _use(plan: InheritancePlan, metrics: Mapping[str, Any]) -> str:
     spaced = "" if plan.spacing is None else f" with {plan.spacing} timesteps"
     put = f"; puts a {named}{spaced} on it" if plan.scheduler or plan.spacing else ""
     model = " ".join(metrics["settings"]["model"].split())
-    names = () if plan.cast is None else plan.cast.students
+    names = () if students_of(plan, metrics) else cast_of(plan)  # an earlier version's export carries none
     about = f"this folder (or its hub id); pipe: your diffusers pipeline of {model}{fused}{put}"
     students = f", students={{{', '.join(f'{name!r}: DIR' for name in names)}}}" if names else ""
     return f"""## Use
@@ -154,7 +157,26 @@ def _certified(certificate: Mapping[str, Any]) -> str:
     )
 
 
-def _files(certified: bool) -> str:
+def students_of(plan: InheritancePlan, metrics: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """The `student_facts` of those that the export carries, by their names in the plan's cast."""
+    said = metrics.get("students", {})
+    return {name: said[name] for name in cast_of(plan) if name in said}
+
+
+def _students(students: Mapping[str, Mapping[str, Any]]) -> str:
+    lines = [f"- {escape(student_words(name, facts))}." for name, facts in students.items()]
+    return "\n".join(
+        [
+            "## Students\n",
+            "The plan also runs smaller networks, which were made from the model's UNet and run with its weights only. "
+            "This folder holds what differs.\n",
+            *lines,
+            "",
+        ]
+    )
+
+
+def _files(certified: bool, students: Collection[str]) -> str:
     lines = [
         "## Files\n",
         "- `inheritance.json`: the plan. It is data; loading it runs no code.",
@@ -162,6 +184,7 @@ def _files(certified: bool) -> str:
         "- `reproduce.sh`: measures it again.",
         "- `pipeline.py`: for diffusers' `custom_pipeline`.",
     ]
+    lines += [f"- `{BESIDE}/{name}/`: the student {name}, as data." for name in students]
     if certified:
         lines.append(f"- `certificate.json`, `{CERTIFICATE_PAGE}`: the certificate.")
     return "\n".join([*lines, ""])

@@ -29,6 +29,7 @@ from explorer.quality.scorer import Raw, Scorer
 from explorer.timing.anatomy import anatomy
 from explorer.unet.mask import Mask, without
 from search_spaces.nickname import nickname
+from studies.certificates.carried import cast_of, student_facts
 from studies.certificates.categories import by_category
 from studies.certificates.data import CertificateData, CertifiedRun
 from studies.certificates.document import (
@@ -135,6 +136,7 @@ def certify(
             "key": plan.key(evaluator.evaluations(plan)),
             "document": plan.to_json(),
         },
+        **_students(session, plan),
         "count": full.count,
         "prompts": different,
         "also_certified": list(also_certified),
@@ -149,6 +151,13 @@ def certify(
     }
     _write(folder, document, data)
     return document
+
+
+def _students(session: Session, plan: InheritancePlan) -> dict[str, Any]:
+    """The document's part on the students that the plan runs; none where it runs the model's UNet alone."""
+    found = session.space.setting.values.get("cast", {})
+    facts = {name: student_facts(found[name]) for name in cast_of(plan)}
+    return {"students": facts} if facts else {}
 
 
 def prompt_of(session: Session, count: int) -> NDArray[np.int64]:

@@ -76,9 +76,9 @@ def _check_run(path: Path, name: str, run: Any) -> None:
         raise StudyError(f"{path} cannot be read (the run {name!r:.40}: {error}); {_REMEDY}.") from error
 
 
-def certificate_of(folder: Path, plan: InheritancePlan, weights: str | None) -> dict[str, Any] | None:
-    """The certificate in `folder` where it is of this plan, whatever its name, on weights of that fingerprint; None
-    otherwise. Raises StudyError as `read_certificate` does."""
+def certificate_of(folder: Path, plan: InheritancePlan, extra: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The certificate in `folder` where it is of this plan, whatever its name, on weights of the same fingerprints;
+    None otherwise. extra: of the study's settings. Raises StudyError as `read_certificate` does."""
     document = read_certificate(folder)
     if document is None:
         return None
@@ -87,7 +87,15 @@ def certificate_of(folder: Path, plan: InheritancePlan, weights: str | None) -> 
     except PlanError:
         return None
     same = replace(certified, name=plan.name, made_for=plan.made_for) == plan
-    return document if same and document["settings"]["extra"].get("weights") == weights else None
+    measured = document["settings"]["extra"]
+    return document if same and _weights(measured, plan) == _weights(extra, plan) else None
+
+
+def _weights(extra: Mapping[str, Any], plan: InheritancePlan) -> list[Any]:
+    """The fingerprints of what the plan runs: the model and its students."""
+    students = extra.get("student weights")
+    named = students if isinstance(students, Mapping) else {}
+    return [extra.get("weights"), *(named.get(name) for name in (plan.cast.students if plan.cast else ()))]
 
 
 def plain_document(run: Mapping[str, Estimate]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -16,6 +16,15 @@ from explorer.files import write_whole
 from explorer.plans.plan import InheritancePlan, MadeFor
 from explorer.plans.plan_files import PLAN_FILE
 from studies.certificates.card import STRIP, card_text
+from studies.certificates.carried import (
+    BESIDE,
+    FACTS,
+    carried_students,
+    cast_of,
+    drop_students,
+    student_facts,
+    write_students,
+)
 from studies.certificates.document import CERTIFICATE, KEPT, PAGE, certificate_folder, certificate_of, read_certificate
 from studies.certificates.strip import picture_strip
 from studies.certificates.templates import pipeline_text, script_text
@@ -70,24 +79,33 @@ def find_trial(store: Store, study: StudyRecord, number: int) -> TrialRow:
 
 
 def write_export(
-    store: Store, study: StudyRecord, row: TrialRow, folder: str | Path, *, force: bool = False
+    store: Store,
+    study: StudyRecord,
+    row: TrialRow,
+    folder: str | Path,
+    *,
+    force: bool = False,
+    students: Sequence[str] = (),
 ) -> list[Path]:
     """Write the trial's export into `folder` and return its files; the storage is only read.
 
-    folder: new, empty, or an earlier export, whose files are replaced. force: write into any other folder too. A
-    certificate of the trial that lies beside the storage goes along, and the card quotes it.
+    folder: new, empty, or an earlier export, whose files are replaced. force: write into any other folder too.
+    students: `NAME=DIR` of those that lie elsewhere than the study knows. A certificate of the trial that lies beside
+    the storage goes along, and the card quotes it.
 
     Raises:
-        StudyError: when the folder holds something else, or cannot be written.
+        StudyError: when the folder holds something else, or cannot be written, or a student of the plan is missing or
+            another one.
         PlanError: when the stored plan cannot be read.
     """
     folder = Path(folder)
     plan = exported_plan(study, row)
+    carried = carried_students(study, plan, students)
     metrics = metrics_document(store, study, row)
+    if carried:
+        metrics["students"] = {name: student_facts(found) for name, found in carried.items()}
     _prepare(folder, plan, force)
-    certificate = _bring_certificate(
-        certificate_folder(store, study, row.key), folder, plan, study.settings.extra.get("weights")
-    )
+    certificate = _bring_certificate(certificate_folder(store, study, row.key), folder, plan, study.settings.extra)
     strip = picture_strip(store, study, row, plain_row(trials(store, study, keep_plans=False), study.settings.steps))
     files = {
         PLAN_FILE: _json(plan.to_json()),
@@ -108,7 +126,7 @@ def write_export(
         raise StudyError(
             f"cannot write the export to {folder} ({error.strerror or error}); make room there."
         ) from error
-    written = [folder / name for name in files]
+    written = [folder / name for name in files] + write_students(folder, carried)
     return written + [folder / name for name in (CERTIFICATE, PAGE) if certificate and (folder / name).is_file()]
 
 
@@ -183,16 +201,17 @@ def shareable(value: Any) -> Any:
     return public_name(value) if isinstance(value, str) else value
 
 
-def read_export(folder: str | Path) -> tuple[InheritancePlan, dict[str, Any] | None]:
-    """The plan of an export (or any folder with a plan), and its metrics.json where there is one.
+def read_export(place: str | Path) -> tuple[InheritancePlan, dict[str, Any] | None]:
+    """The plan of an export (or any folder with a plan, or its file), and its metrics.json where there is one.
 
     Raises:
-        PlanError: when the folder holds no plan. StudyError: when metrics.json cannot be read.
+        PlanError: when there is no plan. StudyError: when metrics.json cannot be read.
     """
-    plan = InheritancePlan.load(Path(folder) / PLAN_FILE) if Path(folder).is_dir() else None
-    if plan is None:
-        raise PlanError(f"there is no folder {folder}; give the folder of an `explorer export`.")
-    path = Path(folder) / METRICS
+    place = Path(place)
+    if not place.exists():
+        raise PlanError(f"there is no folder {place}; give the folder of an `explorer export`, or a plan's file.")
+    plan = InheritancePlan.load(place if place.is_file() else place / PLAN_FILE)
+    path = (place.parent if place.name == PLAN_FILE else place) / METRICS
     if not path.is_file():
         return plan, None
     remedy = "export the trial again"
@@ -200,6 +219,8 @@ def read_export(folder: str | Path) -> tuple[InheritancePlan, dict[str, Any] | N
     if document.get("kind") != METRICS_KIND:
         raise StudyError(f"{path} is not the metrics of an export; {remedy}.")
     check_document(document, _METRICS_SHAPE, path, remedy)
+    if "students" in document:
+        check_document(document, {"students": dict.fromkeys(cast_of(plan), FACTS)}, path, remedy)
     return plan, document
 
 
@@ -228,7 +249,10 @@ def _prepare(folder: Path, plan: InheritancePlan, force: bool) -> None:
             raise StudyError(
                 f"the folder {folder} is not empty and is not an earlier export; give another --out, or --force."
             )
-        if earlier and not _same_plan(folder, plan):
+        before = _plan_in(folder) if earlier else None
+        if before is not None:
+            drop_students(folder, before, cast_of(plan))
+        if earlier and before != plan:
             _drop_certificate(folder)
     except OSError as error:
         raise StudyError(f"cannot make the folder {folder} ({error.strerror or error}); give another --out.") from error
@@ -244,7 +268,7 @@ def set_aside(folder: Path) -> Path | None:
         place = next(folder / name for name in names if not (folder / name).exists())
         place.mkdir()
         # The plan goes first: from then on the folder is no export, also where this is interrupted.
-        for name in (PLAN_FILE, METRICS, CARD, SCRIPT, PIPELINE, STRIP, CERTIFICATE, PAGE, KEPT):
+        for name in (PLAN_FILE, METRICS, CARD, SCRIPT, PIPELINE, STRIP, CERTIFICATE, PAGE, KEPT, BESIDE):
             if (folder / name).exists():
                 (folder / name).rename(place / name)
     except OSError as error:
@@ -254,11 +278,12 @@ def set_aside(folder: Path) -> Path | None:
     return place
 
 
-def _same_plan(folder: Path, plan: InheritancePlan) -> bool:
+def _plan_in(folder: Path) -> InheritancePlan | None:
+    """The plan of the export; None when it cannot be read."""
     try:
-        return InheritancePlan.load(folder / PLAN_FILE) == plan
+        return InheritancePlan.load(folder / PLAN_FILE)
     except PlanError:
-        return False
+        return None
 
 
 def _drop_certificate(folder: Path) -> None:
@@ -267,10 +292,12 @@ def _drop_certificate(folder: Path) -> None:
     shutil.rmtree(folder / KEPT, ignore_errors=True)
 
 
-def _bring_certificate(source: Path, folder: Path, plan: InheritancePlan, weights: str | None) -> dict[str, Any] | None:
+def _bring_certificate(
+    source: Path, folder: Path, plan: InheritancePlan, extra: Mapping[str, Any]
+) -> dict[str, Any] | None:
     """The plan's certificate of most pictures: the storage's, copied along, or the folder's where it is judged by the
     same limits. Drops another plan's."""
-    standing, here = certificate_of(source, plan, weights), certificate_of(folder, plan, weights)
+    standing, here = certificate_of(source, plan, extra), certificate_of(folder, plan, extra)
     try:
         if here is None and read_certificate(folder) is not None:
             _drop_certificate(folder)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from html import escape
 from typing import Any
 
+from studies.certificates.carried import student_words
 from studies.certificates.document import FULL, PLAN
 from studies.choosing.judgement import HOLDS, OPEN
 from studies.wording import interval, others_words, pictures, speed_of
@@ -45,7 +46,7 @@ def page_html(document: Mapping[str, Any], picture: ReadPicture) -> str:
 </head>
 <body>
 <h1>{escape(title)}</h1>
-{_in_full(plan)}<p class="claim {colour}">{escape(claim["sentence"])}</p>
+{_in_full(plan)}{_students(document)}<p class="claim {colour}">{escape(claim["sentence"])}</p>
 <h2>Runs</h2>
 {_runs(document)}
 <p class="note">{pictures(document["count"], document["prompts"])} by each run. 95% bootstrap intervals in brackets,
@@ -107,6 +108,12 @@ def _table(head: list[str], rows: list[list[str]]) -> str:
 def _in_full(plan: Mapping[str, Any]) -> str:
     """The plan's description below the title, where that has its nickname."""
     return "" if plan["words"] == plan["nickname"] else f'<p class="note">{escape(plan["words"])}</p>\n'
+
+
+def _students(document: Mapping[str, Any]) -> str:
+    """The students that the plan runs, with their sizes."""
+    words = "; ".join(student_words(name, facts) for name, facts in document.get("students", {}).items())
+    return f'<p class="note">{escape(words)}.</p>\n' if words else ""
 
 
 def _run_name(name: str, run: Mapping[str, Any], plan: Mapping[str, Any]) -> str:

@@ -15,7 +15,7 @@ from studies.option import arguments
 from studies.searching.asking import measured_config
 from studies.settings import StudySettings
 
-LEFT_OUT = ("model", "prompts", "reference", "batch")
+LEFT_OUT = ("model", "prompts", "reference", "batch", "students")
 """What a certificate elsewhere takes from the export or the machine, or knows by another name."""
 
 
@@ -29,7 +29,7 @@ def script_text(metrics: Mapping[str, Any]) -> str:
         if known
         else ': "${MODEL:?set MODEL to the folder of the model that the plan was made for}"'
     )
-    bench = shlex.join(arguments(config, [name for name in BENCHED if name != "model"]))
+    bench = shlex.join(arguments(config, [name for name in BENCHED if name not in ("model", "students")]))
     certify = shlex.join(arguments(config, [name for name in CERTIFIED if name not in LEFT_OUT]))
     built_in = metrics["prompts"]["name"] in HELD_OUT
     prompts = "" if built_in else ' --prompts "${PROMPTS:?set PROMPTS to a file of held-out prompts}"'
@@ -47,13 +47,18 @@ explorer certify . --model "$MODEL" --count "${{COUNT:-256}}" --out reproduced {
 def pipeline_text(plan: InheritancePlan) -> str:
     """A module for `DiffusionPipeline.from_pretrained(MODEL, custom_pipeline=FOLDER, trust_remote_code=True)`.
 
-    diffusers copies this file alone into its cache, so the plan is in it; and loads every such file under one module
-    name whose globals the next one replaces, so the plan is an attribute of the class. The class has the name of the
+    diffusers copies this file alone into its cache, so the plan is in it, but for one with students, which is read with
+    them; and loads every such file under one module name whose globals the next one replaces, so the plan, or the
+    folder, is an attribute of the class. The class has the name of the
     stock one: `AutoPipeline*.from_pipe` looks that up, and `save_pretrained` writes it for `from_pretrained` to load.
     """
+    text = _PIPELINE if plan.cast is None else _WITH_STUDENTS
     base = "StableDiffusionXLPipeline" if plan.architecture.context == 2048 else "StableDiffusionPipeline"
     data = pformat(json.loads(json.dumps(plan.to_json())), width=110, sort_dicts=False).replace("\n", "\n    ")
-    return f'''"""{base} with an inheritance plan applied. Written by `explorer export`; needs inheritance-explorer.
+    return text.replace("BASE", base).replace("DATA", data)
+
+
+_PIPELINE = '''"""BASE with an inheritance plan applied. Written by `explorer export`; needs inheritance-explorer.
 
 DiffusionPipeline.from_pretrained(MODEL, custom_pipeline=THIS_FOLDER, trust_remote_code=True)
 """
@@ -65,16 +70,67 @@ import diffusers
 from explorer import InheritancePlan, inherit
 
 
-class {base}(diffusers.{base}):
+class BASE(diffusers.BASE):
     """The plan is at work from the start; `pipe.inheritance.remove()` takes it off.
 
     Pipelines made by `AutoPipeline*.from_pipe` share the UNet, and so the plan. `save_pretrained` saves no plan.
     """
 
-    plan = {data}
+    plan = DATA
 
-    @functools.wraps(diffusers.{base}.__init__)
+    @functools.wraps(diffusers.BASE.__init__)
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         self.inheritance = inherit(self, InheritancePlan.from_json(self.plan))
 '''
+"""The module of a plan without students."""
+
+_WITH_STUDENTS = '''"""BASE with a plan and its students. Written by `explorer export`; needs inheritance-explorer.
+
+DiffusionPipeline.from_pretrained(MODEL, custom_pipeline=THIS_FOLDER, trust_remote_code=True)
+"""
+
+import functools
+import os
+import sys
+
+import diffusers
+
+from explorer import PlanError, inherit
+
+
+class BASE(diffusers.BASE):
+    """The plan is at work from the start; `pipe.inheritance.remove()` takes it off.
+
+    Pipelines made by `AutoPipeline*.from_pipe` share the UNet, and so the plan. `save_pretrained` saves no plan.
+    """
+
+    folder = None
+
+    @functools.wraps(diffusers.BASE.__init__)
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        kind = type(self)
+        kind.folder = folder_asked() or kind.folder
+        if kind.folder is None:
+            raise PlanError(
+                "the folder of this pipeline, which holds the plan's students, is not known; load the model as usual "
+                "and call inherit(pipe, FOLDER)."
+            )
+        self.inheritance = inherit(self, kind.folder)
+
+
+def folder_asked():
+    """What `custom_pipeline` was: the folder or the hub id that this file came from. diffusers runs a copy of the file
+    alone and does not say where the original is, and the students are too large to stand in it."""
+    frame = sys._getframe()
+    while frame is not None:
+        given = frame.f_locals.get("custom_pipeline")
+        if frame.f_globals.get("__name__", "").startswith("diffusers.") and isinstance(given, (str, os.PathLike)):
+            place = os.fspath(given)
+            place = (os.path.dirname(place) or ".") if place.endswith(".py") else place
+            return os.path.abspath(place) if os.path.isdir(place) else place
+        frame = frame.f_back
+    return None
+'''
+"""The module of one with students."""

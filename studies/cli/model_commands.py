@@ -106,13 +106,26 @@ def students(
 
 @commands.command()
 def distill(
+    folder: Annotated[
+        Path, typer.Option("--out", help="Folder for the student or the adapter. The same command resumes there.")
+    ],
     student: Annotated[
-        str,
+        str | None,
         typer.Argument(
             help="Base, Small, Tiny, M1, M2, M3, removed parts ('dn0.l1-- up3.l1--'), or a student's folder."
         ),
-    ],
-    folder: Annotated[Path, typer.Option("--out", help="Folder for the student. The same command resumes there.")],
+    ] = None,
+    speedup: Annotated[
+        bool,
+        typer.Option("--speedup", help="Train an adapter instead: guidance in one evaluation a step, and few steps."),
+    ] = False,
+    anchors: Annotated[int | None, typer.Option(help="Steps of the runs that a speed-up adapter is for [4].")] = None,
+    guidance: Annotated[
+        str | None,
+        typer.Option(
+            metavar="1..G", help="Guidance scales that a speed-up adapter learns [1 to 1.5 times the model's own]."
+        ),
+    ] = None,
     model: Model = SearchConfig.model,
     freeze: Annotated[
         str | None,
@@ -136,7 +149,9 @@ def distill(
     batch: Annotated[
         str, typer.Option(help="Samples of a training step, or auto: as many as the memory holds, up to 256.")
     ] = "64",
-    rate: Annotated[float, typer.Option("--lr", help="Learning rate.")] = 1e-3,
+    rate: Annotated[
+        float | None, typer.Option("--lr", help="Learning rate [0.001; 0.002 of a speed-up adapter].")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the training.")] = 0,
     device: Device = SearchConfig.device,
     half: Annotated[
@@ -157,13 +172,32 @@ def distill(
         typer.Option(help="Whose kernels the first expert begins with: the student's (of --from) or the teacher's."),
     ] = "student",
 ) -> None:
-    """Train a student of a model's UNet to do what the UNet does. Interrupted, the same command resumes."""
+    """Train a student of a model's UNet to do what the UNet does, or a speed-up adapter for it. Interrupted, the same
+    command resumes."""
+    from studies.cli.commands.distill_speedup import check_kind, distill_speed_up_command
+
+    check_kind(
+        speedup, student,
+        {
+            "--freeze": freeze is not None, "--from": source is not None, "--data": data != "teacher",
+            "--timesteps": timesteps != "0..1", "--checkpointing": checkpointing, "--experts": experts is not None,
+            "--routing": routing != "input", "--first-expert": first_expert != "student",
+        },
+        {"--anchors": anchors is not None, "--guidance": guidance is not None},
+    )  # fmt: skip
+    if student is None:
+        distill_speed_up_command(
+            model=model, folder=folder, anchors=anchors, guidance=guidance, prompts=prompts, steps=steps,
+            minutes=minutes, batch=batch, rate=rate, seed=seed, runs=runs, device=device, half=half,
+        )  # fmt: skip
+        return
     from studies.cli.commands.distill import distill_command
 
     distill_command(
         student, model=model, folder=folder, freeze=freeze, source=source, data=data, prompts=prompts,
-        timesteps=timesteps, steps=steps, minutes=minutes, batch=batch, rate=rate, seed=seed, runs=runs, device=device,
-        half=half, experts=experts, routing=routing, first_expert=first_expert, checkpointing=checkpointing,
+        timesteps=timesteps, steps=steps, minutes=minutes, batch=batch, rate=1e-3 if rate is None else rate,
+        seed=seed, runs=runs, device=device, half=half, experts=experts, routing=routing, first_expert=first_expert,
+        checkpointing=checkpointing,
     )  # fmt: skip
 
 

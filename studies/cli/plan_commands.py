@@ -12,12 +12,15 @@ from studies.cli.options import Json, Storage, with_options
 from studies.config import BENCHED, CERTIFIED, SearchConfig
 
 commands = typer.Typer()
+TRIAL = "A trial's number, as `explorer show` gives it, or best: the fastest without a measurable loss."
 
 
 @commands.command()
+@with_options("students", unset="where the study has them from")
 def export(
+    given: dict[str, Any],
     study: Annotated[str, typer.Argument(help="The study's name.")],
-    trial: Annotated[int, typer.Option(help="The trial's number, as `explorer show` gives it.")],
+    trial: Annotated[str, typer.Option(help=TRIAL)],
     out: Annotated[Path, typer.Option(help="Folder: new, empty or an earlier export.")],
     storage: Storage = SearchConfig.storage,
     force: Annotated[bool, typer.Option("--force", help="Write into a folder that holds other files.")] = False,
@@ -26,15 +29,15 @@ def export(
     """Export a trial: the plan, its scores, a card, a script that measures it again and a pipeline for diffusers."""
     from studies.cli.commands.export import export_command
 
-    export_command(study, trial, out, storage, force, as_json)
+    export_command(study, trial, out, storage, force, given.get("students", ()), as_json)
 
 
 @commands.command()
 @with_options(*CERTIFIED, unset="the search's")
 def certify(
     given: dict[str, Any],
-    target: Annotated[str, typer.Argument(help="A study's name (with --trial), or the folder of an export.")],
-    trial: Annotated[int | None, typer.Option(help="The trial's number, as `explorer show` gives it.")] = None,
+    target: Annotated[str, typer.Argument(help="A study's name (with --trial), an export's folder, or a plan's file.")],
+    trial: Annotated[str | None, typer.Option(help=TRIAL)] = None,
     storage: Storage = SearchConfig.storage,
     out: Annotated[
         Path | None, typer.Option(help="Folder of the certificate [the export, or beside the storage].")
@@ -60,7 +63,7 @@ def certify(
 @with_options(*BENCHED, unset="the search's, or the default")
 def bench(
     given: dict[str, Any],
-    folder: Annotated[Path, typer.Argument(help="The folder of an `explorer export`.")],
+    folder: Annotated[Path, typer.Argument(help="The folder of an `explorer export`, or a plan's file.")],
     batch: Annotated[int, typer.Option(help="Pictures per call.")] = SearchConfig.latency_batch,
     as_json: Json = False,
 ) -> None:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from search_spaces.axes import AXES
 from studies.pareto.front import Array, non_dominated
 from studies.pareto.ties import tied
-from studies.results.charts import group_of
+from studies.results.charts import family_of, group_of
 from studies.results.history import History, history
 from studies.results.rows import TrialRow
 from studies.results.summary import plain_row, scale_of, without_loss
@@ -36,8 +36,8 @@ class Column:
 @dataclass(frozen=True)
 class Board:
     """rows: every plan of the study. measured: the n that have a measured speed-up, in the same order; all columns are
-    theirs. columns: by metric. series: (n,) labels, `studies.results.charts.SERIES`. axes: (n,) labels by the name of
-    each axis of the search that has a filter."""
+    theirs. columns: by metric. series, families: (n,) labels, `studies.results.charts.SERIES` and `FAMILIES`. axes:
+    (n,) labels by the name of each axis of the search that has a filter."""
 
     settings: StudySettings
     rows: list[TrialRow]
@@ -58,6 +58,10 @@ class Board:
             _labels(group_of(row) for row in measured),
             {axis.name: _labels(axis.label(row.facts, settings) for row in measured) for axis in AXES if axis.title},
         )
+
+    @cached_property
+    def families(self) -> Labels:
+        return _labels(family_of(row) for row in self.measured)
 
     def __len__(self) -> int:
         return len(self.measured)

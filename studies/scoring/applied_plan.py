@@ -118,7 +118,7 @@ class AppliedPlan:
         estimates = {"latency": latency.seconds, "speedup": latency.speedup} if steady else {}
         kept = "latency" if steady else UNSTEADY_LATENCY
         estimates[kept] = latency.seconds
-        held = self.handle.peak_cache_bytes / 2**20  # of the loop that was timed
+        held = (self.handle.peak_cache_bytes + self.handle.student_bytes) / 2**20  # of the loop that was timed
         estimates[CACHE] = Estimate(held, held, held, 1)
         predicted = self.predictions.latency(self.plan)
         if predicted is not None:

@@ -16,7 +16,7 @@ from explorer.models.loading import EMOJI, default_guidance, load_pipeline
 from explorer.models.pictures import generate
 from explorer.models.prompts import PromptSet
 from explorer.models.workload import is_guided, latent_size, random_embeds, vae_factor
-from explorer.networks.found import own_bytes
+from explorer.networks.found import own_bytes, students_of_model
 from explorer.plans.schedulers import evaluations_of
 from explorer.quality.features import load_extractor
 from explorer.quality.metrics import resolve
@@ -27,6 +27,7 @@ from explorer.timing.anatomy import anatomy
 from explorer.unet.architecture import Architecture
 from search_spaces import Space, make_space
 from search_spaces.axes import choices
+from search_spaces.joint import JointSpace
 from studies.scoring.assembly import make_evaluator
 from studies.scoring.limits import PlanLimits
 from studies.scoring.racing import quarter
@@ -208,11 +209,18 @@ def values_of(config: SearchConfig, pipe: Any) -> dict[str, dict[str, Any]]:
     """What plans may have beside the pipeline's own, by the name of the axis (`Setting.values`)."""
     found = {}
     for axis in choices():
+        names = getattr(config, axis.option)
         try:
-            found[axis.name] = axis.known(getattr(config, axis.option), pipe, config.steps)
+            found[axis.name] = axis.known(_usual_students(config, pipe) if names is None else names, pipe, config.steps)
         except (PlanError, ModelError, ImportError, ValueError) as error:
             raise StudyError(f"--{axis.option}: {error}") from error
     return found
+
+
+def _usual_students(config: SearchConfig, pipe: Any) -> tuple[str, ...]:
+    """The students of a search that names none: those beside the model, where a plan may have any."""
+    possible = config.space == JointSpace.name and not uses_graphs(compile_mode(config.compile))
+    return students_of_model(pipe) if possible else ()
 
 
 def _feature_bytes(config: SearchConfig, model: Model, size: tuple[int, int], guidance: float) -> dict[str, int]:

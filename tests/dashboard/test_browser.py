@@ -143,7 +143,7 @@ def test_from_a_search_to_a_picture(tmp_path: Path) -> None:
     assert difference.mean() < 1  # the picture that the search scored, but for the rounding of another batch
 
 
-PAGES = ("", "front", "plan", "compare", "anatomy", "calibration", "progress")
+PAGES = ("", "front", "plan", "compare", "anatomy", "students", "calibration", "progress")
 
 
 def test_every_page_fits_a_phone_and_the_tiles_of_progress_one_row(small_storage: Path) -> None:

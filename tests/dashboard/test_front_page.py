@@ -267,3 +267,35 @@ def test_names_of_a_database_are_text_in_the_chart() -> None:
 
 def test_modes_are_sorted_as_people_count() -> None:
     assert in_order({"P10", "P2", "free", "P2†", "N"}) == ["N", "P2", "P2†", "P10", "free"]
+
+
+def test_the_page_opens_with_its_question_then_the_answer_and_pictures(open_app: Open, small_storage: Path) -> None:
+    app = open_app(small_storage, FRONT)
+    said = [shown.value for shown in app.markdown]
+    assert said[0].startswith("**Which plan do I take?**")
+    words = "Take this plan: #5 DC0/P2+f2@20, 1.50 times as fast, at fd_toy 20.4 (stock: 20), clip 29.98 (stock: 30)."
+    assert said[1].replace("\\", "") == f"### {words}"
+    assert len(app.get("image")) == 3
+    sentence = "The best clip at # times the speed or more"
+    app.selectbox(key="wish-1").select(sentence).run()
+    app.number_input(key=f"wish-number-1-{sentence}").set_value(5.0).run()
+    assert "Take this plan" not in texts(app) and not app.get("image")
+
+
+def test_families_are_filtered_by_what_a_plan_does(
+    open_app: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ["plain@20", "plain@10/DPMSolverMultistep", "DC0/P3", "base+plain@20", "base@0.4+plain@20", "AI/P2"]
+    for name in names:
+        monkeypatch.setitem(PLANS, name, PLANS.get(name, (1.4, 5.0, "baseline")))
+    with Store.open(tmp_path / "families.db") as store:
+        study = fill(store, "families", names)
+        board = Board.of(trials(store, study), study.settings)
+    families = ["fewer steps", "solver", "DeepCache", "students", "cast", "joint"]
+    assert board.families.tolist() == families
+    assert board.series.tolist()[3:5] == ["students", "casts"]
+    app = open_app(tmp_path / "families.db", FRONT)
+    assert app.button_group(key="family-1").options == families
+    app.button_group(key="family-1").set_value(["solver", "cast"]).run()
+    shown = {name: numbers for name, numbers in drawn(app).items() if name in board.series}
+    assert shown == {"plain steps": [1], "casts": [4]}

@@ -125,3 +125,10 @@ def test_the_command_for_an_empty_storage_names_it_quoted(open_app: Open, tmp_pa
     Store.open(tmp_path / "my studies.db").close()
     app = open_app(tmp_path / "my studies.db")
     assert app.code[0].value == f"explorer search --trials 60 --storage '{tmp_path}/my studies.db'"
+
+
+def test_every_page_says_first_what_question_it_answers(open_app: Open, small_storage: Path) -> None:
+    app = open_app(small_storage)
+    for page, (title, _, _) in PAGES.items():
+        app.switch_page(page).run()
+        assert "?**" in app.markdown[0].value, title

@@ -9,6 +9,7 @@ from dashboard.pictures.steps import (
     REMOVED,
     RESIDUAL,
     evaluations_of,
+    network_words,
     steps_figure,
     steps_of,
 )
@@ -89,3 +90,19 @@ def test_the_figure_has_a_cell_for_each_and_a_legend() -> None:
     assert [trace.name for trace in figure.data[1:]] == [
         "computed", "residual inherited", "output inherited", "not run"
     ]  # fmt: skip
+
+
+def test_a_cast_is_a_band_above_the_steps_and_its_student_lacks_what_it_lacks() -> None:
+    plan = strategy("DC0/P3", steps=20, unet=ARCHITECTURE).with_cast("base@0.4, teacher")
+    lacks = {"base": Mask.of({"dn0.l1.res": "zero"})}
+    steps = steps_of(plan, 20, lacks)
+    assert steps.networks == ("base",) * 8 + ("teacher",) * 12
+    row = steps.states[steps.nodes.index("dn0.l1.res")]
+    assert (row[:8] != COMPUTED).all() and row[0] == REMOVED and (row[8:] == COMPUTED).any()
+    assert network_words(steps.networks) == "base in evaluations 0 to 7, teacher in 8 to 19"
+    bars = [trace for trace in steps_figure(steps).data if trace.type == "bar"]
+    assert [(bar.base[0], bar.x[0], bar.text) for bar in bars] == [(-0.5, 8, "base"), (7.5, 12, "teacher")]
+    alone = steps_figure(steps_of(strategy("DC0/P3", steps=20, unet=ARCHITECTURE), 20))
+    assert not [trace for trace in alone.data if trace.type == "bar"]
+    full = steps_of(plan, 20)  # of a student that is not here
+    assert not full.removes and full.networks == steps.networks

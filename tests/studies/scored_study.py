@@ -76,11 +76,13 @@ def scored(plan: InheritancePlan, place: int) -> Scored:
     return Scored(estimates, {"latency": 0.1}, {"clip_emojiclip": "emojiclip"}, each, pictures)
 
 
-def fill(store: Store, name: str = "small", *, fail: str | None = None, **change: Any) -> StudyRecord:
-    """The study of NAMES, each scored but for the one that `fail` names; one more plan waits."""
+def fill(
+    store: Store, name: str = "small", *, fail: str | None = None, names: tuple[str, ...] = NAMES, **change: Any
+) -> StudyRecord:
+    """The study of the plans `names`, each scored but for the one that `fail` names; one more plan waits."""
     study = store.create_study(name, settings(**change))
     architecture = emoji_architecture()
-    plans = [strategy(each, steps=STEPS, unet=architecture) for each in (*NAMES, "CO6/P3")]
+    plans = [strategy(each, steps=STEPS, unet=architecture) for each in (*names, "CO6/P3")]
     space = make_space("named", architecture, STEPS, STEPS + 1)
     enqueue(store, study, plans, space, lambda plan: plan.steps + 1)
     worker = Worker.start(store, study, {"name": "a machine"})

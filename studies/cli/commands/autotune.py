@@ -8,6 +8,7 @@ from typing import Any
 
 from explorer.errors import StudyError
 from explorer.models.loading import has_weights
+from explorer.plans.cast import TEACHER
 from studies.autotune.autotune import OBJECTIVES, STUDY, Tuning, begin, finish, search
 from studies.autotune.words import outcome_words
 from studies.budget import parse_budget
@@ -33,7 +34,8 @@ def autotune_command(
     model = str(given.get("model", SearchConfig.model))
     if not has_weights(model):
         raise StudyError(f"{model} has random weights, so no quality can be kept; give a model with trained weights.")
-    config = make_config(given | {"objectives": ",".join(OBJECTIVES), "reference": "baseline", "study": STUDY})
+    own = {"objectives": ",".join(OBJECTIVES), "reference": "baseline", "study": STUDY}
+    config = make_config(given | own | {"students": TEACHER})  # with others it would go without a calibration
     folder = folder or Path("tuned-" + "".join(c if c.isalnum() else "-" for c in Path(model).name))
     console = words()
 

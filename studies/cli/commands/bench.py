@@ -8,6 +8,7 @@ from typing import Any
 
 from explorer.errors import StudyError
 from studies.certificates.bench import INSTALL, bench, compiler_words, contenders
+from studies.certificates.carried import students_option
 from studies.certificates.export import read_export, versions
 from studies.cli.commands.certify import export_settings, model_of
 from studies.cli.commands.output import counted, out, print_json, table, words
@@ -22,6 +23,7 @@ def bench_command(folder: Path, given: dict[str, Any], as_json: bool) -> None:
     if given["latency_batch"] < 1:
         raise StudyError(f"--batch must be at least 1, got {given['latency_batch']}.")
     plan, metrics = read_export(folder)
+    given = given | {"students": students_option(folder, plan, given.get("students", ()))}
     searched = export_settings(folder, metrics)
     base = SearchConfig(
         model=model_of(folder, plan, given),
@@ -29,8 +31,9 @@ def bench_command(folder: Path, given: dict[str, Any], as_json: bool) -> None:
         guidance=searched.guidance if searched else None,
         lora=measured_config(searched, "export").lora if searched else (),
     )
+    space = "named" if plan.cast is None else "joint"  # which alone may have students
     config = make_config(
-        given | {"objectives": "latency", "reference": "baseline", "space": "named", "baselines": "none"}, base=base
+        given | {"objectives": "latency", "reference": "baseline", "space": space, "baselines": "none"}, base=base
     )
     console = words()
     console.print(f"loading {config.model} ...", markup=False)

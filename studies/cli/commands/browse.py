@@ -90,7 +90,7 @@ def show_command(
             if html is not None:
                 write_html(figure, html)
             if png is not None:
-                write_png(figure, png)
+                write_png(figure, png, width=1000, height=int(figure.layout.height))
         if as_json:
             chosen = {} if choice is None else {"choice": _choice_document(choice)}
             print_json(study_document(store, study) | chosen)

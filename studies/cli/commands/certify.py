@@ -10,10 +10,13 @@ from explorer.errors import ExplorerError, StudyError
 from explorer.models.prompts import texts
 from explorer.plans.cast import Cast
 from explorer.plans.plan import InheritancePlan
+from explorer.plans.plan_files import PLAN_FILE
 from explorer.quality.registry import LEAST
+from studies.certificates.asked import asked_trial
+from studies.certificates.carried import students_option
 from studies.certificates.certify import certify
 from studies.certificates.document import CERTIFICATE, PAGE, certificate_folder
-from studies.certificates.export import exported_plan, find_trial, read_export, write_card
+from studies.certificates.export import exported_plan, read_export, write_card
 from studies.certificates.held_out import check_held_out, held_out
 from studies.choosing.judgement import QualityLimits
 from studies.cli.commands.output import counted, out, print_json, words
@@ -40,7 +43,7 @@ class Subject:
 
 def certify_command(
     target: str,
-    trial: int | None,
+    trial: str | None,
     storage: str,
     folder: Path | None,
     count: int | None,
@@ -83,12 +86,12 @@ def certify_command(
     out().print(f"\nreport:  {subject.folder / PAGE}\ndata:    {subject.folder / CERTIFICATE}", markup=False)
 
 
-def _subject(target: str, trial: int | None, storage: str, folder: Path | None, given: dict[str, Any]) -> Subject:
+def _subject(target: str, trial: str | None, storage: str, folder: Path | None, given: dict[str, Any]) -> Subject:
     if trial is None:
         return _of_export(Path(target), folder, given)
     with Store.open(storage, read_only=True) as store:
         study = store.study(target)
-        row = find_trial(store, study, trial)
+        row = asked_trial(store, study, trial)
         place = folder or certificate_folder(store, study, row.key)
     plan = exported_plan(study, row)
     config = certificate_config(study.settings, study.name, given, plan.cast)
@@ -96,11 +99,17 @@ def _subject(target: str, trial: int | None, storage: str, folder: Path | None, 
 
 
 def _of_export(export: Path, folder: Path | None, given: dict[str, Any]) -> Subject:
-    if not export.is_dir():
+    if not export.exists():
         raise StudyError(
-            f"there is no folder {export}; give the folder of an `explorer export`, or a study's name and --trial."
+            f"there is no folder {export}; give the folder of an `explorer export`, a plan's file, or a study's name "
+            "and --trial."
         )
     plan, metrics = read_export(export)
+    given = given | {"students": students_option(export, plan, given.get("students", ()))}
+    if export.name == PLAN_FILE:
+        export = export.parent
+    if export.is_file() and folder is None:
+        raise StudyError(f"{export} is a plan's file; say with --out in which folder its certificate is to be.")
     settings = export_settings(export, metrics)
     name = metrics["plan"] if metrics else plan.describe()
     if settings is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -14,10 +14,11 @@ from explorer.errors import ModelError, PlanError, TrainingError
 from studies.cli.commands.output import duration, out, print_json, table, words
 
 if TYPE_CHECKING:
+    from explorer.estimate import Estimate
     from explorer.networks.experts import Experts
     from explorer.networks.student import Student
     from training.experts import First
-    from training.loop import Training
+    from training.loop import Budget, Training
 
 JUDGED = 8
 """Held-out prompts of the paired drift."""
@@ -48,50 +49,87 @@ def distill_command(
 ) -> None:
     """Distil a student and print where it is. Interrupted, it goes on by the same command."""
     from explorer.devices import resolve_device
-    from explorer.models.loading import default_guidance, has_weights, load_pipeline
+    from explorer.models.loading import default_guidance, load_pipeline
     from explorer.models.prompts import HELD_OUT, load_prompts, search_prompts
     from explorer.networks.experts import Experts
     from studies.interrupts import interruptible
     from training.experts import First
-    from training.loop import Budget
 
-    part, size = _part(timesteps), _batch(batch)
+    refuse_folder(folder, "speedup.json", "a speed-up adapter")
+    part, size = _part(timesteps), batch_size(batch)
     mixing = None if experts is None else Experts(experts, routing)  # type: ignore[arg-type]  # it checks
     if first_expert not in get_args(First):
         raise TrainingError(f"--first-expert is {' or '.join(get_args(First))}, got {first_expert!r:.40}.")
-    if steps is None and minutes is None:
-        steps = 1000
-    for name, value in (("--steps", steps), ("--minutes", minutes), ("--batch", size), ("--runs", runs)):
-        if value is not None and value <= 0:
-            raise TrainingError(f"{name} must be positive, got {value}.")
-    if not has_weights(model):
-        raise TrainingError(f"{model} has random weights, so there is nothing to learn from it; give a trained model.")
+    budget = budget_of(steps, minutes)
+    check_positive({"--batch": size, "--runs": runs})
+    check_trained(model)
     if data != "teacher" and not Path(data).is_dir():
         raise TrainingError(f"--data {data!r} is no folder; give a folder of captioned pictures, or 'teacher'.")
     taught = load_prompts(prompts or search_prompts(model))
     held_out = load_prompts(HELD_OUT[search_prompts(model)], JUDGED)
     with interruptible():
-        accelerator = _accelerator(device, half)
-        say = words().print if accelerator is None or accelerator.is_main_process else _silent
+        accelerator, say = processes(device, half)
         say(f"loading {model} ...", markup=False)
         where = resolve_device(device) if accelerator is None else accelerator.device
         pipe = load_pipeline(model, device=str(where))
         pipe.set_progress_bar_config(disable=True)
         _distil(
-            pipe, what, folder, Budget(steps, minutes), freeze=freeze, source=source, data=data,
+            pipe, what, folder, budget, freeze=freeze, source=source, data=data,
             taught=taught.texts, held_out=held_out.texts, guidance=default_guidance(model), part=part, batch=size,
             rate=rate, seed=seed, runs=runs, accelerator=accelerator, say=say, experts=mixing,
             first=cast("First", first_expert), checkpointing=checkpointing,
         )  # fmt: skip
 
 
-def _accelerator(device: str, half: bool) -> Any:
-    """Of the processes that `accelerate launch` started, or for half precision; None for plain training."""
+def refuse_folder(folder: Path, document: str, what: str) -> None:
+    """Refuse to train in a folder that holds a network of another kind. Raises TrainingError."""
+    if (folder / document).exists():
+        raise TrainingError(f"{folder} holds {what}; give --out another folder.")
+
+
+def budget_of(steps: int | None, minutes: float | None) -> Budget:
+    """1000 steps where nothing is asked for. Raises TrainingError."""
+    from training.loop import Budget
+
+    check_positive({"--steps": steps, "--minutes": minutes})
+    return Budget(1000 if steps is None and minutes is None else steps, minutes)
+
+
+def check_positive(given: Mapping[str, float | None]) -> None:
+    """Raises TrainingError for a number of 0 or less, with the name of its option."""
+    for name, value in given.items():
+        if value is not None and not value > 0:
+            raise TrainingError(f"{name} must be positive, got {value}.")
+
+
+def check_trained(model: str) -> None:
+    """Raises TrainingError for a model with random weights."""
+    from explorer.models.loading import has_weights
+
+    if not has_weights(model):
+        raise TrainingError(f"{model} has random weights, so there is nothing to learn from it; give a trained model.")
+
+
+def processes(device: str, half: bool) -> tuple[Any, Callable[..., None]]:
+    """An accelerator, and what prints. The accelerator is of the processes that `accelerate launch` started, or for
+    half precision; None for plain training. The first process prints."""
     if int(os.environ.get("WORLD_SIZE", "1")) < 2 and not half:
-        return None
+        return None, words().print
     from accelerate import Accelerator
 
-    return Accelerator(cpu=device == "cpu", mixed_precision="bf16" if half else "no")
+    accelerator = Accelerator(cpu=device == "cpu", mixed_precision="bf16" if half else "no")
+    return accelerator, words().print if accelerator.is_main_process else _silent
+
+
+def counting(what: str, say: Callable[..., None]) -> Callable[[int, int], None]:
+    """A progress of runs, of how many, that says what is left from now on."""
+    began = time.monotonic()
+
+    def show(done: int, of: int) -> None:
+        seconds = (time.monotonic() - began) * (of - done) / done
+        say(f"{what}: {done} of {of}, {duration(seconds)} left", markup=False)
+
+    return show
 
 
 def _silent(*_: Any, **__: Any) -> None:
@@ -108,7 +146,7 @@ def _distil(
     from training.curves import CURVES
     from training.distill import Settings, distill, initial, trained_blocks
     from training.folders import alone
-    from training.held_out import DriftLog, Looks, PairedDrift
+    from training.held_out import DriftWatch, PairedDrift
     from training.loop import CHECKPOINT
     from training.step_profile import load_prediction, predict, save_prediction
     from training.teacher_data import captioned_pictures, teacher_runs
@@ -128,16 +166,10 @@ def _distil(
         say(f"student {student.name}: {begun.parameters / 1e6:.1f} M parameters, trained: {', '.join(blocks)}"
             f"{_mixed(begun, blocks)}", markup=False)  # fmt: skip
         if data == "teacher":
-            began = time.monotonic()
-
-            def show(done: int, of: int) -> None:
-                seconds = (time.monotonic() - began) * (of - done) / done
-                say(f"runs of the teacher: {done} of {of}, {duration(seconds)} left", markup=False)
-
             with nullcontext() if accelerator is None else accelerator.main_process_first():
                 examples = teacher_runs(
                     pipe, taught, runs, folder / "checkpoint" / "runs", guidance=max(guidance, 1.5), seed=seed,
-                    progress=show,
+                    progress=counting("runs of the teacher", say),
                 )  # fmt: skip
         else:
             examples = captioned_pictures(pipe, Path(data))
@@ -152,29 +184,21 @@ def _distil(
         if main and not resumed:
             save_prediction(prediction, predicted)
         settings = replace(settings, batch=prediction.batch)
-        drift = PairedDrift(pipe, student, held_out, guidance) if main else None
-        log = DriftLog(folder / "checkpoint" / "drift.csv")
-        looks = Looks()
-
-        def measure(of: Student, step: int, progress: float) -> None:
-            assert drift is not None
-            began = time.monotonic()
-            log.add(step, drift(of.network(pipe.unet, check=False)))
-            looks.took(progress, time.monotonic() - began)
-
-        if drift is not None and not log.rows:
-            measure(begun, 0, 0.0)
-            say(f"before: {_shown(log.rows[-1])} to the teacher on held-out prompts", markup=False)
-        del begun  # distill makes its own
+        watch = None
+        if main:
+            drift = PairedDrift(pipe, student, held_out, guidance)
+            watch = DriftWatch(folder / "checkpoint" / "drift.csv", "the teacher", say)
+            watch.before(lambda: drift(begun.network(pipe.unet, check=False)))
 
         def look(training: Training) -> None:
             """Measure the drift of the averaged weights now and then."""
-            progress = training.budget.progress(training.step, training.seconds)
-            if drift is None or not looks.due(progress, training.seconds):
-                return
-            tensors = {name: value.detach().cpu() for name, value in training.average.values.items()}
-            measure(student.trained_as(tensors, blocks), training.step, progress)
-            say(f"step {training.step}: {_shown(log.rows[-1])} to the teacher", markup=False)
+
+            def measured() -> Estimate:
+                tensors = {name: value.detach().cpu() for name, value in training.average.values.items()}
+                return drift(student.trained_as(tensors, blocks).network(pipe.unet, check=False))
+
+            if watch is not None:
+                watch.look(training, measured)
 
         made = distill(
             pipe, student, examples, folder, budget, settings, blocks=blocks, source=origin, first=first,
@@ -194,7 +218,7 @@ def _mixed(student: Student, blocks: tuple[str, ...]) -> str:
     return f"; {experts.count} experts by {experts.routing} in {count} convolutions"
 
 
-def _batch(text: str) -> int | None:
+def batch_size(text: str) -> int | None:
     """`64`, or None for `auto`."""
     if text == "auto":
         return None
@@ -202,10 +226,6 @@ def _batch(text: str) -> int | None:
         return int(text)
     except ValueError:
         raise TrainingError(f"--batch is a number of samples or auto, got {text!r:.40}.") from None
-
-
-def _shown(row: tuple[int, float, float, float]) -> str:
-    return f"{row[1]:.1f} dB [{row[2]:.1f}, {row[3]:.1f}]"
 
 
 def _part(text: str) -> tuple[float, float]:

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from explorer.errors import PlanError
+from explorer.networks.found import students_beside
 from explorer.plans.plan import InheritancePlan, MadeFor
 from explorer.plans.plan_files import HUB_PATTERNS, find_plan, is_hub_id, push
 from explorer.plans.plan_text import mask_from_text, mask_to_text, schedule_from_text, schedule_to_text
@@ -209,8 +210,10 @@ class Client:
     def upload_folder(self, *, repo_id: str, folder_path: str, allow_patterns: list[str], commit_message: str) -> None:
         from huggingface_hub.utils import filter_repo_objects
 
-        names = [path.name for path in Path(folder_path).iterdir()]
+        files = [path for path in Path(folder_path).rglob("*") if path.is_file()]
+        names = [str(path.relative_to(folder_path)) for path in files]
         for name in filter_repo_objects(names, allow_patterns=allow_patterns):
+            (self.folder / repo_id / name).parent.mkdir(parents=True, exist_ok=True)
             (self.folder / repo_id / name).write_bytes((Path(folder_path) / name).read_bytes())
 
 
@@ -233,6 +236,28 @@ def test_an_export_goes_along_and_nothing_else_that_lies_there(tmp_path: Path) -
     other = strategy("CO6", unet=SDXL)
     with pytest.raises(PlanError, match="holds another plan"):
         push(other, "me/plan", folder=folder, api=Client(tmp_path / "hub"))
+
+
+def test_the_students_of_a_plan_go_along(tmp_path: Path) -> None:
+    folder = tmp_path / "export"
+    PLAN.with_cast("m2@0.4").save_pretrained(folder)
+    for name in ("students/m2/student.json", "students/m2/student.safetensors", "students/m2/checkpoint/a.json",
+                 "students/base/student.json"):  # fmt: skip
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("x")
+    push(PLAN.with_cast("m2@0.4"), "me/plan", folder=folder, api=Client(tmp_path / "hub"))
+    sent = tmp_path / "hub" / "me" / "plan" / "students"
+    files = {str(path.relative_to(sent)) for path in sent.rglob("*") if path.is_file()}
+    assert files == {"m2/student.json", "m2/student.safetensors"}
+
+
+def test_students_of_a_hub_that_is_away_are_told_in_one_sentence() -> None:
+    """Tests run offline: the client refuses."""
+    with pytest.raises(
+        PlanError, match="the hub did not give what stands beside the plan of 'owner/not-there'"
+    ) as found:
+        students_beside("owner/not-there", ["m2"])
+    assert "\n" not in str(found.value) and students_beside("owner/not-there", []) == {}
 
 
 def test_a_hub_that_refuses_is_told_in_one_sentence(tmp_path: Path) -> None:

@@ -118,6 +118,43 @@ def test_a_student_is_given_by_its_folder(pipe: Any, student: Student, tmp_path:
         assert torch.equal(latents(pipe), found)
 
 
+def test_students_beside_a_plan_are_found_and_those_that_are_given_count(
+    pipe: Any, student: Student, tmp_path: Path
+) -> None:
+    plan = of(pipe.unet).with_cast("m2@0.4")
+    plan.save_pretrained(tmp_path)
+    with pytest.raises(PlanError, match="needs the student 'm2'"):
+        inherit(pipe, tmp_path)
+    student.save(tmp_path / "students" / "m2")
+    with inherit(pipe, plan, students={"m2": student}):
+        found = latents(pipe)
+    for place in (tmp_path, tmp_path / "inheritance.json"):
+        with inherit(pipe, place):
+            assert torch.equal(latents(pipe), found)
+    other = Student.named("M2", pipe.unet)
+    with inherit(pipe, tmp_path, students={"m2": other}):
+        assert not torch.equal(latents(pipe), found)
+    stranger = make_pipeline().unet
+    with torch.no_grad():
+        stranger.conv_in.weight += 1
+    distilled(stranger, "M2", "dn0").save(tmp_path / "students" / "m2")
+    with pytest.raises(ModelError, match=r"the student 'M2' was made from the UNet with the fingerprint \w+, and this"):
+        inherit(pipe, tmp_path)
+
+
+@pytest.mark.parametrize("blocks", [("conv_in",), ("dn0",)])
+def test_a_student_goes_along_with_its_teacher_s_precision(blocks: tuple[str, ...]) -> None:
+    pipe = make_pipeline()
+    plan, student = of(pipe.unet).with_cast("m2"), distilled(pipe.unet, "M2", *blocks)
+    with inherit(pipe, plan, students={"m2": student}):
+        before = latents(pipe)
+        pipe.unet.to(torch.float64)
+        given = {name: value.double() for name, value in embeds().items()}
+        after = pipe(**given, num_inference_steps=STEPS, output_type="latent", height=32, width=32,
+                     generator=torch.Generator().manual_seed(3)).images  # fmt: skip
+    assert before.dtype == torch.float32 and after.dtype == torch.float64 and bool(torch.isfinite(after).all())
+
+
 def test_what_cannot_run_with_students_is_refused(pipe: Any, student: Student) -> None:
     plan = of(pipe.unet).with_cast("m2@0.4")
     with pytest.raises(PlanError, match="needs the student 'm2'"):

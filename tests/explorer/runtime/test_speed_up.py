@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import PIL.Image
 import pytest
 import torch
 
-from explorer import inherit, speed_up, strategy
-from explorer.errors import ModelError
+from explorer import Student, inherit, speed_up, strategy
+from explorer.errors import ModelError, PlanError
 from explorer.networks.speedup import SpeedUp
 from explorer.plans.schedulers import scheduler_for
 from tests.explorer import tiny_pipelines
 from tests.explorer.networks.test_speedup import trained
+from tests.explorer.runtime.carried import with_lora
 
 
 def text_to_picture(pipe: Any, **changes: Any) -> torch.Tensor:
@@ -36,9 +41,15 @@ def start_from_picture(pipe: Any, **changes: Any) -> torch.Tensor:
     return made  # fmt: skip
 
 
+def repaint(pipe: Any, **changes: Any) -> torch.Tensor:
+    mask = PIL.Image.new("L", (64, 64), 255)
+    return start_from_picture(pipe, mask_image=mask, height=64, width=64, **changes)
+
+
 KINDS: list[tuple[str, Callable[[], Any], Callable[..., torch.Tensor]]] = [
     ("text", lambda: tiny_pipelines.sd(), text_to_picture),
     ("img2img", lambda: tiny_pipelines.sd("StableDiffusionImg2ImgPipeline"), start_from_picture),
+    ("inpainting", lambda: tiny_pipelines.sd("StableDiffusionInpaintPipeline", in_channels=9), repaint),
     ("sdxl", lambda: tiny_pipelines.sdxl(), text_to_picture),
 ]
 
@@ -97,6 +108,60 @@ def test_a_plan_runs_on_top_of_an_adapter() -> None:
             assert torch.equal(text_to_picture(pipe, num_inference_steps=4), stock)
         with inherit(pipe, strategy("DC0", mode="P2", steps=4, unet=pipe.unet)):
             assert not torch.equal(text_to_picture(pipe, num_inference_steps=4), stock)
+
+
+def test_a_plan_brings_the_adapter_that_it_names(tmp_path: Path) -> None:
+    pipe = tiny_pipelines.sd()
+    adapter, own = trained(pipe.unet), pipe.scheduler
+    before = text_to_picture(pipe)
+    plan = replace(strategy("DC0", mode="P2", steps=4, unet=pipe.unet), speedup="sun")
+    adapter.save(tmp_path / "sun")
+    plan.save(tmp_path / "plan.json")
+    with speed_up(pipe, SpeedUp.load(tmp_path / "sun")), inherit(pipe, replace(plan, speedup=None)):
+        by_hand = text_to_picture(pipe, num_inference_steps=4, negative_prompt="red")
+    with inherit(pipe, tmp_path / "plan.json", speedups={"sun": tmp_path / "sun"}) as handle:
+        assert torch.equal(text_to_picture(pipe, num_inference_steps=4, negative_prompt="red"), by_hand)
+        with pytest.raises(PlanError, match="runs the pipeline alone"):
+            handle.follow(copy.copy(pipe))
+    assert pipe.scheduler is own and torch.equal(text_to_picture(pipe), before)
+    leading = replace(plan, scheduler="DDIMScheduler", spacing="leading")
+    with inherit(pipe, leading, speedups={"sun": adapter}):
+        assert pipe.scheduler.config.timestep_spacing == "leading"
+    assert pipe.scheduler is own
+
+
+def test_a_plan_without_its_adapter_or_with_students_is_refused_and_leaves_no_trace() -> None:
+    pipe = tiny_pipelines.sd()
+    adapter, processors = trained(pipe.unet), dict(pipe.unet.attn_processors)
+    plan = replace(strategy("DC0", mode="P2", steps=4, unet=pipe.unet), speedup="sun")
+    with pytest.raises(PlanError, match="needs the speed-up adapter 'sun'; give it with speedups="):
+        inherit(pipe, plan, speedups={"moon": adapter})
+    with pytest.raises(PlanError, match="give the pipeline, not its UNet"):
+        inherit(pipe.unet, plan, speedups={"sun": adapter})
+    students = {"m1": Student.named("M1", pipe.unet)}
+    with pytest.raises(PlanError, match="students' attention"):
+        inherit(pipe, plan.with_cast("m1@0.5"), speedups={"sun": adapter}, students=students)
+    with (
+        inherit(pipe, replace(plan, speedup=None).with_cast("m1@0.5"), students=students),
+        pytest.raises(ModelError, match="the plan on this UNet has students"),
+    ):
+        speed_up(pipe, adapter)
+    assert pipe.unet.attn_processors == processors and "encode_prompt" not in vars(pipe)
+
+
+def test_a_lora_keeps_its_part() -> None:
+    pipe = tiny_pipelines.sd()
+    adapter, own = trained(pipe.unet), pipe.scheduler
+    with_lora(pipe.unet)
+    pipe.scheduler = as_trained_for(pipe)
+    unguided = text_to_picture(pipe)
+    pipe.scheduler = own
+    with speed_up(pipe, SpeedUp.untrained(pipe.unet)):
+        assert torch.equal(text_to_picture(pipe), unguided)
+    with speed_up(pipe, adapter):
+        with_both = text_to_picture(pipe)
+        pipe.unet.disable_adapters()
+        assert not torch.equal(text_to_picture(pipe), with_both)
 
 
 def test_an_ip_adapter_keeps_its_part() -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,11 @@ from PIL import Image
 from explorer import InheritancePlan, StudyError, inherit, load_pipeline
 from explorer.models.loading import EMBEDDED
 from studies import Store
+from studies.certificates.asked import asked_trial
 from studies.certificates.export import find_trial, public_name, read_export, write_export
 from studies.cli import run
+from studies.results.rows import trials
+from studies.results.summary import without_loss
 from tests.studies.scored_study import STEPS, fill
 
 FILES = {"inheritance.json", "metrics.json", "README.md", "reproduce.sh", "pipeline.py", "pictures.png"}
@@ -244,3 +248,15 @@ def test_what_is_no_export_is_refused(tmp_path: Path, exported: Path) -> None:
             read_export(exported)
     (exported / "metrics.json").unlink()
     assert read_export(exported)[1] is None
+
+
+def test_the_best_plan_is_the_one_that_show_names(store: Store, tmp_path: Path) -> None:
+    study = fill(store)
+    lossless = without_loss(trials(store, study), study.settings.objectives, study.settings.steps)
+    assert asked_trial(store, study, "best").key == lossless[0].key
+    assert asked_trial(store, study, "2").number == 2
+    with pytest.raises(StudyError, match="--trial must be a trial's number or best, got 'the fastest'"):
+        asked_trial(store, study, "the fastest")
+    bare = store.create_study("bare", replace(study.settings, seed=99))
+    with pytest.raises(StudyError, match="'bare' has no plan without a measurable loss yet"):
+        asked_trial(store, bare, "best")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,14 @@ import pytest
 
 from explorer.errors import StudyError
 from explorer.estimate import Estimate
+from studies import Store
+from studies.cli import run
 from studies.results.charts import front_figure, group_of, write_html
 from studies.results.rows import TrialRow
 from studies.results.summary import dominated_baselines, front_of, gain, plain_row, without_loss
 from studies.settings import Objective
 from studies.storage.facts import PlanFacts
+from tests.studies.scored_study import fill
 
 OBJECTIVES = (Objective("latency", "minimize"), Objective("fd_x", "minimize"), Objective("clip", "maximize"))
 
@@ -101,9 +105,26 @@ def test_names_of_a_database_are_text_in_the_chart() -> None:
     assert not any("<img" in text for text in texts)
 
 
-def test_students_are_a_series_of_their_own() -> None:
-    for name, networks, series in (("S1", ("base", "teacher"), "students"), ("m2+plain@20", ("m2",), "students"),
+def test_students_and_casts_are_series_of_their_own() -> None:
+    for name, networks, series in (("S1", ("base", "teacher"), "casts"), ("m2+plain@20", ("m2",), "students"),
                                    ("IN1/P5", ("teacher",), "A-SDM block")):  # fmt: skip
         facts = PlanFacts("P2", networks=networks)
         assert group_of(row(1, name, 1.0, 2.0, 3.0, origin="baseline", facts=facts)) == series
         assert group_of(row(1, name, 1.0, 2.0, 3.0, origin="search", facts=facts)) == "searched"
+
+
+def test_show_json_tells_what_runs_each_trial(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Networks in the order in which they first run; scheduler and spacing are None where they are the pipeline's."""
+    names = ("plain@4", "base@0.5+DC0/P2", "teacher@0.4,base+plain@4", "plain@3/DPMSolverMultistep+karras~trailing")
+    with Store.open(tmp_path / "explorer.db") as store:
+        fill(store, names=names)
+    assert run(["show", "small", "--storage", str(tmp_path / "explorer.db"), "--json"]) == 0
+    shown = {each["name"]: each for each in json.loads(capsys.readouterr().out)["trials"]}
+    found = {name: [shown[name][key] for key in ("networks", "scheduler", "spacing")] for name in names}
+    assert found == {
+        "plain@4": [["teacher"], None, None],
+        "base@0.5+DC0/P2": [["base", "teacher"], None, None],
+        "teacher@0.4,base+plain@4": [["teacher", "base"], None, None],
+        "plain@3/DPMSolverMultistep+karras~trailing": [["teacher"], "DPMSolverMultistep+karras", "trailing"],
+    }
+    assert all(each["plan"]["cast"] for name, each in shown.items() if "base" in name)

@@ -23,6 +23,7 @@ from studies.scoring.assembly import make_evaluator
 from studies.scoring.evaluator import CandidateEvaluator
 from studies.scoring.limits import PlanLimits, variants
 from studies.searching.asking import config_of, measured_config
+from studies.searching.opening import values_of
 from studies.settings import differences
 from tests.architectures import SD15
 from tests.conftest import embeds, make_pipeline
@@ -53,6 +54,11 @@ def test_a_cast_is_timed_and_a_missing_student_named(pipe: Any, base: Student) -
     plan = strategy("S1", steps=4, unet=pipe.unet)
     scored = evaluator_of(pipe, base=base).score(plan)
     assert next(iter(scored.estimates.values())).value > 0 and len(next(iter(scored.samples.values()))) == 3
+    held = scored.estimates["cache_mib"].value
+    assert held == own_bytes(base, 4) / 2**20 > 0, "nothing is inherited: only the student's own weights are held"
+    inheriting = evaluator_of(pipe, base=base).score(strategy("base@0.5+DC0/P2", steps=4, unet=pipe.unet))
+    assert inheriting.estimates["cache_mib"].value > held
+    assert evaluator_of(pipe).score(strategy("plain@4", unet=pipe.unet)).estimates["cache_mib"].value == 0
     with pytest.raises(PlanError, match="needs the student 'base'"):
         evaluator_of(pipe).score(plan)
 
@@ -140,6 +146,39 @@ def test_a_study_knows_its_students_by_their_weights(pipe: Any, base: Student, t
     assert measured_config(settings, "one", cast=needed).students == config.students
 
 
+def test_by_default_a_search_has_the_students_beside_the_model(base: Student, tmp_path: Path) -> None:
+    """Where a plan may have any, and of those the model's own."""
+    pipe, model = make_pipeline(), tmp_path / "model"
+    usual = SearchConfig()
+    assert values_of(usual, pipe)["cast"] == {}, "a model without a folder"
+    pipe.register_to_config(_name_or_path=str(model))
+    assert values_of(usual, pipe)["cast"] == {}, "a model without students"
+    base.save(model / BESIDE / "base")
+    base.save(model / BESIDE / "m2")
+    (model / BESIDE / "notes").mkdir()
+    found = values_of(usual, pipe)["cast"]
+    assert {name: each.folder for name, each in found.items()} == {n: model / BESIDE / n for n in ("base", "m2")}
+    assert [*values_of(SearchConfig(students=("m2",)), pipe)["cast"]] == ["m2"]
+    for none in ({"students": ("teacher",)}, {"space": "unit"}, {"compile": "cudagraphs"}):
+        assert values_of(SearchConfig(**none), pipe)["cast"] == {}
+    (model / BESIDE / "m2" / "student.json").write_text("{}")
+    with pytest.warns(UserWarning, match=r"beside the model is left out: .*m2.student\.json is no student"):
+        assert [*values_of(usual, pipe)["cast"]] == ["base"]
+    with torch.no_grad():
+        pipe.unet.conv_in.weight += 1
+    with pytest.warns(UserWarning, match="another fine-tune"):
+        assert values_of(usual, pipe)["cast"] == {}
+
+
+def test_a_study_keeps_to_the_students_that_it_was_made_with(base: Student, pipe: Any, tmp_path: Path) -> None:
+    """Those that came beside the model later are none of its; so are all in a study of an earlier version."""
+    assert config_of(plan_settings(extra={}), "old").students == ("teacher",)
+    base.save(tmp_path / "base")
+    kept = Networks.kept(Networks.known([f"base={tmp_path / 'base'}"], pipe, 4))
+    resumed = make_config({}, base=config_of(plan_settings(extra=kept), "again"))
+    assert resumed.students == ("teacher", f"base={tmp_path / 'base'}")
+
+
 @pytest.mark.parametrize(
     ("given", "words"),
     [
@@ -159,7 +198,7 @@ def test_students_and_spacings_are_options(tmp_path: Path, monkeypatch: pytest.M
     config = make_config({"students": "base,m2=runs/m2", "spacings": "own,trailing"})
     assert config.students == ("teacher", "base", f"m2={tmp_path / 'runs' / 'm2'}")
     assert config.spacings == ("own", "trailing")
-    assert (SearchConfig().students, SearchConfig().spacings) == (("teacher",), ("own",))
+    assert (SearchConfig().students, SearchConfig().spacings) == (None, ("own",))
     file = tmp_path / "search.toml"
     file.write_text('students = ["base"]\nspacings = ["own", "linspace"]\n')
     assert make_config({}, file).students == ("teacher", "base") and make_config({}, file).spacings[1] == "linspace"
