@@ -20,8 +20,8 @@ inherits at the evaluations that follow from there (with period 2 it inherits at
 own choice at every evaluation. PNDM itself reads the timesteps on the host, so every contender waits for the GPU;
 `--scheduler DPMSolverMultistepScheduler` reads nothing.
 
-The result is written after the pictures were held against each other, and after every round. `--draw FILE` draws the
-chart of one that was measured elsewhere.
+The result is written after the pictures were held against each other, and after every round; `--resume` goes on with
+one that was ended early. `--draw FILE` draws the chart of one that was measured elsewhere.
 
     python -m benchmarks.deepcache_race --model arch:sd15 --device cuda --modes off,default,cudagraphs
 """
@@ -34,19 +34,17 @@ import json
 import random
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from statistics import median
 from types import SimpleNamespace
 from typing import Any
-
-import numpy as np
 
 from benchmarks.shared.deepcache import HostSchedule, deepcache_choices
 from benchmarks.shared.gpu_state import gpu_state
 from benchmarks.shared.measure import load, run
-from benchmarks.shared.report import options, write_figure, write_result
+from benchmarks.shared.race_result import DEEPCACHE, RaceResult, RaceSamples, chart
+from benchmarks.shared.report import options, resumable, write_figure
 from explorer.compile_modes import check_mode, compile_mode
 from explorer.devices import clock_for, resolve_device, resolve_dtype
 from explorer.errors import ScoreError
@@ -57,12 +55,8 @@ from explorer.plans.schedule import Segments
 from explorer.plans.schedulers import SCHEDULERS, scheduler_for
 from explorer.plans.strategies import strategy
 from explorer.runtime.inherit import Inheritance, inherit
-from explorer.timing.latency import ratio_estimate
 
-DEEPCACHE = "DeepCache"
 WARMUPS = 3
-ROUNDING = 0.02
-"""Share of the largest latent by which half precision on a GPU may move one over a whole loop."""
 
 
 @dataclass(frozen=True)
@@ -145,28 +139,18 @@ def contenders(pipe: Any, arguments: argparse.Namespace, batch: int) -> tuple[li
     return racers, handles
 
 
-@dataclass
-class RaceSamples:
-    """What was measured in each round. A round counts once all contenders had their turn in it.
-
-    Attributes:
-        seconds: Of each contender's call.
-        reserved: Bytes that torch reserved at most in it, on a GPU.
-        states: Clocks, temperature and throttling after the round, on a GPU.
-    """
-
-    seconds: dict[str, list[float]] = field(default_factory=dict)
-    reserved: dict[str, list[int]] = field(default_factory=dict)
-    states: list[dict[str, str]] = field(default_factory=list)
-
-
 def race(
-    racers: Sequence[Contender], rounds: int, device: Any, keep: Callable[[RaceSamples], object] = lambda _: None
+    racers: Sequence[Contender],
+    rounds: int,
+    device: Any,
+    keep: Callable[[RaceSamples], object] = lambda _: None,
+    samples: RaceSamples | None = None,
 ) -> RaceSamples:
-    """Time every contender in every round, each round in an order of its own. `keep` is called after each."""
+    """Time every contender in every round, each round in an order of its own. `keep` is called after each. samples: of
+    earlier rounds, to go on with."""
     clock = clock_for(device)
-    samples = RaceSamples({racer.name: [] for racer in racers})
-    for number in range(rounds):
+    samples = samples or RaceSamples({racer.name: [] for racer in racers})
+    for number in range(samples.rounds, rounds):
         order = list(racers)
         random.Random(number).shuffle(order)  # in a rotation each would always follow the same one
         taken: dict[str, float] = {}
@@ -219,75 +203,6 @@ def check_pictures(racers: Sequence[Contender]) -> dict[str, float]:
     return found
 
 
-def unfair(differences: dict[str, float], device: Any) -> list[str]:
-    """Why a race is not fair, a sentence for each contender whose pictures are not DeepCache's: those of the eager mode
-    must be equal to the bit, on a GPU, whose libraries choose kernels, to rounding; those of others to rounding."""
-    found = []
-    for name, difference in differences.items():
-        exact = device.type == "cpu" and name in ("ours", f"{DEEPCACHE}, host timesteps")
-        if difference and (exact or not difference < ROUNDING):
-            allowed = "they must be equal" if exact else f"up to {ROUNDING} is rounding"
-            found.append(
-                f"the pictures of {name!r} and DeepCache's differ by {difference:.2g} of the largest latent, and "
-                f"{allowed}, so they do not run the same mask; check the versions, or the dtype where they are no "
-                "numbers."
-            )
-    return found
-
-
-def figures_of(seconds: dict[str, list[float]]) -> dict[str, Any]:
-    """Median seconds, and median ratios taken within each round, with 95% intervals from two rounds on."""
-    rows: dict[str, Any] = {}
-    for name, values in seconds.items():
-        rows[name] = {"seconds": median(values), "rounds": len(values)}
-        for other in ("stock", DEEPCACHE):
-            ratios = [a / b for a, b in zip(seconds[other], values, strict=True)]
-            rows[name][f"speedup over {other}"] = median(ratios)
-            if len(ratios) > 1:
-                estimate = ratio_estimate(np.array(ratios))
-                rows[name][f"interval over {other}"] = [estimate.low, estimate.high]
-    return rows
-
-
-def chart(figures: dict[str, Any]) -> Any:
-    """The speed-ups of every race over the stock pipeline, with their intervals."""
-    import plotly.graph_objects as go
-
-    figure = go.Figure()
-    for batch in (name for name in figures if name.startswith("batch ")):
-        rows = figures[batch]
-        values = [row["speedup over stock"] for row in rows.values()]
-        ends = [row.get("interval over stock", [value] * 2) for row, value in zip(rows.values(), values, strict=True)]
-        above = [high - value for (_, high), value in zip(ends, values, strict=True)]
-        below = [value - low for (low, _), value in zip(ends, values, strict=True)]
-        bars = {"type": "data", "array": above, "arrayminus": below}
-        figure.add_bar(name=batch, x=list(rows), y=values, error_y=bars)
-    title = "not fair: the pictures differ" if any(figures.get("unfair", {}).values()) else None
-    return figure.update_layout(title=title, yaxis_title="speed-up over the stock pipeline", template="plotly_white")
-
-
-class RaceResult:
-    """The races so far, written whenever something was added: a race that is ended early is kept as far as it came."""
-
-    def __init__(self, arguments: argparse.Namespace) -> None:
-        self.arguments = arguments
-        self.figures: dict[str, Any] = {"differences": {}, "unfair": {}}
-        self.samples: dict[str, Any] = {}
-
-    def check(self, batch: str, differences: dict[str, float], device: Any) -> None:
-        self.figures["differences"][batch] = differences
-        self.figures["unfair"][batch] = unfair(differences, device)
-        self.write(say=False)
-
-    def keep(self, batch: str, samples: RaceSamples) -> None:
-        self.figures[batch] = figures_of(samples.seconds)
-        self.samples[batch] = dict(vars(samples))
-        self.write(say=False)
-
-    def write(self, say: bool = True) -> Path:
-        return write_result("deepcache-race", self.figures, self.samples, self.arguments, say=say)
-
-
 def main() -> None:
     parser = options(str(__doc__).splitlines()[0])
     parser.add_argument("--modes", default="off", help="modes of ours: off, default, default/channels-last ...")
@@ -297,6 +212,7 @@ def main() -> None:
     parser.add_argument("--branch", type=int, default=0, help="DeepCache's branch: 0, 1 or 2")
     parser.add_argument("--scheduler", choices=SCHEDULERS, help="of every contender; the pipeline's own by default")
     parser.add_argument("--draw", type=Path, metavar="FILE", help="draw the chart of this result, and measure nothing")
+    resumable(parser)
     arguments = parser.parse_args()
     if arguments.draw is not None:
         document = json.loads(arguments.draw.read_text(encoding="utf-8"))
@@ -315,10 +231,11 @@ def main() -> None:
         racers, handles = contenders(pipe, arguments, batch)
         result.check(f"batch {batch}", check_pictures(racers), device)
         racers = [racer for racer in racers if racer.timed]
+        standing = result.so_far(f"batch {batch}", [racer.name for racer in racers])
         for racer in racers:
             for _ in range(1 if arguments.quick else WARMUPS):
                 racer.once()
-        race(racers, rounds, device, partial(result.keep, f"batch {batch}"))
+        race(racers, rounds, device, partial(result.keep, f"batch {batch}"), standing)
         for handle in handles:
             handle.remove()
     path = result.write()

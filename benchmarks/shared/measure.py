@@ -13,6 +13,7 @@ from explorer.devices import resolve_device, resolve_dtype
 from explorer.errors import StudyError
 from explorer.explained import run_explained
 from explorer.models.loading import fingerprint, load_pipeline
+from explorer.models.workload import twin
 
 if TYPE_CHECKING:
     from explorer.timing.profile import Profile
@@ -20,11 +21,31 @@ if TYPE_CHECKING:
     from studies.config import SearchConfig
 
 
+_shared: dict[tuple[str, str, str], Any] | None = None
+"""The pipeline that was loaded last, where the benchmarks of this process share it."""
+
+
+def share_loading() -> None:
+    """Load a model once for the benchmarks that follow one another in this process. Each has a pipeline, UNet object
+    and scheduler of its own over the same weights; what it left on a module is taken off."""
+    global _shared
+    _shared = {}
+
+
 def load(arguments: argparse.Namespace) -> Any:
     """The pipeline of --model on --device in --dtype."""
     device = resolve_device(arguments.device)
     dtype = str(resolve_dtype(arguments.dtype, device)).removeprefix("torch.")
-    return load_pipeline(arguments.model, device=str(device), dtype=dtype)
+    if _shared is None:
+        return load_pipeline(arguments.model, device=str(device), dtype=dtype)
+    key = arguments.model, str(device), dtype
+    if key not in _shared:
+        _shared.clear()  # one at a time: two may not fit
+        _shared[key] = load_pipeline(arguments.model, device=str(device), dtype=dtype)
+    pipe = _shared[key]
+    for module in pipe.unet.modules():
+        module.__dict__.pop("forward", None)  # DeepCache leaves one on every block
+    return twin(pipe)
 
 
 def profiled(

@@ -17,7 +17,7 @@ from studies.metrics import direction_of
 from studies.pareto.front import non_dominated
 from studies.results.board import Board, Flags
 from studies.results.charts import SERIES
-from studies.results.labels import Label, Range, annotations, padded
+from studies.results.labels import Label, Range, padded, placed_labels
 from studies.storage.judged import judged
 
 # Maximum number of points; with more plans one point represents those next to it. They are SVG, which every browser
@@ -127,7 +127,9 @@ def front_chart(board: Board, shown: Flags, view: View) -> Drawn:
             figure.add_trace(_rings(board, at, view, colours.warning, 19, 2.5, words))
     ranges = _range_of(board, drawn, view.x, view.bars), _range_of(board, drawn, view.y, view.bars)
     points = np.stack([board.columns[metric].value[drawn] for metric in (view.x, view.y)], axis=1)
-    for note in annotations(_labels(board, line, drawn, view, colours), points, ranges, (colours.text, colours.paper)):
+    for note in placed_labels(
+        _labels(board, line, drawn, view, colours), points, ranges, (colours.text, colours.paper)
+    ):
         figure.add_annotation(note)
     suffix = "x" if view.x == "speedup" else ""
     figure.update_xaxes(title_text=escape(axis_words(view.x)), ticksuffix=suffix, range=ranges[0])

@@ -55,9 +55,7 @@ def page() -> None:
             unet_figure(student.architecture, removed_steps(student.architecture, student.removed)),
             key=f"unet-{name}", config=CONFIG, alt=f"The UNet of the student {name}: what it lacks is orange",
         )  # fmt: skip
-        st.caption(
-            f"Orange or grey: not in this network. Blue: computed. Removed: {plain(', '.join(student.removed.forms))}."
-        )
+        st.caption(f"Orange: not in this network. Blue: computed. Removed: {plain(', '.join(student.removed.forms))}.")
         _curves(name, folder)
         _plans(name, board)
 
@@ -120,8 +118,9 @@ def _plans(name: str, board: Board) -> None:
     st.caption(f"{len(shown)} of the {len(rows)} scored plans that run it, those of the front first.")
     picked = [shown[i].number for i in event["selection"]["rows"] if i < len(shown)]
     numbers = [each for each in picked if each is not None]
-    if len(numbers) == 1 and board.control is not None and board.control.number not in (None, *numbers):
-        numbers.append(board.control.number)
+    control = None if board.control is None else board.control.number
+    if len(numbers) == 1 and control is not None and control not in numbers:
+        numbers.append(control)
     able = 2 <= len(numbers) <= COMPARED
     help_ = "Tick plans; one alone is compared with the un-accelerated pipeline."
     if st.button("Compare", disabled=not able, key=f"compare-{name}", icon=":material/compare:", help=help_):

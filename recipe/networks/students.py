@@ -14,7 +14,7 @@ from recipe.commands import stage_command
 from studies.cli import run
 from training.folders import replace_folder
 
-SHARE = 0.7
+SHARE = 0.5
 """Of the UNet's measured time, for the student whose parts are chosen by measurement."""
 
 

@@ -14,7 +14,7 @@ from explorer.files import write_whole
 from explorer.plans.cast import TEACHER
 from studies.metrics import SPEEDS
 from studies.pareto.front import losses, non_dominated
-from studies.results.labels import Label, annotations, padded
+from studies.results.labels import Label, padded, placed_labels
 from studies.results.rows import TrialRow
 from studies.results.summary import scored_rows
 from studies.settings import Objective
@@ -126,7 +126,7 @@ def _ranged_and_named(
     ]
     points = np.array([[s.value, v.value] for s, v in zip(speeds, values, strict=True)])
     number = "" if place == 1 else str(place)
-    for note in annotations(names, points, ranges, INK, (f"x{number}", f"y{number}")):
+    for note in placed_labels(names, points, ranges, INK, (f"x{number}", f"y{number}")):
         figure.add_annotation(note)
     figure.update_xaxes(range=ranges[0], row=place, col=1)
     figure.update_yaxes(range=ranges[1], row=place, col=1)

@@ -46,7 +46,7 @@ def padded(values: Array, share: float = 0.07) -> Range:
     return low - margin, high + margin
 
 
-def annotations(
+def placed_labels(
     labels: Sequence[Label],
     points: Array,
     ranges: tuple[Range, Range],

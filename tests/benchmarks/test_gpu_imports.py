@@ -2,69 +2,25 @@
 
 from __future__ import annotations
 
-import ast
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from benchmarks.gpu_day import CARRIED, MOST_CARRIED, ON_MACHINE, PREFLIGHT, TASKS
-from tests.test_house import HOUSE, ROOT, write
+from benchmarks.day import wheels
+from benchmarks.day.closure import files, foreign
+from benchmarks.day.tasks import CUDA_TESTS, PREFLIGHT, TASKS
+from benchmarks.day.wheels import MOST_CARRIED, check_size, fetching, needed, tracked, wanted
+from benchmarks.gpu_day import CARRIED, ON_MACHINE
+from explorer.errors import StudyError
+from tests.test_house import HOUSE, write
 
-LATE = ("benchmarks",)
-"""Rooms whose late imports count as well: what a benchmark's functions import runs in its main."""
-AT_HOME = {"plotly", "kaleido", "studies.results.charts"}
-"""For charts, which are drawn elsewhere (`benchmarks.shared.report.write_figure`)."""
 MODULES = sorted(
     {word for task in (PREFLIGHT, *TASKS) for word in task.words.split() if word.startswith("benchmarks.")}
+    | {path.removesuffix(".py").replace("/", ".") for path in CUDA_TESTS}
+    | {"benchmarks.gpu_day", "benchmarks.day.worker", "tests.conftest"}
 )
-
-
-def statements(tree: ast.AST, late: bool) -> Iterator[ast.AST]:
-    """Every import of a syntax tree that runs with it. late: also those in its functions."""
-    for node in ast.iter_child_nodes(tree):
-        if isinstance(node, ast.Import | ast.ImportFrom):
-            yield node
-        elif isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
-            continue
-        elif late or not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
-            yield from statements(node, late)
-
-
-def imports_of(path: Path, late: bool) -> set[str]:
-    names: set[str] = set()
-    for node in statements(ast.parse(path.read_text(encoding="utf-8")), late):
-        if isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
-            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-        elif isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-    return names
-
-
-def foreign(module: str, root: Path = ROOT) -> set[str]:
-    """The packages of others that importing `module` imports, through whatever module of ours."""
-    known = HOUSE.files(root)
-    waiting, seen, found = [module], set(), set()
-    while waiting:
-        name = waiting.pop()
-        if name in seen:
-            continue
-        seen.add(name)
-        parts = name.split(".")
-        waiting += [".".join(parts[:n]) for n in range(1, len(parts))]
-        if name not in known:
-            continue
-        imports = imports_of(known[name], late=False)
-        if parts[0] in LATE:
-            imports |= {each for each in imports_of(known[name], late=True) if not AT_HOME & {each, each.split(".")[0]}}
-        for each in imports:
-            if each in known:
-                waiting.append(each)
-            elif each.split(".")[0] not in HOUSE.ROOMS:
-                found.add(each.split(".")[0])
-    return found - set(sys.stdlib_module_names)
 
 
 @pytest.mark.parametrize("module", MODULES)
@@ -83,10 +39,47 @@ def test_an_import_through_another_module_is_found(tmp_path: Path) -> None:
     assert foreign("benchmarks.some", tmp_path) == {"plotly"}
 
 
+def test_the_modules_are_those_of_the_house() -> None:
+    assert HOUSE.files().items() <= files().items()
+
+
+def test_the_driver_needs_nothing_but_python() -> None:
+    """It must be able to say what is missing."""
+    assert foreign("benchmarks.gpu_day") == set() == foreign("benchmarks.day.tasks")
+
+
 def test_what_travels_with_the_tree_is_small() -> None:
-    """The tracked files alone; wheels come on top, see `benchmarks.gpu_day`."""
-    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True)
-    if listed.returncode:
+    """The tracked files alone; the wheels that come on top are about 7 MiB, see `benchmarks.day.wheels`."""
+    if not tracked():
         pytest.skip("not a git checkout")
-    paths = [ROOT / name for name in listed.stdout.split("\0") if name]
-    assert sum(path.stat().st_size for path in paths if path.is_file()) < MOST_CARRIED
+    assert tracked() < MOST_CARRIED - 8 * 2**20
+
+
+def test_wheels_are_what_the_tasks_import_and_the_machine_lacks() -> None:
+    names = {each.split("==")[0] for each in wanted()}
+    assert {"diffusers", "deepcache"} <= names and not names & {"torch", "scipy", "transformers", "pytest"}
+    assert all("==" in each for each in wanted())
+    assert "importlib-metadata" in names  # required by diffusers alone
+
+
+def test_a_task_s_new_import_is_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With what it requires on that machine, and not with what an extra or another system wants."""
+    monkeypatch.setattr(wheels, "foreign", lambda _: {"sqlalchemy", "torch"})
+    found = {each.split("==")[0] for each in wanted()}
+    assert "sqlalchemy" in found and "psycopg" not in found
+    assert "colorama" not in needed({"pytest"}) and "pluggy" in needed({"pytest"})
+
+
+def test_wheels_too_large_to_travel_are_one_sentence(tmp_path: Path) -> None:
+    with (tmp_path / "large-1-py3-none-any.whl").open("wb") as wheel:
+        wheel.truncate(20 * 2**20)
+    assert check_size(tmp_path, 40 * 2**20) == 20 * 2**20
+    with pytest.raises(StudyError, match=r"20.0 MiB and the tracked files 45.0; together 64 may .*large-1-py3"):
+        check_size(tmp_path, 45 * 2**20)
+
+
+def test_the_command_that_fetches_is_one_that_pip_knows(tmp_path: Path) -> None:
+    """Only its options are read here: it asks for nothing."""
+    words = fetching([], tmp_path)
+    ran = subprocess.run(words, capture_output=True, text=True)
+    assert words[0] == sys.executable and "at least one requirement" in ran.stderr + ran.stdout

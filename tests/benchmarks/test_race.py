@@ -16,18 +16,16 @@ from diffusers import DDIMScheduler, PNDMScheduler
 from benchmarks import deepcache_race
 from benchmarks.deepcache_race import (
     Contender,
-    RaceResult,
-    chart,
     check_pictures,
     contenders,
     deepcache_choices,
-    figures_of,
     race,
     same_plan,
-    unfair,
 )
 from benchmarks.shared.gpu_state import FACTS, state_of
+from benchmarks.shared.race_result import RaceResult, RaceSamples, chart, figures_of, unfair
 from explorer.errors import ScoreError
+from studies.results import charts
 from tests.conftest import make_pipeline
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
@@ -119,8 +117,8 @@ def test_no_race_without_an_eager_run() -> None:
         check_pictures(racers)
 
 
-def result_of(tmp_path: Path) -> RaceResult:
-    return RaceResult(arguments_of(out=tmp_path / "race.json", dtype="float32", quick=True))
+def result_of(tmp_path: Path, resume: bool = False) -> RaceResult:
+    return RaceResult(arguments_of(out=tmp_path / "race.json", dtype="float32", quick=True, resume=resume))
 
 
 class KilledError(Exception):
@@ -149,6 +147,26 @@ def test_a_race_that_is_ended_midway_keeps_its_rounds(tmp_path: Path) -> None:
     assert kept["figures"]["batch 1"]["ours"]["rounds"] == 2 and kept["figures"]["unfair"] == early["figures"]["unfair"]
     drawn = chart(kept["figures"])
     assert list(drawn.data[0].x) == ["stock", "ours", "DeepCache"] and "not fair" in drawn.layout.title.text
+    again = result_of(tmp_path, resume=True)
+    assert again.so_far("batch 1", ["stock", "ours"]) is None  # of other contenders
+    standing = again.so_far("batch 1", [racer.name for racer in racers])
+    whole = race(racers, 5, CPU, lambda samples: again.keep("batch 1", samples), standing)
+    assert {name: seconds[:2] for name, seconds in whole.seconds.items()} == kept["samples"]["batch 1"]["seconds"]
+    assert again.figures["batch 1"]["ours"]["rounds"] == 5 and again.figures["unfair"] == early["figures"]["unfair"]
+
+
+def test_the_picture_is_drawn_from_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that was measured elsewhere: nothing is loaded or measured, and the chart lies beside it."""
+    result = result_of(tmp_path)
+    result.keep("batch 1", RaceSamples({"stock": [2.0, 2.1], "ours": [1.0, 1.1], "DeepCache": [1.5, 1.4]}))
+    drawn: list[Any] = []
+    monkeypatch.setattr(charts, "write_png", lambda figure, path: drawn.append((figure, path)))
+    monkeypatch.setattr(deepcache_race, "load", lambda _: pytest.fail("a model was loaded"))
+    monkeypatch.setattr("sys.argv", ["deepcache_race", "--draw", str(tmp_path / "race.json")])
+    deepcache_race.main()
+    ((figure, path),) = drawn
+    assert path == tmp_path / "race.png" and list(figure.data[0].y) == pytest.approx([1.0, 1.954545, 1.416667])
+    assert list(figure.data[0].error_y.array) != list(figure.data[0].error_y.arrayminus)
 
 
 def test_nobody_follows_the_same_contender_in_every_round() -> None:

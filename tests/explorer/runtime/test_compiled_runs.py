@@ -35,6 +35,20 @@ def test_variants_compile_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.testing.assert_close(compiled, eager, rtol=1e-3, atol=1e-4)
 
 
+GUARDS = (1000, 11_000)
+"""Conditions that compiled code checks on the host at every call: of DC0's step and an extract step (torch 2.14)."""
+
+
+def guards_of(compiled: Any) -> int:
+    """Those of a compiled variant that was called in one form."""
+    from torch._dynamo.eval_frame import _debug_get_cache_entry_list
+
+    (call,) = compiled._calls.values()
+    (entry,) = _debug_get_cache_entry_list(call._torchdynamo_orig_callable.__func__.__code__)
+    lines = str(entry.guard_manager).splitlines()
+    return sum("+- " in line and "Manager" not in line for line in lines)
+
+
 def test_one_graph_a_variant_and_no_recompilation(monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither steps, timesteps, forecast coefficients, runs, nor a second plan make the compiler compile again."""
     from torch._dynamo.utils import counters
@@ -48,13 +62,15 @@ def test_one_graph_a_variant_and_no_recompilation(monkeypatch: pytest.MonkeyPatc
         return counters["stats"]["unique_graphs"]
 
     with torch._dynamo.config.patch(error_on_recompile=True):
-        with inherit(pipe, plan_for(pipe, "DC0", "P3", rule="forecast2"), compile=True):
+        with inherit(pipe, plan_for(pipe, "DC0", "P3", rule="forecast2"), compile=True) as handle:
             latents(pipe, 10)
             after_one = graphs()
             for steps in (10, 13, 7):
                 latents(pipe, steps)
             # An extract step, and inherit steps with one, two or three extract steps behind them: one variant each.
             assert graphs() == after_one == 2
+            found = [guards_of(compiled) for compiled in handle._eager._variants.values()]
+            assert all(0 < each <= most for each, most in zip(sorted(found), GUARDS, strict=True)), sorted(found)
         with inherit(pipe, plan_for(pipe, "CO6", "P2"), compile="default"):
             latents(pipe, 4)
             latents(pipe, 6)

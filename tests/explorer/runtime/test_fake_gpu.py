@@ -16,13 +16,19 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from explorer import InheritancePlan
+from explorer.plans.cast import TEACHER
+from explorer.plans.plan import resolve_run
 from explorer.plans.schedule import Segments
+from explorer.runtime.eager import EagerSteps
 from explorer.runtime.graphs import StaticSteps
+from explorer.runtime.networks import Network
+from explorer.runtime.runs import Running
 from explorer.unet.architecture import Architecture
 from explorer.unet.mask import Form, Mask
 from explorer.unet.program import Program
 from tests.conftest import make_unet
 from tests.explorer.any_rule import ALL_RULES, under
+from tests.explorer.runtime.carried import with_ip_adapter
 from tests.explorer.runtime.static_runs import direct
 
 HOST_READS = ("_local_scalar_dense", "item", "nonzero", "equal", "is_nonzero", "masked_select", "unique")
@@ -82,13 +88,15 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeTensorMode]:
         yield mode
 
 
-def on_gpu(shape: str) -> Any:
-    """A UNet in half precision on the GPU that is not there."""
+def on_gpu(shape: str, change: Callable[[Any], object] = lambda _: None, **changes: Any) -> Any:
+    """A UNet in half precision on the GPU that is not there. change: puts something on it."""
     # Made in half precision: a module of tensors without data cannot be cast afterwards.
     with torch.device("cuda"):
         torch.set_default_dtype(torch.float16)
         try:
-            return make_unet(shape)
+            unet = make_unet(shape, **changes)
+            change(unet)
+            return unet
         finally:
             torch.set_default_dtype(torch.float32)
 
@@ -151,6 +159,37 @@ def test_a_control_network_s_residuals_are_captured(gpu: FakeTensorMode) -> None
     )
     plan = InheritancePlan(Architecture.of(unet), 2, (Mask.of(["mid.attn"]),), Segments.of([0, 1]))
     assert len(captures(unet, plan, down_residuals=down, mid_residual=down[-1])) == 2
+
+
+def test_an_ip_adapter_s_image_states_are_captured(gpu: FakeTensorMode, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Everything is where it belongs, and a module of tensors without data cannot be moved.
+    monkeypatch.setattr(torch.nn.Module, "to", lambda self, *_, **__: self)
+    unet = on_gpu("sd1", with_ip_adapter)
+    added = {"image_embeds": [torch.zeros(2, 1, 10, dtype=torch.float16, device="cuda")]}
+    plan = InheritancePlan(Architecture.of(unet), 2, (Mask.of(["mid.attn"]),), Segments.of([0, 1]))
+    modes = captures(unet, plan, added=added)
+    assert len(modes) == 2 and all(torch.float64 not in mode.dtypes for mode in modes)
+
+
+def test_every_step_of_a_cast_of_two_networks_stays_on_the_gpu(gpu: FakeTensorMode) -> None:
+    """Such steps are not captured yet (`cudagraphs` refuses them); what runs is held to what a graph could, the step
+    after the networks change as well."""
+    teacher, student = on_gpu("sd1"), on_gpu("sd1", attention_head_dim=4)
+    mask = Mask.of(["mid.attn", "up2.l0.res"])
+    plan = InheritancePlan(Architecture.of(teacher), 7, (mask,), Segments.of([0, 1, 1, 0, 1, 0, 1]))
+    plan = plan.with_cast("m2@0.4")
+    networks = {TEACHER: Network(Program(teacher), (Mask(), mask)), "m2": Network(Program(student), (Mask(), mask))}
+    run = Running(resolve_run(plan, 7), 0, "off")
+    steps = EagerSteps(networks, plan)
+    assert list(run.resolved.networks) == ["m2"] * 3 + [TEACHER] * 4
+    with torch.no_grad():
+        for evaluation in range(7):
+            given = arguments_of(teacher, evaluation)
+            with Captured() as mode:
+                noise = steps.step(run, given)
+            assert noise.device.type == "cuda" and noise.dtype == torch.float16
+            assert mode.dtypes <= {torch.float16, torch.float32, torch.int64, torch.bool}
+    assert run.bytes > 0 or run.evaluation == 7
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,9 @@
-"""Whether a machine can measure at all: every benchmark of a GPU day is imported, the compiler and a capture are tried
+"""Whether a machine can measure at all: every benchmark of a GPU day is imported, a capture and the compiler are tried
 at a tiny size, and the versions are written.
 
 What is missing ends it with status 1 and a sentence for each, so that no minute of a GPU is spent on the rest.
 
-    python -m benchmarks.shared.gpu_preflight --device cuda --out build/preflight.json
+    python -m benchmarks.day.preflight --device cuda --out build/preflight.json
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from benchmarks.day.tasks import TASKS
 from benchmarks.shared.measure import run
 from benchmarks.shared.report import options, write_result
 from explorer.devices import resolve_device
@@ -28,8 +29,6 @@ TINY: dict[str, Any] = {
 
 def imports() -> None:
     """Every benchmark of the day, and DeepCache, which races import when they begin."""
-    from benchmarks.gpu_day import TASKS
-
     for task in TASKS:
         module = task.words.split()[0]
         importlib.import_module(module)
@@ -56,12 +55,33 @@ def one_run(device: Any, mode: str) -> None:
         raise DeviceError(f"a step in the mode {mode} gave values that are no numbers.")
 
 
+def one_compile(device: Any) -> None:
+    """A few operations of a UNet through the compiler: what it calls is there."""
+    import torch
+
+    from explorer.compile_modes import check_compiler
+    from explorer.runtime.compiling import compiled_function
+
+    check_compiler(device)
+    given = torch.linspace(-1, 1, 64, device=device).reshape(1, 4, 4, 4)
+    with torch.no_grad():
+        found = compiled_function(_few_operations, "preflight")(given)
+    if not torch.allclose(found, _few_operations(given), atol=1e-4):
+        raise DeviceError("what the compiler made gives other values than torch without it.")
+
+
+def _few_operations(x: Any) -> Any:
+    import torch
+
+    return torch.nn.functional.silu(torch.nn.functional.group_norm(x, 2)) + x
+
+
 def checks(device: Any) -> dict[str, Callable[[], None]]:
     """What is tried, by name. A capture needs a CUDA GPU."""
     made: dict[str, Callable[[], None]] = {"imports": imports, "eager": lambda: one_run(device, "off")}
     if device.type == "cuda":
         made["capture"] = lambda: one_run(device, "cudagraphs-eager")
-    return made | {"compiler": lambda: one_run(device, "default")}
+    return made | {"compiler": lambda: one_compile(device)}
 
 
 def tried(wanted: dict[str, Callable[[], None]]) -> tuple[dict[str, float], dict[str, str]]:

@@ -1,0 +1,1 @@
+"""What a day of minutes on a GPU is made of: its tasks, the process that runs them, what it needs, its rehearsal."""
