@@ -9,7 +9,7 @@ from typing import Any
 
 from explorer.errors import PlanError
 from explorer.plans.plan import InheritancePlan, plain_name
-from explorer.plans.schedulers import OWN, SCHEDULERS, check_name, evaluations_of, scheduler_for, short
+from explorer.plans.schedulers import OWN, check_name, evaluations_of, scheduler_for, short
 from explorer.plans.strategies import plain_controls
 from search_spaces.axes.base import UNKNOWN, Choice, Study
 from search_spaces.moves import stretched
@@ -62,15 +62,6 @@ class Scheduler(Choice):
     @classmethod
     def control(cls, plan: InheritancePlan, value: str) -> InheritancePlan:
         return replace(plan, scheduler=value, name=plain_name(plan.steps, value))
-
-    @classmethod
-    def kinds(cls) -> tuple[str, ...]:
-        return (OWN, *SCHEDULERS)
-
-    @classmethod
-    def kind(cls, plan: InheritancePlan) -> str:
-        """Its class: what an option changes, the predicted drift tells."""
-        return (plan.scheduler or OWN).partition("+")[0]
 
     @classmethod
     def fact(cls, document: Mapping[str, Any]) -> str | None:

@@ -15,7 +15,7 @@ its own error at the steps that it runs, scaled so that a run by it alone ends a
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,7 +42,8 @@ class DriftModel:
     evaluations: UNet evaluations of a run of a plan. share: MACs of a step under a mask over those of a full step.
     time_share: time of a run of a plan over the un-accelerated one's as a profile predicts it, at the very workload of
     the study's latencies; None where there is none, and the calibration's own times are used. students: what each
-    student of the study lacks, by its name.
+    student of the study lacks, by its name. schedulers: the study's, beside the pipeline's own; None in a study that
+    has no scheduler, spacing or student beside the pipeline's own.
     """
 
     def __init__(
@@ -52,8 +53,12 @@ class DriftModel:
         share: Callable[[Mask], float],
         time_share: Callable[[InheritancePlan], float | None] = lambda plan: None,
         students: Mapping[str, Mask] | None = None,
+        schedulers: Sequence[str] | None = None,
     ) -> None:
         self._time_share, self.students = time_share, dict(students or {})
+        self._schedulers = None if schedulers is None else tuple(schedulers)
+        self.extra = 0 if schedulers is None else len(schedulers) + 1
+        """How many numbers `kinds` gives."""
         self.calibration, self.evaluations, self.share = calibration, evaluations, share
         design, errors = calibration.design, calibration.errors
         self.grid = np.array(design.steps, dtype=np.float64)
@@ -73,14 +78,11 @@ class DriftModel:
     def __call__(self, plan: InheritancePlan) -> Prediction:
         return Prediction(self.drift(plan), self.cost(plan))
 
-    def unknown(self, plan: InheritancePlan) -> str:
-        """Why the plan's drift is not predicted, as a sentence without its end; empty where it is."""
+    def unmeasured(self, plan: InheritancePlan) -> str:
+        """Which scheduler, spacing or student of the plan the calibration left out, as a sentence without its end;
+        empty where it has all of them."""
         further, family = self.calibration.further, (plan.scheduler, plan.spacing)
-        if family == (None, None):
-            count = self.evaluations(plan)
-            if count != self.moments.evaluations and plan.steps not in self.calibration.plain:
-                return f"a run of {plan.steps} steps was not calibrated"
-        elif family not in further.plain:
+        if family != (None, None) and family not in further.plain:
             named = " with ".join(
                 ([plan.scheduler] if plan.scheduler else []) + ([f"{plan.spacing} timesteps"] if plan.spacing else [])
             )
@@ -88,19 +90,27 @@ class DriftModel:
         for name in () if plan.cast is None else plan.cast.students:
             if name not in further.networks:
                 return f"runs of the student {name} were not calibrated"
-        choices = {*plan.resolve(self.evaluations(plan))}
-        if any(liveness(plan.architecture, plan.mask(choice)).removed for choice in choices):
-            return "removed nodes were not calibrated"
         return ""
 
+    def kinds(self, plan: InheritancePlan) -> list[float]:
+        """In a study of several schedulers, spacings or students: 1 for the scheduler that the plan names and 0 for
+        each other, and last 1 for a plan of which something is `unmeasured`. Empty in others."""
+        if self._schedulers is None:
+            return []
+        return [*(float(plan.scheduler == name) for name in self._schedulers), float(bool(self.unmeasured(plan)))]
+
     def drift(self, plan: InheritancePlan) -> float:
-        """See `Prediction`. 0 for the un-accelerated run. Raises PlanError for what was not calibrated (`unknown`), and
-        for a plan that cannot be run."""
+        """See `Prediction`. 0 for the un-accelerated run. Raises PlanError for what was not calibrated: what is
+        `unmeasured`, a number of steps, and removed nodes; and for a plan that cannot be run."""
         plan.check_runnable(self.students)
-        if reason := self.unknown(plan):
-            raise PlanError(f"{reason}, so the drift of a plan that has them is not predicted.")
-        count = self.evaluations(plan)
+        if reason := self.unmeasured(plan):
+            raise PlanError(f"{reason}, so their drift is not predicted.")
+        count, own = self.evaluations(plan), (plan.scheduler, plan.spacing) == (None, None)
+        if own and count != self.moments.evaluations and plan.steps not in self.calibration.plain:
+            raise PlanError(f"a run of {plan.steps} steps was not calibrated, so its drift is not predicted.")
         run = resolve_run(plan, count)
+        if any(liveness(plan.architecture, plan.mask(choice)).removed for choice in {*run.choices}):
+            raise PlanError("removed nodes were not calibrated, so the drift of a plan that has them is not predicted.")
         scale = (self.moments.evaluations - 1) / max(1, count - 1)
         moments, stretch = self._moments_of(plan, count)
         squares, extracts = self._plain(plan), list[int]()
@@ -141,7 +151,7 @@ class DriftModel:
             return own * self._on_line(without(mask, removed)) / full if mask else own
         if not mask:
             return 1.0
-        return self._times.get(mask, self._on_line(mask))
+        return self._times.get(mask, float(np.polyval(self._line, self.share(mask))))
 
     def _on_line(self, mask: Mask) -> float:
         return max(float(np.polyval(self._line, self.share(mask))), _LEAST)

@@ -44,11 +44,13 @@ class Further:
             from those of the study's un-accelerated run.
         moments: Of the features of runs of the study's steps, by scheduler.
         networks: Of the students, by name.
+        refused: Why pieces could not be made, by their names; of the calibration that was just made, and not kept.
     """
 
     plain: Mapping[Family, Mapping[int, float]] = field(default_factory=dict)
     moments: Mapping[str, Moments] = field(default_factory=dict)
     networks: Mapping[str, NetworkError] = field(default_factory=dict)
+    refused: Mapping[str, str] = field(default_factory=dict)
 
     def distance(self, family: Family, steps: int) -> float | None:
         """Mean square by which `steps` plain steps move the final latents; None where the family was not measured.

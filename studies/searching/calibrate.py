@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cache, reduce
 from typing import Any
 
@@ -62,8 +62,11 @@ def calibrate(
     plain runs made, at every step count of the space; errors of single steps are measured at the study's own. seconds:
     time after which no part is started, and the current one is dropped unless it is the first of this run.
 
+    What is beside the pipeline's own (`studies.searching.further`) is left out where there is no time for it or it
+    cannot run; `Further.refused` tells why.
+
     Raises:
-        OutOfTime: when `seconds` was not enough for all parts. Finished parts are kept.
+        OutOfTime: when `seconds` was not enough for the pipeline's own parts. Finished parts are kept.
         StudyError: for a model with random weights, fewer prompts than pictures, or a calibration that exists with
             other pictures or points.
     """
@@ -135,14 +138,17 @@ def calibrate(
     for task in own:
         if task.part not in standing:
             make(task)
+    refused: dict[str, str] = {}
     with suppress(OutOfTime):  # it is whole without these
         for task in beside:
             if task.part not in standing:
-                with suppress(PlanError, ModelError, ScoreError):  # its plans cannot run, and are not predicted
+                try:
                     make(task)
+                except (PlanError, ModelError, ScoreError) as error:  # such as a student that cannot run here
+                    refused[task.part] = str(error)
     whole = calibration.load(store, study)
     assert whole is not None
-    return whole
+    return replace(whole, further=replace(whole.further, refused=refused))
 
 
 def work(session: Session) -> int:

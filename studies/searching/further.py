@@ -66,12 +66,14 @@ def further_tasks(session: Session, own: int, prompts: Any, seed: int) -> list[T
 def left_out(setting: Setting, made: Calibration) -> str:
     """A sentence about what was not measured beside the pipeline's own; empty where all of it was."""
     further: Further = made.further
-    names = [_named(family) for family in families(setting) if family not in further.plain]
-    names += [name for name in setting.values.get("cast", {}) if name not in further.networks]
-    if not names:
+    missing = {_named(family): plain_part(family) for family in families(setting) if family not in further.plain}
+    missing |= {name: network_part(name) for name in setting.values.get("cast", {}) if name not in further.networks}
+    if not missing:
         return ""
+    why = {name: further.refused.get(part, "").removesuffix(".") for name, part in missing.items()}
+    names = ", ".join(f"{name} ({reason})" if reason else name for name, reason in why.items())
     return (
-        f"the calibration left out {', '.join(names)}: their plans are proposed by what is measured of others, without "
+        f"the calibration left out {names}: their plans are proposed by what is measured of others, without "
         "a prediction."
     )
 

@@ -5,27 +5,29 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
 from explorer import InheritancePlan, PlanError, Student, load_pipeline, strategy
-from studies.cli import run
 from studies.config import SearchConfig
 from studies.metrics import PREDICTED, PREDICTED_COST
 from studies.predicting import calibration
 from studies.predicting.calibration import Calibration
 from studies.predicting.drift_model import DriftModel
 from studies.predicting.further import Further
-from studies.proposing.descriptors import NEUTRAL_DRIFT, describe, lengths
-from studies.results.rows import trials
+from studies.proposing.descriptors import NEUTRAL_DRIFT, describe, lengths, width
+from studies.proposing.proposers.base import Tools
+from studies.proposing.proposers.planned import Planned
+from studies.proposing.proposers.record import Record
 from studies.searching import further
 from studies.searching.calibrate import CalibrationProgress, calibrate, work
 from studies.searching.further import families, left_out
 from studies.searching.session import Session, open_session
 from studies.storage.store import Store
+from tests.conftest import make_pipeline
 
 STEPS = 4
 DPM = "DPMSolverMultistepScheduler"
@@ -44,7 +46,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def opened(folder: Path) -> Session:
     return open_session(
         SearchConfig(
-            study="axes", steps=STEPS, prompt_count=4, batch=4, objectives=("latency", "psnr"), baselines="none",
+            study="axes", steps=STEPS, prompt_count=2, batch=2, objectives=("latency", "psnr"), baselines="none",
             calibrate=True, pairs=3, schedulers=("own", DPM), students=(f"m2={folder / 'm2'}",),
             spacings=("own", "trailing"), storage=f"sqlite:///{folder / 'explorer.db'}",
         )
@@ -144,18 +146,43 @@ def test_what_was_not_calibrated_is_still_described(session: Session) -> None:
     with pytest.raises(PlanError, match=f"runs of {DPM} were not calibrated"):
         model.drift(plan)
     row = describe(plan, model)
-    assert len(row) == len(lengths()) and row[-1] == 1 and row[0] == np.log(NEUTRAL_DRIFT)
-    assert describe(replace(plan, scheduler=None, name=None), model)[-1] == 0
+    assert len(row) == width(model) == len(lengths()) + 2 and row[-2:] == [1, 1] and row[0] == np.log(NEUTRAL_DRIFT)
+    assert describe(replace(plan, scheduler=None, name=None), model)[-2:] == [0, 0]
+    alone = strategy("m2+plain@4", steps=STEPS, unet=session.architecture)
+    assert describe(alone, model)[-2:] == [0, 1] and 0 < model.cost(alone) < 1
 
 
-def test_a_study_of_several_axes_is_planned(made: Any, folder: Path) -> None:
-    store, study, _ = made
-    common = ["--study", "axes", "--storage", store.url, "--trials", "8", "--quality-only"]
-    assert run(["worker", *common]) == 0
-    rows = [row for row in trials(store, study) if row.origin == "search"]
-    assert rows and {row.proposed_by for row in rows} <= {"seeds", "moves"}
-    plans = [InheritancePlan.from_json(row.plan) for row in rows]
-    own = InheritancePlan(plans[0].architecture, STEPS)
-    fields = ("steps", "masks", "rule", "scheduler", "spacing", "cast")
-    varied = {name for name in fields if any(getattr(plan, name) != getattr(own, name) for plan in plans)}
-    assert len(varied) > 1 and varied & {"scheduler", "spacing", "cast"}
+def test_a_student_that_cannot_run_here_is_left_out_and_the_reason_said(
+    opened: Session, made: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stranger = Student.named("M2", make_pipeline().unet)
+    known = opened.space.setting.values["cast"]
+    monkeypatch.setitem(known, "m2", replace(known["m2"], student=stranger))
+    with Store.open(f"sqlite:///{tmp_path / 'stranger.db'}") as store:
+        study = store.create_study("axes", opened.settings)
+        for name, part in calibration.parts(*made[:2]).items():
+            if "network" not in name:
+                calibration.save_part(store, study, name, part.facts, part.arrays, part.seconds)
+        short = calibrate(store, study, opened, pictures=1, points=2)
+    assert set(short.further.plain) == set(FAMILIES) and not short.further.networks
+    (reason,) = short.further.refused.values()
+    assert "teacher" in reason
+    assert left_out(opened.space.setting, short).startswith(f"the calibration left out m2 ({reason[:-1]}): their plans")
+
+
+def test_a_study_of_several_axes_is_planned(made: Any, session: Session) -> None:
+    """A scheduler that hardly drifts when it takes fewer steps is found, with plans that move on from there."""
+    store, study, whole = made
+    good = {(DPM, None): dict.fromkeys(whole.further.plain[DPM, None], 1e-6)}
+    told = session.with_calibration(replace(whole, further=replace(whole.further, plain=whole.further.plain | good)))
+    evaluator, no_mirror = told.evaluator, cast(Any, None)  # which the sampler alone asks
+    tools = Tools(
+        store, study, told.space, evaluator.evaluations, InheritancePlan.from_json, no_mirror, Record(store, study),
+        evaluator.rejection, evaluator.predictor, 0, 0,
+    )  # fmt: skip
+    kind = Planned(tools)
+    found = kind.propose()
+    assert found is not None and found.plan.scheduler == DPM
+    plans = [candidate.plan for candidate in kind.pool.candidates]
+    for name in ("steps", "masks", "scheduler", "spacing", "cast"):
+        assert len({getattr(plan, name) for plan in plans}) > 1, name
