@@ -78,7 +78,8 @@ def measure_network(
         "seed": seed, "steps": steps, "guidance": guidance, "size": size, "output_type": "latent",
     }  # fmt: skip
     with torch.no_grad():
-        with _Beside(pipe, plan, students, guidance, progress) as beside:
+        beside = _Beside(pipe, plan, students, guidance, progress)
+        with beside:
             own = run(pipe, prompts, **how).float()
         with inherit(pipe, plan, students=students):
             alone = run(pipe, prompts, **how).float()
