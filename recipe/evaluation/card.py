@@ -14,6 +14,8 @@ from recipe.evaluation.card_text import CHOICES, DATA, DISTANCE, HEARTS, HISTORY
 from recipe.evaluation.evaluate import RESULTS
 from recipe.evaluation.grids import read_losses, save_curves
 from recipe.evaluation.machine import folder_size
+from recipe.evaluation.markdown import table
+from recipe.evaluation.students import students_section
 from recipe.evaluation.tradeoff import FEW
 from recipe.packing.export import EMBEDDED, TRAININGS
 from training.folders import digest
@@ -40,12 +42,6 @@ def percent(row: dict[str, Any]) -> str:
 def number(row: dict[str, Any], digits: int) -> str:
     """An estimate with its interval."""
     return f"{row['value']:.{digits}f} ({row['low']:.{digits}f} to {row['high']:.{digits}f})"
-
-
-def table(head: list[str], rows: list[list[str]]) -> str:
-    """A Markdown table."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def trainings(folder: Path) -> str:
@@ -208,6 +204,7 @@ def write_card(work: Path, embedded: Path = EMBEDDED, results: Path = RESULTS) -
         "## Training\n\n" + trainings(embedded / "card"),
         f"The autoencoder gives held-out pictures back at {found['autoencoder_psnr_held_out']:.1f} dB.",
         HISTORY,
+        students_section(embedded),
         "## Samples\n\nPrompts that it was trained on:\n\n" + grid(found, "training"),
         "Concepts that it never saw, which it cannot draw:\n\n" + grid(found, "held-out"),
         "## Alignment\n\nThe share of pictures whose caption the CLIP model ranks among the first of a hundred.\n\n"

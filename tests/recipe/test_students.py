@@ -10,6 +10,7 @@ import pytest
 from explorer import inherit, load_pipeline, strategy
 from explorer.errors import TrainingError
 from explorer.networks.found import find_student
+from recipe.evaluation.students import students_section
 from recipe.networks.students import STUDENTS, Recipe, export_students, train_students
 from tests.recipe.conftest import Made
 
@@ -31,6 +32,8 @@ def test_students_are_distilled_beside_their_teacher(made: Made, tmp_path: Path)
     assert {path.name for path in logs.iterdir()} == {
         f"{kind}-{name}.csv" for kind in ("losses", "drift") for name in two
     }
+    rows = [line.split(" | ")[0] for line in students_section(tmp_path).splitlines() if line.startswith("| ")]
+    assert rows == ["| student", "| ---", "| base", "| m2"]
     pipe = load_pipeline(str(model))
     pipe.set_progress_bar_config(disable=True)
     found = {name: find_student(name, None, pipe) for name in two}
