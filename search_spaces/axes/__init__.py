@@ -34,7 +34,6 @@ __all__ = [
     "names_nothing",
     "repaired",
     "suffix",
-    "uncalibrated",
     "values_of",
 ]
 
@@ -72,11 +71,6 @@ def keys(plan: InheritancePlan, evaluations: int) -> dict[str, Any]:
 def names_nothing(plan: InheritancePlan) -> bool:
     """Whether the plan has the pipeline's own of everything that it could name."""
     return all(axis.of(plan) is None for axis in choices())
-
-
-def uncalibrated(plan: InheritancePlan) -> str:
-    """Why a calibration of the pipeline itself tells nothing of the plan; empty where it does."""
-    return next(filter(None, (axis.uncalibrated(plan) for axis in AXES)), "")
 
 
 def repaired(plan: InheritancePlan, setting: Setting) -> InheritancePlan:

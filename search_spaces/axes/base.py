@@ -150,11 +150,6 @@ class Axis(ABC):
         """Which of `kinds` the plan is."""
         return str(getattr(plan, cls.name))
 
-    @classmethod
-    def uncalibrated(cls, plan: InheritancePlan) -> str:
-        """Why the calibration tells nothing of the plan, as a sentence without its end; empty where it does."""
-        return ""
-
     # What people see ---------------------------------------------------------------------------------------------
 
     @classmethod

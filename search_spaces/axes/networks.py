@@ -161,10 +161,6 @@ class Networks(Choice):
         return [sum(name != TEACHER for name in networks) / len(networks)]
 
     @classmethod
-    def uncalibrated(cls, plan: InheritancePlan) -> str:
-        return "" if plan.cast is None else f"runs of the student {plan.cast.students[0]} were not calibrated"
-
-    @classmethod
     def known(cls, names: Sequence[str], pipe: Any, steps: int) -> dict[str, Any]:
         """Each student, read from its folder (`explorer.networks.found.FoundStudent`)."""
         given = {cls.named(each): each.partition("=")[2] or None for each in names if cls.named(each) != cls.own}

@@ -64,10 +64,6 @@ class Scheduler(Choice):
         return replace(plan, scheduler=value, name=plain_name(plan.steps, value))
 
     @classmethod
-    def uncalibrated(cls, plan: InheritancePlan) -> str:
-        return "" if plan.scheduler is None else f"runs of {plan.scheduler} were not calibrated"
-
-    @classmethod
     def fact(cls, document: Mapping[str, Any]) -> str | None:
         name = document.get("scheduler")
         try:

@@ -95,10 +95,6 @@ class Spacings(Choice):
         return plan.spacing or OWN
 
     @classmethod
-    def uncalibrated(cls, plan: InheritancePlan) -> str:
-        return "" if plan.spacing is None else f"runs of {plan.spacing} timesteps were not calibrated"
-
-    @classmethod
     def fact(cls, document: Mapping[str, Any]) -> str | None:
         spacing = document.get("spacing")
         try:

@@ -38,6 +38,7 @@ from studies.predicting.calibration import Calibration
 from studies.queue.queue import counts, enqueue
 from studies.searching.calibrate import CalibrationProgress, calibrate
 from studies.searching.driver import Progress, run_worker
+from studies.searching.further import left_out
 from studies.searching.pace import probe
 from studies.searching.preparation import calibrated, proposals_of, with_stored
 from studies.searching.session import Session, open_session
@@ -177,8 +178,6 @@ def begin(tuning: Tuning) -> Session:
     check_held_out(open_session(tuning.certifying, session.evaluator.pipe), session.settings)
     if tuning.split is None:
         speed = probe(session)
-        if session.space.setting.values:  # of whose plans a calibration tells nothing
-            speed = replace(speed, calibration=0.0)
         tuning.split = split_budget(tuning.budget, tuning.spent, speed, len(session.evaluator.prompts))
     split = tuning.split
     tuning.save()
@@ -257,7 +256,10 @@ def _calibrated(tuning: Tuning, store: Store, study: StudyRecord, session: Sessi
     split = tuning.split
     assert split is not None
     seconds = tuning.left - split.certificate_seconds - sharing.LEAST_PLANS * split.plan_seconds
-    return calibrate(store, study, session, on_progress=show, seconds=seconds)
+    made = calibrate(store, study, session, on_progress=show, seconds=seconds)
+    if sentence := left_out(session.space.setting, made):
+        tuning.say(sentence.removesuffix("."))
+    return made
 
 
 def finish(tuning: Tuning, session: Session, store: Store, study: StudyRecord) -> AutotuneResult:

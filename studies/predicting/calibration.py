@@ -10,7 +10,7 @@ import hashlib
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import reduce
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,8 @@ from sqlalchemy.engine import Connection
 
 from explorer.errors import StudyError
 from explorer.unet.mask import Feature, Mask
+from studies.predicting.further import PREFIX, Further, further_of
+from studies.predicting.parts import Arrays, Part, moments_of
 from studies.queue import queue
 from studies.settings import StudySettings
 from studies.storage import tables
@@ -31,7 +33,6 @@ if TYPE_CHECKING:
     from explorer.calibration.moments import Moments
     from explorer.calibration.step_errors import Design, StepErrors
 
-Arrays = dict[str, NDArray[Any]]
 SAME = ("model", "architecture", "scheduler", "steps", "guidance", "resolution", "dtype")
 SAME_EXTRA = ("weights", "scheduler settings")
 
@@ -43,7 +44,7 @@ class Calibration:
     errors: by mask, step, age and rule, by node, and the effect of each step (`explorer.calibration.step_errors`), in
     the order of `design`. moments: of the features, by step count (`explorer.calibration.moments`). plain: mean square
     distance of the final latents of fewer plain steps from those of the study's, by step count. seconds: what all of it
-    cost.
+    cost. further: of other schedulers, spacings and networks, as far as they were measured.
     """
 
     design: Design
@@ -51,6 +52,7 @@ class Calibration:
     moments: Mapping[int, Moments]
     plain: Mapping[int, float]
     seconds: float
+    further: Further = field(default_factory=Further)
 
     def error_map(self, mask: str, rule: str = "copy") -> NDArray[np.float64]:
         """(steps, ages) of the guided prediction's relative error where one step inherits `mask`: a heat map, with NaN
@@ -85,16 +87,6 @@ def identity(settings: StudySettings) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class Part:
-    """One stored piece: its arrays, what it was made for and its cost in seconds."""
-
-    name: str
-    facts: dict[str, Any]
-    arrays: Arrays
-    seconds: float
-
-
-@dataclass(frozen=True)
 class CalibrationState:
     """How far a calibration is: parts stored, of how many, what they cost in seconds, and when the last one was stored
     (seconds since the epoch)."""
@@ -113,13 +105,14 @@ def standing(store: Store, study: StudyRecord) -> CalibrationState:
     """Read without the pieces themselves, which take megabytes. Raises StudyError for those of another model."""
     table = tables.calibrations
     mine = table.c.study_id == study.id
-    rows = store.read(sa.select(table.c.part, table.c.seconds, table.c.created).where(mine))
+    every = store.read(sa.select(table.c.part, table.c.seconds, table.c.created).where(mine))
     facts = next((row.facts for row in store.read(sa.select(table.c.facts).where(mine).limit(1))), None)
+    rows = [row for row in every if not row.part.startswith(PREFIX)]  # which a calibration is whole without
     if facts is not None:
         _check(store, study, facts)
     total = len(facts["parts"]) if facts else 0
     return CalibrationState(
-        len(rows), total, sum(row.seconds for row in rows), max((row.created for row in rows), default=0.0)
+        len(rows), total, sum(row.seconds for row in every), max((row.created for row in every), default=0.0)
     )
 
 
@@ -135,7 +128,7 @@ def parts(store: Store, study: StudyRecord, *, moments: bool = True) -> dict[str
     table = tables.calibrations
     query = sa.select(table).where(table.c.study_id == study.id).order_by(table.c.id)
     if not moments:
-        query = query.where(table.c.part.not_like("moments/%"))
+        query = query.where(table.c.part.not_like("moments/%"), table.c.part.not_like(f"{PREFIX}%"))
     rows = store.read(query)
     made = {}
     for row in rows:
@@ -213,7 +206,8 @@ def load(store: Store, study: StudyRecord, *, with_moments: bool = True) -> Cali
     names = [name for name in first.facts["parts"] if with_moments or not name.startswith("moments/")]
     if not found.keys() >= set(names):
         return None
-    return _joined(first, {name: found[name] for name in names}, so_far.seconds)
+    whole = _joined(first, {name: found[name] for name in names}, so_far.seconds)
+    return replace(whole, further=further_of(found))
 
 
 def removals_of_weights(store: Store, weights: str) -> dict[Feature, float]:
@@ -254,23 +248,6 @@ def _joined(first: Part, wanted: Mapping[str, Part], seconds: float) -> Calibrat
 
 
 # Pieces as arrays and facts ------------------------------------------------------------------------------------------
-
-
-def moments_arrays(moments: Moments) -> tuple[Arrays, dict[str, Any]]:
-    facts = {
-        "features": [list(feature) for feature in moments.gram],
-        "scheduler": moments.scheduler, "steps": moments.steps, "evaluations": moments.evaluations,
-        "guidance": moments.guidance, "pictures": moments.pictures, "architecture": moments.architecture,
-    }  # fmt: skip
-    return {"gram": np.stack(list(moments.gram.values()))}, {"moments": facts}
-
-
-def moments_of(part: Part) -> Moments:
-    from explorer.calibration.moments import Moments
-
-    facts = dict(part.facts["moments"])
-    features: list[Feature] = [(name, form) for name, form in facts.pop("features")]
-    return Moments(gram=dict(zip(features, part.arrays["gram"], strict=True)), **facts)
 
 
 def design_json(design: Design) -> dict[str, Any]:

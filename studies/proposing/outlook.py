@@ -61,16 +61,16 @@ class Outlook:
             seconds = np.abs(losses[:, self._timed])
             seconds = 1 / seconds if self._speedup else seconds
             self.corner = (scale.corner[0], scale.corner[0])
-        near = self._nearest(rows, measured)
+        near, far = self._nearest(rows, measured), lengths(rows.shape[1])
         if self._timed is not None:
-            self._time = Surrogate(rows[near], np.log(seconds[near]) - np.log(rows[near, 1]), lengths())
-        self._quality = Surrogate(rows[near], measured[near], lengths())
+            self._time = Surrogate(rows[near], np.log(seconds[near]) - np.log(rows[near, 1]), far)
+        self._quality = Surrogate(rows[near], measured[near], far)
         self.points = np.stack(self(rows[near])[:2], axis=1)
         if dropped is not None and len(dropped):
             time, predicted, _ = self(dropped)
             at_best = np.maximum(predicted, front_at(time, self.points, self.corner))
             self._quality = Surrogate(
-                np.concatenate([rows[near], dropped]), np.concatenate([measured[near], at_best]), lengths()
+                np.concatenate([rows[near], dropped]), np.concatenate([measured[near], at_best]), far
             )
             self.points = np.stack(self(rows[near])[:2], axis=1)
 

@@ -66,7 +66,7 @@ class Predictor:
     def cost_share(self, plan: InheritancePlan) -> float | None:
         """Time of a run of the plan over the un-accelerated one's, by the profile or else the calibration; None with
         neither."""
-        if self.model is None or plan.cast is not None:  # the calibration has timed the teacher alone
+        if self.model is None:
             return self.time_share(plan)
         return self.model.cost(plan)
 
@@ -87,7 +87,7 @@ class Predictor:
     def estimates(self, plan: InheritancePlan) -> dict[str, Estimate]:
         """The drift and the cost that the study's calibration predicts, to be kept beside what is measured. Without one
         a profile still tells the cost."""
-        if self.model is None or plan.cast is not None:
+        if self.model is None:
             share = self.time_share(plan)
             return {} if share is None else {PREDICTED_COST: Estimate(share, share, share, 1)}
         found, pictures = {}, self.model.calibration.errors.pictures

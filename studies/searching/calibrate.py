@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, fields
+from contextlib import suppress
+from dataclasses import dataclass, fields, replace
 from functools import cache, reduce
 from typing import Any
 
@@ -12,14 +13,16 @@ import numpy as np
 
 from explorer.calibration.moments import Moments, collect_moments
 from explorer.calibration.step_errors import Design, measure_step_errors
-from explorer.errors import StudyError
+from explorer.errors import ModelError, PlanError, ScoreError, StudyError
 from explorer.models.pictures import run
 from explorer.plans.schedulers import evaluations_of
 from search_spaces.space import Setting
 from studies.clock import OutOfTime
 from studies.device_lock import on_device
 from studies.predicting import calibration
-from studies.predicting.calibration import Arrays, Calibration
+from studies.predicting.calibration import Calibration
+from studies.predicting.parts import Arrays, Part, moments_arrays, moments_of
+from studies.searching.further import Task, further_tasks
 from studies.searching.session import Session
 from studies.storage.store import Store, StudyRecord
 
@@ -41,14 +44,6 @@ class CalibrationProgress:
     words: str
 
 
-@dataclass(frozen=True)
-class _Task:
-    part: str
-    work: int
-    words: str
-    make: Callable[[Callable[[int], None]], tuple[Arrays, dict[str, Any]]]
-
-
 def calibrate(
     store: Store,
     study: StudyRecord,
@@ -67,8 +62,11 @@ def calibrate(
     plain runs made, at every step count of the space; errors of single steps are measured at the study's own. seconds:
     time after which no part is started, and the current one is dropped unless it is the first of this run.
 
+    What is beside the pipeline's own (`studies.searching.further`) is left out where there is no time for it or it
+    cannot run; `Further.refused` tells why.
+
     Raises:
-        OutOfTime: when `seconds` was not enough for all parts. Finished parts are kept.
+        OutOfTime: when `seconds` was not enough for the pipeline's own parts. Finished parts are kept.
         StudyError: for a model with random weights, fewer prompts than pictures, or a calibration that exists with
             other pictures or points.
     """
@@ -98,8 +96,11 @@ def calibrate(
     known = next((part.facts["design"] for part in standing.values() if "design" in part.facts), None)
     design = None if known is None else calibration.design_of(known)
     every = _tasks(session, lambda: calibration.parts(store, study), pictures, points, design)
-    tasks = [task for task in every if begun_with is None or task.part in begun_with]
-    names = [task.part for task in tasks]
+    own = [task for task in every if begun_with is None or task.part in begun_with]
+    names = [task.part for task in own]
+    prompts, seed = session.evaluator.prompts[-pictures:][:BATCH], session.settings.seed + SEED
+    beside = further_tasks(session, sum(task.work for task in own), prompts, seed)
+    tasks = own + beside
     started, begun = time.monotonic(), sum(task.work for task in tasks if task.part in standing)
     done, total = begun, sum(task.work for task in tasks)
     words, made, part_ends = "", len(standing), begun
@@ -121,22 +122,33 @@ def calibrate(
         if made > len(standing) and done < part_ends:
             check_time()
 
-    for task in tasks:
-        if task.part in standing:
-            continue
+    def make(task: Task) -> None:
+        nonlocal words, made, part_ends
         words, part_ends = task.words, done + task.work
         check_time()
         report(0)
-        with on_device(session.info, shared=not task.part.startswith("errors/")):  # errors are timed as well
+        with on_device(session.info, shared=not task.timed):
             clock = time.perf_counter()
             arrays, facts = task.make(report)
             took = time.perf_counter() - clock
         calibration.save_part(store, study, task.part, facts | {"parts": names, "made_with": made_with}, arrays, took)
         made += 1
         report(part_ends - done)
+
+    for task in own:
+        if task.part not in standing:
+            make(task)
+    refused: dict[str, str] = {}
+    with suppress(OutOfTime):  # it is whole without these
+        for task in beside:
+            if task.part not in standing:
+                try:
+                    make(task)
+                except (PlanError, ModelError, ScoreError) as error:  # such as a student that cannot run here
+                    refused[task.part] = str(error)
     whole = calibration.load(store, study)
     assert whole is not None
-    return whole
+    return replace(whole, further=replace(whole.further, refused=refused))
 
 
 def work(session: Session) -> int:
@@ -145,16 +157,17 @@ def work(session: Session) -> int:
     if session.evaluator.scorer is None or session.space.setting.evaluations < 2:
         return 0
     pictures = min(PICTURES, len(session.evaluator.prompts))
-    return sum(task.work for task in _tasks(session, dict, pictures, POINTS))
+    own = sum(task.work for task in _tasks(session, dict, pictures, POINTS))
+    return own + sum(task.work for task in further_tasks(session, own, session.evaluator.prompts[:BATCH], 0))
 
 
 def _tasks(
     session: Session,
-    stored: Callable[[], Mapping[str, calibration.Part]],
+    stored: Callable[[], Mapping[str, Part]],
     pictures: int,
     points: int,
     design: Design | None = None,
-) -> Iterator[_Task]:
+) -> Iterator[Task]:
     """stored: gives the parts that exist when a task is made. design: of the existing errors; None without any."""
     evaluator, settings = session.evaluator, session.settings
     pipe, prompts = evaluator.pipe, evaluator.prompts[-pictures:]
@@ -172,10 +185,10 @@ def _tasks(
             pipe, batch, steps=steps, seed=settings.seed + SEED + start, batch_size=BATCH,
             progress=lambda *_: report(setting.at(steps)), **how,
         )  # fmt: skip
-        return calibration.moments_arrays(made)
+        return moments_arrays(made)
 
     def errors(start: int, batch: Any, report: Callable[[int], None]) -> tuple[Arrays, dict[str, Any]]:
-        known = [calibration.moments_of(part) for name, part in stored().items() if name.startswith("moments/")]
+        known = [moments_of(part) for name, part in stored().items() if name.startswith("moments/")]
         own = reduce(Moments.joined, [each for each in known if each.steps == settings.steps])
         made = measure_step_errors(pipe, batch, design, own, seed=settings.seed + SEED + start, progress=report, **how)
         arrays = {f.name: np.atleast_1d(np.asarray(getattr(made, f.name), dtype=np.float64)) for f in fields(made)}
@@ -198,14 +211,14 @@ def _tasks(
 
     for number, (start, batch) in enumerate(batches):
         made = bound(moments, settings.steps, start, batch)
-        yield _Task(f"moments/{number}", evaluations, "features of un-accelerated runs", made)
+        yield Task(f"moments/{number}", evaluations, "features of un-accelerated runs", made)
     for number, (start, batch) in enumerate(batches):
-        yield _Task(f"errors/{number}", design.work, "errors of single steps", bound(errors, start, batch))
+        yield Task(f"errors/{number}", design.work, "errors of single steps", bound(errors, start, batch), timed=True)
     for count in sorted(of_space, reverse=True):
         if evaluations_of(pipe.scheduler, count) == setting.at(count):  # weights are for the evaluations of the space
             work, words = setting.at(count) * len(batches), f"features of runs of {count} steps"
-            yield _Task(f"moments/{count} steps", work, words, bound(moments, count, 0, prompts))
+            yield Task(f"moments/{count} steps", work, words, bound(moments, count, 0, prompts))
     fewer = sorted(of_space | set(setting.plain_steps()) - {settings.steps}, reverse=True)
     for place, count in enumerate(fewer):
         work = setting.at(count) + (0 if place else evaluations)  # the run that all are compared with is made once
-        yield _Task(f"plain/{count}", work, f"{count} plain steps", bound(plain, count))
+        yield Task(f"plain/{count}", work, f"{count} plain steps", bound(plain, count))

@@ -39,10 +39,10 @@ def decided(session: Session) -> Session:
 
 
 def _room(session: Session) -> int:
-    """How many plans a new study would score beyond its baselines if it were calibrated first; 0 where it cannot be,
-    has no quality to find, or searches values beside the pipeline's own, of whose plans a calibration tells nothing."""
-    config, setting = session.config, session.space.setting
-    if not config.quality_objectives or not work(session) or setting.values or config.trials < WORTH:
+    """How many plans a new study would score beyond its baselines if it were calibrated first; 0 where it cannot be, or
+    has no quality to find."""
+    config = session.config
+    if not config.quality_objectives or not work(session) or config.trials < WORTH:
         return 0
     baselines = sum(1 for _ in session.baselines())
     room = config.trials - baselines

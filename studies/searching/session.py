@@ -61,7 +61,12 @@ class Session:
         factor = vae_factor(self.evaluator.pipe)
         height, width = self.settings.resolution
         costs = anatomy(self.evaluator.pipe.unet, (height // factor, width // factor))
-        model = partial(DriftModel, calibration, self.evaluator.evaluations, costs.share)
+        students = self.evaluator.predictions.students
+        setting = self.space.setting
+        schedulers = tuple(setting.schedulers) if setting.values else None
+        model = partial(
+            DriftModel, calibration, self.evaluator.evaluations, costs.share, students=students, schedulers=schedulers
+        )
         fitter, space = Fitter(calibration.moments), self.space
         if space.setting.fit is not None:
             space = self._fitted_space(fitter)

@@ -35,7 +35,6 @@ from search_spaces.axes import (
     controls,
     keys,
     names_nothing,
-    uncalibrated,
     values_of,
 )
 from search_spaces.neighbour import moves, neighbour
@@ -209,7 +208,9 @@ def test_every_part_of_a_plans_key_is_of_an_axis() -> None:
     assert set(changed.canonical(STEPS + 1)) == {"architecture"} | parts
     assert keys(plan, STEPS + 1) != keys(changed, STEPS + 1)
     assert names_nothing(plan) and not names_nothing(changed)
-    assert not uncalibrated(plan) and uncalibrated(changed) == "runs of HeunDiscreteScheduler were not calibrated"
+    model = tiny_drift_model()
+    spoken = "runs of HeunDiscreteScheduler with trailing timesteps were not calibrated"
+    assert not model.unmeasured(plan) and model.unmeasured(changed) == spoken
     assert alone([]) == []
 
 
@@ -231,6 +232,8 @@ OWN_BUSINESS = {
     "search_spaces/axes/spacing.py": "a scheduler takes a spacing or does not",
     "search_spaces/axes/steps.py": "a plan of other steps keeps its scheduler",
     "search_spaces/space.py": "how many evaluations a run has",
+    "studies/predicting/drift_model.py": "what was measured under each scheduler and spacing",
+    "studies/results/charts.py": "fewer steps are not another solver",
     "studies/cli/commands/browse.py": "a column in the document of `show --json`",
 }
 

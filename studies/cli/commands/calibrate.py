@@ -13,6 +13,7 @@ from studies.interrupts import interruptible
 from studies.predicting import calibration
 from studies.predicting.calibration import Calibration
 from studies.searching.calibrate import CalibrationProgress, calibrate
+from studies.searching.further import left_out
 from studies.searching.session import Session, open_session
 from studies.storage.command_lines import command_line
 from studies.storage.saved import Saved
@@ -77,7 +78,10 @@ def with_progress(store: Store, study: StudyRecord, session: Session, **options:
                 said = standing.seconds
                 console.print(f"[{standing.done}/{standing.total}] calibrating: {text}", markup=False)
 
-        return calibrate(store, study, session, on_progress=show, **options)
+        made = calibrate(store, study, session, on_progress=show, **options)
+    if sentence := left_out(session.space.setting, made):
+        console.print(sentence, markup=False)
+    return made
 
 
 def document(study: StudyRecord, made: Calibration) -> dict[str, Any]:

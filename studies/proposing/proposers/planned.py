@@ -18,7 +18,7 @@ from explorer.errors import ExplorerError
 from explorer.plans.plan import InheritancePlan
 from search_spaces.neighbour import neighbour
 from studies.pareto.front import Array
-from studies.proposing.descriptors import lengths
+from studies.proposing.descriptors import width
 from studies.proposing.outlook import MOST, Outlook, behind_front
 from studies.proposing.proposers.base import Proposal, Tools
 from studies.proposing.proposers.pool import Pool, ProposedPlan
@@ -113,10 +113,11 @@ class Planned:
             elif plan.key in record.keys and not record.finished(id):
                 pending.append(candidate.features)
         objectives = self.tools.study.settings.objectives
-        rows = np.array([features for features, _ in measured]).reshape(len(measured), len(lengths()))
+        features = width(self.pool.predictor)
+        rows = np.array([row for row, _ in measured]).reshape(len(measured), features)
         losses = np.array([each for _, each in measured]).reshape(len(measured), len(objectives))
         outlook = Outlook(rows, losses, objectives, record.scale, np.array(dropped[-MOST:]))
-        open_ = np.array(pending).reshape(len(pending), len(lengths()))
+        open_ = np.array(pending).reshape(len(pending), features)
         return outlook, np.stack(outlook(open_)[:2], axis=1)
 
     def _breed(self, outlook: Outlook, count: int) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from explorer.errors import ExplorerError, StudyError
 from explorer.plans.plan import InheritancePlan
 from studies.pareto.front import Array
-from studies.proposing.descriptors import describe, lengths
+from studies.proposing.descriptors import describe, width
 
 if TYPE_CHECKING:
     from studies.predicting.drift_model import DriftModel
@@ -42,7 +42,7 @@ class Pool:
     @property
     def features(self) -> Array:
         """(n, k) of `studies.proposing.descriptors.describe`."""
-        return np.array([each.features for each in self.candidates]).reshape(len(self), len(lengths()))
+        return np.array([each.features for each in self.candidates]).reshape(len(self), width(self.predictor))
 
     def add(self, plan: InheritancePlan, kind: str, parents: tuple[int, ...] = ()) -> ProposedPlan | None:
         """Keep the plan. Returns its candidate; None if it cannot run or be predicted."""

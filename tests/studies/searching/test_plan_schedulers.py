@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,10 @@ from explorer.plans.schedulers import scheduled
 from studies.cli import run
 from studies.config import SearchConfig, make_config
 from studies.metrics import PREDICTED, PREDICTED_COST
+from studies.predicting.further import Further
 from studies.results.rows import TrialRow, trials
 from studies.searching.asking import config_of
+from studies.searching.calibrate import calibrate
 from studies.searching.session import open_session
 from studies.settings import scheduler_words
 from studies.storage.store import Store
@@ -157,23 +160,23 @@ def test_what_a_plan_may_not_run_under_is_refused_before_anything_is_stored(tmp_
         make_config({}, file)
 
 
-def test_a_prediction_of_another_scheduler_is_refused(folder: Path, pipe: Any) -> None:
+def test_a_prediction_of_a_scheduler_that_was_not_calibrated_is_refused(folder: Path, pipe: Any) -> None:
     """As it is for a number of steps that was not calibrated, and a plan is scored without it."""
-    from studies.searching.calibrate import calibrate
-
     session = open_session(small(schedulers=("own", DPM), calibrate=True), pipe)
     with Store.open(f"sqlite:///{folder / 'calibrated.db'}") as store:
         study = store.create_study("calibrated", session.settings)
-        session = session.with_calibration(calibrate(store, study, session, pictures=1, points=2))
-    predictor = session.evaluator.predictor
-    assert predictor is not None
+        made = calibrate(store, study, session, pictures=1, points=2)
     plan = strategy("DC0/P2", steps=4, unet=pipe.unet)
     other = InheritancePlan.from_json(plan.to_json() | {"scheduler": DPM})
+    predictions = session.with_calibration(made).evaluator.predictions
+    assert set(predictions.estimates(other)) == set(predictions.estimates(plan)) == {PREDICTED, PREDICTED_COST}
+    predictions = session.with_calibration(replace(made, further=Further())).evaluator.predictions
+    predictor = predictions.model
+    assert predictor is not None
     assert predictor.drift(plan) > 0 and predictor.cost(other) < predictor.cost(plan)
     with pytest.raises(PlanError, match=f"runs of {DPM} were not calibrated"):
         predictor.drift(other)
-    assert set(session.evaluator.predictions.estimates(other)) == {PREDICTED_COST}
-    assert set(session.evaluator.predictions.estimates(plan)) == {PREDICTED, PREDICTED_COST}
+    assert set(predictions.estimates(other)) == {PREDICTED_COST}
 
 
 def test_a_pipeline_of_another_scheduler_keeps_the_plans(pipe: Any) -> None:

@@ -77,7 +77,7 @@ def test_what_cannot_be_calibrated_is_not(session: Session) -> None:
     random = open_session(replace(CONFIG, model="arch:sd15", objectives=("latency",)), session.evaluator.pipe)
     assert calibrate.work(random) == 0 and decided(random).config.calibrate is False
     several = replace(CONFIG, trials=200, schedulers=("own", "UniPCMultistepScheduler"))
-    assert decided(open_session(several, session.evaluator.pipe)).config.calibrate is False
+    assert decided(open_session(several, session.evaluator.pipe)).config.calibrate is True
 
 
 def test_the_work_is_what_a_calibration_reports(session: Session, tmp_path: Path) -> None:
