@@ -85,9 +85,9 @@ without. A scheduler of another spacing that is put on the pipeline later is ref
     explorer search --schedulers own,DPMSolverMultistep+karras,UniPCMultistep --spacings own,trailing
 
 searches plans under each of them in the space `joint`, with plain steps under each as controls
-(`plain@20/UniPCMultistep~trailing`). A spacing that a scheduler cannot have, or has anyway, is its own. What a
-calibration has found (fitted rules, predicted drift) holds for the pipeline's own scheduler and spacing alone; under
-others a plan copies or forecasts, and is measured without a prediction. `explorer autotune` takes `--schedulers` too.
+(`plain@20/UniPCMultistep~trailing`). A spacing that a scheduler cannot have, or has anyway, is its own. A
+calibration's fitted rules hold for the pipeline's own scheduler and spacing alone; under others a plan copies or
+forecasts. `explorer autotune` takes `--schedulers` too.
 
 ## Schedulers of diffusers
 """

@@ -17,7 +17,7 @@ from explorer.quality import Reference, load_clip, load_extractor
 from explorer.unet.architecture import Architecture
 
 EMBEDDED = Path(__file__).parents[3] / "explorer" / "embedded"
-LIMIT_MB = 40
+LIMIT_MB = 76
 
 
 @pytest.fixture(scope="module")

@@ -45,7 +45,14 @@ from tests.studies.results.test_summary import row as trial_row
 
 SMALL = {"pictures": 1, "points": 2}
 CONFIG = SearchConfig(
-    study="small", steps=8, prompt_count=4, objectives=("latency", "psnr"), baselines="none", calibrate=True, pairs=3
+    study="small",
+    steps=8,
+    prompt_count=4,
+    objectives=("latency", "psnr"),
+    baselines="none",
+    calibrate=True,
+    pairs=3,
+    students=("teacher",),
 )
 
 

@@ -28,11 +28,12 @@ from studies.storage.store import Store
 
 DPM = "DPMSolverMultistepScheduler"
 SMALL = ["--steps", "4", "--prompt-count", "4", "--batch", "4", "--pairs", "3", "--objectives", "latency,psnr"]
-BOTH = ["--schedulers", "own,DPMSolverMultistep"]
+BOTH = ["--schedulers", "own,DPMSolverMultistep", "--students", "teacher"]
 
 
 def small(**change: Any) -> SearchConfig:
     values = {"steps": 4, "prompt_count": 4, "pairs": 3, "objectives": ("latency", "psnr"), "baselines": "short"}
+    values["students"] = ("teacher",)
     return SearchConfig(**(values | change))
 
 

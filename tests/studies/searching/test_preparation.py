@@ -134,7 +134,8 @@ def test_a_search_calibrates_by_itself_and_a_standing_study_stays(
     monkeypatch.setattr(calibrate, "PICTURES", 1)
     monkeypatch.setattr(calibrate, "POINTS", 2)
     monkeypatch.setattr(preparation, "WORTH", 2)
-    common = ["--steps", "3", "--prompt-count", "2", "--objectives", "latency,psnr", "--pairs", "3", "--baselines"]
+    common = ["--steps", "3", "--prompt-count", "2", "--objectives", "latency,psnr", "--pairs", "3", "--students"]
+    common += ["teacher", "--baselines"]
 
     def search(study: str, trials: int, *more: str) -> tuple[int, str]:
         status = run(["search", "--study", study, "--trials", str(trials), *common, "none", *more])

@@ -69,7 +69,8 @@ def test_a_worker_without_the_student_is_refused_and_one_that_is_told_where_it_i
     (folder / "base").rename(folder / "elsewhere")
     worker = ["worker", "--study", "drawn", "--storage", storage, "--trials", "3"]
     assert run(worker) == 1
-    assert "there is no student 'base'" in " ".join(capsys.readouterr().err.split())
+    # It finds the one that ships beside the model, which is another.
+    assert "student weights: the study has {'base'" in " ".join(capsys.readouterr().err.split())
     assert run([*worker, "--students", f"base={folder / 'elsewhere'}"]) == 0
     assert run([*worker, "--students", "teacher"]) == 1
     assert "measures something else" in " ".join(capsys.readouterr().err.split())
