@@ -5,13 +5,16 @@ from __future__ import annotations
 import re
 import shlex
 import tomllib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from typer.main import get_command
 
+from explorer.quality import METRICS
 from studies.cli import app, run
 
 ROOT = Path(__file__).parents[2]
@@ -56,6 +59,13 @@ def test_every_block_says_what_it_is() -> None:
 
 
 RUNNABLE = [page for page in PAGES if any(block.language in ("sh", "python") for block in blocks(page))]
+
+
+@pytest.fixture(autouse=True)
+def metrics_stay() -> Iterator[None]:
+    """A page adds a metric, which goes when the page ends."""
+    with patch.dict(METRICS):
+        yield
 
 
 @pytest.mark.parametrize("page", RUNNABLE, ids=lambda page: page.name)
