@@ -276,10 +276,10 @@ def test_baselines_of_a_full_study_hold_the_69_rows() -> None:
     session = open_session(SearchConfig(prompt_count=8))
     names = [plan.name or "" for plan in session.baselines()]
     paper = [name for name in names if name.endswith(("/P5†", "/P2†", "/P5")) and not name.startswith(("DC", "EP"))]
-    assert len(paper) == 69 and len(set(names)) == len(names) == 121
-    assert {"plain@50", "plain@10", "DC0/N", "DC0/P3+f2", "EP/P2"} <= set(names)
+    assert len(paper) == 69 and len(set(names)) == len(names) == 127
+    assert {"plain@50", "plain@10", "DC0/N", "DC0/P3+f2", "EP/P2", "m2+plain@50", "S1"} <= set(names)
     short = open_session(SearchConfig(prompt_count=8, baselines="short"))
-    assert sum(1 for _ in short.baselines()) == 35
+    assert sum(1 for _ in short.baselines()) == 41
 
 
 def test_files_and_options_in_one_order(tmp_path: Path) -> None:
