@@ -48,9 +48,7 @@ def distill_command(
     checkpointing: bool,
 ) -> None:
     """Distil a student and print where it is. Interrupted, it goes on by the same command."""
-    from explorer.devices import resolve_device
-    from explorer.models.loading import default_guidance, load_pipeline
-    from explorer.models.prompts import HELD_OUT, load_prompts, search_prompts
+    from explorer.models.loading import default_guidance
     from explorer.networks.experts import Experts
     from studies.interrupts import interruptible
     from training.experts import First
@@ -65,17 +63,12 @@ def distill_command(
     check_trained(model)
     if data != "teacher" and not Path(data).is_dir():
         raise TrainingError(f"--data {data!r} is no folder; give a folder of captioned pictures, or 'teacher'.")
-    taught = load_prompts(prompts or search_prompts(model))
-    held_out = load_prompts(HELD_OUT[search_prompts(model)], JUDGED)
+    taught, held_out = prompts_of(model, prompts)
     with interruptible():
-        accelerator, say = processes(device, half)
-        say(f"loading {model} ...", markup=False)
-        where = resolve_device(device) if accelerator is None else accelerator.device
-        pipe = load_pipeline(model, device=str(where))
-        pipe.set_progress_bar_config(disable=True)
+        pipe, accelerator, say = teacher(model, device, half)
         _distil(
             pipe, what, folder, budget, freeze=freeze, source=source, data=data,
-            taught=taught.texts, held_out=held_out.texts, guidance=default_guidance(model), part=part, batch=size,
+            taught=taught, held_out=held_out, guidance=default_guidance(model), part=part, batch=size,
             rate=rate, seed=seed, runs=runs, accelerator=accelerator, say=say, experts=mixing,
             first=cast("First", first_expert), checkpointing=checkpointing,
         )  # fmt: skip
@@ -110,7 +103,33 @@ def check_trained(model: str) -> None:
         raise TrainingError(f"{model} has random weights, so there is nothing to learn from it; give a trained model.")
 
 
-def processes(device: str, half: bool) -> tuple[Any, Callable[..., None]]:
+def prompts_of(model: str, prompts: str | None) -> tuple[list[str], list[str]]:
+    """What a network is taught on, and the held-out prompts of its drift.
+
+    Args:
+        model: The teacher.
+        prompts: Those that are asked for; the search's own by default.
+    """
+    from explorer.models.prompts import HELD_OUT, load_prompts, search_prompts
+
+    own = search_prompts(model)
+    return load_prompts(prompts or own).texts, load_prompts(HELD_OUT[own], JUDGED).texts
+
+
+def teacher(model: str, device: str, half: bool) -> tuple[Any, Any, Callable[..., None]]:
+    """The model's pipeline where it is trained, with the accelerator and what prints of `_processes`."""
+    from explorer.devices import resolve_device
+    from explorer.models.loading import load_pipeline
+
+    accelerator, say = _processes(device, half)
+    say(f"loading {model} ...", markup=False)
+    where = resolve_device(device) if accelerator is None else accelerator.device
+    pipe = load_pipeline(model, device=str(where))
+    pipe.set_progress_bar_config(disable=True)
+    return pipe, accelerator, say
+
+
+def _processes(device: str, half: bool) -> tuple[Any, Callable[..., None]]:
     """An accelerator, and what prints. The accelerator is of the processes that `accelerate launch` started, or for
     half precision; None for plain training. The first process prints."""
     if int(os.environ.get("WORLD_SIZE", "1")) < 2 and not half:

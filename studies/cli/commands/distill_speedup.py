@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from explorer.errors import TrainingError
 from studies.cli.commands.distill import (
-    JUDGED,
     batch_size,
     budget_of,
     check_positive,
     check_trained,
     counting,
-    processes,
+    prompts_of,
     refuse_folder,
+    teacher,
 )
 
 if TYPE_CHECKING:
@@ -72,9 +72,7 @@ def distill_speed_up_command(
     half: bool,
 ) -> None:
     """Train a speed-up adapter and print where it is. Interrupted, it goes on by the same command."""
-    from explorer.devices import resolve_device
-    from explorer.models.loading import default_guidance, load_pipeline
-    from explorer.models.prompts import HELD_OUT, load_prompts, search_prompts
+    from explorer.models.loading import default_guidance
     from explorer.networks.speedup_branch import SpeedUpUse
     from studies.interrupts import interruptible
     from training.speed_up import SpeedUpSettings
@@ -89,16 +87,11 @@ def distill_speed_up_command(
     check_trained(model)
     settings = SpeedUpSettings(size, RATE if rate is None else rate, seed, count)
     use = SpeedUpUse(min(own, most), most, count)
-    taught = load_prompts(prompts or search_prompts(model))
-    held_out = load_prompts(HELD_OUT[search_prompts(model)], JUDGED)
+    taught, held_out = prompts_of(model, prompts)
     with interruptible():
-        accelerator, say = processes(device, half)
-        say(f"loading {model} ...", markup=False)
-        where = resolve_device(device) if accelerator is None else accelerator.device
-        pipe = load_pipeline(model, device=str(where))
-        pipe.set_progress_bar_config(disable=True)
+        pipe, accelerator, say = teacher(model, device, half)
         _train(
-            pipe, folder, budget, settings, use, taught=taught.texts, held_out=held_out.texts, runs=runs,
+            pipe, folder, budget, settings, use, taught=taught, held_out=held_out, runs=runs,
             accelerator=accelerator, say=say,
         )  # fmt: skip
 

@@ -16,13 +16,6 @@ from tests.explorer.tiny_pipelines import sd
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> str:
-    folder = tmp_path_factory.mktemp("model")
-    sd().save_pretrained(folder)
-    return str(folder)
-
-
-@pytest.fixture(scope="module")
 def storage(model: str, tmp_path_factory: pytest.TempPathFactory) -> str:
     """With a profile of few rounds."""
     place = str(tmp_path_factory.mktemp("storage") / "explorer.db")

@@ -15,13 +15,6 @@ from studies.cli.app import run
 from tests.explorer.tiny_pipelines import sd
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> str:
-    folder = tmp_path_factory.mktemp("model")
-    sd().save_pretrained(folder)
-    return str(folder)
-
-
 @pytest.fixture
 def prompts(tmp_path: Path) -> str:
     path = tmp_path / "prompts.txt"

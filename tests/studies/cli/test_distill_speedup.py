@@ -21,13 +21,6 @@ from tests.explorer.tiny_pipelines import sd
 SHORT = ("--batch", "4", "--runs", "4", "--anchors", "2", "--guidance", "1..5")
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> str:
-    folder = tmp_path_factory.mktemp("model")
-    sd().save_pretrained(folder)
-    return str(folder)
-
-
 @pytest.fixture
 def prompts(tmp_path: Path) -> str:
     path = tmp_path / "prompts.txt"
