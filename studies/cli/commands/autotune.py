@@ -35,7 +35,7 @@ def autotune_command(
     if not has_weights(model):
         raise StudyError(f"{model} has random weights, so no quality can be kept; give a model with trained weights.")
     own = {"objectives": ",".join(OBJECTIVES), "reference": "baseline", "study": STUDY}
-    config = make_config(given | own | {"students": TEACHER})  # with others it would go without a calibration
+    config = make_config(given | own | {"students": TEACHER})  # its shares of the time were not tried with more
     folder = folder or Path("tuned-" + "".join(c if c.isalnum() else "-" for c in Path(model).name))
     console = words()
 
