@@ -107,6 +107,11 @@ class Cast:
         return ", ".join(map(_text, self.entries))
 
 
+def cast_students(cast: Cast | None) -> tuple[str, ...]:
+    """The students of a plan's cast, which has none where there is no cast."""
+    return () if cast is None else cast.students
+
+
 def _text(entry: tuple[str, float | None]) -> str:
     name, until = entry
     return name if until is None else f"{name}@{until!r}"

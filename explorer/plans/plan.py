@@ -10,7 +10,7 @@ from typing import Any
 
 from explorer.errors import ExplorerError, PlanError, brief
 from explorer.plans.canonical import canonical_form, hash_of
-from explorer.plans.cast import TEACHER, Cast
+from explorer.plans.cast import TEACHER, Cast, cast_students
 from explorer.plans.document import MAX_NAME, fields_of, to_document
 from explorer.plans.plan_checks import check_plan
 from explorer.plans.plan_files import PLAN_FILE, find_plan, push, read_document, write_plan
@@ -140,7 +140,7 @@ class InheritancePlan:
         Raises:
             PlanError: For a student or a speed-up adapter that is not given.
         """
-        for student in () if self.cast is None else self.cast.students:
+        for student in cast_students(self.cast):
             if student not in students:
                 raise PlanError(f"the plan needs the student {student!r}; give it with students={{{student!r}: ...}}.")
         if self.speedup is not None and self.speedup not in speedups:

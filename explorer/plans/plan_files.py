@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from explorer.errors import PlanError
 from explorer.files import write_whole
+from explorer.plans.cast import cast_students
 
 if TYPE_CHECKING:
     from explorer.plans.plan import InheritancePlan
@@ -149,8 +150,7 @@ def push(
             content = (json.dumps(plan.to_json(), ensure_ascii=False, indent=1) + "\n").encode()
             api.upload_file(path_or_fileobj=content, path_in_repo=PLAN_FILE, repo_id=repository, commit_message=message)
         else:
-            names = () if plan.cast is None else plan.cast.students
-            students = [f"{BESIDE}/{name}/{file}" for name in names for file in STUDENT_FILES]
+            students = [f"{BESIDE}/{name}/{file}" for name in cast_students(plan.cast) for file in STUDENT_FILES]
             api.upload_folder(
                 repo_id=repository, folder_path=os.fspath(folder), allow_patterns=HUB_PATTERNS + students,
                 commit_message=message,

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from explorer.compile_modes import CompileMode, compile_mode, uses_compiler, uses_graphs
 from explorer.errors import CaptureError, CompileError, ExplorerError, PlanError
 from explorer.networks.found import students_beside
-from explorer.plans.cast import TEACHER
+from explorer.plans.cast import TEACHER, cast_students
 from explorer.plans.plan import InheritancePlan, resolve_run
 from explorer.plans.schedulers import scheduler_for
 from explorer.runtime.calls import read_call
@@ -81,7 +81,7 @@ def inherit(
         chosen = plan
     else:
         chosen = InheritancePlan.from_pretrained(plan)
-        missing = {*(chosen.cast.students if chosen.cast else ())} - {*(students or ())}
+        missing = {*cast_students(chosen.cast)} - {*(students or ())}
         students = students_beside(plan, missing) | dict(students or {})
     if transfer:
         chosen = chosen.transfer(Architecture.of(getattr(target, "unet", target)))

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from explorer.errors import ModelError, PlanError
 from explorer.networks.speedup import SpeedUp
 from explorer.networks.speedup_branch import NegativeBranch
+from explorer.plans.cast import cast_students
 from explorer.plans.plan import InheritancePlan
 from explorer.plans.schedulers import scheduler_for
 
@@ -182,7 +183,7 @@ def speed_up_of_plan(target: Any, plan: InheritancePlan, speedups: SpeedUps) -> 
     if plan.speedup is None:
         yield None
         return
-    plan.check_runnable(plan.cast.students if plan.cast else (), speedups)
+    plan.check_runnable(cast_students(plan.cast), speedups)
     if not hasattr(target, "unet"):
         raise PlanError(
             f"the plan's speed-up adapter {plan.speedup!r} reads the negative prompt from a pipeline; give the "

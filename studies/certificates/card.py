@@ -7,10 +7,11 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+from explorer.plans.cast import cast_students
 from explorer.plans.plan import InheritancePlan, features_read
 from explorer.plans.plan_files import is_hub_id
 from search_spaces.nickname import nickname
-from studies.certificates.carried import BESIDE, cast_of, student_words
+from studies.certificates.carried import BESIDE, student_words
 from studies.wording import interval, others_words, pictures, speed_of, speed_words
 
 STRIP = "pictures.png"
@@ -95,7 +96,7 @@ def _use(plan: InheritancePlan, metrics: Mapping[str, Any]) -> str:
     spaced = "" if plan.spacing is None else f" with {plan.spacing} timesteps"
     put = f"; puts a {named}{spaced} on it" if plan.scheduler or plan.spacing else ""
     model = " ".join(metrics["settings"]["model"].split())
-    names = () if students_of(plan, metrics) else cast_of(plan)  # an earlier version's export carries none
+    names = () if students_of(plan, metrics) else cast_students(plan.cast)  # an earlier version's export carries none
     about = f"this folder (or its hub id); pipe: your diffusers pipeline of {model}{fused}{put}"
     students = f", students={{{', '.join(f'{name!r}: DIR' for name in names)}}}" if names else ""
     return f"""## Use
@@ -160,7 +161,7 @@ def _certified(certificate: Mapping[str, Any]) -> str:
 def students_of(plan: InheritancePlan, metrics: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     """The `student_facts` of those that the export carries, by their names in the plan's cast."""
     said = metrics.get("students", {})
-    return {name: said[name] for name in cast_of(plan) if name in said}
+    return {name: said[name] for name in cast_students(plan.cast) if name in said}
 
 
 def _students(students: Mapping[str, Mapping[str, Any]]) -> str:

@@ -11,7 +11,7 @@ from explorer.errors import ModelError, StudyError
 from explorer.files import write_whole
 from explorer.networks.found import BESIDE, FoundStudent, read_found, students_beside
 from explorer.networks.student_files import DOCUMENT, WEIGHTS
-from explorer.plans.cast import TEACHER
+from explorer.plans.cast import TEACHER, cast_students
 from explorer.plans.plan import InheritancePlan
 from studies.documents import Shape
 from studies.storage.store import StudyRecord
@@ -19,11 +19,6 @@ from studies.storage.store import StudyRecord
 Students = Mapping[str, FoundStudent]
 FACTS: Shape = {"name": str, "parameters": int, "teacher_parameters": int, "bytes": int}
 """What is read of a student's `student_facts`."""
-
-
-def cast_of(plan: InheritancePlan) -> tuple[str, ...]:
-    """What the plan calls its students."""
-    return () if plan.cast is None else plan.cast.students
 
 
 def carried_students(study: StudyRecord, plan: InheritancePlan, given: Sequence[str] = ()) -> dict[str, FoundStudent]:
@@ -41,7 +36,7 @@ def carried_students(study: StudyRecord, plan: InheritancePlan, given: Sequence[
     said = folders_of(extra.get("students", ())) | folders_of(given)
     weights = extra.get("student weights", {})
     found: dict[str, FoundStudent] = {}
-    for name in cast_of(plan):
+    for name in cast_students(plan.cast):
         place = said.get(name)
         where = f"say with --students {name}=DIR where it is"
         if place is None or not place.is_dir():
@@ -77,12 +72,13 @@ def students_option(place: Path, plan: InheritancePlan, given: Sequence[str] = (
     Raises:
         StudyError: When a student is given that the plan does not run.
     """
+    names = cast_students(plan.cast)
     named = {each.partition("=")[0]: each for each in given if each != TEACHER}
-    if unknown := [name for name in named if name not in cast_of(plan)]:
-        runs = ", ".join(cast_of(plan)) or "none"
+    if unknown := [name for name in named if name not in names]:
+        runs = ", ".join(names) or "none"
         raise StudyError(f"--students names {unknown[0]!r}, which the plan does not run (its students: {runs}).")
-    beside = {name: f"{name}={folder.resolve()}" for name, folder in students_beside(place, cast_of(plan)).items()}
-    return (TEACHER, *(({name: name for name in cast_of(plan)} | beside | named).values()))
+    beside = {name: f"{name}={folder.resolve()}" for name, folder in students_beside(place, names).items()}
+    return (TEACHER, *(({name: name for name in names} | beside | named).values()))
 
 
 def student_facts(found: FoundStudent) -> dict[str, Any]:
@@ -132,7 +128,7 @@ def write_students(folder: Path, students: Students) -> list[Path]:
 
 def drop_students(folder: Path, earlier: InheritancePlan, names: Sequence[str]) -> None:
     """Delete the students of an `earlier` plan of the folder that are not among `names`, and no other file."""
-    for name in {*cast_of(earlier)} - {*names}:
+    for name in {*cast_students(earlier.cast)} - {*names}:
         for file in (DOCUMENT, WEIGHTS):
             (folder / BESIDE / name / file).unlink(missing_ok=True)
         with suppress(OSError):  # it holds something else, or never was

@@ -22,6 +22,7 @@ from explorer.errors import ScoreError, StudyError
 from explorer.estimate import Estimate
 from explorer.files import write_whole
 from explorer.models.pictures import as_png, check_informative
+from explorer.plans.cast import cast_students
 from explorer.plans.plan import InheritancePlan, plain_name, resolve_run
 from explorer.plans.strategies import strategy
 from explorer.quality.registry import LEAST
@@ -29,7 +30,7 @@ from explorer.quality.scorer import Raw, Scorer
 from explorer.timing.anatomy import anatomy
 from explorer.unet.mask import Mask, without
 from search_spaces.nickname import nickname
-from studies.certificates.carried import cast_of, student_facts
+from studies.certificates.carried import student_facts
 from studies.certificates.categories import by_category
 from studies.certificates.data import CertificateData, CertifiedRun
 from studies.certificates.document import (
@@ -156,7 +157,7 @@ def certify(
 def _students(session: Session, plan: InheritancePlan) -> dict[str, Any]:
     """The document's part on the students that the plan runs; none where it runs the model's UNet alone."""
     found = session.space.setting.values.get("cast", {})
-    facts = {name: student_facts(found[name]) for name in cast_of(plan)}
+    facts = {name: student_facts(found[name]) for name in cast_students(plan.cast)}
     return {"students": facts} if facts else {}
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from explorer.errors import PlanError, ScoreError, StudyError
 from explorer.estimate import Estimate
+from explorer.plans.cast import cast_students
 from explorer.plans.plan import InheritancePlan
 from studies.documents import check_document, read_document
 from studies.storage.store import Store, StudyRecord
@@ -95,7 +96,7 @@ def _weights(extra: Mapping[str, Any], plan: InheritancePlan) -> list[Any]:
     """The fingerprints of what the plan runs: the model and its students."""
     students = extra.get("student weights")
     named = students if isinstance(students, Mapping) else {}
-    return [extra.get("weights"), *(named.get(name) for name in (plan.cast.students if plan.cast else ()))]
+    return [extra.get("weights"), *(named.get(name) for name in cast_students(plan.cast))]
 
 
 def plain_document(run: Mapping[str, Estimate]) -> dict[str, Any]:

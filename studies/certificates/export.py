@@ -13,6 +13,7 @@ from typing import Any
 
 from explorer.errors import PlanError, StudyError
 from explorer.files import write_whole
+from explorer.plans.cast import cast_students
 from explorer.plans.plan import InheritancePlan, MadeFor
 from explorer.plans.plan_files import PLAN_FILE
 from studies.certificates.card import STRIP, card_text
@@ -20,7 +21,6 @@ from studies.certificates.carried import (
     BESIDE,
     FACTS,
     carried_students,
-    cast_of,
     drop_students,
     student_facts,
     write_students,
@@ -220,7 +220,7 @@ def read_export(place: str | Path) -> tuple[InheritancePlan, dict[str, Any] | No
         raise StudyError(f"{path} is not the metrics of an export; {remedy}.")
     check_document(document, _METRICS_SHAPE, path, remedy)
     if "students" in document:
-        check_document(document, {"students": dict.fromkeys(cast_of(plan), FACTS)}, path, remedy)
+        check_document(document, {"students": dict.fromkeys(cast_students(plan.cast), FACTS)}, path, remedy)
     return plan, document
 
 
@@ -251,7 +251,7 @@ def _prepare(folder: Path, plan: InheritancePlan, force: bool) -> None:
             )
         before = _plan_in(folder) if earlier else None
         if before is not None:
-            drop_students(folder, before, cast_of(plan))
+            drop_students(folder, before, cast_students(plan.cast))
         if earlier and before != plan:
             _drop_certificate(folder)
     except OSError as error:

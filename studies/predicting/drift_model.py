@@ -24,7 +24,7 @@ from explorer.calibration.fitting import weights_of
 from explorer.calibration.moments import Moments
 from explorer.calibration.step_errors import NODE_AGE
 from explorer.errors import PlanError
-from explorer.plans.cast import TEACHER
+from explorer.plans.cast import TEACHER, cast_students
 from explorer.plans.plan import InheritancePlan, resolve_run
 from explorer.unet.mask import Feature, Mask, liveness, without
 from studies.predicting.calibration import Calibration
@@ -87,7 +87,7 @@ class DriftModel:
                 ([plan.scheduler] if plan.scheduler else []) + ([f"{plan.spacing} timesteps"] if plan.spacing else [])
             )
             return f"runs of {named} were not calibrated"
-        for name in () if plan.cast is None else plan.cast.students:
+        for name in cast_students(plan.cast):
             if name not in further.networks:
                 return f"runs of the student {name} were not calibrated"
         return ""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from explorer.compile_modes import CompileMode
+from explorer.plans.cast import cast_students
 from explorer.plans.plan import InheritancePlan, resolve_run
 from explorer.runtime.cache_size import peak_cache_bytes
 from explorer.unet.mask import liveness
@@ -40,9 +41,8 @@ class PlanLimits:
         return None
 
     def _cache_mib(self, plan: InheritancePlan, evaluations: int) -> float:
-        students = () if plan.cast is None else plan.cast.students
         held = peak_cache_bytes(plan, evaluations, self.feature_bytes, compile=self.compile)
-        return (held + sum(self.student_bytes.get(name, 0) for name in students)) / 2**20
+        return (held + sum(self.student_bytes.get(name, 0) for name in cast_students(plan.cast))) / 2**20
 
 
 def variants(plan: InheritancePlan, evaluations: int) -> int:

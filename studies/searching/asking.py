@@ -12,7 +12,7 @@ from explorer.models.loading import EMOJI, default_guidance, has_weights
 from explorer.models.lora import parse_lora
 from explorer.models.prompts import PromptSet, load_prompts, search_prompts, with_negative
 from explorer.models.workload import is_guided
-from explorer.plans.cast import Cast
+from explorer.plans.cast import Cast, cast_students
 from explorer.quality.features import default_extractor
 from explorer.quality.metrics import least_pictures, resolve
 from search_spaces.axes import values_of
@@ -105,8 +105,7 @@ def config_of(settings: StudySettings, study: str, **run: Any) -> SearchConfig:
 def measured_config(settings: StudySettings, study: str, *, cast: Cast | None = None, **run: Any) -> SearchConfig:
     """As `config_of`, for measuring one plan of the study: its space does not count there, and may be one that this
     version does not have. cast: the plan's; no other students need be there."""
-    needed = () if cast is None else cast.students
-    named = [each for each in settings.extra.get("students", ()) if each.partition("=")[0] in needed]
+    named = [each for each in settings.extra.get("students", ()) if each.partition("=")[0] in cast_students(cast)]
     return config_of(settings, study, **{"space": SearchConfig().space, "students": tuple(named)} | run)
 
 
